@@ -1,0 +1,160 @@
+"""Any bytes become an RGB image or a reason why not."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from tests.views.images import encoded, sample_image
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.errors import BadImageError, HoleReason
+from tinyvit_kd.views.decode import decode
+from tinyvit_kd.views.render import render_views
+
+LIMIT = 89_478_485
+JPEG = encoded(sample_image(48, 40), "JPEG")
+PNG = encoded(sample_image(48, 40))
+# The table says that strict Pillow decodes these, but Pillow 13.0.0 raises OSError: "Truncated File Read" and
+# "unrecognized data stream contents". They are compared with Pillow itself below.
+MISREPORTED = ("truncated_end_chunk.png", "broken_data_stream.png")
+
+
+@pytest.fixture
+def tolerant_pillow() -> Iterator[None]:
+    """A process in which someone has told Pillow to fill up truncated files, and warnings are errors."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def strict_results(folder: Path) -> dict[str, bool]:
+    """Which of the odd images Pillow decodes, from the table beside them."""
+    lines = (folder / "README.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    expected = {row[0].removeprefix("| "): row[4].strip() == "ok" for row in rows[1:]}
+    return {name: ok for name, ok in expected.items() if name not in MISREPORTED}
+
+
+def pillow_result(path: Path) -> bytes | None:
+    """What Pillow itself makes of a file, as timm opens it; None where it raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB").tobytes()
+        except Exception:
+            return None
+
+
+def outcome(image_bytes: bytes, max_pixels: int = LIMIT) -> HoleReason | bytes:
+    try:
+        return decode(image_bytes, max_pixels).tobytes()
+    except BadImageError as error:
+        return error.reason
+
+
+@pytest.mark.usefixtures("tolerant_pillow")
+def test_odd_images_decode_exactly_where_strict_pillow_does(shared_data: Path) -> None:
+    folder = shared_data / "odd_images"
+    expected = strict_results(folder)
+    assert len(expected) > 200
+    first = {name: outcome((folder / name).read_bytes()) for name in expected}
+    assert {name: isinstance(found, bytes) for name, found in first.items()} == expected
+    assert all(outcome((folder / name).read_bytes()) == found for name, found in first.items())
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_odd_images_decode_as_pillow_converts_them(shared_data: Path) -> None:
+    folder = shared_data / "odd_images"
+    for name in (*strict_results(folder), *MISREPORTED):
+        found = outcome((folder / name).read_bytes())
+        assert pillow_result(folder / name) == (found if isinstance(found, bytes) else None), name
+
+
+def test_odd_images_become_views_or_holes(shared_data: Path) -> None:
+    folder = shared_data / "odd_images"
+    spec = ViewSpec(size=32)
+    for name, ok in strict_results(folder).items():
+        try:
+            views = render_views((folder / name).read_bytes(), (1, 2), spec)
+        except BadImageError:
+            assert not ok, name
+        else:
+            assert ok, name
+            assert views.shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("image_bytes", "reason"),
+    [
+        (b"", HoleReason.UNREADABLE),
+        (b"\xff\xd8\xff", HoleReason.UNREADABLE),
+        (b"no image", HoleReason.UNREADABLE),
+        (JPEG[: len(JPEG) * 2 // 3], HoleReason.TRUNCATED),
+        (PNG[: len(PNG) // 2], HoleReason.TRUNCATED),
+    ],
+    ids=["empty", "three bytes", "text", "half a JPEG", "half a PNG"],
+)
+def test_reason_of_a_hole(image_bytes: bytes, reason: HoleReason) -> None:
+    assert outcome(image_bytes) == reason
+
+
+def test_pixel_limit_is_checked_before_pixels_are_read() -> None:
+    assert outcome(JPEG, 48 * 40) == outcome(JPEG)
+    assert outcome(JPEG, 48 * 40 - 1) == HoleReason.TOO_LARGE
+    # A header that promises 65,500 x 65,500 pixels.
+    height = JPEG.index(b"\xff\xc0") + 5
+    bomb = JPEG[:height] + b"\xff\xdc\xff\xdc" + JPEG[height + 4 :]
+    assert outcome(bomb) == HoleReason.TOO_LARGE
+    assert outcome(bomb, 10**12) == HoleReason.TOO_LARGE
+
+
+def test_messages_are_the_same_every_time() -> None:
+    messages = []
+    for _ in range(2):
+        with pytest.raises(BadImageError) as caught:
+            decode(b"no image", LIMIT)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert not re.search("0x[0-9a-f]+", messages[0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF"])
+def test_other_kinds_than_jpeg_are_read(kind: str) -> None:
+    image = decode(encoded(sample_image(48, 40), kind), LIMIT)
+    assert (image.mode, image.size) == ("RGB", (48, 40))
+
+
+def test_postscript_is_not_run() -> None:
+    assert outcome(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n") == HoleReason.UNREADABLE
+
+
+@given(st.integers(0, len(JPEG) - 1), st.binary(min_size=1, max_size=8), st.sampled_from([JPEG, PNG]))
+def test_damaged_files_are_images_or_holes_and_always_the_same(
+    place: int, change: bytes, file: bytes
+) -> None:
+    damaged = file[:place] + change + file[place + len(change) :]
+    first = outcome(damaged, 10**6)
+    assert first == outcome(damaged, 10**6)
+    assert isinstance(first, bytes | HoleReason)
+
+
+def test_orientation_is_ignored() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = BytesIO()
+    sample_image(48, 40).save(file, "JPEG", exif=exif)
+    assert decode(file.getvalue(), LIMIT).size == (48, 40)
+    np.testing.assert_array_equal(np.asarray(decode(file.getvalue(), LIMIT)), np.asarray(decode(JPEG, LIMIT)))

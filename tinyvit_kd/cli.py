@@ -1,0 +1,239 @@
+"""The command line: a map of the stages, and the only place that exits."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tinyvit_kd import __version__
+from tinyvit_kd.errors import ConfigError, DiskSpaceError, TinyVitKdError
+
+USER_ERROR = 2
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show tracebacks instead of one-paragraph errors.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Knowledge distillation for vision with the teacher taken out of the training loop.
+
+    \b
+    0  shards       pack images into shards, index and check them
+    1  dump-logits  run a teacher once over augmented views, keep its top-k probabilities
+    2  pretrain     train a student on exactly those views, without the teacher
+    3  finetune     train on labels: adapt a student, make a teacher, or a baseline
+       evaluate     score a model on labelled shards
+       store        look into a store of probabilities
+       demo         all of it in a few minutes, on images drawn on the spot
+
+    Stages read one YAML recipe each (see configs/) and take --set section.key=value. Under torchrun they use all
+    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C they
+    leave with exit code 75, ready to be started again; a mistake of yours is exit code 2.
+    """
+    context.obj = {"debug": debug}
+
+
+def _recipe_options(function: Function) -> Function:
+    function = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field, e.g. optim.base_lr=1e-3."
+    )(function)
+    return click.argument("recipe", type=click.Path(path_type=Path))(function)
+
+
+@cli.command("dump-logits")
+@_recipe_options
+@click.option("--part", default="1/1", metavar="I/N", help="Make the I-th of N parts, for jobs without a common torchrun.")
+def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str) -> None:
+    """Stage 1: run the teacher over the views that the store lacks."""
+    from tinyvit_kd.config.stages import DumpConfig
+    from tinyvit_kd.stages.dump_logits import dump_logits
+
+    chosen = _part(part)
+    _run_stage(DumpConfig, recipe, overrides, lambda config, job: dump_logits(config, job, chosen))
+
+
+@cli.command("pretrain")
+@_recipe_options
+def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Stage 2: train a student from the store; the teacher is never loaded."""
+    from tinyvit_kd.config.stages import PretrainConfig
+    from tinyvit_kd.stages.pretrain import pretrain
+
+    _run_stage(PretrainConfig, recipe, overrides, pretrain)
+
+
+@cli.command("finetune")
+@_recipe_options
+def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Stage 3: train on labelled shards, from a student or from scratch."""
+    from tinyvit_kd.config.stages import FinetuneConfig
+    from tinyvit_kd.stages.finetune import finetune
+
+    _run_stage(FinetuneConfig, recipe, overrides, finetune)
+
+
+@cli.command("evaluate")
+@_recipe_options
+def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Score a model on labelled shards: top-1 and top-5."""
+    from tinyvit_kd.config.stages import EvaluateConfig
+    from tinyvit_kd.stages.evaluate import evaluate
+
+    _run_stage(EvaluateConfig, recipe, overrides, evaluate)
+
+
+@cli.group("shards")
+def shards_group() -> None:
+    """Pack images into shards, index shards that exist, look into them and check them."""
+
+
+@shards_group.command("build")
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("output", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--split", default="train", show_default=True, help="Name of the split.")
+@click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples a shard.")
+@click.option("--seed", default=0, show_default=True, help="Samples are spread over the shards by this seed.")
+@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards written at a time.")
+def shards_build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> None:
+    """Pack SOURCE into webdataset tars in OUTPUT.
+
+    SOURCE is a folder of one folder, one tar or one zip a class. Run again after an interruption, it goes on.
+    """
+    from tinyvit_kd.stages.shards import build
+
+    build(source, output, split, samples_per_shard, seed, processes)
+
+
+@shards_group.command("index")
+@click.argument("path")
+@click.option("--split", help="Split named in _info.json.")
+@click.option("--index-dir", type=click.Path(path_type=Path), help="Where to keep the indexes; default: beside.")
+def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
+    """Prepare existing webdataset tars (.jpg + .cls or .json) at PATH for random access."""
+    from tinyvit_kd.stages.shards import index
+
+    index(path, split, index_dir)
+
+
+@shards_group.command("info")
+@click.argument("path")
+@click.option("--split", help="Split named in _info.json.")
+def shards_info(path: str, split: str | None) -> None:
+    """Print what a shard set holds."""
+    from tinyvit_kd.stages.shards import info
+
+    click.echo(info(path, split))
+
+
+@shards_group.command("check")
+@click.argument("path")
+@click.option("--split", help="Split named in _info.json.")
+@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
+def shards_check(path: str, split: str | None, processes: int) -> None:
+    """Read every sample at PATH: does it decode, is its key unique, has it a label? Exit code 1 if not."""
+    from tinyvit_kd.stages.shards import check
+
+    text, sound = check(path, split, processes)
+    click.echo(text)
+    sys.exit(0 if sound else 1)
+
+
+@cli.group("store")
+def store_group() -> None:
+    """Look into a store of probabilities."""
+
+
+@store_group.command("info")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--holes", is_flag=True, help="List every hole: shard, view, index, reason.")
+def store_info(path: Path, holes: bool) -> None:
+    """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
+    from tinyvit_kd.stages.store_info import describe, list_holes
+
+    click.echo(list_holes(path) if holes else describe(path))
+
+
+@cli.command("demo")
+@click.option("--seed", default=0, show_default=True, help="Varies images, weights, views and order.")
+@click.option("--folder", default="demo-run", show_default=True, type=click.Path(path_type=Path), help="Work folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as one last line of JSON, too.")
+def demo_command(seed: int, folder: Path, as_json: bool) -> None:
+    """The three stages in a few minutes on a laptop, on images that it draws."""
+    from tinyvit_kd.runtime.distributed import start_job
+    from tinyvit_kd.stages.demo import demo, table
+
+    with start_job("auto") as job:
+        result = demo(folder, seed, job)
+        if job.is_main:
+            click.echo(table(result))
+            if as_json:
+                click.echo(json.dumps(result))
+
+
+def _run_stage(kind: Any, recipe: Path, overrides: tuple[str, ...], stage: Callable[[Any, Any], Any]) -> None:
+    from tinyvit_kd.config.load import load_recipe
+    from tinyvit_kd.runtime.distributed import start_job
+
+    config = load_recipe(kind, recipe, overrides)
+    with start_job(config.runtime.device) as job:
+        result = stage(config, job)
+        if job.is_main:
+            click.echo(json.dumps({name: round(value, 6) for name, value in result.items()}))
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise ConfigError("--part takes I/N with 1 <= I <= N", found=text, expected="for example 2/8")
+    return int(number), int(count)
+
+
+def main() -> None:
+    """Entry point: errors become one paragraph on stderr and an exit code."""
+    debug = "--debug" in sys.argv
+    with _paragraphs(debug):
+        cli(standalone_mode=True)
+
+
+@contextmanager
+def _paragraphs(debug: bool) -> Iterator[None]:
+    from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
+
+    try:
+        yield
+    except Preempted as stop:
+        _leave(stop.message, REQUEUE_EXIT_CODE)
+    except TinyVitKdError as error:
+        if debug:
+            raise
+        _leave(str(error), USER_ERROR)
+    except OSError as error:
+        if debug or error.errno != errno.ENOSPC:
+            raise
+        _leave(str(_disk_full(error)), USER_ERROR)
+
+
+def _disk_full(error: OSError) -> DiskSpaceError:
+    return DiskSpaceError(
+        "the disk is full",
+        where=str(error.filename or ""),
+        fix="free some space and run the same command again: what was written whole is kept, the rest is made",
+    )
+
+
+def _leave(message: str, code: int) -> None:
+    rank = os.environ.get("RANK")
+    prefix = f"[rank {rank}] " if rank not in (None, "0") else ""
+    click.echo(f"{prefix}{message}", err=True)
+    sys.stderr.flush()
+    sys.exit(code)

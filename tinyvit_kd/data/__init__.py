@@ -1,0 +1,1 @@
+"""Shards, labels, the epoch's order and the loader."""

@@ -1,0 +1,114 @@
+"""Every error a user can cause or meet, in one family: what, where, found, expected, what to do.
+
+``raise`` one of these for a user's mistake or a fault of the outside world; ``assert`` is for our own bugs.
+Only ``cli.py`` turns them into a paragraph and an exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+
+class TinyVitKdError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        what: one sentence that says what is wrong.
+        where: file, field or sample that it concerns.
+        found: what was there.
+        expected: what would have been right.
+        fix: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", found: str = "", expected: str = "", fix: str = "") -> None:
+        self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        """One paragraph of labelled sentences; empty parts are left out."""
+        parts = [self.what.rstrip(".") + "."]
+        labelled = (("Where", self.where), ("Found", self.found), ("Expected", self.expected), ("To do", self.fix))
+        parts += [f"{label}: {text.rstrip('.')}." for label, text in labelled if text]
+        return " ".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel from loader workers to the main process; keyword arguments need help to pickle.
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(kind: type[TinyVitKdError], state: dict[str, Any]) -> TinyVitKdError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    Exception.__init__(error, state["what"])
+    return error
+
+
+class ConfigError(TinyVitKdError, ValueError):
+    """A recipe, an option or a combination of them is wrong."""
+
+
+class ShardError(TinyVitKdError, OSError):
+    """A shard set, a shard or its index is missing, unreadable or not what it was."""
+
+    # OSError would otherwise format itself as "[Errno …]".
+    __str__ = TinyVitKdError.__str__
+
+
+class StoreError(TinyVitKdError):
+    """The store as a whole is missing, of another kind, or does not belong to what it is used with."""
+
+
+class ManifestMismatchError(StoreError, ValueError):
+    """A field of the manifest differs from what this run would use."""
+
+
+class FormatVersionError(StoreError, ValueError):
+    """The store was written in a format that this version does not read."""
+
+
+class BlockMissingError(StoreError, LookupError):
+    """A block has not been dumped."""
+
+
+class BlockCorruptError(StoreError, ValueError):
+    """A block is there, but its checksum, header or key hash is wrong."""
+
+
+class ReplayError(TinyVitKdError, ValueError):
+    """A replayed view is not, bit for bit, the view that the teacher saw."""
+
+
+class RendererError(TinyVitKdError, RuntimeError):
+    """The renderer of this machine makes other bytes than the one that defines views."""
+
+
+class CheckpointError(TinyVitKdError, ValueError):
+    """A checkpoint or model file is missing, unreadable or fits another model."""
+
+
+class NonFiniteLossError(TinyVitKdError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class DiskSpaceError(TinyVitKdError, OSError):
+    """There is less free disk space than the work needs."""
+
+    __str__ = TinyVitKdError.__str__
+
+
+class HoleReason(IntEnum):
+    """Why a sample has no view; stored as one byte a record. ``NONE`` marks a valid record."""
+
+    NONE = 0
+    UNREADABLE = 1
+    TRUNCATED = 2
+    TOO_LARGE = 3
+
+
+class BadImageError(TinyVitKdError, ValueError):
+    """An image cannot be decoded; the sample becomes a hole unless ``on_bad_image`` is ``error``."""
+
+    def __init__(self, reason: HoleReason, what: str) -> None:
+        super().__init__(what, found=reason.name.lower())
+        self.reason = reason

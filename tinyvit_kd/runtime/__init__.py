@@ -1,0 +1,1 @@
+"""Processes, files, seeds and logs: what every layer stands on."""

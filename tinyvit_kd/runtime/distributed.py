@@ -1,0 +1,111 @@
+"""The processes of one job. One process is world size 1, not another branch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from tinyvit_kd.errors import ConfigError
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Job:
+    """This process's place among its peers, and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    control: dist.ProcessGroup | None = None
+    store: dist.Store | None = None
+    _counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that logs, evaluates tables and writes shared files."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.control is not None:
+            dist.barrier(group=self.control)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of a tensor over all processes, on the CPU (synchronises with the device)."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def min(self, values: torch.Tensor) -> torch.Tensor:
+        """Smallest value over all processes, on the CPU (synchronises with the device)."""
+        return self._reduce(values, dist.ReduceOp.MIN)
+
+    def _reduce(self, values: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
+        reduced = values.detach().to("cpu", copy=True)
+        if self.control is not None:
+            dist.all_reduce(reduced, operation, group=self.control)
+        return reduced
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; every process must call."""
+        return bool(self.sum(torch.tensor(int(flag))).item())
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value of a small picklable object of our own (never of file content)."""
+        box = [value]
+        if self.control is not None:
+            dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def take(self, counter: str) -> int:
+        """The next number, from 0, of a counter that all processes of the job share."""
+        if self.store is not None:
+            return self.store.add(counter, 1) - 1
+        self._counters[counter] = self._counters.get(counter, -1) + 1
+        return self._counters[counter]
+
+
+@contextmanager
+def start_job(device: str = "auto") -> Iterator[Job]:
+    """Join the processes that torchrun started, or be the only one.
+
+    NCCL carries gradients between GPUs; a gloo group beside it carries small control messages over the CPU, so
+    that those never synchronise with a device.
+
+    Raises:
+        ConfigError: if CUDA is asked for and there is none.
+    """
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if "RANK" not in os.environ or world_size == 1:
+        yield Job(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+    control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    shared = dist.PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
+    try:
+        yield Job(rank, world_size, chosen, control, shared)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError(
+            "no CUDA device is available",
+            where="runtime.device",
+            found="cuda",
+            fix="set runtime.device to auto or cpu, or install a CUDA build of torch on a machine with a GPU",
+        )
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank)

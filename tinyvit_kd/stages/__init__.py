@@ -1,0 +1,1 @@
+"""One file a command; the pieces meet here."""

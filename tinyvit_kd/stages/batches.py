@@ -1,0 +1,188 @@
+"""Steps to batches: where order, shards, store and views meet, inside the loader's workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tinyvit_kd.config.data import StoredTargetsConfig
+from tinyvit_kd.config.training import ScheduleConfig
+from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.data.order import EpochOrder
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.errors import BadImageError, ReplayError
+from tinyvit_kd.runtime.batch import Batch, SparseTargets
+from tinyvit_kd.runtime.seeding import Draws, view_seed
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.views.render import render_eval, render_views, view_digest
+
+Uint8 = npt.NDArray[np.uint8]
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which samples a rank trains on, step by step; a pure function of its fields."""
+
+    shard_lengths: tuple[int, ...]
+    schedule: ScheduleConfig
+    lanes: range  # the lanes of this rank
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch."""
+        return self._order(0).steps(self.schedule.global_batch_size)
+
+    def samples(self, step: int) -> tuple[int, Int32, Int32]:
+        """Epoch, shards [B] and indexes [B] of this rank's batch at a step."""
+        epoch, inside = divmod(step, self.steps_per_epoch)
+        return epoch, *self._order(epoch).batch(inside, self.schedule.global_batch_size, self.lanes)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        schedule = self.schedule
+        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int) -> EpochOrder:
+    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window)
+
+
+@dataclass
+class StoredBatches:
+    """Stage two: replays the teacher's views and hands out its probabilities.
+
+    Epoch e uses view number e mod V of every sample.
+    """
+
+    reader: ShardReader
+    blocks: BlockCache
+    targets: StoredTargetsConfig
+    spec: ViewSpec
+    view_count: int
+    plan: Plan
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of one step.
+
+        Raises:
+            ReplayError: a view differs from the one that the teacher saw; it names the sample's key.
+        """
+        epoch, shards, indexes = self.plan.samples(step)
+        records = self.blocks.gather(shards, indexes, epoch % self.view_count)
+        views = np.zeros((len(shards), 3, self.spec.size, self.spec.size), dtype=np.uint8)
+        checked = 0
+        for row in np.flatnonzero(records.valid):
+            shard, index, seed = int(shards[row]), int(indexes[row]), int(records.seeds[row])
+            views[row] = self._replay(shard, index, seed)
+            if self._is_checked(epoch, seed):
+                self._verify(views[row], int(records.digests[row]), shard, index)
+                checked += 1
+        return Batch(
+            views=torch.from_numpy(views),
+            weights=torch.from_numpy(records.valid.astype(np.float32)),
+            labels=torch.from_numpy(gather_labels(self.reader, shards, indexes)),
+            targets=SparseTargets(
+                torch.from_numpy(records.indices.astype(np.int64)),
+                torch.from_numpy(records.probs),
+                torch.from_numpy(records.residual),
+            ),
+            checked=checked,
+        )
+
+    def _replay(self, shard: int, index: int, seed: int) -> Uint8:
+        try:
+            return render_views(self.reader.read(shard, index), [seed], self.spec)[0]
+        except BadImageError as error:
+            raise ReplayError(
+                "an image that the teacher saw can no longer be decoded",
+                where=f"sample {self.reader.key(shard, index)} of shard {self.reader.name(shard)}",
+                found=error.what,
+                fix="restore the shard that the store was dumped from, or dump this shard again",
+            ) from None
+
+    def _is_checked(self, epoch: int, seed: int) -> bool:
+        rate = self.targets.verify_first_epoch if epoch == 0 else self.targets.verify_rate
+        return rate > 0 and Draws(seed, epoch, 0x636865636B).random() < rate
+
+    def _verify(self, view: Uint8, stored: int, shard: int, index: int) -> None:
+        found = view_digest(view)
+        if found != stored:
+            raise ReplayError(
+                "a replayed view is not the view that the teacher saw",
+                where=f"sample {self.reader.key(shard, index)} of shard {self.reader.name(shard)}",
+                found=f"digest {found:08x}",
+                expected=f"digest {stored:08x}, from the store",
+                fix="the image's bytes have changed since the dump: restore the shard, or dump it again",
+            )
+
+
+@dataclass
+class LabelledBatches:
+    """Stage three: a fresh view of every sample in every epoch, with its label."""
+
+    reader: ShardReader
+    spec: ViewSpec
+    plan: Plan
+    on_bad_image: str
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of one step; seeds follow from (schedule seed, shard, index, epoch)."""
+        epoch, shards, indexes = self.plan.samples(step)
+        views = np.zeros((len(shards), 3, self.spec.size, self.spec.size), dtype=np.uint8)
+        weights = np.ones(len(shards), dtype=np.float32)
+        for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
+            seed = view_seed(self.plan.schedule.seed, shard, index, epoch)
+            try:
+                views[row] = render_views(self.reader.read(shard, index), [seed], self.spec)[0]
+            except BadImageError as error:
+                weights[row] = 0
+                refuse_hole(self.on_bad_image, error, self.reader, shard, index)
+        labels = gather_labels(self.reader, shards, indexes)
+        weights[labels < 0] = 0
+        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None)
+
+
+@dataclass
+class EvalBatches:
+    """Every sample once: task (shard, start, stop) to its fixed views."""
+
+    reader: ShardReader
+    spec: EvalViewSpec
+
+    def __call__(self, task: tuple[int, int, int]) -> Batch:
+        """The batch of one run of samples; undecodable and unlabelled ones get weight 0."""
+        shard, start, stop = task
+        indexes = np.arange(start, stop, dtype=np.int32)
+        views = np.zeros((len(indexes), 3, self.spec.size, self.spec.size), dtype=np.uint8)
+        weights = np.ones(len(indexes), dtype=np.float32)
+        for row, index in enumerate(indexes.tolist()):
+            try:
+                views[row] = render_eval(self.reader.read(shard, index), self.spec)
+            except BadImageError:
+                weights[row] = 0
+        labels = gather_labels(self.reader, np.full_like(indexes, shard), indexes)
+        weights[labels < 0] = 0
+        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None)
+
+
+def gather_labels(reader: ShardReader, shards: Int32, indexes: Int32) -> npt.NDArray[np.int64]:
+    """Labels of samples from several shards: int64 [B], -1 where there is none."""
+    labels = np.empty(len(shards), dtype=np.int64)
+    for shard in np.unique(shards):
+        rows = shards == shard
+        labels[rows] = reader.labels(int(shard), indexes[rows])
+    return labels
+
+
+def refuse_hole(policy: str, error: BadImageError, reader: ShardReader, shard: int, index: int) -> None:
+    """Raise ``error``, with the sample's name, where the recipe says ``on_bad_image: error``."""
+    if policy != "error":
+        return
+    error.where = f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"
+    error.fix = "mend or remove the image, or set on_bad_image: hole to go on without it"
+    raise error

@@ -1,0 +1,128 @@
+"""``demo``: images, a teacher, the three stages and a baseline, in a few minutes on a laptop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TypeVar
+
+from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.store.store import LogitStore
+
+TRAIN_IMAGES, VAL_IMAGES, SAMPLES_PER_SHARD = 6000, 1200, 1000
+Recipe = TypeVar("Recipe", bound=Section)
+Result = dict[str, float | int | str]
+
+
+def demo(folder: Path, seed: int, job: Job) -> Result:
+    """Run everything in ``folder``; run again, it continues where it stopped.
+
+    Args:
+        seed: varies images, initial weights, views and order.
+
+    Returns:
+        the figures of the table, by name.
+    """
+    begin = time.perf_counter()
+    say(job, f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(CLASSES)} classes into {folder}/shards")
+    if job.is_main:
+        _draw(folder, seed)
+    job.barrier()
+    say(job, "2/6 training a teacher on the labels")
+    teacher = finetune(_recipe(FinetuneConfig, "teacher", folder, seed), job)
+    say(job, "3/6 stage one: the teacher sees every view once")
+    dumped = dump_logits(_recipe(DumpConfig, "dump", folder, seed), job)
+    say(job, "4/6 stage two: a smaller student, from the store alone")
+    distilled = pretrain(_recipe(PretrainConfig, "pretrain", folder, seed), job)
+    say(job, "5/6 stage three: the student meets the labels")
+    finetuned = finetune(_recipe(FinetuneConfig, "finetune", folder, seed), job)
+    say(job, "6/6 the baseline: the same student from labels alone, with the same number of steps")
+    scratch = finetune(_recipe(FinetuneConfig, "scratch", folder, seed), job)
+    return {
+        "seed": seed,
+        "teacher_top1": round(teacher["top1"], 2),
+        "scratch_top1": round(scratch["top1"], 2),
+        "distilled_top1": round(distilled["top1"], 2),
+        "finetuned_top1": round(finetuned["top1"], 2),
+        **_store_figures(folder / "store", distilled),
+        "teacher_images_per_second": round(teacher["images_per_second"]),
+        "dump_images_per_second": round(dumped["views_per_second"]),
+        "pretrain_images_per_second": round(distilled["images_per_second"]),
+        "finetune_images_per_second": round(finetuned["images_per_second"]),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def table(result: Result) -> str:
+    """The figures of a demo as one table."""
+    rows = [
+        ("teacher, top-1", f"{result['teacher_top1']:.2f} %"),
+        ("student from scratch, as many steps", f"{result['scratch_top1']:.2f} %"),
+        ("student distilled (stages 1, 2)", f"{result['distilled_top1']:.2f} %"),
+        ("student distilled and finetuned (1, 2, 3)", f"{result['finetuned_top1']:.2f} %"),
+        ("store, bytes a record", f"{result['store_bytes_per_record']:.1f}"),
+        ("  of dense float32 probabilities", f"{result['dense_bytes_per_record']}"),
+        ("  of raw int16 + float16 + seed", f"{result['raw_bytes_per_record']}"),
+        ("digests checked / equal", f"{result['digests_checked']:,} / {result['digests_equal']:,}"),
+        ("teacher passes in stage one / in stage two", f"{result['teacher_passes']:,} / 0"),
+        ("images/s: teacher training", f"{result['teacher_images_per_second']:,}"),
+        ("images/s: dump-logits", f"{result['dump_images_per_second']:,}"),
+        ("images/s: pretrain", f"{result['pretrain_images_per_second']:,}"),
+        ("images/s: finetune", f"{result['finetune_images_per_second']:,}"),
+        ("seconds in all", f"{result['seconds']:.0f}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    rule = "-" * (width + 22)
+    return "\n".join([rule, *(f"{name:<{width}}  {value:>20}" for name, value in rows), rule])
+
+
+def _draw(folder: Path, seed: int) -> None:
+    for split, count, salt in (("train", TRAIN_IMAGES, 0), ("val", VAL_IMAGES, 1)):
+        images = folder / "images" / split
+        if not (images / ".drawn").exists():
+            write_image_folder(images, count, 2 * seed + salt)
+            (images / ".drawn").touch()
+        build_shards(images, folder / "shards", split, samples_per_shard=SAMPLES_PER_SHARD, seed=seed, processes=1)
+
+
+def _recipe(kind: type[Recipe], name: str, folder: Path, seed: int) -> Recipe:
+    """A recipe of ``configs/demo`` with its paths moved from ``demo-run`` to ``folder``, and the seed set."""
+    key = "store.seed" if kind is DumpConfig else "schedule.seed"
+    recipe = load_recipe(kind, _configs() / f"{name}.yaml", [f"{key}={seed}"])
+    text = recipe.model_dump_json().replace('"demo-run', f'"{folder}')
+    return kind.model_validate_json(text)
+
+
+def _configs() -> Path:
+    """The demo's recipes: in the repository, or where a wheel puts them."""
+    candidates = (Path(__file__).parents[2] / "configs" / "demo", Path(sys.prefix) / "share/tinyvit_kd/configs/demo")
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise ConfigError("the demo's recipes are missing", where=" or ".join(map(str, candidates)), fix="reinstall")
+
+
+def _store_figures(path: Path, distilled: dict[str, float]) -> Result:
+    store = LogitStore.open(path)
+    statistics, manifest = store.statistics(), store.manifest
+    checked = int(distilled["digests_checked"])
+    return {
+        "store_bytes_per_record": round(statistics.bytes_per_record, 2),
+        "dense_bytes_per_record": 4 * manifest.num_classes,
+        "raw_bytes_per_record": 4 * manifest.topk + 4,
+        "digests_checked": checked,
+        # A digest that differs stops stage two, so a run that ends has found all of them equal.
+        "digests_equal": checked,
+        "teacher_passes": statistics.records,
+    }

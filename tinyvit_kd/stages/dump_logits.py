@@ -1,0 +1,152 @@
+"""Stage one, ``dump-logits``: the teacher sees every view once, and its top-k probabilities are kept."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import torch
+
+from tinyvit_kd.config.stages import DumpConfig
+from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import progress_bar, say
+from tinyvit_kd.runtime.signals import Preempted, stop_on_signals
+from tinyvit_kd.stages.dump_tasks import (
+    Assembler,
+    DumpBatch,
+    DumpBatches,
+    Group,
+    claim_groups,
+    groups_of,
+    tasks_of,
+)
+from tinyvit_kd.stages.inputs import open_shards
+from tinyvit_kd.stages.manifests import check_dump, create_store
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.selfcheck import self_check
+
+QUEUE = 8  # batches whose answers may wait for encoding and writing
+LISTED_HOLES = 20  # holes named on the terminal; the store knows them all
+
+
+def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) -> dict[str, float]:
+    """Make the missing blocks of a store.
+
+    Args:
+        part: (i, n) takes the i-th of n parts of the shards, for jobs that do not know of each other.
+
+    Returns:
+        views made, holes among them, views a second over all processes, bytes a record of the store.
+
+    Raises:
+        ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
+        Preempted: a signal asked to stop; the blocks that were whole are in the store.
+    """
+    self_check()
+    shards = open_shards(config.shards, job)
+    teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
+    check_dump(config, teacher, shards)
+    store = create_store(config, teacher, shards, job)
+    missing = job.broadcast([block for block in store.missing_blocks() if block[0] % part[1] == part[0] - 1])
+    groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
+    views = sum(len(group.views) * group.samples for group in groups)
+    say(
+        job,
+        f"dump-logits → {config.store.path}: {teacher.name}, top {config.store.topk} of {teacher.num_classes} classes; "
+        f"{len(missing):,} of {len(shards.names) * config.store.views:,} blocks missing here, {views:,} views "
+        f"of {shards.total:,} samples, on {job.world_size} process(es)",
+    )
+    begin = time.perf_counter()
+    counts = job.sum(_make(config, job, teacher, shards, store, groups, views))
+    seconds = max(time.perf_counter() - begin, 1e-9)
+    made, holes = counts.tolist()
+    say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")
+    return {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
+
+
+def _make(
+    config: DumpConfig,
+    job: Job,
+    teacher: Teacher,
+    shards: ShardSet,
+    store: LogitStore,
+    groups: list[Group],
+    views: int,
+) -> torch.Tensor:
+    """Run this process's share of the groups: counts [2] of views made and of holes."""
+    reader = shards.reader()
+    make = DumpBatches(reader, config.views, config.batch_size, config.store.seed, config.on_bad_image)
+    tasks = tasks_of(claim_groups(groups, job), config.batch_size)
+    counts = torch.zeros(2, dtype=torch.int64)
+    bar = progress_bar(job, views, "view", label="dump-logits")
+    with stop_on_signals() as stop, _Writer(store, config.store.topk) as writer:
+        for batch in load(make, tasks, config.runtime, job.device):
+            with torch.inference_mode():
+                logits = teacher(batch.views.to(job.device, non_blocking=True))
+                answers = topk_probs(logits, config.store.topk)
+            writer.submit(batch, answers)
+            holes = list(_holes(batch))
+            _name_holes(job, reader, holes, already=int(counts[1]))
+            counts += torch.tensor([len(batch.status), len(holes)])
+            bar.update(len(batch.status))
+            if stop:
+                raise Preempted(f"stopped; the whole blocks are in {config.store.path}; rerun to make the rest")
+    bar.close()
+    return counts
+
+
+def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
+    """Shard, index and reason of each of a batch's views that is a hole."""
+    row = 0
+    for span in batch.task:
+        for index in range(span.start, span.stop):
+            for _ in span.group.views:
+                if batch.status[row] != HoleReason.NONE:
+                    yield span.group.shard, index, HoleReason(int(batch.status[row]))
+                row += 1
+
+
+def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleReason]], already: int) -> None:
+    samples = list(dict.fromkeys(holes))
+    for shard, index, reason in samples[: max(0, LISTED_HOLES - already)]:
+        say(job, f"hole: sample {reader.key(shard, index)} of shard {reader.name(shard)} is {reason.name.lower()}")
+
+
+Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # indices [B, K], probs [B, K], residual [B]
+
+
+class _Writer(AbstractContextManager["_Writer"]):
+    """Copies answers back, encodes and writes, in one thread beside the teacher's."""
+
+    def __init__(self, store: LogitStore, topk: int) -> None:
+        self._store, self._assembler = store, Assembler(topk)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
+        self._waiting: deque[Future[None]] = deque()
+
+    def submit(self, batch: DumpBatch, answers: Answers) -> None:
+        """Hand over one batch; waits where ``QUEUE`` others are not written yet, and raises what they raised."""
+        self._waiting.append(self._thread.submit(self._write, batch, answers))
+        while len(self._waiting) > QUEUE or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def _write(self, batch: DumpBatch, answers: Answers) -> None:
+        # The copy waits for the device in this thread, so that the next forward pass is launched meanwhile.
+        indices, probs, residual = (tensor.cpu().numpy() for tensor in answers)
+        for shard, view, block in self._assembler.add(batch, indices, probs, residual):
+            self._store.write_block(shard, view, block)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
+            for future in self._waiting:
+                future.result()

@@ -1,0 +1,136 @@
+"""``evaluate``: top-1 and top-5 on labelled shards, every sample counted once over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tinyvit_kd.config.stages import EvalConfig, EvaluateConfig
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
+from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.head import select_columns
+from tinyvit_kd.models.student import open_model
+from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.runtime.device import Normalizer, autocast
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.stages.batches import EvalBatches
+from tinyvit_kd.stages.inputs import label_classes, open_shards
+from tinyvit_kd.training.metrics import topk_correct
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Labelled shards, opened once, on which networks are scored."""
+
+    job: Job
+    config: EvalConfig
+    runtime: RuntimeConfig
+    shards: ShardSet
+    columns: npt.NDArray[np.int64] | None  # from label to the head's class; null where they are the same
+    normalize: Normalizer
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Top-1 and top-5 accuracy in percent, and how many samples were scored and left out."""
+        device = self.job.device
+        network.eval()
+        sums = torch.zeros(4, dtype=torch.float64, device=device)  # correct@1, correct@5, scored, left out
+        batches = load(EvalBatches(self.shards.reader(), self.config.views), self._tasks(), self.runtime, device)
+        with torch.inference_mode():
+            for batch in batches:
+                sums += self._count(network, batch.to(device))
+        top1, top5, scored, left_out = self.job.sum(sums).tolist()
+        share = 100 / max(scored, 1)
+        return {"top1": top1 * share, "top5": top5 * share, "samples": scored, "holes": left_out}
+
+    def _tasks(self) -> Iterator[tuple[int, int, int]]:
+        """Runs of samples (shard, start, stop); the ranks take them in turn."""
+        size, number = self.config.batch_size, 0
+        for shard, length in enumerate(self.shards.lengths.tolist()):
+            for start in range(0, length, size):
+                if number % self.job.world_size == self.job.rank:
+                    yield shard, start, min(start + size, length)
+                number += 1
+
+    def _count(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+        with autocast(self.job.device, self.runtime.precision):
+            logits = network(self.normalize(batch.views)).float()
+        if self.columns is not None:
+            logits = select_columns(logits, self.columns)
+        top1, top5 = topk_correct(logits, batch.labels, batch.weights, (1, 5))
+        scored = batch.weights.sum()
+        return torch.stack([top1, top5, scored, len(batch.weights) - scored]).double()
+
+
+def build_scorer(
+    job: Job,
+    config: EvalConfig,
+    runtime: RuntimeConfig,
+    normalize: Normalizer,
+    num_classes: int,
+    classes: ClassList | None,
+) -> Scorer:
+    """Open the labelled shards and match their classes with the network's.
+
+    Args:
+        num_classes: C of the network's head.
+        classes: what those are, where known.
+
+    Raises:
+        ConfigError: the labels' classes are not the network's and cannot be found among them.
+    """
+    shards = open_shards(config.shards, job)
+    columns = _columns(label_classes(config.shards, shards), classes, num_classes)
+    return Scorer(job, config, runtime, shards, columns, normalize)
+
+
+def _columns(
+    labels: ClassList | None, classes: ClassList | None, num_classes: int
+) -> npt.NDArray[np.int64] | None:
+    if labels is None or (classes is not None and labels.ids == classes.ids):
+        return None
+    if classes is None:
+        if len(labels.ids) == num_classes:
+            return None
+        raise ConfigError(
+            "the model's classes are not the labels' classes, and its file does not say which they are",
+            found=f"{num_classes} classes in the model, {len(labels.ids)} in {labels.name}",
+            fix="name the model's class list (class_list), for example imagenet22k",
+        )
+    columns = class_map(classes, labels)
+    if (columns >= 0).sum() < 0.5 * len(columns):
+        raise ConfigError(
+            "fewer than half of the labels' classes are among the model's",
+            found=f"{int((columns >= 0).sum())} of {len(columns)} classes of {labels.name} in {classes.name}",
+            fix="check eval.shards.class_list and the model's class_list",
+        )
+    return columns
+
+
+def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
+    """Score one model file.
+
+    Returns:
+        top1 and top5 in percent, samples scored, holes left out.
+    """
+    network, card = open_model(config.model)
+    network.to(job.device)
+    channels_last = config.runtime.channels_last and job.device.type == "cuda"
+    normalize = Normalizer(card.mean, card.std, job.device, channels_last)
+    classes = load_class_list(config.class_list) if config.class_list is not None else card.classes()
+    scorer = build_scorer(job, config, config.runtime, normalize, card.num_classes, classes)
+    scores = scorer(network)
+    say(
+        job,
+        f"{config.model}: top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % "
+        f"of {scores['samples']:,.0f} samples, {scores['holes']:.0f} holes left out",
+    )
+    return scores

@@ -1,0 +1,76 @@
+"""Stage three, ``finetune``: labelled shards, from a stage-two student or from scratch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from tinyvit_kd.config.stages import FinetuneConfig
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.stages.batches import LabelledBatches, Plan
+from tinyvit_kd.stages.inputs import label_classes, open_shards
+from tinyvit_kd.stages.students import Task, train_student
+from tinyvit_kd.training.loss import plain_loss
+from tinyvit_kd.views.selfcheck import self_check
+
+
+def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
+    """Train on labels.
+
+    Raises:
+        ConfigError: the number of classes is unknown, or smaller than a label needs.
+    """
+    self_check()
+    shards = open_shards(config.shards, job)
+    classes = label_classes(config.shards, shards)
+    num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
+    if num_classes is None:
+        raise ConfigError(
+            "the number of classes is not known",
+            where="num_classes",
+            fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
+        )
+    _require_labels(shards, num_classes)
+    task = Task(
+        shards=shards,
+        image_size=config.views.size,
+        num_classes=num_classes,
+        classes=classes if classes is not None and len(classes.ids) == num_classes else None,
+        make_batches=partial(_batches, config, shards),
+        objective=partial(plain_objective, config.loss.label_smoothing),
+        identity={
+            "shards": shards.fingerprint(),
+            "views": config.views.model_dump_json(),
+            "loss": config.loss.model_dump_json(),
+        },
+    )
+    return train_student(config, task, job)
+
+
+def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+    """Cross-entropy to the label, and the accuracy on the training views."""
+    loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing)
+    correct = (student_logits.argmax(dim=1) == batch.labels) * batch.weights
+    return {"loss": loss, "accuracy": correct.mean()}
+
+
+def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:
+    return LabelledBatches(shards.reader(), config.views, plan, config.on_bad_image)
+
+
+def _require_labels(shards: ShardSet, num_classes: int) -> None:
+    largest = shards.largest_label()
+    if largest < 0:
+        raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
+    if largest >= num_classes:
+        raise ConfigError(
+            "a label is larger than the number of classes allows",
+            where=shards.name,
+            found=f"label {largest}",
+            expected=f"at most {num_classes - 1}, for {num_classes} classes",
+            fix="correct num_classes or shards.class_list",
+        )

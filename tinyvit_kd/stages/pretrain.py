@@ -1,0 +1,75 @@
+"""Stage two, ``pretrain``: a student from the store alone.
+
+Nothing here imports or builds a teacher; a test holds this.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import BlockMissingError
+from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.stages.batches import Plan, StoredBatches
+from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
+from tinyvit_kd.stages.students import Task, train_student
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.loss import soft_loss
+
+
+def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
+    """Train a student on the views and probabilities of a store.
+
+    Raises:
+        StoreError: the store is missing, incomplete, or belongs to other shards or to another renderer.
+        ReplayError: a replayed view is not the teacher's.
+    """
+    store = LogitStore.open(config.store.path)
+    manifest = store.manifest
+    shards = open_shards(config.shards, job)
+    require_same_shards(manifest, shards)
+    spec = require_same_views(manifest)
+    _require_blocks(store, min(manifest.views, config.schedule.epochs))
+    task = Task(
+        shards=shards,
+        image_size=spec.size,
+        num_classes=manifest.num_classes,
+        classes=stored_classes(store),
+        make_batches=partial(_batches, config, store, spec, shards),
+        objective=partial(soft_objective, config.loss.temperature),
+        identity={"store": manifest.hash, "loss": config.loss.model_dump_json()},
+    )
+    return train_student(config, task, job)
+
+
+def soft_objective(temperature: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+    """The soft loss, and how often student and teacher agree on the best class."""
+    assert batch.targets is not None
+    indices, probs, residual = batch.targets
+    loss = soft_loss(student_logits, indices, probs, residual, batch.weights, temperature)
+    teacher_top1 = indices.gather(1, probs.argmax(dim=1, keepdim=True)).squeeze(1)
+    agrees = (student_logits.argmax(dim=1) == teacher_top1) * batch.weights
+    return {"loss": loss, "agreement": agrees.mean()}
+
+
+def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: ShardSet, plan: Plan) -> StoredBatches:
+    blocks = BlockCache(store, config.store.block_cache_mib << 20)
+    return StoredBatches(shards.reader(), blocks, config.store, spec, store.manifest.views, plan)
+
+
+def _require_blocks(store: LogitStore, views: int) -> None:
+    missing = store.missing_blocks(range(views))
+    if missing:
+        shard, view = missing[0]
+        raise BlockMissingError(
+            f"{len(missing)} of the {views * len(store.manifest.shard_names)} blocks that this run needs are missing",
+            where=str(store.path),
+            found=f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
+            fix="finish dump-logits (it makes only the missing blocks), or train fewer epochs",
+        )

@@ -1,0 +1,183 @@
+"""What stages two and three share: from a recipe and its batches to a trained model file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from timm.utils import ModelEmaV3
+
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.modelfile import ModelCard, save_model
+from tinyvit_kd.models.student import build_student
+from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.runtime.device import Normalizer, autocast
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import atomic_write, write_json
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.signals import stop_on_signals
+from tinyvit_kd.stages.batches import Plan
+from tinyvit_kd.stages.evaluate import build_scorer
+from tinyvit_kd.stages.inputs import check_schedule
+from tinyvit_kd.training.checkpoint import load_latest
+from tinyvit_kd.training.loop import Objective, Run, State, fit
+from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
+
+MODEL, SUMMARY, RECIPE = "model.safetensors", "summary.json", "recipe.yaml"
+MakeBatch = Callable[[int], Batch]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a stage trains on, opened and checked."""
+
+    shards: ShardSet
+    image_size: int
+    num_classes: int
+    classes: ClassList | None
+    make_batches: Callable[[Plan], MakeBatch]
+    objective: Objective
+    identity: dict[str, str]  # of the data: a checkpoint of other data is not continued
+
+
+def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, float]:
+    """Train, score and write the student; continues from the newest checkpoint of the run folder.
+
+    Returns:
+        the summary that is also written to ``summary.json``.
+
+    Raises:
+        CheckpointError: the run folder holds checkpoints of another recipe or of other data.
+        Preempted: a signal asked to stop; a checkpoint was written.
+    """
+    check_schedule(config.schedule, task.shards, job)
+    if (finished := _finished(config, task)) is not None:
+        say(job, f"{config.output} is already finished; remove the folder to train again")
+        return finished
+    plan = Plan(
+        tuple(task.shards.lengths.tolist()), config.schedule, rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+    )
+    state, card = _build(config, task, job)
+    run = _describe(config, task, job, plan, state)
+    scorer = None
+    if config.eval is not None:
+        scorer = build_scorer(job, config.eval, config.runtime, run.normalize, task.num_classes, task.classes)
+    _resume(run, state)
+    _announce(config, task, run, state)
+    with stop_on_signals() as stop:
+        batches = load(task.make_batches(plan), range(state.step, run.total_steps), config.runtime, job.device)
+        results = fit(run, state, batches, task.objective, stop, scorer)
+    return _finish(config, run, state, card, results)
+
+
+def _build(config: TrainingConfig, task: Task, job: Job) -> tuple[State, ModelCard]:
+    model, card = build_student(
+        config.student, task.num_classes, task.image_size, task.classes, config.schedule.seed, config.normalize
+    )
+    model.to(job.device)
+    if _channels_last(config, job):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
+    decay = config.train.ema_decay
+    ema = ModelEmaV3(model, decay=decay) if decay is not None else None
+    return State(model, optimizer, ema), card
+
+
+def _channels_last(config: TrainingConfig, job: Job) -> bool:
+    return config.runtime.channels_last and job.device.type == "cuda"
+
+
+def _describe(config: TrainingConfig, task: Task, job: Job, plan: Plan, state: State) -> Run:
+    schedule, steps = config.schedule, plan.steps_per_epoch
+    rates = build_scheduler(
+        state.optimizer,
+        config.optim,
+        schedule.epochs * steps,
+        round(schedule.warmup_epochs * steps),
+        schedule.global_batch_size,
+    )
+    return Run(
+        job=job,
+        folder=config.output,
+        config=config.train,
+        identity=_identity(config, task),
+        steps_per_epoch=steps,
+        total_steps=schedule.epochs * steps,
+        global_batch_size=schedule.global_batch_size,
+        accumulate=schedule.accumulate,
+        seed=schedule.seed,
+        clip_grad=config.optim.clip_grad,
+        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, _channels_last(config, job)),
+        autocast=partial(autocast, job.device, config.runtime.precision),
+        set_rates=rates.step_update,
+        compile=config.runtime.compile,
+        fsync=config.runtime.fsync,
+    )
+
+
+def _identity(config: TrainingConfig, task: Task) -> dict[str, str]:
+    """What must be the same for a checkpoint to be continued; the number of processes is not in it."""
+    parts = {"student": config.student, "optim": config.optim, "schedule": config.schedule}
+    return task.identity | {name: json.dumps(part.model_dump(mode="json")) for name, part in parts.items()}
+
+
+def _resume(run: Run, state: State) -> None:
+    saved = load_latest(run.folder / "checkpoints")
+    if saved is None:
+        return
+    for name, expected in run.identity.items():
+        if saved["identity"].get(name) != expected:
+            raise CheckpointError(
+                f"the run folder holds a checkpoint with another {name}",
+                where=str(run.folder),
+                found=str(saved["identity"].get(name)),
+                expected=expected,
+                fix="restore the recipe to continue that run, or set output to a new folder",
+            )
+    state.load_state_dict(saved)
+    say(run.job, f"continuing from step {state.step} of {run.total_steps}")
+
+
+def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> None:
+    if run.job.is_main:
+        atomic_write(config.output / RECIPE, dump_yaml(config).encode())
+    rates = scaled_rates(config.optim, run.global_batch_size)
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    say(
+        run.job,
+        f"{config.output}: {parameters / 1e6:.2f}M parameters, {task.num_classes} classes, {task.image_size} pixels; "
+        f"{task.shards.total:,} samples in {len(task.shards.names)} shards, {run.steps_per_epoch} steps an epoch, "
+        f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
+        f"learning rate {rates.peak:.3g}, from {rates.warmup:.3g} to {rates.minimum:.3g}",
+    )
+
+
+def _finish(
+    config: TrainingConfig, run: Run, state: State, card: ModelCard, results: dict[str, float]
+) -> dict[str, float]:
+    summary = results | {"step": state.step, "digests_checked": state.digests_checked}
+    if run.job.is_main:
+        save_model(run.folder / MODEL, state.scored, replace(card, step=state.step), fsync=config.runtime.fsync)
+        write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity})
+    run.job.barrier()
+    say(run.job, f"wrote {run.folder / MODEL}")
+    return summary
+
+
+def _finished(config: TrainingConfig, task: Task) -> dict[str, float] | None:
+    """The summary of a run that has ended, if it was this one."""
+    path: Path = config.output / SUMMARY
+    if not path.is_file() or not (config.output / MODEL).is_file():
+        return None
+    saved = json.loads(path.read_text())
+    return saved["results"] if saved["identity"] == _identity(config, task) else None

@@ -1,0 +1,1 @@
+"""The sparse store of teacher probabilities."""

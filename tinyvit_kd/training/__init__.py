@@ -1,0 +1,1 @@
+"""Losses, optimiser, checkpoints and the one loop."""

@@ -1,0 +1,1 @@
+"""Views: seed to parameters to bytes."""

@@ -1,0 +1,77 @@
+"""From a file's bytes to an RGB image, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from tinyvit_kd.errors import BadImageError, HoleReason
+
+# Pillow would else try every reader that it has, one of which starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
+
+
+def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
+    """The first frame in RGB, its EXIF orientation ignored, as timm's ``Image.open(…).convert("RGB")``.
+
+    Whatever this process has set, truncated files are refused and warnings are silent; since both settings
+    are restored after the call, decode in one thread a process. Pillow's own limit, twice
+    ``Image.MAX_IMAGE_PIXELS``, stands beside ``max_pixels``.
+
+    Raises:
+        BadImageError: the file is unreadable, truncated, or has more than ``max_pixels``.
+    """
+    try:
+        with _strict_pillow(), BytesIO(image_bytes) as file:
+            image = Image.open(file, formats=_FORMATS)
+            check_pixels(*image.size, max_pixels)
+            image.load()
+            # convert() would copy an image that is RGB already.
+            return image if image.mode == "RGB" else image.convert("RGB")
+    except BadImageError:
+        raise
+    except Exception as error:
+        # Broken files make Pillow raise nearly anything: OSError, ValueError, KeyError, …
+        raise _bad_image(error) from error
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image before memory is given to its pixels.
+
+    Raises:
+        BadImageError: ``width * height`` is above ``max_pixels``.
+    """
+    if width * height > max_pixels:
+        what = f"The image of {width} x {height} pixels has more than max_pixels ({max_pixels})"
+        raise BadImageError(HoleReason.TOO_LARGE, what)
+
+
+@contextmanager
+def _strict_pillow() -> Iterator[None]:
+    tolerant = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+
+
+def _bad_image(error: Exception) -> BadImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return BadImageError(HoleReason.TOO_LARGE, f"The image is larger than Pillow opens: {error}")
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow's message holds a memory address, which differs from run to run.
+        return BadImageError(
+            HoleReason.UNREADABLE, f"The file is no image of the kinds {', '.join(_FORMATS)}"
+        )
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return BadImageError(HoleReason.TRUNCATED, f"The image is cut short: {error}")
+    return BadImageError(
+        HoleReason.UNREADABLE, f"The image cannot be decoded: {type(error).__name__}: {error}"
+    )

@@ -1,0 +1,102 @@
+"""The reference renderer: bytes and parameters to views, with Pillow. Its bytes define what a view is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from PIL import Image
+
+from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.views.decode import check_pixels, decode
+from tinyvit_kd.views.erasing import erase
+from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
+from tinyvit_kd.views.params import ViewParams, sample_params
+
+__all__ = ["decode", "render", "render_eval", "render_views", "view_digest"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
+    """The view of an RGB image that ``params`` describes: uint8 [3, S, S], C-contiguous."""
+    view = np.empty((3, spec.size, spec.size), np.uint8)
+    _render_into(view, image, params, spec)
+    return view
+
+
+def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec) -> UInt8:
+    """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous.
+
+    Raises:
+        BadImageError: the image cannot be decoded or is too large.
+        ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
+    """
+    image = decode(image_bytes, spec.max_pixels)
+    views = np.empty((len(seeds), 3, spec.size, spec.size), np.uint8)
+    for view, seed in zip(views, seeds, strict=True):
+        _render_into(view, image, sample_params(seed, spec, *image.size), spec)
+    return views
+
+
+def render_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
+    """The fixed view of evaluation, as timm's ``transforms_imagenet_eval``: uint8 [3, S, S], C-contiguous.
+
+    Raises:
+        BadImageError: the image cannot be decoded, or it or its resized form has more than ``max_pixels``.
+    """
+    image = decode(image_bytes, spec.max_pixels)
+    width, height = _eval_size(spec, *image.size)
+    # A thin image of few pixels can become a huge one when its short side is enlarged.
+    check_pixels(width, height, spec.max_pixels)
+    if (width, height) != image.size:
+        image = image.resize((width, height), RESAMPLING[spec.interpolation])
+    # round() to even, as torchvision's center_crop.
+    left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
+    view = np.empty((3, spec.size, spec.size), np.uint8)
+    _write_planes(view, image.crop((left, top, left + spec.size, top + spec.size)))
+    return view
+
+
+def view_digest(view: UInt8) -> int:
+    """The low 32 bits of xxh3_64 over the bytes of a C-contiguous view."""
+    return xxhash.xxh3_64_intdigest(view.data) & 0xFFFFFFFF
+
+
+def _render_into(view: UInt8, image: Image.Image, params: ViewParams, spec: ViewSpec) -> None:
+    canvas = _canvas(spec.interpolation, spec.mean)
+    left, top, width, height = params.crop
+    # Crop before resizing: with resize(box=…) the filter would see pixels outside the crop.
+    image = image.crop((left, top, left + width, top + height))
+    image = image.resize((spec.size, spec.size), canvas.resample)
+    if params.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for operation in params.operations:
+        image = apply_operation(image, operation, canvas)
+    _write_planes(view, image)
+    for box in params.erase:
+        erase(view, box, spec)
+
+
+@lru_cache(maxsize=8)
+def _canvas(interpolation: str, mean: tuple[float, float, float]) -> Canvas:
+    return Canvas(RESAMPLING[interpolation], mean_colour(mean))
+
+
+def _write_planes(view: UInt8, image: Image.Image) -> None:
+    """Copy an RGB image into ``view``, uint8 [3, S, S]; by bands, twice as fast as a transposed copy."""
+    for plane, band in zip(view, "RGB", strict=True):
+        plane[:] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
+
+
+def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
+    """Width and height after resizing, before the middle is cropped."""
+    side = math.floor(spec.size / spec.crop_pct)
+    if spec.mode == "squash":
+        return side, side
+    # The longer side is truncated, not rounded, as torchvision's Resize does.
+    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)

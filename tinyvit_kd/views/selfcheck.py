@@ -1,0 +1,122 @@
+"""A start-up check that this machine's libraries render views as the ones that defined them did.
+
+A view's bytes depend on Pillow, libjpeg-turbo and the processor: Pillow 13, for one, changed the order of the
+two passes of ``resize``. A few milliseconds on tiny fixed images show it before anything is dumped.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.errors import RendererError
+from tinyvit_kd.views.params import Operation, ViewParams
+from tinyvit_kd.views.render import render, render_eval, render_views, view_digest
+from tinyvit_kd.views.spec import RENDERER_VERSION, renderer_versions
+
+# 56 x 40 pixels, 4:2:0, quality 40; a file is needed because encoders differ, too.
+_JPEG = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABQODxIPDRQSEBIXFRQYHjIhHhwcHj0sLiQySUBMS0dARkVQWnNiUFVtVkVGZIhlbXd7"
+    "gYKBTmCNl4x9lnN+gXz/2wBDARUXFx4aHjshITt8U0ZTfHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8"
+    "fHx8fHx8fHz/wAARCAAoADgDASIAAhEBAxEB/8QAGAAAAwEBAAAAAAAAAAAAAAAAAAMEAgb/xAAmEAABAwMDBAMBAQAAAAAAAAAB"
+    "AAIhAxExEhNBBCJhcTNRgTKR/8QAFwEBAQEBAAAAAAAAAAAAAAAABAMGAf/EACkRAAIBAwMCBAcAAAAAAAAAAAECAAMRQRIhMQRR"
+    "EzJSgSIjQnGRwdH/2gAMAwEAAhEDEQA/AOYb05abm0SmhoeNIElPax5Mg25hNFJoF2ZTg4AOjYZvz7SaP3kzKO2bn1CZtbmOPtUM"
+    "pknvx5hM2rfH+2lTLjRYeXtmNR5Oxm2LEeYWxQLzqGCqWUgR358wtim4GzBHpTZxpAby4GfeMR4hoDRYgxCFY2iw5tfmULviVsMI"
+    "kOLSRo1RbMJjaGjuzZUhjCIAvxC02k4G78KTVLm7HUe44H3mRR5O1m5FrcpjaW15uqdsEdmfELbKVvk/Lypmpve+/qx/IxHk7aO5"
+    "OOExrdHba9lRtEnsx4hNZTaBZ47vSn4ljcGx9WD+oxHkzen1TfM4QqxRecXtxKFEsmaZP5iw+3MmHThsi8SttaXnSRBQhUrfLqKi"
+    "7A8zI0ySIzZ2xcepTGUtz+uPpCFNtqwpfT2jUJteb29s2A8ymsoB41HJQhTX4qppngYjEJteDyaTHEAHQCf8QhCOlVySLw3W9RUp"
+    "FQhtP//Z"
+)
+
+_OPERATIONS = (
+    Operation("AutoContrast", 0),
+    Operation("Equalize", 0),
+    Operation("Invert", 0),
+    Operation("Rotate", -27.3),
+    Operation("ShearX", 0.27),
+    Operation("ShearY", -0.21),
+    Operation("TranslateX", 0.405),
+    Operation("TranslateY", -0.3),
+    Operation("Posterize", 1),
+    Operation("Posterize", 0),
+    Operation("Solarize", 26),
+    Operation("SolarizeAdd", 99),
+    Operation("Color", 1.81),
+    Operation("Contrast", 0.19),
+    Operation("Brightness", 1.81),
+    Operation("Sharpness", 0.19),
+    Operation("GaussianBlur", 1.7),
+)
+
+_EXPECTED: Mapping[str, int] = {
+    "view of seed 4": 0x82CCBB73,
+    "view of seed 5": 0xB64EADB6,
+    "view of seed 6": 0xB9BCE5AA,
+    "view of seed 7": 0xD6EA2928,
+    "evaluation": 0x1E203450,
+    "resize 90x40": 0x429375B4,
+    "resize 40x90": 0x9318E829,
+    "resize 20x20": 0x24F0748C,
+    "AutoContrast 0": 0x260563F3,
+    "Equalize 0": 0x7F3EC8F9,
+    "Invert 0": 0x04C8EAB8,
+    "Rotate -27.3": 0xD832A0AF,
+    "ShearX 0.27": 0x409CCEBF,
+    "ShearY -0.21": 0x05575470,
+    "TranslateX 0.405": 0xA7DC3AA2,
+    "TranslateY -0.3": 0x6E377F3D,
+    "Posterize 1": 0x0717DD8E,
+    "Posterize 0": 0x0C213DB1,
+    "Solarize 26": 0x78384FC3,
+    "SolarizeAdd 99": 0x38E00192,
+    "Color 1.81": 0x717E2088,
+    "Contrast 0.19": 0x9D34C1D1,
+    "Brightness 1.81": 0x7843EE0D,
+    "Sharpness 0.19": 0xA8E54AFA,
+    "GaussianBlur 1.7": 0x09F85BFE,
+}
+
+
+def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
+    """Render a few fixed views and compare their digests with the known ones.
+
+    Raises:
+        RendererError: some differ, so views of this machine would not be those of others.
+    """
+    differing = [name for name, digest in fixed_digests().items() if digest != expected[name]]
+    if differing:
+        raise RendererError(
+            "This machine renders other views than the ones that teachers saw elsewhere",
+            where=", ".join(f"{library} {version}" for library, version in renderer_versions().items()),
+            found=f"other bytes for {', '.join(differing)}",
+            expected=f"the bytes of renderer version {RENDERER_VERSION}, defined with Pillow 13.0.0",
+            fix="install Pillow 13.0.0 from PyPI's wheels (pip install --only-binary :all: Pillow==13.0.0)",
+        )
+
+
+def fixed_digests() -> dict[str, int]:
+    """Digest of every fixed view by the name of what it exercises."""
+    jpeg = b64decode(_JPEG)
+    views = render_views(jpeg, range(4, 8), ViewSpec(size=48, erase_prob=0.5))
+    digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(views, 4)}
+    digests["evaluation"] = view_digest(render_eval(jpeg, EvalViewSpec(size=32)))
+    for width, height in ((90, 40), (40, 90), (20, 20)):
+        digests[f"resize {width}x{height}"] = _digest(width, height)
+    return digests | {f"{each.name} {each.value:g}": _digest(32, 32, each) for each in _OPERATIONS}
+
+
+def _digest(width: int, height: int, *operations: Operation) -> int:
+    """Digest of the whole arithmetic image, resized to 32 x 32, after the operations."""
+    params = ViewParams(crop=(0, 0, width, height), flip=False, operations=operations, erase=())
+    return view_digest(render(_arithmetic_image(width, height), params, ViewSpec(size=32)))
+
+
+def _arithmetic_image(width: int, height: int) -> Image.Image:
+    """Smooth in red, noisy in green, blocks in blue."""
+    y, x = np.mgrid[:height, :width]
+    channels = (x * 3 + y * 2, (x * x * 7 + x * y * 13 + y * y * 5) // 3, (x // 7 + y // 5) % 2 * 180 + 30)
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
