@@ -111,7 +111,7 @@ def shards_build(source: Path, output: Path, split: str, samples_per_shard: int,
     """
     from tinyvit_kd.stages.shards import build
 
-    build(source, output, split, samples_per_shard, seed, processes)
+    click.echo(build(source, output, split, samples_per_shard, seed, processes))
 
 
 @shards_group.command("index")
@@ -122,7 +122,7 @@ def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
     """Prepare existing webdataset tars (.jpg + .cls or .json) at PATH for random access."""
     from tinyvit_kd.stages.shards import index
 
-    index(path, split, index_dir)
+    click.echo(index(path, split, index_dir))
 
 
 @shards_group.command("info")
@@ -155,7 +155,7 @@ def store_group() -> None:
 
 @store_group.command("info")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--holes", is_flag=True, help="List every hole: shard, view, index, reason.")
+@click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
 def store_info(path: Path, holes: bool) -> None:
     """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
     from tinyvit_kd.stages.store_info import describe, list_holes

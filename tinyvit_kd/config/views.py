@@ -32,9 +32,18 @@ class ViewSpec(Section):
         "pixel", description="fill of erased boxes: noise a pixel, one colour a box, or the mean colour"
     )
     erase_count: int = Field(1, ge=1, le=16, description="most erased boxes a view")
+    mixup: float = Field(0.0, ge=0, le=32, description="alpha of Mixup's Beta distribution; 0: no Mixup")
+    cutmix: float = Field(0.0, ge=0, le=32, description="alpha of CutMix's Beta distribution; 0: no CutMix")
+    mix_prob: float = Field(1.0, ge=0, le=1, description="probability that a pair is mixed at all")
+    mix_switch_prob: float = Field(0.5, ge=0, le=1, description="probability of CutMix where both are on")
     mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="fill colour and centre of the noise, 0..1")
     std: tuple[float, float, float] = Field(IMAGENET_STD, description="spread of the erasing noise, 0..1")
     max_pixels: int = Field(89_478_485, ge=1, description="larger images are holes, pixels (Pillow's own limit)")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether views are mixed in pairs."""
+        return self.mix_prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
     @model_validator(mode="after")
     def _ranges(self) -> ViewSpec:

@@ -71,6 +71,11 @@ class Job:
         return self._counters[counter]
 
 
+def alone() -> Job:
+    """A job of one process on the CPU, for commands that are no stage."""
+    return Job(0, 1, torch.device("cpu"))
+
+
 @contextmanager
 def start_job(device: str = "auto") -> Iterator[Job]:
     """Join the processes that torchrun started, or be the only one.

@@ -27,7 +27,7 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if fsync:
-            _fsync(temporary, os.O_RDONLY)
+            fsync_file(temporary)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -46,6 +46,11 @@ def atomic_write(path: Path, data: bytes, fsync: bool = False) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    _fsync(path, os.O_RDONLY)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.store.statistics import statistics
 from tinyvit_kd.store.store import LogitStore
 
 TRAIN_IMAGES, VAL_IMAGES, SAMPLES_PER_SHARD = 6000, 1200, 1000
@@ -115,14 +116,14 @@ def _configs() -> Path:
 
 def _store_figures(path: Path, distilled: dict[str, float]) -> Result:
     store = LogitStore.open(path)
-    statistics, manifest = store.statistics(), store.manifest
+    figures, manifest = statistics(store), store.manifest
     checked = int(distilled["digests_checked"])
     return {
-        "store_bytes_per_record": round(statistics.bytes_per_record, 2),
+        "store_bytes_per_record": round(figures.bytes_per_record, 2),
         "dense_bytes_per_record": 4 * manifest.num_classes,
         "raw_bytes_per_record": 4 * manifest.topk + 4,
         "digests_checked": checked,
         # A digest that differs stops stage two, so a run that ends has found all of them equal.
         "digests_equal": checked,
-        "teacher_passes": statistics.records,
+        "teacher_passes": figures.records,
     }

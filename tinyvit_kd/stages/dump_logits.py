@@ -53,14 +53,14 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     self_check()
     shards = open_shards(config.shards, job)
     teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
-    check_dump(config, teacher, shards)
+    check_dump(config, teacher)
     store = create_store(config, teacher, shards, job)
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] % part[1] == part[0] - 1])
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
     views = sum(len(group.views) * group.samples for group in groups)
     say(
         job,
-        f"dump-logits → {config.store.path}: {teacher.name}, top {config.store.topk} of {teacher.num_classes} classes; "
+        f"dump-logits → {config.store.path}: {teacher.facts.name}, top {config.store.topk} of {teacher.facts.num_classes} classes; "
         f"{len(missing):,} of {len(shards.names) * config.store.views:,} blocks missing here, {views:,} views "
         f"of {shards.total:,} samples, on {job.world_size} process(es)",
     )

@@ -23,7 +23,7 @@ from tinyvit_kd.runtime.device import Normalizer, autocast
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.stages.batches import EvalBatches
-from tinyvit_kd.stages.inputs import label_classes, open_shards
+from tinyvit_kd.stages.inputs import card_classes, label_classes, open_shards
 from tinyvit_kd.training.metrics import topk_correct
 
 
@@ -125,7 +125,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     network.to(job.device)
     channels_last = config.runtime.channels_last and job.device.type == "cuda"
     normalize = Normalizer(card.mean, card.std, job.device, channels_last)
-    classes = load_class_list(config.class_list) if config.class_list is not None else card.classes()
+    classes = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
     scorer = build_scorer(job, config, config.runtime, normalize, card.num_classes, classes)
     scores = scorer(network)
     say(

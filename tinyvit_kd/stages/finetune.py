@@ -12,7 +12,7 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches, Plan
-from tinyvit_kd.stages.inputs import label_classes, open_shards
+from tinyvit_kd.stages.inputs import fingerprint, label_classes, open_shards
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.training.loss import plain_loss
 from tinyvit_kd.views.selfcheck import self_check
@@ -43,7 +43,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         make_batches=partial(_batches, config, shards),
         objective=partial(plain_objective, config.loss.label_smoothing),
         identity={
-            "shards": shards.fingerprint(),
+            "shards": fingerprint(shards),
             "views": config.views.model_dump_json(),
             "loss": config.loss.model_dump_json(),
         },
@@ -63,7 +63,7 @@ def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBa
 
 
 def _require_labels(shards: ShardSet, num_classes: int) -> None:
-    largest = shards.largest_label()
+    largest = max(int(shards.index(shard).labels.max(initial=-1)) for shard in range(len(shards.names)))
     if largest < 0:
         raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
     if largest >= num_classes:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import ScheduleConfig
+from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.seeding import hash64
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.selfcheck import self_check
+from tinyvit_kd.views.spec import view_spec_hash
+
+CLASSES = "classes.txt"  # the teacher's class list, beside the manifest
 
 
 def open_shards(config: ShardsConfig, job: Job) -> ShardSet:
@@ -21,6 +29,11 @@ def open_shards(config: ShardsConfig, job: Job) -> ShardSet:
         shards.key_hashes()
     job.barrier()
     return shards
+
+
+def fingerprint(shards: ShardSet) -> str:
+    """16 hexadecimal digits over all keys and image sizes, in order."""
+    return f"{hash64(*shards.key_hashes()):016x}"
 
 
 def label_classes(config: ShardsConfig, shards: ShardSet) -> ClassList | None:
@@ -54,9 +67,11 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
         )
 
 
-def announce(job: Job, stage: str, output: Path, facts: dict[str, object]) -> None:
-    """One line of derived values at the start of a stage; they are computed, never written back."""
-    say(job, f"{stage} → {output}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+def card_classes(card: ModelCard | None) -> ClassList | None:
+    """The class list that a model file names."""
+    if card is None or card.class_ids is None:
+        return None
+    return ClassList(card.class_name or "its own", card.class_ids)
 
 
 def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:

@@ -7,32 +7,31 @@ import importlib.metadata
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError, StoreError
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, require_free_space
-from tinyvit_kd.store.manifest import Manifest
-from tinyvit_kd.store.records import record_bytes
+from tinyvit_kd.stages.inputs import CLASSES
+from tinyvit_kd.store.codec import plane_rows
+from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
 
-CLASSES = "classes.txt"
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
 
 
-def check_dump(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> None:
+def check_dump(config: DumpConfig, teacher: Teacher) -> None:
     """Check what can be checked before the first pass of the teacher.
 
     Raises:
         ConfigError: K above C, or a batch too small for the views of one image.
-        DiskSpaceError: the disk has no room for the store.
     """
-    if config.store.topk > teacher.num_classes:
+    if config.store.topk > teacher.facts.num_classes:
         raise ConfigError(
             "store.topk is larger than the number of the teacher's classes",
             where="store.topk",
             found=str(config.store.topk),
-            expected=f"at most {teacher.num_classes}",
+            expected=f"at most {teacher.facts.num_classes}",
         )
     if config.batch_size < config.views_per_decode:
         raise ConfigError(
@@ -50,12 +49,68 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         ManifestMismatchError: the folder holds a store of another recipe, teacher or shard set.
         DiskSpaceError: what is missing does not fit on the disk.
     """
-    path, classes = config.store.path, teacher.classes
+    path, classes = config.store.path, teacher_classes(config, teacher)
     if job.is_main:
-        store = LogitStore.create(path, _manifest(config, teacher, shards))
+        store = LogitStore.create(path, _manifest(config, teacher, shards), fsync=config.runtime.fsync)
         if classes is not None:
             atomic_write(path / CLASSES, ("\n".join(classes.ids) + "\n").encode())
-        missing = sum(int(shards.lengths[shard]) for shard, _ in store.missing_blocks())
-        require_free_space(path, missing * record_bytes(config.store.topk, config.store.encoding))
+        require_free_space(path, _bytes_needed(store))
     job.barrier()
     return LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
+
+
+def _bytes_needed(store: LogitStore) -> int:
+    """Upper bound of the missing blocks' size: their planes before compression."""
+    manifest = store.manifest
+    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks()]
+    return sum(
+        length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths
+    )
+
+
+def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> Manifest:
+    facts, classes = teacher.facts, teacher_classes(config, teacher)
+    return Manifest(
+        shard_set=shards.name,
+        shard_names=shards.names,
+        shard_lengths=tuple(shards.lengths.tolist()),
+        key_hashes=tuple(shards.key_hashes()),
+        view_spec=config.views.model_dump(mode="json"),
+        view_spec_hash=view_spec_hash(config.views),
+        teacher=TeacherEntry(
+            name=facts.name,
+            weights_hash=teacher.weights_hash,
+            image_size=facts.image_size,
+            mean=facts.mean,
+            std=facts.std,
+            precision=config.runtime.precision,
+        ),
+        num_classes=facts.num_classes,
+        class_list=classes.name if classes else None,
+        class_list_hash=classes.hash if classes else None,
+        topk=config.store.topk,
+        views=config.store.views,
+        encoding=config.store.encoding,
+        seed=config.store.seed,
+        versions={name: importlib.metadata.version(name) for name in LIBRARIES} | renderer_versions(),
+    )
+
+
+def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
+    """The teacher's class list: the recipe's, else its file's.
+
+    Raises:
+        ConfigError: the list has another number of classes than the teacher.
+    """
+    facts = teacher.facts
+    if config.teacher.class_list is None:
+        return ClassList(facts.class_name or "its own", facts.class_ids) if facts.class_ids else None
+    classes = load_class_list(config.teacher.class_list)
+    if len(classes.ids) != facts.num_classes:
+        raise ConfigError(
+            "the teacher has another number of classes than its class list",
+            where="teacher.class_list",
+            found=f"{facts.num_classes} classes in {facts.name}, {len(classes.ids)} in {classes.name}",
+            fix="name the list of the teacher's own head (timm's lists order and count classes differently)",
+        )
+    return classes

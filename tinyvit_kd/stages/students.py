@@ -13,13 +13,13 @@ from timm.utils import ModelEmaV3
 
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
-from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
 from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.student import build_student
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, load_model_file, save_model
+from tinyvit_kd.models.student import Initial, build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast
 from tinyvit_kd.runtime.distributed import Job
@@ -28,12 +28,12 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.stages.batches import Plan
 from tinyvit_kd.stages.evaluate import build_scorer
-from tinyvit_kd.stages.inputs import check_schedule
+from tinyvit_kd.stages.inputs import card_classes, check_schedule
 from tinyvit_kd.training.checkpoint import load_latest
 from tinyvit_kd.training.loop import Objective, Run, State, fit
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
 
-MODEL, SUMMARY, RECIPE = "model.safetensors", "summary.json", "recipe.yaml"
+SUMMARY, RECIPE = "summary.json", "recipe.yaml"
 MakeBatch = Callable[[int], Batch]
 
 
@@ -81,16 +81,42 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
 
 
 def _build(config: TrainingConfig, task: Task, job: Job) -> tuple[State, ModelCard]:
-    model, card = build_student(
-        config.student, task.num_classes, task.image_size, task.classes, config.schedule.seed, config.normalize
-    )
+    initial, card = _initial(config, task, job)
+    spec = student_spec(config.student, card)
+    model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, initial)
     model.to(job.device)
     if _channels_last(config, job):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
-    return State(model, optimizer, ema), card
+    return State(model, optimizer, ema), ModelCard(
+        architecture=spec.model_dump(mode="json"),
+        num_classes=task.num_classes,
+        image_size=task.image_size,
+        mean=config.normalize.mean,
+        std=config.normalize.std,
+        class_name=task.classes.name if task.classes else None,
+        class_ids=task.classes.ids if task.classes else None,
+    )
+
+
+def _initial(config: TrainingConfig, task: Task, job: Job) -> tuple[Initial | None, ModelCard | None]:
+    """The weights to start from, and how their head's classes become this task's."""
+    path = config.student.init_from
+    if path is None:
+        return None, None
+    state, card = load_model_file(path)
+    listed = config.student.class_list
+    source = load_class_list(listed) if listed is not None else card_classes(card)
+    fresh = config.student.head == "fresh"
+    if fresh or source is None or task.classes is None or source.ids == task.classes.ids:
+        return Initial(state, fresh_head=fresh), card
+    found = class_map(source, task.classes)
+    known = int((found >= 0).sum())
+    say(job, f"{known} of {len(found)} classes of {task.classes.name} are in {path}'s head ({source.name})")
+    # Where the lists share nothing there is nothing to remap.
+    return Initial(state, found, fresh_head=known == 0), card
 
 
 def _channels_last(config: TrainingConfig, job: Job) -> bool:
@@ -167,7 +193,7 @@ def _finish(
 ) -> dict[str, float]:
     summary = results | {"step": state.step, "digests_checked": state.digests_checked}
     if run.job.is_main:
-        save_model(run.folder / MODEL, state.scored, replace(card, step=state.step), fsync=config.runtime.fsync)
+        save_model(run.folder / MODEL, state.scored.state_dict(), replace(card, step=state.step), fsync=config.runtime.fsync)
         write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity})
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")

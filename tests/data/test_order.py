@@ -1,0 +1,146 @@
+"""The order is a permutation, the same for any number of processes, and may be entered anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvit_kd.data.order import EpochOrder, check_lanes, rank_lanes
+from tinyvit_kd.errors import ConfigError
+
+lengths = st.lists(st.integers(0, 40), min_size=1, max_size=12)
+lanes = st.integers(1, 9)
+windows = st.integers(1, 50)
+
+
+def _order(shard_lengths: list[int], lanes: int, window: int, epoch: int = 0) -> EpochOrder:
+    return EpochOrder(7, epoch, np.array(shard_lengths, dtype=np.int64), lanes, window)
+
+
+def _samples(order: EpochOrder, lane: int) -> list[tuple[int, int]]:
+    shards, indexes = order.lane(lane, 0, order.lane_length(lane))
+    assert shards.dtype == indexes.dtype == np.int32
+    return list(zip(shards.tolist(), indexes.tolist(), strict=True))
+
+
+@given(lengths, lanes, windows)
+def test_an_epoch_visits_every_sample_once(shard_lengths: list[int], lanes: int, window: int) -> None:
+    order = _order(shard_lengths, lanes, window)
+    visited = [sample for lane in range(lanes) for sample in _samples(order, lane)]
+    everything = [(shard, index) for shard, length in enumerate(shard_lengths) for index in range(length)]
+    assert sorted(visited) == everything
+
+
+@given(lengths, lanes, windows)
+def test_lanes_are_equally_long_but_for_one_sample(shard_lengths: list[int], lanes: int, window: int) -> None:
+    order = _order(shard_lengths, lanes, window)
+    found = [order.lane_length(lane) for lane in range(lanes)]
+    assert sum(found) == sum(shard_lengths)
+    assert max(found) - min(found) <= 1
+    assert order.steps(lanes) == min(found)
+
+
+@given(lengths, lanes, windows, st.integers(0, 60), st.integers(0, 60))
+def test_any_piece_of_a_lane_is_a_slice_of_the_whole(
+    shard_lengths: list[int], lanes: int, window: int, start: int, count: int
+) -> None:
+    order = _order(shard_lengths, lanes, window)
+    stop = min(start + count, order.lane_length(0))
+    start = min(start, stop)
+    shards, indexes = order.lane(0, start, stop)
+    assert list(zip(shards.tolist(), indexes.tolist(), strict=True)) == _samples(order, 0)[start:stop]
+
+
+@given(lengths, windows, st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(1, 3))
+def test_ranks_partition_every_batch(shard_lengths: list[int], window: int, world: int, share: int) -> None:
+    order, batch = _order(shard_lengths, 12, window), 12 * share
+    for step in range(order.steps(batch)):
+        whole = order.batch(step, batch, range(12))
+        parts = [order.batch(step, batch, rank_lanes(12, rank, world)) for rank in range(world)]
+        assert {len(shards) for shards, _ in parts} == {batch // world}
+        for column in range(2):
+            assert np.array_equal(np.concatenate([part[column] for part in parts]), whole[column])
+
+
+@given(lengths, lanes, windows, st.integers(0, 100))
+def test_a_run_resumed_at_any_step_sees_the_rest(
+    shard_lengths: list[int], lanes: int, window: int, begin: int
+) -> None:
+    order, batch = _order(shard_lengths, lanes, window), 2 * lanes
+    whole = [order.batch(step, batch, range(lanes)) for step in range(order.steps(batch))]
+    resumed = _order(shard_lengths, lanes, window)
+    for step in range(begin, order.steps(batch)):
+        assert np.array_equal(resumed.batch(step, batch, range(lanes)), whole[step])
+
+
+def test_golden_values_never_change() -> None:
+    shards, indexes = _order([3, 0, 5, 4], 2, 4).batch(1, 4, range(2))
+    assert shards.tolist() == [0, 0, 2, 2]
+    assert indexes.tolist() == [2, 0, 2, 0]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    shard_lengths = np.full(20, 50, dtype=np.int64)
+    orders = [
+        EpochOrder(seed, epoch, shard_lengths, 4, 64) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+    assert len({order.lane(0, 0, 250)[1].tobytes() for order in orders}) == 4
+
+
+def test_a_lane_reads_its_shards_nearly_in_sequence() -> None:
+    order = EpochOrder(0, 0, np.full(100, 1000, dtype=np.int64), 8, 500)
+    for lane in range(8):
+        shards = order.lane(lane, 0, order.lane_length(lane))[0]
+        per_window = [len(set(shards[start : start + 500].tolist())) for start in range(0, len(shards), 500)]
+        assert max(per_window) <= 2
+
+
+def test_a_batch_mixes_shards() -> None:
+    order = EpochOrder(0, 0, np.full(100, 1000, dtype=np.int64), 16, 500)
+    assert len(set(order.batch(3, 64, range(16))[0].tolist())) >= 15
+
+
+def test_windows_are_shuffled_evenly() -> None:
+    orders = [EpochOrder(0, epoch, np.array([64], dtype=np.int64), 1, 64) for epoch in range(2000)]
+    first = np.array([order.lane(0, 0, 1)[1][0] for order in orders])
+    counts = np.bincount(first, minlength=64)
+    assert ((counts - 31.25) ** 2 / 31.25).sum() < 120  # chi-square, 63 degrees of freedom, p ~ 1e-5
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+def test_ranks_own_equal_and_disjoint_lanes(world: int) -> None:
+    owned = [list(rank_lanes(64, rank, world)) for rank in range(world)]
+    assert [lane for lanes in owned for lane in lanes] == list(range(64))
+    assert {len(lanes) for lanes in owned} == {64 // world}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "batch", "world", "hints"),
+    [
+        (64, 1000, 8, ["lanes to 40 or 200", "global_batch_size to 960 or 1024"]),
+        (8, 1024, 3, ["set lanes to 9 and global_batch_size to 1017 or 1026"]),
+        (10, 1024, 4, ["lanes to 8 or 16", "set lanes to 8 and global_batch_size to 1024"]),
+        (64, 32, 8, ["lanes to 32", "set global_batch_size to 64"]),
+    ],
+    ids=["batch", "no lanes fit", "lanes", "batch smaller than lanes"],
+)
+def test_lanes_that_do_not_fit_are_refused_with_the_nearest_that_do(
+    lanes: int, batch: int, world: int, hints: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_lanes(lanes, batch, world)
+    for hint in hints:
+        assert hint in str(caught.value)
+
+
+@given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 9))
+def test_what_the_check_lets_through_can_be_used(lanes: int, batch: int, world: int) -> None:
+    fits = lanes % world == 0 and batch % lanes == 0
+    try:
+        check_lanes(lanes, batch, world)
+    except ConfigError:
+        assert not fits
+    else:
+        assert fits

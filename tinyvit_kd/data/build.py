@@ -1,0 +1,178 @@
+"""Packs images into shards that training can read at random."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.locate import INFO_NAMES
+from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.plan import Plan, Shuffled, keep_plan, source_hash
+from tinyvit_kd.data.processes import run_parallel
+from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.data.sources import ClassSource, Image, list_classes, read_image
+from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.runtime.files import atomic_path, atomic_write, require_free_space, write_json
+
+OnShard = Callable[[int, int], None]
+_TAR_OVERHEAD = 4096  # bytes a sample at the most: three headers, label, description, padding
+
+
+class Sample(NamedTuple):
+    """What becomes one sample of a shard."""
+
+    number: int  # within the split
+    label: int
+    class_name: str
+    image: Image
+
+
+def build_shards(
+    source: Path,
+    out: Path,
+    split: str,
+    *,
+    samples_per_shard: int,
+    seed: int,
+    processes: int,
+    on_shard: OnShard | None = None,
+) -> ShardSet:
+    """Pack a folder of class folders, class tars or class zips into webdataset tars.
+
+    Images keep their bytes; the seed spreads them over the shards. The result follows from source and
+    arguments alone. Run again after a kill, it makes what is missing. One build at a time in ``out``;
+    a second split uses the first one's classes.
+
+    Args:
+        source: where the images are.
+        out: where the shards, ``classes.txt`` and, last, timm's ``_info.json`` go.
+        samples_per_shard: the last shard may have fewer.
+        processes: shards written at a time.
+        on_shard: called with (finished shards, all shards) after each.
+
+    Raises:
+        ShardError: the source cannot be read, or ``out`` holds shards of another build.
+        DiskSpaceError: the shards would not fit on the disk.
+    """
+    _require_plain_name(split)
+    sources = _sources(source)
+    classes = _class_list(out, sources)
+    plan = _plan(split, seed, samples_per_shard, sources, classes)
+    todo = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
+    require_free_space(out, _expected_bytes(sources) * len(todo) // len(plan.filenames))
+    _prepare(out, plan, classes)
+    tasks, count = _tasks(plan, out, todo, sources, classes), len(plan.filenames)
+    for done, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(todo) + 1):
+        if on_shard is not None:
+            on_shard(done, count)
+    _describe(out, plan)
+    return ShardSet.load(out, split)
+
+
+def _require_plain_name(split: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", split):
+        raise ConfigError(
+            "not a name for a split", where="split", found=split, expected="letters, digits and _"
+        )
+
+
+def _sources(source: Path) -> list[ClassSource]:
+    sources = list_classes(source)
+    if not sources:
+        raise ShardError("there are no images in the source folder", where=str(source))
+    return sources
+
+
+def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
+    """The classes that ``out`` already has, or those of the source."""
+    names = tuple(source.class_name for source in sources)
+    if not (out / CLASSES).exists():
+        return ClassList(out.name, names)
+    classes = load_class_list(str(out / CLASSES))
+    if new := sorted(set(names) - set(classes.ids)):
+        raise ShardError(
+            "the source has classes that the shard set lacks",
+            where=str(out / CLASSES),
+            found=", ".join(new[:5]) + (", …" if len(new) > 5 else ""),
+            expected=f"the {len(classes.ids)} classes of the split that was built first",
+            fix="build into another folder, and there first the split that has all classes",
+        )
+    return classes
+
+
+def _plan(
+    split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList
+) -> Plan:
+    samples = sum(len(source) for source in sources)
+    return Plan(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
+
+
+def _expected_bytes(sources: list[ClassSource]) -> int:
+    """At the most: deflated images count with the size they unpack to."""
+    return sum(
+        int(source.spans[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources
+    )
+
+
+def _prepare(out: Path, plan: Plan, classes: ClassList) -> None:
+    """Write plan and classes down, and remove what a killed build left half-written."""
+    keep_plan(out / f".{plan.split}.plan.json", plan)
+    for path in out.glob(f".{plan.split}-*.tar.*.partial"):
+        path.unlink(missing_ok=True)
+    if not (out / CLASSES).exists():
+        atomic_write(out / CLASSES, ("\n".join(classes.ids) + "\n").encode())
+
+
+def _tasks(
+    plan: Plan, out: Path, todo: list[int], sources: list[ClassSource], classes: ClassList
+) -> Iterator[tuple[Path, list[Sample]]]:
+    shuffled = Shuffled(plan, sources)
+    labels = {name: label for label, name in enumerate(classes.ids)}
+    for shard in todo:
+        samples = [Sample(number, labels[name], name, image) for number, name, image in shuffled.shard(shard)]
+        yield out / plan.filenames[shard], samples
+
+
+def _write_shard(task: tuple[Path, list[Sample]]) -> None:
+    from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
+
+    path, samples = task
+    with (
+        atomic_path(path) as aside,
+        OpenFiles() as files,
+        aside.open("wb") as stream,
+        # A fixed mtime makes the bytes a function of the samples.
+        TarWriter(stream, encoder=False, mtime=0) as tar,
+    ):
+        for sample in samples:
+            tar.write(_members(sample, read_image(sample.image, files)))
+
+
+def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
+    kind = "wnid" if re.fullmatch(r"n\d{8}", sample.class_name) else "class_name"
+    description = {"filename": sample.image.name, kind: sample.class_name, "label": sample.label}
+    return {
+        "__key__": f"{sample.number:09d}",
+        sample.image.suffix: content,
+        "cls": str(sample.label).encode(),
+        "json": json.dumps(description).encode(),
+    }
+
+
+def _describe(out: Path, plan: Plan) -> None:
+    """Write timm's ``_info.json``; other splits that it holds stay."""
+    path = out / INFO_NAMES[0]
+    info: dict[str, Any] = (
+        json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
+    )
+    info["splits"][plan.split] = {
+        "name": plan.split,
+        "filenames": plan.filenames,
+        "shard_lengths": plan.lengths,
+        "num_samples": plan.samples,
+    }
+    write_json(path, info)

@@ -1,0 +1,135 @@
+"""Reads every sample of a shard set once: is it sound?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from tinyvit_kd.data.index import NO_LABEL, ShardIndex
+from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.processes import run_parallel
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ShardError, TinyVitKdError
+
+
+@dataclass
+class CheckReport:
+    """What is wrong with a shard set; samples are named ``shard:key``."""
+
+    samples: int = 0  # that were listed
+    shards: int = 0
+    undecodable: list[tuple[str, str]] = field(default_factory=list)  # sample, reason
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # shard or sample, reason
+    duplicate_keys: list[str] = field(default_factory=list)  # every sample whose key another one has, too
+    missing_labels: list[str] = field(default_factory=list)
+    labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (
+            self.undecodable
+            or self.unreadable
+            or self.duplicate_keys
+            or self.missing_labels
+            or self.labels_out_of_range
+        )
+
+    def add(self, other: CheckReport) -> None:
+        """Take over what was found in another shard."""
+        self.samples += other.samples
+        self.shards += other.shards
+        self.undecodable += other.undecodable
+        self.unreadable += other.unreadable
+        self.duplicate_keys += other.duplicate_keys
+        self.missing_labels += other.missing_labels
+        self.labels_out_of_range += other.labels_out_of_range
+
+
+KeyHashes = npt.NDArray[np.uint64]
+
+
+def check_shards(
+    shard_set: ShardSet,
+    decode: Callable[[bytes], None],
+    processes: int = 1,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Read and decode every sample.
+
+    Args:
+        shard_set: what to check; labels are compared with its class list, where it has one.
+        decode: raises a ``TinyVitKdError`` where an image cannot be decoded; importable by name.
+        processes: shards read at a time.
+        on_shard: called with (finished shards, all shards) after each.
+    """
+    report, hashes = CheckReport(), list[KeyHashes]()
+    count = len(shard_set.names)
+    for found, keys in run_parallel(partial(_check_shard, shard_set, decode), range(count), processes):
+        report.add(found)
+        hashes.append(keys)
+        if on_shard is not None:
+            on_shard(report.shards, count)
+    report.duplicate_keys = _duplicates(shard_set, hashes)
+    return report
+
+
+def _check_shard(
+    shard_set: ShardSet, decode: Callable[[bytes], None], shard: int
+) -> tuple[CheckReport, KeyHashes]:
+    report, name = CheckReport(shards=1), shard_set.names[shard]
+    try:
+        index, path = shard_set.index(shard), shard_set.file(shard)
+    except ShardError as error:
+        report.unreadable.append((name, str(error)))
+        return report, np.empty(0, dtype=np.uint64)
+    report.samples = len(index)
+    _check_labels(report, name, index, shard_set)
+    with OpenFiles() as files:
+        for number, (offset, size) in enumerate(
+            zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)
+        ):
+            sample = f"{name}:{index.key(number)}"
+            try:
+                content = files.read(path, offset, size)
+            except ShardError as error:
+                report.unreadable.append((sample, str(error)))
+                continue
+            try:
+                decode(content)
+            except TinyVitKdError as error:
+                report.undecodable.append((sample, str(error)))
+    return report, _key_hashes(index)
+
+
+def _check_labels(report: CheckReport, name: str, index: ShardIndex, shard_set: ShardSet) -> None:
+    classes = shard_set.class_list
+    for number in np.flatnonzero(index.labels == NO_LABEL).tolist():
+        report.missing_labels.append(f"{name}:{index.key(number)}")
+    if classes is not None:
+        for number in np.flatnonzero(index.labels >= len(classes.ids)).tolist():
+            label = int(index.labels[number])
+            report.labels_out_of_range.append((f"{name}:{index.key(number)}", label))
+
+
+def _key_hashes(index: ShardIndex) -> KeyHashes:
+    """64 bits a key: uint64 [n]. Millions of keys as text would not fit in memory."""
+    keys = (index.raw_key(number) for number in range(len(index)))
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, keys), dtype=np.uint64, count=len(index))
+
+
+def _duplicates(shard_set: ShardSet, hashes: list[KeyHashes]) -> list[str]:
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    repeated = values[counts > 1]
+    duplicates = []
+    for shard, keys in enumerate(hashes):
+        numbers = np.flatnonzero(np.isin(keys, repeated)).tolist()
+        if numbers:
+            index = shard_set.index(shard)
+            duplicates += [f"{shard_set.names[shard]}:{index.key(number)}" for number in numbers]
+    return duplicates

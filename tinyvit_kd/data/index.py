@@ -1,0 +1,128 @@
+"""The byte index of a shard: which samples it holds, where their images lie, and their labels."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.tars import Member, tar_members
+
+Int64 = npt.NDArray[np.int64]
+
+# Where a sample has several images, the first of these is the one.
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "tif", "tiff")
+NO_LABEL = -1
+_LABEL_BYTES = 1 << 20  # a larger .cls or .json is not a label
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """The samples of one shard, in the tar's order."""
+
+    offsets: Int64  # [n], where an image begins, bytes from the start of the tar
+    sizes: Int64  # [n], of an image, bytes
+    labels: Int64  # [n], -1 where there is none
+    key_bytes: npt.NDArray[np.uint8]  # all keys, one after the other
+    key_ends: Int64  # [n], where a key ends in key_bytes
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def raw_key(self, index: int) -> bytes:
+        """The key of one sample as it stands in the tar."""
+        start = self.key_ends[index - 1] if index else 0
+        return self.key_bytes[start : self.key_ends[index]].tobytes()
+
+    def key(self, index: int) -> str:
+        """The key of one sample for people: what is not UTF-8 is written as ``\\xNN``."""
+        return self.raw_key(index).decode("utf-8", "backslashreplace")
+
+    @property
+    def key_hash(self) -> int:
+        """64 bits that change when a sample is added, removed, moved, renamed or resized."""
+        parts = (self.key_bytes.tobytes(), self.key_ends.astype("<i8"), self.sizes.astype("<i8"))
+        return xxhash.xxh3_64_intdigest(b"".join(bytes(part) for part in parts))
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """Key and lower-case suffix of a member, cut at the first dot of its base name; none without either.
+
+    The webdataset convention (https://github.com/webdataset/webdataset). It also passes over ``._…`` files.
+    """
+    base = name.rpartition("/")[2]
+    stem, _, suffix = base.partition(".")
+    if not stem or not suffix:
+        return None
+    return name[: len(name) - len(suffix) - 1], suffix.lower()
+
+
+def scan_tar(path: Path) -> ShardIndex:
+    """Make the index of a plain tar by walking through its headers.
+
+    Raises:
+        ShardError: the tar is missing, compressed, truncated or damaged.
+    """
+    images, labels, keys = [], [], []
+    with OpenFiles() as files:
+        for key, parts in group_members(tar_members(path)):
+            image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
+            if image is not None:
+                images.append(image)
+                labels.append(_label(parts, files.descriptor(path)))
+                keys.append(key.encode("utf-8", "surrogateescape"))
+    return ShardIndex(
+        offsets=np.array([image.offset for image in images], dtype=np.int64),
+        sizes=np.array([image.size for image in images], dtype=np.int64),
+        labels=np.array(labels, dtype=np.int64),
+        key_bytes=np.frombuffer(b"".join(keys), dtype=np.uint8),
+        key_ends=np.cumsum([len(key) for key in keys], dtype=np.int64),
+    )
+
+
+def group_members(members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Samples: neighbours with one key, by suffix; a suffix that comes again begins a new sample."""
+    key, parts = "", dict[str, Member]()
+    for member in members:
+        if (name := split_name(member.name)) is None:
+            continue
+        if name[0] != key or name[1] in parts:
+            if parts:
+                yield key, parts
+            key, parts = name[0], {}
+        parts[name[1]] = member
+    if parts:
+        yield key, parts
+
+
+def _label(parts: dict[str, Member], descriptor: int) -> int:
+    for suffix, parse in (("cls", _parse_cls), ("json", _parse_json)):
+        member = parts.get(suffix)
+        if member is not None and member.size <= _LABEL_BYTES:
+            return parse(os.pread(descriptor, member.size, member.offset))
+    return NO_LABEL
+
+
+def _parse_cls(content: bytes) -> int:
+    text = content.strip()
+    return _within(int(text)) if text.isdigit() and len(text) < 20 else NO_LABEL
+
+
+def _parse_json(content: bytes) -> int:
+    try:
+        tree = json.loads(content)
+    except (ValueError, RecursionError):
+        return NO_LABEL
+    label = tree.get("label") if isinstance(tree, dict) else None
+    return _within(label) if isinstance(label, int) and not isinstance(label, bool) else NO_LABEL
+
+
+def _within(label: int) -> int:
+    return label if 0 <= label < 2**63 else NO_LABEL

@@ -1,0 +1,184 @@
+"""From what a recipe says of a shard set to the list of its tars."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tinyvit_kd.data.remote import is_url, read_url
+from tinyvit_kd.errors import ConfigError, ShardError, TinyVitKdError
+
+INFO_NAMES = ("_info.json", "info.json")
+
+
+class SplitInfo(BaseModel):
+    """One split of timm's ``_info.json``; further fields are kept out of the way."""
+
+    filenames: tuple[str, ...]
+    shard_lengths: tuple[int, ...] = Field(description="samples of each shard")
+    alt_label: str = ""
+
+
+class Info(BaseModel):
+    """timm's ``_info.json`` (timm/data/readers/reader_wds.py)."""
+
+    name: str = ""
+    splits: dict[str, SplitInfo]
+
+
+@dataclass(frozen=True)
+class Location:
+    """The tars of a shard set, before any is opened."""
+
+    name: str
+    split: str | None
+    names: tuple[str, ...]  # of the shards, distinct
+    places: tuple[str, ...]  # a path or URL each
+    lengths: tuple[int, ...] | None  # samples of each shard, where _info.json says so
+    folder: Path | None  # where classes.txt may lie; none for URLs
+
+
+def locate(path: str, split: str | None) -> Location:
+    """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of these.
+
+    Raises:
+        ShardError: nothing is there, or ``_info.json`` is not what it should be.
+        ConfigError: ``split`` is missing or unknown.
+    """
+    if path.startswith("file:"):
+        path = url2pathname(urlparse(path).path)
+    if is_url(path):
+        is_folder = not ("{" in path or path.endswith(".tar") or path.startswith("pipe:"))
+        return (
+            _from_info(path.rstrip("/"), split, None)
+            if is_folder
+            else _from_places(path, split, _expand(path), None)
+        )
+    if Path(path).is_dir():
+        return _from_info(path, split, Path(path))
+    places = [path] if Path(path).is_file() else _match(path)
+    if not places:
+        raise ShardError(
+            "there are no shards",
+            where=path,
+            expected="a folder with _info.json, a brace pattern, a glob or a tar",
+            fix="check the path of the shard set",
+        )
+    return _from_places(path, split, places, Path(places[0]).parent)
+
+
+def _match(pattern: str) -> list[str]:
+    """Tars of a brace pattern, which must all be there, and of globs, which give what is there."""
+    expanded = _expand(pattern)
+    if len(expanded) > 1 and not glob.has_magic(pattern):
+        return expanded
+    return [place for each in expanded for place in sorted(glob.glob(each, recursive=True))]
+
+
+def _expand(pattern: str) -> list[str]:
+    from braceexpand import braceexpand
+
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:
+        raise ConfigError(
+            "the braces of a shard pattern do not match", where=pattern, found=str(error)
+        ) from None
+
+
+def _from_places(path: str, split: str | None, places: list[str], folder: Path | None) -> Location:
+    names = _distinct_names(places)
+    name = folder.absolute().name if folder is not None else PurePosixPath(urlparse(path).path).parent.name
+    return Location(name or path, split, names, tuple(places), None, folder)
+
+
+def _distinct_names(places: Iterable[str]) -> tuple[str, ...]:
+    """Base names, or whole places where base names repeat."""
+    places = tuple(places)
+    names = tuple(PurePosixPath(place).name for place in places)
+    return names if len(set(names)) == len(names) else places
+
+
+def _from_info(base: str, split: str | None, folder: Path | None) -> Location:
+    where, text = _read_info(base, folder)
+    try:
+        info = Info.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ShardError(
+            "the description of the shard set cannot be read",
+            where=where,
+            found=f"{field}: {first['msg']}".lstrip(": "),
+            expected="timm's webdataset _info.json",
+        ) from None
+    chosen = _choose(info, split, where)
+    _check_split(info.splits[chosen], where, remote=folder is None)
+    filenames = info.splits[chosen].filenames
+    name = info.name or PurePosixPath(base).name
+    places = tuple(f"{base.rstrip('/')}/{filename}" for filename in filenames)
+    return Location(name, chosen, filenames, places, info.splits[chosen].shard_lengths, folder)
+
+
+def _read_info(base: str, folder: Path | None) -> tuple[str, bytes]:
+    problem: TinyVitKdError | None = None
+    for name in INFO_NAMES:
+        try:
+            if folder is None:
+                return f"{base}/{name}", read_url(f"{base}/{name}")
+            return f"{base}/{name}", (folder / name).read_bytes()
+        except ShardError as error:
+            problem = problem or error
+        except OSError:
+            continue
+    tars = sorted(folder.glob("*.tar")) if folder is not None else []
+    raise problem or ShardError(
+        "the folder does not describe its shards",
+        where=base,
+        found=f"{len(tars)} tars" if tars else "",
+        expected="_info.json, as timm and shards build write it",
+        fix=f"name the tars by a pattern, for example {base.rstrip('/')}/*.tar" if tars else "check the path",
+    )
+
+
+def _choose(info: Info, split: str | None, where: str) -> str:
+    if split is None and len(info.splits) == 1:
+        return next(iter(info.splits))
+    if split is None or split not in info.splits:
+        raise ConfigError(
+            "the shard set has several splits" if split is None else "the shard set has no such split",
+            where=f"shards.split, {where}",
+            found=str(split),
+            expected=f"one of {', '.join(info.splits)}",
+        )
+    return split
+
+
+def _check_split(split: SplitInfo, where: str, remote: bool) -> None:
+    """Refuse what would read other files than the set's, or other labels than its author meant."""
+    # A name from elsewhere becomes a part of a URL, which a shell may see.
+    allowed = re.compile(r"[\w.+@=,/-]+") if remote else re.compile(r"[^\0]+")
+    for filename in split.filenames:
+        inside = not filename.startswith("/") and ".." not in PurePosixPath(filename).parts
+        if not inside or not allowed.fullmatch(filename):
+            raise ShardError(
+                "a shard's name leads elsewhere", where=where, found=filename, expected="a plain file name"
+            )
+    problem = ""
+    if len(split.filenames) != len(split.shard_lengths):
+        problem = f"{len(split.filenames)} filenames and {len(split.shard_lengths)} shard_lengths"
+    elif not split.filenames or min(split.shard_lengths) < 0:
+        problem = "no filenames, or a negative shard length"
+    elif len(set(split.filenames)) < len(split.filenames):
+        problem = "a filename that comes twice"
+    elif split.alt_label:
+        problem = f"alt_label {split.alt_label!r}; only .cls and the JSON field label are read"
+    if problem:
+        raise ShardError("the description of the shard set cannot be used", where=where, found=problem)

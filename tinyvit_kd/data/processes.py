@@ -1,0 +1,66 @@
+"""Work over many shards, in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tinyvit_kd.errors import ShardError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def run_parallel(
+    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
+) -> Iterator[Result]:
+    """Results of ``function`` over ``tasks``, in their order; tasks are taken only a few ahead.
+
+    Args:
+        function: importable by name, as are the types of tasks and results; it runs in fresh processes.
+        tasks: what to run it on.
+        processes: how many run at a time; 1 runs them here.
+
+    Raises:
+        ShardError: a process died.
+    """
+    if processes == 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise ShardError(
+                "a process that works on shards died",
+                found="most often, the machine ran out of memory",
+                fix="run again with fewer processes; finished shards are kept",
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _end_with_parent() -> None:
+    # Else a killed parent would leave its workers waiting for tasks, for ever.
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

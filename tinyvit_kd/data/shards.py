@@ -1,0 +1,158 @@
+"""Shard sets, and random access to their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.data.index import Int64, ShardIndex
+from tinyvit_kd.data.index_file import load_index
+from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.locate import locate
+from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.remote import local_file
+from tinyvit_kd.errors import ShardError
+
+CLASSES = "classes.txt"
+_INDEXES = 256  # held by a reader: a lane touches two shards at a time, and a rank may own 64 lanes
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSet:
+    """An ordered list of shards with their lengths."""
+
+    name: str
+    split: str | None
+    names: tuple[str, ...]  # of the shards
+    lengths: Int64  # [shards], samples
+    class_list: ClassList | None  # of the labels: classes.txt beside the shards
+    places: tuple[str, ...]  # a path or URL for each shard
+    cache_dir: Path | None = None
+    index_dir: Path | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        split: str | None = None,
+        *,
+        cache_dir: Path | None = None,
+        index_dir: Path | None = None,
+    ) -> ShardSet:
+        """Open a shard set; without an ``_info.json`` this fetches and indexes all of it.
+
+        Args:
+            path: folder with timm's ``_info.json``, brace pattern, glob, one tar, or a URL of these.
+            split: split named in ``_info.json``; none: the only one.
+            cache_dir: where shards from URLs are kept.
+            index_dir: where byte indexes are kept; none: beside the shards.
+
+        Raises:
+            ShardError: the shards are missing, compressed, truncated or damaged.
+            ConfigError: ``split`` or the pattern is wrong.
+        """
+        found = locate(str(path), split)
+        lengths = found.lengths
+        if lengths is None:
+            lengths = tuple(
+                len(load_index(local_file(place, cache_dir), index_dir)) for place in found.places
+            )
+        return cls(
+            name=found.name,
+            split=found.split,
+            names=found.names,
+            lengths=np.array(lengths, dtype=np.int64),
+            class_list=_classes_beside(found.folder),
+            places=found.places,
+            cache_dir=cache_dir,
+            index_dir=index_dir,
+        )
+
+    @property
+    def total(self) -> int:
+        """Samples of the whole set."""
+        return int(self.lengths.sum())
+
+    def file(self, shard: int) -> Path:
+        """The shard's tar on this machine; a URL is fetched first."""
+        return local_file(self.places[shard], self.cache_dir)
+
+    def index(self, shard: int) -> ShardIndex:
+        """The shard's byte index, made first where it is missing.
+
+        Raises:
+            ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
+        """
+        index = load_index(self.file(shard), self.index_dir)
+        if len(index) != self.lengths[shard]:
+            raise ShardError(
+                "a shard does not hold as many samples as its shard set says",
+                where=self.places[shard],
+                found=f"{len(index):,} samples",
+                expected=f"{self.lengths[shard]:,}, from _info.json",
+                fix="correct _info.json, or restore the shard; samples without an image do not count",
+            )
+        return index
+
+    def key_hashes(self) -> list[int]:
+        """For each shard, 64 bits over its samples' keys and image sizes; makes missing indexes."""
+        return list(self._key_hashes)
+
+    @cached_property
+    def _key_hashes(self) -> tuple[int, ...]:
+        return tuple(self.index(shard).key_hash for shard in range(len(self.names)))
+
+    def reader(self) -> ShardReader:
+        """Random access to the samples."""
+        return ShardReader(self)
+
+
+class ShardReader:
+    """Random access to the samples of a shard set.
+
+    Files and indexes are opened when they are first needed, the last few hundred are kept. A reader may be
+    forked or pickled; within a process it is for one thread.
+    """
+
+    def __init__(self, shards: ShardSet) -> None:
+        self.shards = shards
+        self._files = OpenFiles()
+        self._index = lru_cache(_INDEXES)(shards.index)
+        self._file = lru_cache(None)(shards.file)
+
+    def read(self, shard: int, index: int) -> bytes:
+        """The encoded image of one sample.
+
+        Raises:
+            ShardError: the shard is missing, damaged, or has changed since it was opened.
+        """
+        assert index >= 0
+        table = self._index(shard)
+        return self._files.read(self._file(shard), int(table.offsets[index]), int(table.sizes[index]))
+
+    def key(self, shard: int, index: int) -> str:
+        """The key of one sample."""
+        return self._index(shard).key(index)
+
+    def name(self, shard: int) -> str:
+        """The name of one shard."""
+        return self.shards.names[shard]
+
+    def labels(self, shard: int, indexes: npt.NDArray[np.integer]) -> Int64:
+        """Labels of samples of one shard: int64 [n], -1 where there is none."""
+        labels: Int64 = self._index(shard).labels[indexes]
+        return labels
+
+    def __reduce__(self) -> tuple[Callable[[ShardSet], ShardReader], tuple[ShardSet]]:
+        return ShardReader, (self.shards,)
+
+
+def _classes_beside(folder: Path | None) -> ClassList | None:
+    if folder is None or not (folder / CLASSES).is_file():
+        return None
+    return load_class_list(str(folder / CLASSES))

@@ -1,0 +1,112 @@
+"""Model files that say what they are: ``model.safetensors`` with a card in its header."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.runtime.files import atomic_path
+
+MODEL = "model.safetensors"
+_CARD = "tinyvit_kd"
+_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training codes keep the weights
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself.
+
+    Attributes:
+        architecture: a ModelSpec as plain data, from which the network is built again.
+        num_classes: C of the head.
+        image_size: side of the input, pixels.
+        mean, std: of the input's normalisation, 0..1.
+        class_name: name of the class list, where known.
+        class_ids: the classes in order, where known.
+        step: optimiser steps that it was trained for.
+    """
+
+    architecture: dict[str, Any]
+    num_classes: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    class_name: str | None = None
+    class_ids: tuple[str, ...] | None = None
+    step: int = 0
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The architecture as a configuration."""
+        return ModelSpec.model_validate(self.architecture)
+
+
+def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -> None:
+    """Write weights and card as one file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with atomic_path(path, fsync) as temporary:
+        save_file(tensors, temporary, metadata={_CARD: json.dumps(asdict(card))})
+
+
+def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
+    """Weights, and the card where the file has one.
+
+    Args:
+        path: a run folder, a ``.safetensors`` file, or a torch file of tensors (``weights_only``).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds more than tensors.
+    """
+    file = path / MODEL if path.is_dir() else path
+    if not file.is_file():
+        fix = "finish the run that makes it, or correct the path"
+        raise CheckpointError("a model file is missing", where=str(file), fix=fix)
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file), _read_card(file)
+        return _unwrap(torch.load(file, map_location="cpu", weights_only=True)), None
+    except Exception as error:  # a damaged or foreign file can make the libraries raise anything
+        raise CheckpointError(
+            "a model file cannot be read",
+            where=str(file),
+            found=str(error).partition("\n")[0] or type(error).__name__,
+            expected="a safetensors file, or a torch file that holds tensors alone",
+            fix="if you trust its origin, load it with weights_only=False and save its state dict alone",
+        ) from None
+
+
+def _read_card(file: Path) -> ModelCard | None:
+    with safe_open(file, framework="pt") as opened:
+        text = (opened.metadata() or {}).get(_CARD)
+    if text is None:
+        return None
+    values = json.loads(text)
+    ModelSpec.model_validate(values["architecture"])
+    for name in ("mean", "std", "class_ids"):
+        values[name] = tuple(values[name]) if values[name] is not None else None
+    return ModelCard(**values)
+
+
+def _unwrap(content: Any) -> State:
+    """The state dict in a torch file, under whichever key, without the prefixes of parallel wrappers."""
+    for nest in _NESTS:
+        if isinstance(content, dict) and isinstance(content.get(nest), dict):
+            content = content[nest]
+            break
+    tensors = {
+        name.removeprefix("_orig_mod.").removeprefix("module.").removeprefix("_orig_mod."): value
+        for name, value in (content.items() if isinstance(content, dict) else ())
+        if isinstance(value, torch.Tensor)
+    }
+    if not tensors:
+        raise ValueError("there are no named tensors in it")
+    return tensors

@@ -1,0 +1,73 @@
+"""Networks with random weights, from a recipe's description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.models.tiny_vit import TinyVit
+from torch import nn
+
+from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.errors import ConfigError
+
+HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
+
+
+def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | None, seed: int = 0) -> nn.Module:
+    """A network whose first weights follow from ``seed``; the default generator is left as it was.
+
+    Args:
+        num_classes: C of the head; None: the named model's own.
+        image_size: side of the input, pixels; None: the named model's own.
+
+    Raises:
+        ConfigError: timm knows no such model, or refuses the arguments.
+    """
+    arguments = _arguments(spec, num_classes)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            if spec.tiny_vit is not None:
+                network: nn.Module = TinyVit(**_tiny_vit_arguments(spec.tiny_vit), **arguments)
+                return network
+            return create(spec.name or "", image_size, arguments)
+    except (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
+        raise ConfigError(
+            "the network cannot be built",
+            where=spec.name or "tiny_vit",
+            found=str(error).partition("\n")[0] or type(error).__name__,
+            fix="python -c 'import timm; print(timm.list_models())' lists the names that timm knows",
+        ) from error
+
+
+def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:
+    """A timm model; a foreign ``img_size`` goes to those whose weights depend on it, the others take any size."""
+    config = timm.get_pretrained_cfg(name)
+    foreign = image_size is not None and (config is None or config.input_size[-1] != image_size)
+    if foreign and "img_size" not in arguments:
+        try:
+            sized: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
+            return sized
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+    network: nn.Module = timm.create_model(name, **arguments)
+    return network
+
+
+def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
+    arguments: dict[str, Any] = dict(spec.kwargs)
+    if spec.drop_path_rate is not None:
+        arguments["drop_path_rate"] = spec.drop_path_rate
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    return arguments
+
+
+def _tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
+    arguments = widths.model_dump()
+    if widths.num_heads is None:
+        arguments["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
+    return arguments

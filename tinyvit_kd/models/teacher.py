@@ -1,0 +1,151 @@
+"""Teachers: any timm network with its own normalisation and input size, in evaluation mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import timm
+import torch
+import xxhash
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from tinyvit_kd.config.models import ModelSpec, TeacherConfig
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.modelfile import ModelCard, State, load_model_file
+from tinyvit_kd.models.network import build_network
+from tinyvit_kd.models.student import Initial, load_into
+from tinyvit_kd.runtime.device import Normalizer, autocast
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """What a teacher is, beside its weights.
+
+    Attributes:
+        name: the network's, for people.
+        num_classes: C.
+        image_size: side of its input, pixels.
+        mean, std: of its normalisation, 0..1.
+        class_name, class_ids: its class list, where its file names one.
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    class_name: str | None = None
+    class_ids: tuple[str, ...] | None = None
+
+
+class Teacher(nn.Module):
+    """Maps views to logits.
+
+    Attributes:
+        facts: what it is; views of another size than its input are resized on the device.
+        weights_hash: 32 hexadecimal digits over all names and tensors.
+    """
+
+    def __init__(self, network: nn.Module, facts: TeacherFacts, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.facts, self.device, self.precision = facts, device, precision
+        self.weights_hash = hash_weights(network.state_dict())
+        channels_last = device.type == "cuda"
+        self.network = network.eval().requires_grad_(False).to(device)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """uint8 views [B, 3, S, S] to float32 logits [B, C]."""
+        with autocast(self.device, self.precision):
+            logits: torch.Tensor = self.network(self.normalize(views))
+        return logits.float()
+
+
+def build_teacher(config: TeacherConfig, device: torch.device, precision: str) -> Teacher:
+    """The teacher of a recipe, with weights from a local file or from timm's hub.
+
+    Raises:
+        ConfigError: timm knows no such model, or the name is missing.
+        CheckpointError: the weights are missing, damaged, or another network's.
+    """
+    if config.pretrained:
+        network = _from_hub(config)
+        facts = _facts(config, network, None)
+    else:
+        network, card = _from_file(config)
+        facts = _facts(config, network, card)
+    return Teacher(network, facts, device, precision)
+
+
+def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The k largest softmax probabilities, by ascending class, and the mass of the others.
+
+    Args:
+        logits: [B, C].
+        k: at most C.
+
+    Returns:
+        indices int64 [B, k], probs float32 [B, k], residual float32 [B], not negative.
+    """
+    values, indices = logits.float().softmax(dim=1).topk(k, dim=1, sorted=False)
+    indices, order = indices.sort(dim=1)
+    probs = values.gather(1, order)
+    return indices, probs, (1 - probs.sum(dim=1)).clamp(min=0)
+
+
+def hash_weights(state: State) -> str:
+    """32 hexadecimal digits (xxh3_128) over names and bytes, in order."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in state.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _from_hub(config: TeacherConfig) -> nn.Module:
+    arguments = dict(config.kwargs) | ({"num_classes": config.num_classes} if config.num_classes else {})
+    try:
+        return timm.create_model(config.name, pretrained=True, **arguments)  # type: ignore[no-any-return]
+    except Exception as error:  # the hub raises errors of many libraries
+        raise ConfigError(
+            "timm cannot make the teacher with its pretrained weights",
+            where=f"teacher.name: {config.name}",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
+        ) from error
+
+
+def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
+    assert config.checkpoint is not None, "TeacherConfig holds a checkpoint or pretrained"
+    state, card = load_model_file(config.checkpoint)
+    if config.name is not None:
+        spec = ModelSpec(name=config.name, kwargs=config.kwargs)
+    elif card is not None:
+        spec = card.spec
+    else:
+        raise ConfigError(
+            "the teacher's checkpoint does not say which network it holds",
+            where=str(config.checkpoint),
+            fix="name it: teacher.name, a timm model name",
+        )
+    num_classes = config.num_classes or (card.num_classes if card else None)
+    network = build_network(spec, num_classes, config.image_size or (card.image_size if card else None))
+    load_into(network, Initial(state), where=str(config.checkpoint))
+    return network, card
+
+
+def _facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
+    """The recipe's word, else the file's, else timm's."""
+    data = resolve_model_data_config(network)
+    return TeacherFacts(
+        name=config.name or type(network).__name__,
+        num_classes=network.num_classes,  # type: ignore[arg-type]
+        image_size=config.image_size or (card.image_size if card else data["input_size"][-1]),
+        mean=config.mean or (card.mean if card else data["mean"]),
+        std=config.std or (card.std if card else data["std"]),
+        class_name=card.class_name if card else None,
+        class_ids=card.class_ids if card else None,
+    )

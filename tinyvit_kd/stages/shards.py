@@ -1,0 +1,105 @@
+"""``shards``: the commands around shard sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.check import CheckReport, check_shards
+from tinyvit_kd.data.index import NO_LABEL
+from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.log import progress_bar
+from tinyvit_kd.views.decode import decode
+
+LISTED = 20  # examples of each kind of fault
+
+
+def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> str:
+    """Pack a folder into shards; says what was made."""
+    with _bar("shards build") as on_shard:
+        shards = build_shards(
+            source,
+            output,
+            split,
+            samples_per_shard=samples_per_shard,
+            seed=seed,
+            processes=processes,
+            on_shard=on_shard,
+        )
+    return _describe(shards)
+
+
+def index(path: str, split: str | None, index_dir: Path | None) -> str:
+    """Make the byte indexes that are missing; says what was found."""
+    shards = ShardSet.load(path, split, index_dir=index_dir)
+    with _bar("shards index") as on_shard:
+        for shard in range(len(shards.names)):
+            shards.index(shard)
+            on_shard(shard + 1, len(shards.names))
+    return _describe(shards)
+
+
+def info(path: str, split: str | None) -> str:
+    """What a shard set holds."""
+    return _describe(ShardSet.load(path, split))
+
+
+def check(path: str, split: str | None, processes: int) -> tuple[str, bool]:
+    """Read and decode every sample: a report for people, and whether nothing is wrong."""
+    shards = ShardSet.load(path, split)
+    with _bar("shards check") as on_shard:
+        report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
+    return _report(report), report.sound
+
+
+def _decode(max_pixels: int, image: bytes) -> None:
+    decode(image, max_pixels)
+
+
+def _describe(shards: ShardSet) -> str:
+    indexes = [shards.index(shard) for shard in range(len(shards.names))]
+    labelled = sum(int((index.labels != NO_LABEL).sum()) for index in indexes)
+    size = sum(int(index.sizes.sum()) for index in indexes)
+    classes = f"{len(shards.class_list.ids):,} ({CLASSES})" if shards.class_list else "no class list beside the shards"
+    rows = {
+        "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
+        "shards": f"{len(shards.names):,}, {int(shards.lengths.min(initial=0)):,} to "
+        f"{int(shards.lengths.max(initial=0)):,} samples each",
+        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {size / 2**20:,.1f} MiB of images",
+        "classes": classes,
+    }
+    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def _report(report: CheckReport) -> str:
+    kinds = {
+        "cannot be decoded": [f"{sample}: {reason}" for sample, reason in report.undecodable],
+        "cannot be read": [f"{sample}: {reason}" for sample, reason in report.unreadable],
+        "share their key": report.duplicate_keys,
+        "have no label": report.missing_labels,
+        "have a label that the class list lacks": [f"{sample}: {label}" for sample, label in report.labels_out_of_range],
+    }
+    lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
+    for kind, samples in kinds.items():
+        if samples:
+            lines.append(f"{len(samples):,} {kind}:")
+            lines += [f"  {sample}" for sample in samples[:LISTED]]
+            lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
+    return "\n".join([*lines, "sound" if report.sound else "not sound"])
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    bar = progress_bar(alone(), 0, "shard", label=label)
+
+    def on_shard(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    with bar:
+        yield on_shard

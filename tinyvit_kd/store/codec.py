@@ -1,0 +1,150 @@
+"""Blocks to bytes and back: planes of uint8 [rows, n], one row a field's byte, one column a record.
+
+Rows: header, class planes (ascending, delta-coded, low bytes of all K first), probability planes, then residual, seed,
+digest, status. Columns of a few records can be taken out before decoding. Bytes of one kind side by side are what
+zstd compresses best.
+
+Two encodings:
+
+* compact: probabilities on a square-root scale of 8 bits, residual in float16. Decoded probabilities are rescaled, so
+  that they and the residual sum to 1.
+* exact: probabilities and residual in float32, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, Encoding
+
+Planes = npt.NDArray[np.uint8]  # [rows, n]
+_LEVELS = 255
+_SMALLEST = 0.25  # what code 0 stands for, in levels: a stored class never decodes to zero
+
+
+def plane_rows(encoding: Encoding, length: int, topk: int, num_classes: int) -> int:
+    """Rows of a block of ``length`` records."""
+    prob_bytes = 1 if encoding == "compact" else 4
+    return _header_rows(length) + topk * (_class_bytes(num_classes) + prob_bytes) + _tail_rows(encoding)
+
+
+def encode(block: Block, header: BlockHeader) -> Planes:
+    """A block as planes: uint8 [rows, n]."""
+    length = header.length
+    first = np.zeros(_header_rows(length) * length, dtype=np.uint8)
+    first[:HEADER_BYTES] = np.frombuffer(header.pack(), dtype=np.uint8)
+    parts = [first.reshape(-1, length), _encode_classes(block.indices, header.num_classes)]
+    if header.encoding == "compact":
+        parts += [_encode_probs(block.probs).T, _bytes_of(_finite_half(block.residual))]
+    else:
+        parts += [_byte_planes(block.probs.T), _bytes_of(block.residual)]
+    parts += [_bytes_of(block.seeds), _bytes_of(block.digests), block.status[None]]
+    return np.concatenate(parts)
+
+
+def read_header(planes: Planes) -> BlockHeader | None:
+    """The header of a block; None where the planes do not begin with one."""
+    data = planes[: _header_rows(planes.shape[1])].tobytes()
+    return BlockHeader.unpack(data[:HEADER_BYTES])
+
+
+def decode(planes: Planes, header: BlockHeader, columns: npt.NDArray[np.integer] | None = None) -> Block:
+    """The records of a block, or those in ``columns``, as arrays of their own."""
+    body = planes[_header_rows(header.length) :]
+    if columns is not None:
+        body = body[:, columns]
+    class_rows = header.topk * _class_bytes(header.num_classes)
+    prob_rows = header.topk * (1 if header.encoding == "compact" else 4)
+    classes, probs, tail = np.split(body, [class_rows, class_rows + prob_rows])
+    width = 2 if header.encoding == "compact" else 4
+    residual = _from_bytes(tail[:width], np.float16 if width == 2 else np.float32).astype(np.float32)
+    status = tail[width + 8].copy()
+    decoded = (
+        _decode_probs(probs.T, residual, status == 0)
+        if header.encoding == "compact"
+        else _join_planes(probs, header.topk, np.float32).T.copy()
+    )
+    return Block(
+        indices=_decode_classes(classes, header.topk),
+        probs=decoded,
+        residual=residual,
+        seeds=_from_bytes(tail[width : width + 4], np.uint32),
+        digests=_from_bytes(tail[width + 4 : width + 8], np.uint32),
+        status=status,
+    )
+
+
+def _header_rows(length: int) -> int:
+    return math.ceil(HEADER_BYTES / length)
+
+
+def _tail_rows(encoding: Encoding) -> int:
+    return (2 if encoding == "compact" else 4) + 4 + 4 + 1
+
+
+def _class_bytes(num_classes: int) -> int:
+    return max(1, ((num_classes - 1).bit_length() + 7) // 8)
+
+
+def _encode_classes(indices: npt.NDArray[np.int32], num_classes: int) -> Planes:
+    deltas = np.diff(indices.T, axis=0, prepend=0).astype("<u4")  # [K, n]
+    width = _class_bytes(num_classes)
+    return _byte_planes(deltas)[: len(deltas) * width]
+
+
+def _decode_classes(planes: Planes, topk: int) -> npt.NDArray[np.int32]:
+    deltas = np.zeros((topk, planes.shape[1]), dtype=np.int32)
+    for number, plane in enumerate(planes.reshape(-1, topk, planes.shape[1])):
+        deltas |= plane.astype(np.int32) << (8 * number)
+    return np.ascontiguousarray(np.add.accumulate(deltas, axis=0).T)
+
+
+def _encode_probs(probs: npt.NDArray[np.float32]) -> Planes:
+    """Square-root codes [n, K]; a record's largest probability alone has its largest code."""
+    codes = np.rint(np.sqrt(probs) * np.float32(_LEVELS)).astype(np.uint8)
+    rows = np.arange(len(codes))
+    best = probs.argmax(axis=1)
+    tied = (codes == codes[rows, best][:, None]).sum(axis=1) > 1
+    # Two codes can only be equal below 1/2, so there is room above.
+    codes[rows, best] += tied
+    return codes
+
+
+def _decode_probs(
+    codes: Planes, residual: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    squares = _SQUARES[codes]  # [n, K]
+    scale = (1 - residual) * valid / squares.sum(axis=1, dtype=np.float32)
+    return np.ascontiguousarray(squares * scale[:, None])
+
+
+_SQUARES = np.square(np.maximum(np.arange(_LEVELS + 1), _SMALLEST)).astype(np.float32)
+
+
+def _finite_half(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Residual in float16; float16 inputs can sum to more than 1, which makes it negative: clamped."""
+    return np.clip(residual, 0, 1).astype("<f2")
+
+
+def _byte_planes(values: npt.NDArray[np.generic]) -> Planes:
+    """[rows, n] of w-byte values to [w * rows, n]: all lowest bytes first."""
+    rows, length = values.shape
+    width = values.dtype.itemsize
+    little = np.ascontiguousarray(values).view(np.uint8).reshape(rows, length, width)
+    return np.ascontiguousarray(little.transpose(2, 0, 1)).reshape(width * rows, length)
+
+
+def _join_planes(planes: Planes, rows: int, dtype: npt.DTypeLike) -> npt.NDArray[np.float32]:
+    split = planes.reshape(-1, rows, planes.shape[1]).transpose(1, 2, 0)
+    return np.ascontiguousarray(split).view(dtype)[..., 0]
+
+
+def _bytes_of(values: npt.NDArray[np.generic]) -> Planes:
+    return _byte_planes(values[None])
+
+
+def _from_bytes(planes: Planes, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    return np.ascontiguousarray(planes.T).view(dtype)[:, 0]

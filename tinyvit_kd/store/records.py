@@ -1,0 +1,95 @@
+"""Records as plain arrays, and what a block's header says."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.errors import HoleReason
+
+Encoding = Literal["compact", "exact"]
+ENCODINGS: tuple[Encoding, ...] = ("compact", "exact")
+MAGIC = b"TVKDBLCK"
+FORMAT_VERSION = 1
+_HEADER = struct.Struct("<8sHBxIIIIIQ")  # magic, format, encoding, shard, view, n, k, classes, key hash
+HEADER_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """The records of one (shard, view number), or some of them.
+
+    Classes are ascending within a record. A hole has zeros in all but ``seeds`` and ``status``.
+    """
+
+    indices: npt.NDArray[np.int32]  # [n, K]
+    probs: npt.NDArray[np.float32]  # [n, K]
+    residual: npt.NDArray[np.float32]  # [n], mass outside the K classes
+    seeds: npt.NDArray[np.uint32]  # [n]
+    digests: npt.NDArray[np.uint32]  # [n], low half of xxh3_64 of the view
+    status: npt.NDArray[np.uint8]  # [n], a HoleReason
+
+    @property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """[n]: whether the record has probabilities."""
+        return self.status == HoleReason.NONE
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @classmethod
+    def empty(cls, length: int, topk: int) -> Block:
+        """``length`` records of zeros, to be filled."""
+        return cls(
+            np.zeros((length, topk), np.int32),
+            np.zeros((length, topk), np.float32),
+            np.zeros(length, np.float32),
+            np.zeros(length, np.uint32),
+            np.zeros(length, np.uint32),
+            np.zeros(length, np.uint8),
+        )
+
+    def put(self, rows: npt.NDArray[np.int64], other: Block) -> None:
+        """Copy ``other``'s records into these rows."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(other, field.name)
+
+
+@dataclass(frozen=True)
+class BlockHeader:
+    """What a block says of itself, so that a chunk in the wrong place is found."""
+
+    encoding: Encoding
+    shard: int
+    view: int
+    length: int  # n
+    topk: int  # K
+    num_classes: int  # C
+    key_hash: int  # of the shard's keys
+    format_version: int = FORMAT_VERSION
+
+    def pack(self) -> bytes:
+        """64 bytes, zeros behind."""
+        return _HEADER.pack(
+            MAGIC,
+            self.format_version,
+            ENCODINGS.index(self.encoding),
+            self.shard,
+            self.view,
+            self.length,
+            self.topk,
+            self.num_classes,
+            self.key_hash,
+        ).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def unpack(cls, data: bytes) -> BlockHeader | None:
+        """The header in these bytes; None where they are not one."""
+        magic, version, encoding, shard, view, length, topk, num_classes, key_hash = _HEADER.unpack_from(data)
+        if magic != MAGIC or encoding >= len(ENCODINGS):
+            return None
+        return cls(ENCODINGS[encoding], shard, view, length, topk, num_classes, key_hash, version)

@@ -1,0 +1,89 @@
+"""Checkpoints: written aside and renamed, loaded without executing code, the newest readable one wins."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.runtime.files import atomic_path
+
+_NAME = re.compile(r"step-(\d+)\.pt")
+_REQUIRED = frozenset({"model", "optimizer", "step", "identity"})
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, fsync: bool = False) -> Path:
+    """Write ``step-000001234.pt`` and remove all but the newest ``keep`` up to it.
+
+    Only one process may write to a folder; what a killed one left half written is removed.
+    """
+    path = folder / f"step-{step:09d}.pt"
+    for torn in folder.glob(".step-*.partial"):
+        torn.unlink(missing_ok=True)
+    with atomic_path(path, fsync) as temporary:
+        torch.save(state, temporary)
+    # A later one that could not be read, and from before which the run went on, must not displace the new one.
+    older = [each for each in checkpoints(folder) if each.name <= path.name]
+    for old in older[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, the newest first."""
+    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, reverse=True)
+
+
+def load_latest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole; None where there is none at all.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be read.
+    """
+    problems: list[CheckpointError] = []
+    for path in checkpoints(folder):
+        try:
+            return load_checkpoint(path)
+        except CheckpointError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+    return None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one checkpoint: tensors, numbers and texts; anything else in it is refused.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds code, or is not a checkpoint of this package.
+    """
+    try:
+        _require_whole(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make zipfile and torch raise anything
+        raise CheckpointError(
+            "a checkpoint cannot be read",
+            where=str(path),
+            found=str(error).partition("\n")[0] or type(error).__name__,
+            fix="remove this file: the run continues from the checkpoint before it, or from the start",
+        ) from None
+    if not isinstance(state, dict) or not state.keys() >= _REQUIRED:
+        raise CheckpointError(
+            "a file is not a checkpoint of a run",
+            where=str(path),
+            expected=f"the parts {', '.join(sorted(_REQUIRED))}",
+        )
+    return state
+
+
+def _require_whole(path: Path) -> None:
+    """Compare the checksums that ``torch.save`` writes; ``torch.load`` does not."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} is wrong")

@@ -1,0 +1,88 @@
+"""Losses, as functions of tensors, all divided by the batch size B.
+
+Holes are counted in B and have weight zero, so the gradient of a sample does not depend on how many holes its
+rank happened to meet.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+
+def soft_loss(
+    student_logits: torch.Tensor,
+    indices: torch.Tensor,
+    probs: torch.Tensor,
+    residual: torch.Tensor,
+    weights: torch.Tensor,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """Cross-entropy of the student to the recovered teacher distribution (arXiv 2207.10666, section 3.1).
+
+    The teacher's mass outside its K stored classes is spread evenly over the other C - K. No [B, C] target is
+    built: with q the student's softmax, -Σ p log q = (Σ p) logsumexp(z) - Σ_k p_k z_k - t (Σ_c z_c - Σ_k z_k),
+    where t is the share of one class that was not stored.
+
+    Args:
+        student_logits: z, [B, C].
+        indices: stored classes, int64 [B, K], each once.
+        probs: their probabilities, [B, K].
+        residual: mass of the other classes, [B]; clamped at zero.
+        weights: per sample, [B]; zero for holes.
+        temperature: τ; both distributions are softened, and the loss is scaled by τ² (Hinton et al., 2015).
+
+    Returns:
+        a scalar.
+    """
+    logits = student_logits.float() / temperature
+    probs, tail = _recover(probs.float(), residual.float(), logits.shape[1], temperature)
+    stored = logits.gather(1, indices)
+    others = logits.sum(dim=1) - stored.sum(dim=1)
+    mass = probs.sum(dim=1) + tail * (logits.shape[1] - indices.shape[1])
+    losses = mass * logits.logsumexp(dim=1) - (probs * stored).sum(dim=1) - tail * others
+    return (losses * weights).sum() * (temperature**2 / len(weights))
+
+
+def plain_loss(
+    student_logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    smoothing: float = 0.0,
+    partner_labels: torch.Tensor | None = None,
+    lam: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy to the label, smoothed, and mixed where the view is.
+
+    Args:
+        student_logits: [B, C].
+        labels: int64 [B]; any value where the weight is zero.
+        weights: per sample, [B]; zero for holes.
+        smoothing: mass spread evenly over all C classes.
+        partner_labels: int64 [B], labels of the samples that views are mixed with.
+        lam: λ, [B], share of ``labels``; 1 where a view is not mixed.
+
+    Returns:
+        a scalar.
+    """
+    losses = _cross_entropy(student_logits.float(), labels, smoothing)
+    if partner_labels is not None and lam is not None:
+        losses = lam * losses + (1 - lam) * _cross_entropy(student_logits.float(), partner_labels, smoothing)
+    return (losses * weights).sum() / len(weights)
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return F.cross_entropy(logits, labels.clamp(min=0), label_smoothing=smoothing, reduction="none")
+
+
+def _recover(
+    probs: torch.Tensor, residual: torch.Tensor, classes: int, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stored probabilities [B, K] and the share of each other class [B], at a temperature."""
+    missing = classes - probs.shape[1]
+    tail = residual.clamp(min=0) / missing if missing else torch.zeros_like(residual)
+    if temperature == 1:
+        return probs, tail
+    probs, tail = probs ** (1 / temperature), tail ** (1 / temperature)
+    total = probs.sum(dim=1) + tail * missing
+    return probs / total.unsqueeze(1).clamp(min=1e-30), tail / total.clamp(min=1e-30)

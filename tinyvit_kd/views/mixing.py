@@ -1,0 +1,101 @@
+"""Mixup and CutMix as part of the view (arXiv 1710.09412, 1905.04899).
+
+Pairs are formed inside a shard by (seed, shard, view number), so who is mixed with whom depends on no batch, rank
+or worker; λ and box follow from the two seeds of the pair. The conventions are timm's ``Mixup``, mode "pair".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.runtime.seeding import Draws, hash64, permutation
+
+Uint8 = npt.NDArray[np.uint8]
+_ONE = 1 << 16  # λ in fixed point: mixing is integer arithmetic, the same on every machine
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How the two views of a pair are mixed.
+
+    Attributes:
+        weight: share of a view's own image, in 1/65536; for CutMix of the clipped box's true area.
+        box: (left, top, right, bottom) in pixels that the partner fills; None for Mixup.
+    """
+
+    weight: int
+    box: tuple[int, int, int, int] | None = None
+
+    @property
+    def lam(self) -> float:
+        """λ, the share of the view's own label."""
+        return self.weight / _ONE
+
+
+@lru_cache(maxsize=256)
+def partners(seed: int, shard: int, view: int, length: int) -> npt.NDArray[np.int32]:
+    """Index of each sample's partner: int32 [length], -1 for the one that is left over in an odd shard."""
+    order = permutation(hash64(seed, 0x70616972, shard, view), length)
+    partner = np.full(length, -1, dtype=np.int32)
+    even = length - length % 2
+    partner[order[0:even:2]], partner[order[1:even:2]] = order[1:even:2], order[0:even:2]
+    return partner
+
+
+def sample_mix(own_seed: int, partner_seed: int, spec: ViewSpec) -> Mix | None:
+    """λ and box of a pair; both of its views get the same. None: the pair is not mixed."""
+    draws = Draws(0x6D6978, min(own_seed, partner_seed), max(own_seed, partner_seed))
+    if not draws.random() < spec.mix_prob:
+        return None
+    cut = draws.random() < spec.mix_switch_prob if spec.mixup and spec.cutmix else spec.cutmix > 0
+    lam = _beta(draws, spec.cutmix if cut else spec.mixup)
+    if not cut:
+        return Mix(round(lam * _ONE))
+    box = _box(draws, spec.size, lam)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return Mix(round((1 - area / spec.size**2) * _ONE), box)
+
+
+def mix_views(own: Uint8, partner: Uint8, mix: Mix) -> Uint8:
+    """The mixed view: uint8 [3, S, S] of two such."""
+    if mix.box is not None:
+        left, top, right, bottom = mix.box
+        mixed = own.copy()
+        mixed[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
+        return mixed
+    weighted = own.astype(np.uint32) * np.uint32(mix.weight) + partner.astype(np.uint32) * np.uint32(_ONE - mix.weight)
+    return ((weighted + np.uint32(_ONE // 2)) >> np.uint32(16)).astype(np.uint8)
+
+
+def _box(draws: Draws, size: int, lam: float) -> tuple[int, int, int, int]:
+    """A box of about (1 - λ) of the area around a uniform centre, clipped at the borders (timm's ``rand_bbox``)."""
+    cut = int(size * math.sqrt(1 - lam))
+    top, left = draws.integer(0, size - 1), draws.integer(0, size - 1)
+    edges = (left - cut // 2, top - cut // 2, left + cut // 2, top + cut // 2)
+    clipped = [min(max(edge, 0), size) for edge in edges]
+    return clipped[0], clipped[1], clipped[2], clipped[3]
+
+
+def _beta(draws: Draws, alpha: float) -> float:
+    """A draw of Beta(α, α), on a grid of 1e-9 so that last-bit differences of libms cannot show."""
+    first, second = _gamma(draws, alpha), _gamma(draws, alpha)
+    return round(first / (first + second), 9) if first + second > 0 else 0.5
+
+
+def _gamma(draws: Draws, shape: float) -> float:
+    """A gamma draw (Marsaglia and Tsang, 2000); below shape 1 by their boost."""
+    if shape < 1:
+        return _gamma(draws, shape + 1) * (1 - draws.random()) ** (1 / shape)
+    d = shape - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    while True:
+        x = draws.gauss(0, 1)
+        v = (1 + c * x) ** 3
+        if v > 0 and math.log(1 - draws.random()) < 0.5 * x * x + d - d * v + d * math.log(v):
+            return d * v
