@@ -14,7 +14,7 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "runtime": {"errors", "config"},
-    **{piece: BELOW for piece in PIECES},
+    **dict.fromkeys(PIECES, BELOW),
     "stages": {*BELOW, *PIECES},
     "cli": {*BELOW, "stages"},
     "__main__": {"cli"},

@@ -45,14 +45,23 @@ def cli(context: click.Context, debug: bool) -> None:
 
 def _recipe_options(function: Function) -> Function:
     function = click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field, e.g. optim.base_lr=1e-3."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a field, e.g. optim.base_lr=1e-3.",
     )(function)
     return click.argument("recipe", type=click.Path(path_type=Path))(function)
 
 
 @cli.command("dump-logits")
 @_recipe_options
-@click.option("--part", default="1/1", metavar="I/N", help="Make the I-th of N parts, for jobs without a common torchrun.")
+@click.option(
+    "--part",
+    default="1/1",
+    metavar="I/N",
+    help="Make the I-th of N parts, for jobs without a common torchrun.",
+)
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
     from tinyvit_kd.config.stages import DumpConfig

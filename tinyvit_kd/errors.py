@@ -28,7 +28,12 @@ class TinyVitKdError(Exception):
     def __str__(self) -> str:
         """One paragraph of labelled sentences; empty parts are left out."""
         parts = [self.what.rstrip(".") + "."]
-        labelled = (("Where", self.where), ("Found", self.found), ("Expected", self.expected), ("To do", self.fix))
+        labelled = (
+            ("Where", self.where),
+            ("Found", self.found),
+            ("Expected", self.expected),
+            ("To do", self.fix),
+        )
         parts += [f"{label}: {text.rstrip('.')}." for label, text in labelled if text]
         return " ".join(parts)
 

@@ -35,7 +35,9 @@ def test_a_good_recipe_loads_and_survives_being_written_out(tmp_path: Path) -> N
 
 def test_set_overrides_a_field_and_creates_a_section(tmp_path: Path) -> None:
     recipe = load_recipe(
-        PretrainConfig, write(tmp_path, GOOD), ["optim.base_lr=1e-3", "runtime.workers=0", "train.ema_decay=0.9"]
+        PretrainConfig,
+        write(tmp_path, GOOD),
+        ["optim.base_lr=1e-3", "runtime.workers=0", "train.ema_decay=0.9"],
     )
     assert (recipe.optim.base_lr, recipe.runtime.workers, recipe.train.ema_decay) == (1e-3, 0, 0.9)
 
@@ -47,7 +49,9 @@ def test_set_overrides_a_field_and_creates_a_section(tmp_path: Path) -> None:
         pytest.param("optim: {}", "optim.base_lr: missing; peak learning rate", id="missing field"),
         pytest.param("optim: {base_lr: 1, ep: 1}", "optim.ep: unknown key; did you mean eps?", id="unknown key"),
         pytest.param("optim: {base_lr: .nan}", "optim.base_lr", id="not a number"),
-        pytest.param("schedule: {epochs: 3, warmup_epochs: 3, global_batch_size: 8}", "warmup_epochs (3)", id="warm-up"),
+        pytest.param(
+            "schedule: {epochs: 3, warmup_epochs: 3, global_batch_size: 8}", "warmup_epochs (3)", id="warm-up"
+        ),
         pytest.param("student: {name: a, tiny_vit: {embed_dims: [1, 2, 3, 4]}}", "not both", id="two architectures"),
         pytest.param("student: {}", "give name or tiny_vit", id="no architecture"),
         pytest.param("store: elsewhere", "store", id="a text where a section belongs"),

@@ -64,9 +64,7 @@ def test_sizes_in_base_256_are_read(tmp_path: Path) -> None:
         ("000.", None),
     ],
 )
-def test_names_are_split_at_the_first_dot_of_the_base_name(
-    name: str, expected: tuple[str, str] | None
-) -> None:
+def test_names_are_split_at_the_first_dot_of_the_base_name(name: str, expected: tuple[str, str] | None) -> None:
     assert split_name(name) == expected
 
 
@@ -115,9 +113,7 @@ def test_hostile_members_are_only_names(tmp_path: Path) -> None:
 
 
 def test_repeated_keys_are_separate_samples(tmp_path: Path) -> None:
-    path = write_tar(
-        tmp_path / "a.tar", [*sample("k", 1, b"one"), *sample("k", 2, b"two"), *sample("l", 3, b"x")]
-    )
+    path = write_tar(tmp_path / "a.tar", [*sample("k", 1, b"one"), *sample("k", 2, b"two"), *sample("l", 3, b"x")])
     index = scan_tar(path)
     assert _keys(index) == ["k", "k", "l"]
     assert index.labels.tolist() == [1, 2, 3]
@@ -154,9 +150,7 @@ def test_a_truncated_tar_is_refused(tmp_path: Path, kept: int) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3071), st.integers(0, 255)), min_size=1, max_size=6))
-def test_damage_gives_a_shard_error_or_an_index_within_the_tar(
-    tmp_path: Path, flips: list[tuple[int, int]]
-) -> None:
+def test_damage_gives_a_shard_error_or_an_index_within_the_tar(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     path = write_samples(tmp_path / "a.tar", 0, 3)
     data = bytearray(path.read_bytes())
     for place, value in flips:

@@ -31,9 +31,7 @@ def test_an_index_is_made_again_when_its_tar_changes(tmp_path: Path) -> None:
     assert first.key_hash != second.key_hash
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"junk", b"PK\x03\x04" + bytes(200)], ids=["empty", "junk", "zip head"]
-)
+@pytest.mark.parametrize("damage", [b"", b"junk", b"PK\x03\x04" + bytes(200)], ids=["empty", "junk", "zip head"])
 def test_a_damaged_index_is_made_again(tmp_path: Path, damage: bytes) -> None:
     path = write_samples(tmp_path / "a.tar", 0, 5)
     load_index(path)

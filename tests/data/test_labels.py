@@ -72,7 +72,5 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 def test_reading_shards_and_lists_loads_neither_torch_nor_timm() -> None:
     code = "import sys, tinyvit_kd.data.check, tinyvit_kd.data.build, tinyvit_kd.data.labels as labels;"
-    code += (
-        "labels.load_class_list('imagenet'); assert not {'torch', 'timm', 'webdataset'} & set(sys.modules)"
-    )
+    code += "labels.load_class_list('imagenet'); assert not {'torch', 'timm', 'webdataset'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

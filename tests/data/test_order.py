@@ -65,9 +65,7 @@ def test_ranks_partition_every_batch(shard_lengths: list[int], window: int, worl
 
 
 @given(lengths, lanes, windows, st.integers(0, 100))
-def test_a_run_resumed_at_any_step_sees_the_rest(
-    shard_lengths: list[int], lanes: int, window: int, begin: int
-) -> None:
+def test_a_run_resumed_at_any_step_sees_the_rest(shard_lengths: list[int], lanes: int, window: int, begin: int) -> None:
     order, batch = _order(shard_lengths, lanes, window), 2 * lanes
     whole = [order.batch(step, batch, range(lanes)) for step in range(order.steps(batch))]
     resumed = _order(shard_lengths, lanes, window)
@@ -83,9 +81,7 @@ def test_golden_values_never_change() -> None:
 
 def test_epochs_and_seeds_differ() -> None:
     shard_lengths = np.full(20, 50, dtype=np.int64)
-    orders = [
-        EpochOrder(seed, epoch, shard_lengths, 4, 64) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
+    orders = [EpochOrder(seed, epoch, shard_lengths, 4, 64) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len({order.lane(0, 0, 250)[1].tobytes() for order in orders}) == 4
 
 

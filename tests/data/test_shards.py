@@ -67,9 +67,7 @@ def test_a_folder_is_opened_by_its_description(folder: Path, name: str) -> None:
     ids=["braces", "glob", "one tar", "both"],
 )
 @pytest.mark.parametrize("scheme", ["", "file:", "file://"])
-def test_patterns_name_shards_in_order(
-    folder: Path, scheme: str, pattern: str, lengths: tuple[int, ...]
-) -> None:
+def test_patterns_name_shards_in_order(folder: Path, scheme: str, pattern: str, lengths: tuple[int, ...]) -> None:
     shards = ShardSet.load(f"{scheme}{folder}/{pattern}")
     assert shards.lengths.tolist() == list(lengths)
     assert shards.name == "digits"

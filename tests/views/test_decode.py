@@ -142,9 +142,7 @@ def test_postscript_is_not_run() -> None:
 
 
 @given(st.integers(0, len(JPEG) - 1), st.binary(min_size=1, max_size=8), st.sampled_from([JPEG, PNG]))
-def test_damaged_files_are_images_or_holes_and_always_the_same(
-    place: int, change: bytes, file: bytes
-) -> None:
+def test_damaged_files_are_images_or_holes_and_always_the_same(place: int, change: bytes, file: bytes) -> None:
     damaged = file[:place] + change + file[place + len(change) :]
     first = outcome(damaged, 10**6)
     assert first == outcome(damaged, 10**6)

@@ -41,7 +41,9 @@ def test_both_views_of_a_pair_get_the_same_mix(first: int, second: int) -> None:
     assert sample_mix(first, second, BOTH) == sample_mix(second, first, BOTH)
 
 
-@pytest.mark.parametrize(("mixup", "cutmix", "prob"), [(0.8, 0.0, 1.0), (0.5, 0.0, 1.0), (2.0, 0.0, 1.0), (0.8, 1.0, 0.6)])
+@pytest.mark.parametrize(
+    ("mixup", "cutmix", "prob"), [(0.8, 0.0, 1.0), (0.5, 0.0, 1.0), (2.0, 0.0, 1.0), (0.8, 1.0, 0.6)]
+)
 def test_lambda_has_its_beta_distribution(mixup: float, cutmix: float, prob: float) -> None:
     spec = ViewSpec(size=SIZE, mixup=mixup, cutmix=cutmix, mix_prob=prob)
     mixes = [sample_mix(seed, seed + 10_000, spec) for seed in range(8000)]

@@ -72,9 +72,7 @@ def test_crops_are_distributed_as_timms(width: int, height: int) -> None:
 
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.01, 0.02), (1.0, 1.0), (90.0, 99.0)])
 @given(width=st.integers(1, 50), height=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
-def test_crops_have_pixels_and_lie_inside(
-    ratio: tuple[float, float], width: int, height: int, seed: int
-) -> None:
+def test_crops_have_pixels_and_lie_inside(ratio: tuple[float, float], width: int, height: int, seed: int) -> None:
     left, top, w, h = sample_params(seed, ViewSpec(ratio=ratio), width, height).crop
     assert 0 <= left < left + w <= width
     assert 0 <= top < top + h <= height
@@ -106,9 +104,7 @@ def test_operations_are_distributed_as_timms(text: str) -> None:
 
 
 @pytest.mark.usefixtures("seeded")
-@pytest.mark.parametrize(
-    "text", ["rand-m12-n6-p1-mstd101-mmax20", "rand-m9-n6-p1-mstd0.5", "rand-m9-n6-p1-mstd3"]
-)
+@pytest.mark.parametrize("text", ["rand-m12-n6-p1-mstd101-mmax20", "rand-m9-n6-p1-mstd0.5", "rand-m9-n6-p1-mstd3"])
 def test_magnitudes_are_distributed_as_timms(text: str) -> None:
     spec = ViewSpec(auto_augment=text)
     ours = magnitudes([params.operations for params in samples(spec)])

@@ -69,14 +69,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError("the recipe is not valid YAML", where=str(path), found=" ".join(str(error).split())) from None
     if not isinstance(tree, dict):
         raise ConfigError(
-            "the recipe is not a mapping", where=str(path), found=type(tree).__name__, expected="keys and values"
+            "the recipe is not a mapping",
+            where=str(path),
+            found=type(tree).__name__,
+            expected="keys and values",
         )
     return tree
 
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML without ever constructing more than plain values."""
-    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    return yaml.load(text, _Loader)
 
 
 def dump_yaml(recipe: Section) -> str:

@@ -69,9 +69,7 @@ class StudentConfig(ModelSpec):
     """The student of stages two and three."""
 
     init_from: Path | None = Field(None, description="model file or run folder to start from; null: random weights")
-    class_list: str | None = Field(
-        None, description="class list of init_from's head, where its file does not name one"
-    )
+    class_list: str | None = Field(None, description="class list of init_from's head, where its file does not name one")
     head: Literal["auto", "fresh"] = Field(
         "auto", description="auto: keep or remap by WordNet id where class lists allow; fresh: a zero head"
     )

@@ -25,7 +25,10 @@ class ViewSpec(Section):
         "rand-m9-mstd0.5-inc1", description="RandAugment policy in timm's grammar, or null for none"
     )
     color_jitter: float = Field(
-        0.0, ge=0, le=1, description="brightness, contrast and saturation jitter, only where auto_augment is null"
+        0.0,
+        ge=0,
+        le=1,
+        description="brightness, contrast and saturation jitter, only where auto_augment is null",
     )
     erase_prob: float = Field(0.25, ge=0, le=1, description="probability of random erasing")
     erase_mode: Literal["pixel", "rand", "const"] = Field(
@@ -63,7 +66,8 @@ class EvalViewSpec(Section):
 
     size: int = Field(224, ge=1, le=4096, description="side of the square view, pixels")
     mode: Literal["center", "squash"] = Field(
-        "center", description="center: resize the shorter side, crop the middle; squash: resize the whole image"
+        "center",
+        description="center: resize the shorter side, crop the middle; squash: resize the whole image",
     )
     crop_pct: float = Field(0.875, gt=0, le=1, description="view side over the resized shorter side (224/256)")
     interpolation: Interpolation = Field("bicubic", description="filter of resizing")

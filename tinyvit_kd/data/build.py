@@ -75,9 +75,7 @@ def build_shards(
 
 def _require_plain_name(split: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-        raise ConfigError(
-            "not a name for a split", where="split", found=split, expected="letters, digits and _"
-        )
+        raise ConfigError("not a name for a split", where="split", found=split, expected="letters, digits and _")
 
 
 def _sources(source: Path) -> list[ClassSource]:
@@ -104,18 +102,14 @@ def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
     return classes
 
 
-def _plan(
-    split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList
-) -> Plan:
+def _plan(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> Plan:
     samples = sum(len(source) for source in sources)
     return Plan(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
 
 
 def _expected_bytes(sources: list[ClassSource]) -> int:
     """At the most: deflated images count with the size they unpack to."""
-    return sum(
-        int(source.spans[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources
-    )
+    return sum(int(source.spans[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
 
 
 def _prepare(out: Path, plan: Plan, classes: ClassList) -> None:
@@ -166,9 +160,7 @@ def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
 def _describe(out: Path, plan: Plan) -> None:
     """Write timm's ``_info.json``; other splits that it holds stay."""
     path = out / INFO_NAMES[0]
-    info: dict[str, Any] = (
-        json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
-    )
+    info: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
     info["splits"][plan.split] = {
         "name": plan.split,
         "filenames": plan.filenames,

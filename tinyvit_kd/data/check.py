@@ -79,9 +79,7 @@ def check_shards(
     return report
 
 
-def _check_shard(
-    shard_set: ShardSet, decode: Callable[[bytes], None], shard: int
-) -> tuple[CheckReport, KeyHashes]:
+def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: int) -> tuple[CheckReport, KeyHashes]:
     report, name = CheckReport(shards=1), shard_set.names[shard]
     try:
         index, path = shard_set.index(shard), shard_set.file(shard)
@@ -91,9 +89,7 @@ def _check_shard(
     report.samples = len(index)
     _check_labels(report, name, index, shard_set)
     with OpenFiles() as files:
-        for number, (offset, size) in enumerate(
-            zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)
-        ):
+        for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
             sample = f"{name}:{index.key(number)}"
             try:
                 content = files.read(path, offset, size)

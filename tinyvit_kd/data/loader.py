@@ -26,7 +26,7 @@ class _Tasks(Dataset[object], Generic[Task, Made]):
     def __init__(self, make: Callable[[Task], Made]) -> None:
         self.make = make
 
-    def __getitem__(self, task: Task) -> Made | _Failure:  # type: ignore[override]
+    def __getitem__(self, task: Task) -> Made | _Failure:
         # torch would turn an exception into a traceback text; ours carry parts that the user should read.
         try:
             return self.make(task)
@@ -52,7 +52,7 @@ def load(
     loader: DataLoader[object] = DataLoader(
         _Tasks(make),
         batch_size=None,
-        sampler=tasks,  # type: ignore[arg-type]
+        sampler=tasks,
         num_workers=workers,
         prefetch_factor=runtime.prefetch if workers else None,
         pin_memory=device.type == "cuda",
@@ -61,7 +61,7 @@ def load(
     for made in loader:
         if isinstance(made, _Failure):
             raise made.error
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def _start_worker(_worker: int) -> None:

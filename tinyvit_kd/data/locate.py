@@ -57,9 +57,7 @@ def locate(path: str, split: str | None) -> Location:
     if is_url(path):
         is_folder = not ("{" in path or path.endswith(".tar") or path.startswith("pipe:"))
         return (
-            _from_info(path.rstrip("/"), split, None)
-            if is_folder
-            else _from_places(path, split, _expand(path), None)
+            _from_info(path.rstrip("/"), split, None) if is_folder else _from_places(path, split, _expand(path), None)
         )
     if Path(path).is_dir():
         return _from_info(path, split, Path(path))
@@ -88,9 +86,7 @@ def _expand(pattern: str) -> list[str]:
     try:
         return list(braceexpand(pattern))
     except ValueError as error:
-        raise ConfigError(
-            "the braces of a shard pattern do not match", where=pattern, found=str(error)
-        ) from None
+        raise ConfigError("the braces of a shard pattern do not match", where=pattern, found=str(error)) from None
 
 
 def _from_places(path: str, split: str | None, places: list[str], folder: Path | None) -> Location:

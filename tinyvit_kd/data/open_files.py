@@ -40,9 +40,7 @@ class OpenFiles:
         try:
             content = os.pread(self.descriptor(path), size, offset)
         except OSError as error:
-            raise ShardError(
-                "cannot read from a file", where=str(path), found=error.strerror or str(error)
-            ) from None
+            raise ShardError("cannot read from a file", where=str(path), found=error.strerror or str(error)) from None
         if len(content) != size:
             raise ShardError(
                 "a file is shorter than its index says",

@@ -17,9 +17,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def run_parallel(
-    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
-) -> Iterator[Result]:
+def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], processes: int) -> Iterator[Result]:
     """Results of ``function`` over ``tasks``, in their order; tasks are taken only a few ahead.
 
     Args:

@@ -59,9 +59,7 @@ class ShardSet:
         found = locate(str(path), split)
         lengths = found.lengths
         if lengths is None:
-            lengths = tuple(
-                len(load_index(local_file(place, cache_dir), index_dir)) for place in found.places
-            )
+            lengths = tuple(len(load_index(local_file(place, cache_dir), index_dir)) for place in found.places)
         return cls(
             name=found.name,
             split=found.split,

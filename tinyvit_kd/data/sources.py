@@ -78,9 +78,7 @@ def list_classes(source: Path) -> list[ClassSource]:
         raise ShardError(
             "cannot tell what the source folder holds",
             where=str(source),
-            found=", ".join(
-                f"{len(paths)} {read.__name__.strip('_').split('_')[0]}s" for read, paths in present
-            ),
+            found=", ".join(f"{len(paths)} {read.__name__.strip('_').split('_')[0]}s" for read, paths in present),
             expected="one folder, one tar or one zip a class",
         )
     read, paths = present[0]
@@ -169,6 +167,4 @@ def _zip_image(path: Path, entry: zipfile.ZipInfo, files: OpenFiles) -> Image:
 
 
 def _bad_zip(path: Path, found: str) -> ShardError:
-    return ShardError(
-        "cannot read a zip of images", where=str(path), found=found, fix="copy it again, or repack it"
-    )
+    return ShardError("cannot read a zip of images", where=str(path), found=found, fix="copy it again, or repack it")

@@ -33,23 +33,23 @@ def write_image_folder(folder: Path, count: int, seed: int) -> None:
 
 
 def draw_image(label: int, draws: Draws) -> Image.Image:
-    """One RGB image, 48 to 96 pixels a side, of the class with this index."""
+    """One RGB image, 48 to 80 pixels a side, of the class with this index."""
     shape, fill = SHAPES[label // len(FILLS)], FILLS[label % len(FILLS)]
-    width, height = draws.integer(48, 96), draws.integer(48, 96)
+    width, height = draws.integer(48, 80), draws.integer(48, 80)
     image = _background(width, height, draws)
     for _ in range(draws.integer(0, 3)):
         _draw_clutter(ImageDraw.Draw(image), width, height, draws)
-    radius = min(width, height) * draws.uniform(0.26, 0.44)
+    radius = min(width, height) * draws.uniform(0.34, 0.48)
     center = (draws.uniform(radius, width - radius), draws.uniform(radius, height - radius))
     mask = Image.new("L", image.size)
-    outline = _outline(shape, center, radius, draws.uniform(0, 2 * math.pi))
+    outline = _outline(shape, center, radius, draws.uniform(-0.4, 0.4) - math.pi / 2)
     ImageDraw.Draw(mask).polygon(outline, fill=255)
     image.paste(_paint(fill, image.size, draws), mask=mask)
-    return image.filter(ImageFilter.GaussianBlur(draws.uniform(0, 0.9)))
+    return image.filter(ImageFilter.GaussianBlur(draws.uniform(0, 0.6)))
 
 
 def _background(width: int, height: int, draws: Draws) -> Image.Image:
-    noise = np.random.Generator(np.random.PCG64(hash64(draws.bits()))).normal(0, 18, (height, width, 1))
+    noise = np.random.Generator(np.random.PCG64(hash64(draws.bits()))).normal(0, 12, (height, width, 1))
     ramp = np.linspace(0, 1, width)[None, :, None]
     low, high = np.array(_color(draws)), np.array(_color(draws))
     return Image.fromarray(np.clip(low + (high - low) * ramp + noise, 0, 255).astype(np.uint8))
@@ -79,7 +79,10 @@ def _outline(shape: str, center: tuple[float, float], radius: float, angle: floa
     radii = _radii(shape)
     step = 2 * math.pi / len(radii)
     return [
-        (center[0] + radius * r * math.cos(angle + i * step), center[1] + radius * r * math.sin(angle + i * step))
+        (
+            center[0] + radius * r * math.cos(angle + i * step),
+            center[1] + radius * r * math.sin(angle + i * step),
+        )
         for i, r in enumerate(radii)
     ]
 

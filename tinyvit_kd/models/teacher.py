@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import timm
 import torch
 import xxhash
 from timm.data import resolve_model_data_config
@@ -12,9 +11,9 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.initial import Initial, load_into
 from tinyvit_kd.models.modelfile import ModelCard, State, load_model_file
-from tinyvit_kd.models.network import build_network
-from tinyvit_kd.models.student import Initial, load_into
+from tinyvit_kd.models.network import build_network, create
 from tinyvit_kd.runtime.device import Normalizer, autocast
 
 
@@ -54,7 +53,7 @@ class Teacher(nn.Module):
         channels_last = device.type == "cuda"
         self.network = network.eval().requires_grad_(False).to(device)
         if channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network.to(memory_format=torch.channels_last)
         self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
@@ -106,16 +105,25 @@ def hash_weights(state: State) -> str:
 
 
 def _from_hub(config: TeacherConfig) -> nn.Module:
-    arguments = dict(config.kwargs) | ({"num_classes": config.num_classes} if config.num_classes else {})
+    assert config.name is not None, "TeacherConfig holds a name where it holds pretrained"
     try:
-        return timm.create_model(config.name, pretrained=True, **arguments)  # type: ignore[no-any-return]
+        network = create(config.name, config.image_size, {**config.kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
         raise ConfigError(
             "timm cannot make the teacher with its pretrained weights",
             where=f"teacher.name: {config.name}",
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            found=str(error).partition("\n")[0] or type(error).__name__,
             fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
         ) from error
+    if config.num_classes not in (None, network.num_classes):
+        # timm would draw a random head of that size, which would teach nothing, silently.
+        raise ConfigError(
+            "the teacher's pretrained head has another number of classes",
+            where="teacher.num_classes",
+            found=str(config.num_classes),
+            expected=str(network.num_classes),
+        )
+    return network
 
 
 def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
@@ -133,17 +141,19 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
         )
     num_classes = config.num_classes or (card.num_classes if card else None)
     network = build_network(spec, num_classes, config.image_size or (card.image_size if card else None))
-    load_into(network, Initial(state), where=str(config.checkpoint))
+    # A head that does not fit is a mistake: as zeros, which a student may start from, it would teach nothing.
+    load_into(network, Initial(state, exact_head=True), where=str(config.checkpoint))
     return network, card
 
 
 def _facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
     """The recipe's word, else the file's, else timm's."""
     data = resolve_model_data_config(network)
+    native = config.kwargs.get("img_size", data["input_size"][-1])
     return TeacherFacts(
         name=config.name or type(network).__name__,
         num_classes=network.num_classes,  # type: ignore[arg-type]
-        image_size=config.image_size or (card.image_size if card else data["input_size"][-1]),
+        image_size=config.image_size or (card.image_size if card else native),
         mean=config.mean or (card.mean if card else data["mean"]),
         std=config.std or (card.std if card else data["std"]),
         class_name=card.class_name if card else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,13 @@ class SparseTargets(NamedTuple):
     residual: torch.Tensor  # float32 [B], mass outside the K classes
 
 
+class MixedLabels(NamedTuple):
+    """The other half of the labels of mixed views."""
+
+    labels: torch.Tensor  # int64 [B], of the samples that were mixed in
+    lam: torch.Tensor  # float32 [B], λ: share of the view's own label; 1 where it is not mixed
+
+
 class Batch(NamedTuple):
     """One rank's share of one optimiser step."""
 
@@ -23,22 +30,25 @@ class Batch(NamedTuple):
     weights: torch.Tensor  # float32 [B], 0 for holes
     labels: torch.Tensor  # int64 [B], -1 where there is none
     targets: SparseTargets | None  # stage two
+    mixed: MixedLabels | None = None  # stage three, where views are mixed
     checked: int = 0  # views whose digest was compared with the stored one
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; copies from pinned memory do not block."""
-        views, weights, labels = (
-            tensor.to(device, non_blocking=True) for tensor in (self.views, self.weights, self.labels)
-        )
-        targets = None
-        if self.targets is not None:
-            targets = SparseTargets(*(tensor.to(device, non_blocking=True) for tensor in self.targets))
-        return Batch(views, weights, labels, targets, self.checked)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def chunks(self, count: int) -> Iterator[Batch]:
         """Split into ``count`` equal parts, for gradient accumulation; ``count`` divides B."""
         size = len(self.weights) // count
         for start in range(0, size * count, size):
-            part = slice(start, start + size)
-            targets = None if self.targets is None else SparseTargets(*(t[part] for t in self.targets))
-            yield Batch(self.views[part], self.weights[part], self.labels[part], targets)
+            yield self._map(lambda tensor, first=start: tensor[first : first + size])  # type: ignore[misc]
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(
+            views=change(self.views),
+            weights=change(self.weights),
+            labels=change(self.labels),
+            targets=None if self.targets is None else SparseTargets(*map(change, self.targets)),
+            mixed=None if self.mixed is None else MixedLabels(*map(change, self.mixed)),
+            checked=self.checked,
+        )

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
 
 from tinyvit_kd.errors import ConfigError
 
@@ -25,7 +26,7 @@ class Job:
     world_size: int
     device: torch.device
     control: dist.ProcessGroup | None = None
-    store: dist.Store | None = None
+    store: Store | None = None
     _counters: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -66,7 +67,7 @@ class Job:
     def take(self, counter: str) -> int:
         """The next number, from 0, of a counter that all processes of the job share."""
         if self.store is not None:
-            return self.store.add(counter, 1) - 1
+            return int(self.store.add(counter, 1)) - 1
         self._counters[counter] = self._counters.get(counter, -1) + 1
         return self._counters[counter]
 
@@ -95,7 +96,8 @@ def start_job(device: str = "auto") -> Iterator[Job]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
     control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    shared = dist.PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
+    assert isinstance(control, dist.ProcessGroup), "this process is a member"
+    shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
     try:
         yield Job(rank, world_size, chosen, control, shared)
     finally:

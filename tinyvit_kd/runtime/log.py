@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
@@ -23,12 +23,10 @@ def say(job: Job, text: str) -> None:
         sys.stderr.flush()
 
 
-def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[None]:
+def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:
     """A bar on rank 0 of a terminal with rate and ETA; silent elsewhere."""
     hidden = not (job.is_main and sys.stderr.isatty())
-    return tqdm(
-        total=total, initial=initial, unit=unit, desc=label, disable=hidden, dynamic_ncols=True, smoothing=0.1
-    )
+    return tqdm(total=total, initial=initial, unit=unit, desc=label, disable=hidden, dynamic_ncols=True, smoothing=0.1)
 
 
 class MetricsWriter:

@@ -11,14 +11,16 @@ import torch
 
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.views import EvalViewSpec
 from tinyvit_kd.data.order import EpochOrder
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, ReplayError
-from tinyvit_kd.runtime.batch import Batch, SparseTargets
+from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
 from tinyvit_kd.runtime.seeding import Draws, view_seed
+from tinyvit_kd.stages.sample_views import Partner, SampleViews
 from tinyvit_kd.store.cache import BlockCache
-from tinyvit_kd.views.render import render_eval, render_views, view_digest
+from tinyvit_kd.views.mixing import Mix
+from tinyvit_kd.views.render import render_eval, view_digest
 
 Uint8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -59,10 +61,9 @@ class StoredBatches:
     Epoch e uses view number e mod V of every sample.
     """
 
-    reader: ShardReader
+    samples: SampleViews
     blocks: BlockCache
     targets: StoredTargetsConfig
-    spec: ViewSpec
     view_count: int
     plan: Plan
 
@@ -73,19 +74,21 @@ class StoredBatches:
             ReplayError: a view differs from the one that the teacher saw; it names the sample's key.
         """
         epoch, shards, indexes = self.plan.samples(step)
-        records = self.blocks.gather(shards, indexes, epoch % self.view_count)
-        views = np.zeros((len(shards), 3, self.spec.size, self.spec.size), dtype=np.uint8)
+        view = epoch % self.view_count
+        records = self.blocks.gather(shards, indexes, view)
+        size = self.samples.spec.size
+        views = np.zeros((len(shards), 3, size, size), dtype=np.uint8)
         checked = 0
         for row in np.flatnonzero(records.valid):
             shard, index, seed = int(shards[row]), int(indexes[row]), int(records.seeds[row])
-            views[row] = self._replay(shard, index, seed)
+            views[row] = self._replay(shard, index, seed, view)
             if self._is_checked(epoch, seed):
                 self._verify(views[row], int(records.digests[row]), shard, index)
                 checked += 1
         return Batch(
             views=torch.from_numpy(views),
             weights=torch.from_numpy(records.valid.astype(np.float32)),
-            labels=torch.from_numpy(gather_labels(self.reader, shards, indexes)),
+            labels=torch.from_numpy(gather_labels(self.samples.reader, shards, indexes)),
             targets=SparseTargets(
                 torch.from_numpy(records.indices.astype(np.int64)),
                 torch.from_numpy(records.probs),
@@ -94,16 +97,23 @@ class StoredBatches:
             checked=checked,
         )
 
-    def _replay(self, shard: int, index: int, seed: int) -> Uint8:
+    def _replay(self, shard: int, index: int, seed: int, view: int) -> Uint8:
         try:
-            return render_views(self.reader.read(shard, index), [seed], self.spec)[0]
+            own: Uint8 = self.samples.views(shard, index, [seed])[0]
         except BadImageError as error:
             raise ReplayError(
                 "an image that the teacher saw can no longer be decoded",
-                where=f"sample {self.reader.key(shard, index)} of shard {self.reader.name(shard)}",
+                where=place(self.samples.reader, shard, index),
                 found=error.what,
                 fix="restore the shard that the store was dumped from, or dump this shard again",
             ) from None
+        partner = self.samples.partner(shard, index, view)
+        if partner < 0:
+            return own
+        record = self.blocks.records(shard, view, np.array([partner], dtype=np.int32))
+        if not record.valid[0]:
+            return own
+        return self.samples.mixed(shard, own, seed, Partner(partner, int(record.seeds[0])))[0]
 
     def _is_checked(self, epoch: int, seed: int) -> bool:
         rate = self.targets.verify_first_epoch if epoch == 0 else self.targets.verify_rate
@@ -114,7 +124,7 @@ class StoredBatches:
         if found != stored:
             raise ReplayError(
                 "a replayed view is not the view that the teacher saw",
-                where=f"sample {self.reader.key(shard, index)} of shard {self.reader.name(shard)}",
+                where=place(self.samples.reader, shard, index),
                 found=f"digest {found:08x}",
                 expected=f"digest {stored:08x}, from the store",
                 fix="the image's bytes have changed since the dump: restore the shard, or dump it again",
@@ -125,26 +135,42 @@ class StoredBatches:
 class LabelledBatches:
     """Stage three: a fresh view of every sample in every epoch, with its label."""
 
-    reader: ShardReader
-    spec: ViewSpec
+    samples: SampleViews
     plan: Plan
     on_bad_image: str
 
     def __call__(self, step: int) -> Batch:
         """The batch of one step; seeds follow from (schedule seed, shard, index, epoch)."""
         epoch, shards, indexes = self.plan.samples(step)
-        views = np.zeros((len(shards), 3, self.spec.size, self.spec.size), dtype=np.uint8)
-        weights = np.ones(len(shards), dtype=np.float32)
+        reader, size = self.samples.reader, self.samples.spec.size
+        views = np.zeros((len(shards), 3, size, size), dtype=np.uint8)
+        weights, lam = np.ones(len(shards), dtype=np.float32), np.ones(len(shards), dtype=np.float32)
+        mixed_in = indexes.copy()
         for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
-            seed = view_seed(self.plan.schedule.seed, shard, index, epoch)
             try:
-                views[row] = render_views(self.reader.read(shard, index), [seed], self.spec)[0]
+                views[row], partner, mix = self._view(shard, index, epoch)
             except BadImageError as error:
                 weights[row] = 0
-                refuse_hole(self.on_bad_image, error, self.reader, shard, index)
-        labels = gather_labels(self.reader, shards, indexes)
-        weights[labels < 0] = 0
-        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None)
+                refuse_hole(self.on_bad_image, error, reader, shard, index)
+                continue
+            if mix is not None:
+                mixed_in[row], lam[row] = partner, mix.lam
+        labels, others = gather_labels(reader, shards, indexes), gather_labels(reader, shards, mixed_in)
+        weights[(labels < 0) | (others < 0)] = 0
+        mixed = MixedLabels(torch.from_numpy(others), torch.from_numpy(lam)) if self.samples.spec.mixes else None
+        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None, mixed)
+
+    def _view(self, shard: int, index: int, epoch: int) -> tuple[Uint8, int, Mix | None]:
+        seed = self._seed(shard, index, epoch)
+        own = self.samples.views(shard, index, [seed])[0]
+        partner = self.samples.partner(shard, index, epoch)
+        if partner < 0:
+            return own, index, None
+        view, mix = self.samples.mixed(shard, own, seed, Partner(partner, self._seed(shard, partner, epoch)))
+        return view, partner, mix
+
+    def _seed(self, shard: int, index: int, epoch: int) -> int:
+        return view_seed(self.plan.schedule.seed, shard, index, epoch)
 
 
 @dataclass
@@ -183,6 +209,11 @@ def refuse_hole(policy: str, error: BadImageError, reader: ShardReader, shard: i
     """Raise ``error``, with the sample's name, where the recipe says ``on_bad_image: error``."""
     if policy != "error":
         return
-    error.where = f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"
+    error.where = place(reader, shard, index)
     error.fix = "mend or remove the image, or set on_bad_image: hole to go on without it"
     raise error
+
+
+def place(reader: ShardReader, shard: int, index: int) -> str:
+    """A sample's name in messages."""
+    return f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"

@@ -36,7 +36,10 @@ def demo(folder: Path, seed: int, job: Job) -> Result:
         the figures of the table, by name.
     """
     begin = time.perf_counter()
-    say(job, f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(CLASSES)} classes into {folder}/shards")
+    say(
+        job,
+        f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(CLASSES)} classes into {folder}/shards",
+    )
     if job.is_main:
         _draw(folder, seed)
     job.barrier()
@@ -107,7 +110,10 @@ def _recipe(kind: type[Recipe], name: str, folder: Path, seed: int) -> Recipe:
 
 def _configs() -> Path:
     """The demo's recipes: in the repository, or where a wheel puts them."""
-    candidates = (Path(__file__).parents[2] / "configs" / "demo", Path(sys.prefix) / "share/tinyvit_kd/configs/demo")
+    candidates = (
+        Path(__file__).parents[2] / "configs" / "demo",
+        Path(sys.prefix) / "share/tinyvit_kd/configs/demo",
+    )
     for folder in candidates:
         if folder.is_dir():
             return folder

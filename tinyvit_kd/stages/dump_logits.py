@@ -19,6 +19,7 @@ from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.signals import Preempted, stop_on_signals
+from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
     Assembler,
     DumpBatch,
@@ -30,6 +31,7 @@ from tinyvit_kd.stages.dump_tasks import (
 )
 from tinyvit_kd.stages.inputs import open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
+from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.selfcheck import self_check
 
@@ -60,7 +62,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     views = sum(len(group.views) * group.samples for group in groups)
     say(
         job,
-        f"dump-logits → {config.store.path}: {teacher.facts.name}, top {config.store.topk} of {teacher.facts.num_classes} classes; "
+        f"dump-logits → {config.store.path}: {teacher.facts.name}, "
+        f"top {config.store.topk} of {teacher.facts.num_classes} classes; "
         f"{len(missing):,} of {len(shards.names) * config.store.views:,} blocks missing here, {views:,} views "
         f"of {shards.total:,} samples, on {job.world_size} process(es)",
     )
@@ -83,9 +86,10 @@ def _make(
 ) -> torch.Tensor:
     """Run this process's share of the groups: counts [2] of views made and of holes."""
     reader = shards.reader()
-    make = DumpBatches(reader, config.views, config.batch_size, config.store.seed, config.on_bad_image)
+    samples = SampleViews(reader, config.views, config.store.seed)
+    make = DumpBatches(samples, config.batch_size, config.store.seed, config.on_bad_image)
     tasks = tasks_of(claim_groups(groups, job), config.batch_size)
-    counts = torch.zeros(2, dtype=torch.int64)
+    counts, named = torch.zeros(2, dtype=torch.int64), 0
     bar = progress_bar(job, views, "view", label="dump-logits")
     with stop_on_signals() as stop, _Writer(store, config.store.topk) as writer:
         for batch in load(make, tasks, config.runtime, job.device):
@@ -94,7 +98,7 @@ def _make(
                 answers = topk_probs(logits, config.store.topk)
             writer.submit(batch, answers)
             holes = list(_holes(batch))
-            _name_holes(job, reader, holes, already=int(counts[1]))
+            named = _name_holes(job, reader, holes, named)
             counts += torch.tensor([len(batch.status), len(holes)])
             bar.update(len(batch.status))
             if stop:
@@ -114,10 +118,14 @@ def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
                 row += 1
 
 
-def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleReason]], already: int) -> None:
-    samples = list(dict.fromkeys(holes))
-    for shard, index, reason in samples[: max(0, LISTED_HOLES - already)]:
-        say(job, f"hole: sample {reader.key(shard, index)} of shard {reader.name(shard)} is {reason.name.lower()}")
+def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleReason]], named: int) -> int:
+    """Name the first holes on the terminal, a line a sample; returns how many have been named."""
+    samples = list(dict.fromkeys(holes))[: LISTED_HOLES - named]
+    for shard, index, reason in samples:
+        say(job, f"hole: {place(reader, shard, index)} is {reason.name.lower().replace('_', ' ')}")
+    if samples and named + len(samples) == LISTED_HOLES:
+        say(job, "hole: further ones are not named here; store info --holes lists all")
+    return named + len(samples)
 
 
 Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # indices [B, K], probs [B, K], residual [B]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, HoleReason
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
+from tinyvit_kd.stages.sample_views import Partner, SampleViews
 from tinyvit_kd.store.records import Block
-from tinyvit_kd.views.render import render_views, view_digest
+from tinyvit_kd.views.render import view_digest
 
 
 @dataclass(frozen=True)
@@ -96,36 +95,44 @@ def tasks_of(groups: Iterator[Group], batch_size: int) -> Iterator[Task]:
 class DumpBatches:
     """Renders the views of a task, in a worker."""
 
-    reader: ShardReader
-    spec: ViewSpec
+    samples: SampleViews
     batch_size: int
     seed: int
     on_bad_image: str
 
     def __call__(self, task: Task) -> DumpBatch:
         """Batches are always of full size: the teacher's arithmetic may depend on its batch's shape."""
-        rows = sum(span.rows for span in task)
-        views = np.zeros((self.batch_size, 3, self.spec.size, self.spec.size), dtype=np.uint8)
+        rows, size = sum(span.rows for span in task), self.samples.spec.size
+        views = np.zeros((self.batch_size, 3, size, size), dtype=np.uint8)
         seeds, digests = np.zeros(rows, dtype=np.uint32), np.zeros(rows, dtype=np.uint32)
         status = np.zeros(rows, dtype=np.uint8)
         first = 0
         for span in task:
             for index in range(span.start, span.stop):
                 chosen = slice(first, first + len(span.group.views))
-                seeds[chosen] = [view_seed(self.seed, span.group.shard, index, view) for view in span.group.views]
-                status[chosen] = self._render(span.group.shard, index, seeds[chosen], views[chosen])
+                seeds[chosen] = [self._seed(span.group.shard, index, view) for view in span.group.views]
+                status[chosen] = self._render(span.group, index, seeds[chosen].tolist(), views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
                 first = chosen.stop
         return DumpBatch(task, torch.from_numpy(views), seeds, digests, status)
 
-    def _render(self, shard: int, index: int, seeds: npt.NDArray[np.uint32], out: Uint8) -> HoleReason:
+    def _render(self, group: Group, index: int, seeds: list[int], out: Uint8) -> HoleReason:
+        """Fill ``out`` [views, 3, S, S], or say why not."""
         try:
-            out[:] = render_views(self.reader.read(shard, index), seeds.tolist(), self.spec)
+            out[:] = self.samples.views(group.shard, index, seeds)
         except BadImageError as error:
-            refuse_hole(self.on_bad_image, error, self.reader, shard, index)
+            refuse_hole(self.on_bad_image, error, self.samples.reader, group.shard, index)
             return error.reason
+        for row, view in enumerate(group.views):
+            partner = self.samples.partner(group.shard, index, view)
+            if partner >= 0:
+                other = Partner(partner, self._seed(group.shard, partner, view))
+                out[row] = self.samples.mixed(group.shard, out[row], seeds[row], other)[0]
         return HoleReason.NONE
+
+    def _seed(self, shard: int, index: int, view: int) -> int:
+        return view_seed(self.seed, shard, index, view)
 
 
 class Assembler:
@@ -150,7 +157,13 @@ class Assembler:
             partial = self._open[span.group]
             rows = slice(first, first + span.rows)
             partial.fill(
-                span, indices[rows], probs[rows], residual[rows], batch.seeds[rows], batch.digests[rows], batch.status[rows]
+                span,
+                indices[rows],
+                probs[rows],
+                residual[rows],
+                batch.seeds[rows],
+                batch.digests[rows],
+                batch.status[rows],
             )
             first = rows.stop
             if partial.filled == span.group.samples:
@@ -182,8 +195,11 @@ class _Partial:
             np.zeros(shape, np.uint8),
         )
 
-    def fill(self, span: Span, *columns: npt.NDArray[np.generic]) -> None:
-        mine = (self.indices, self.probs, self.residual, self.seeds, self.digests, self.status)
+    def fill(self, span: Span, *columns: npt.NDArray[Any]) -> None:
+        mine: tuple[npt.NDArray[Any], ...] = (
+            *(self.indices, self.probs, self.residual),
+            *(self.seeds, self.digests, self.status),
+        )
         for target, rows in zip(mine, columns, strict=True):
             part = target[span.start : span.stop]
             part[:] = rows.reshape(part.shape)

@@ -92,9 +92,7 @@ def build_scorer(
     return Scorer(job, config, runtime, shards, columns, normalize)
 
 
-def _columns(
-    labels: ClassList | None, classes: ClassList | None, num_classes: int
-) -> npt.NDArray[np.int64] | None:
+def _columns(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:
     if labels is None or (classes is not None and labels.ids == classes.ids):
         return None
     if classes is None:

@@ -13,6 +13,7 @@ from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches, Plan
 from tinyvit_kd.stages.inputs import fingerprint, label_classes, open_shards
+from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.training.loss import plain_loss
 from tinyvit_kd.views.selfcheck import self_check
@@ -53,13 +54,15 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
 
 def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
     """Cross-entropy to the label, and the accuracy on the training views."""
-    loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing)
+    partner_labels, lam = batch.mixed or (None, None)
+    loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing, partner_labels, lam)
     correct = (student_logits.argmax(dim=1) == batch.labels) * batch.weights
     return {"loss": loss, "accuracy": correct.mean()}
 
 
 def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:
-    return LabelledBatches(shards.reader(), config.views, plan, config.on_bad_image)
+    samples = SampleViews(shards.reader(), config.views, config.schedule.seed)
+    return LabelledBatches(samples, plan, config.on_bad_image)
 
 
 def _require_labels(shards: ShardSet, num_classes: int) -> None:

@@ -17,6 +17,7 @@ from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import Plan, StoredBatches
 from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
+from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
@@ -60,7 +61,8 @@ def soft_objective(temperature: float, student_logits: torch.Tensor, batch: Batc
 
 def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: ShardSet, plan: Plan) -> StoredBatches:
     blocks = BlockCache(store, config.store.block_cache_mib << 20)
-    return StoredBatches(shards.reader(), blocks, config.store, spec, store.manifest.views, plan)
+    samples = SampleViews(shards.reader(), spec, store.manifest.seed)
+    return StoredBatches(samples, blocks, config.store, store.manifest.views, plan)
 
 
 def _require_blocks(store: LogitStore, views: int) -> None:

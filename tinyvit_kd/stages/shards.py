@@ -82,7 +82,9 @@ def _report(report: CheckReport) -> str:
         "cannot be read": [f"{sample}: {reason}" for sample, reason in report.unreadable],
         "share their key": report.duplicate_keys,
         "have no label": report.missing_labels,
-        "have a label that the class list lacks": [f"{sample}: {label}" for sample, label in report.labels_out_of_range],
+        "have a label that the class list lacks": [
+            f"{sample}: {label}" for sample, label in report.labels_out_of_range
+        ],
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
     for kind, samples in kinds.items():

@@ -17,12 +17,12 @@ def describe(path: Path) -> str:
         "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}",
         "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
         "views": f"{manifest.views} a sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
-        "records": f"top {manifest.topk} of {manifest.num_classes:,} classes ({manifest.class_list or 'no class list'}), "
-        f"{manifest.encoding}",
+        "records": f"top {manifest.topk} of {manifest.num_classes:,} classes "
+        f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
         "blocks": f"{figures.blocks:,} of {figures.blocks_in_all:,}",
         "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes a record "
         f"(dense float32 {dense:,}, raw int16 + float16 + seed {raw:,})",
-        "teacher's certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
+        "certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
         "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }

@@ -18,8 +18,9 @@ from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.initial import Initial
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, load_model_file, save_model
-from tinyvit_kd.models.student import Initial, build_student, student_spec
+from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast
 from tinyvit_kd.runtime.distributed import Job
@@ -65,7 +66,9 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         say(job, f"{config.output} is already finished; remove the folder to train again")
         return finished
     plan = Plan(
-        tuple(task.shards.lengths.tolist()), config.schedule, rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+        tuple(task.shards.lengths.tolist()),
+        config.schedule,
+        rank_lanes(config.schedule.lanes, job.rank, job.world_size),
     )
     state, card = _build(config, task, job)
     run = _describe(config, task, job, plan, state)
@@ -86,7 +89,7 @@ def _build(config: TrainingConfig, task: Task, job: Job) -> tuple[State, ModelCa
     model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, initial)
     model.to(job.device)
     if _channels_last(config, job):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
@@ -193,7 +196,12 @@ def _finish(
 ) -> dict[str, float]:
     summary = results | {"step": state.step, "digests_checked": state.digests_checked}
     if run.job.is_main:
-        save_model(run.folder / MODEL, state.scored.state_dict(), replace(card, step=state.step), fsync=config.runtime.fsync)
+        save_model(
+            run.folder / MODEL,
+            state.scored.state_dict(),
+            replace(card, step=state.step),
+            fsync=config.runtime.fsync,
+        )
         write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity})
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")

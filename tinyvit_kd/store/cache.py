@@ -13,7 +13,7 @@ from tinyvit_kd.store.store import LogitStore
 
 
 class BlockCache:
-    """Keeps the blocks that were read last, as they are encoded, which takes half the memory of their records.
+    """Keeps the blocks that were read last, as they are encoded: less than half the memory of their records.
 
     Args:
         store: where the blocks are.
@@ -25,9 +25,7 @@ class BlockCache:
         self._kept: OrderedDict[tuple[int, int], Planes] = OrderedDict()
         self._bytes = 0
 
-    def gather(
-        self, shards: npt.NDArray[np.int32], indexes: npt.NDArray[np.int32], view: int
-    ) -> Block:
+    def gather(self, shards: npt.NDArray[np.int32], indexes: npt.NDArray[np.int32], view: int) -> Block:
         """Records of one view of samples of several shards, in the order given: arrays [B, …], copies."""
         gathered = Block.empty(len(shards), self.store.manifest.topk)
         for shard in np.unique(shards).tolist():

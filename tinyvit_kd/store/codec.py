@@ -1,19 +1,20 @@
 """Blocks to bytes and back: planes of uint8 [rows, n], one row a field's byte, one column a record.
 
-Rows: header, class planes (ascending, delta-coded, low bytes of all K first), probability planes, then residual, seed,
-digest, status. Columns of a few records can be taken out before decoding. Bytes of one kind side by side are what
-zstd compresses best.
+Rows: header, class planes (ascending, delta-coded, low bytes of all K first), probability planes, then residual,
+seed, digest, status. Columns of a few records can be taken out before decoding. Bytes of one kind side by side
+are what zstd compresses best.
 
 Two encodings:
 
-* compact: probabilities on a square-root scale of 8 bits, residual in float16. Decoded probabilities are rescaled, so
-  that they and the residual sum to 1.
+* compact: probabilities on a square-root scale of 8 bits, residual in float16. Decoded probabilities are
+  rescaled, so that they and the residual sum to 1.
 * exact: probabilities and residual in float32, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, Encoding
 
 Planes = npt.NDArray[np.uint8]  # [rows, n]
 _LEVELS = 255
+_BELOW_ONE = np.nextafter(np.float16(1), np.float16(0))
 _SMALLEST = 0.25  # what code 0 stands for, in levels: a stored class never decodes to zero
 
 
@@ -33,12 +35,13 @@ def plane_rows(encoding: Encoding, length: int, topk: int, num_classes: int) -> 
 
 def encode(block: Block, header: BlockHeader) -> Planes:
     """A block as planes: uint8 [rows, n]."""
+    _assert_encodable(block, header)
     length = header.length
     first = np.zeros(_header_rows(length) * length, dtype=np.uint8)
     first[:HEADER_BYTES] = np.frombuffer(header.pack(), dtype=np.uint8)
     parts = [first.reshape(-1, length), _encode_classes(block.indices, header.num_classes)]
     if header.encoding == "compact":
-        parts += [_encode_probs(block.probs).T, _bytes_of(_finite_half(block.residual))]
+        parts += [_encode_probs(block.probs).T, _bytes_of(_half_residual(block.residual))]
     else:
         parts += [_byte_planes(block.probs.T), _bytes_of(block.residual)]
     parts += [_bytes_of(block.seeds), _bytes_of(block.digests), block.status[None]]
@@ -77,6 +80,26 @@ def decode(planes: Planes, header: BlockHeader, columns: npt.NDArray[np.integer]
     )
 
 
+def read_status(planes: Planes) -> npt.NDArray[np.uint8]:
+    """The HoleReason of each record: [n]."""
+    status: npt.NDArray[np.uint8] = planes[-1]
+    return status.copy()
+
+
+def _assert_encodable(block: Block, header: BlockHeader) -> None:
+    # Any of these would be stored without a complaint and read back as something else.
+    shape = (header.length, header.topk)
+    assert block.indices.shape == block.probs.shape == shape, "the block has another size than its header"
+    assert block.probs.dtype == block.residual.dtype == np.float32
+    assert block.seeds.dtype == block.digests.dtype == np.uint32
+    assert block.indices.min() >= 0
+    assert block.indices.max() < header.num_classes
+    ascending = (np.diff(block.indices, axis=1) > 0).all(axis=1)
+    assert (ascending | ~block.valid).all(), "a record's classes must ascend"
+    assert not block.indices[~block.valid].any(), "a hole has no classes"
+    assert not block.probs[~block.valid].any(), "a hole has no probabilities"
+
+
 def _header_rows(length: int) -> int:
     return math.ceil(HEADER_BYTES / length)
 
@@ -97,9 +120,9 @@ def _encode_classes(indices: npt.NDArray[np.int32], num_classes: int) -> Planes:
 
 def _decode_classes(planes: Planes, topk: int) -> npt.NDArray[np.int32]:
     deltas = np.zeros((topk, planes.shape[1]), dtype=np.int32)
-    for number, plane in enumerate(planes.reshape(-1, topk, planes.shape[1])):
+    for number, plane in enumerate(planes.reshape(len(planes) // topk, topk, planes.shape[1])):
         deltas |= plane.astype(np.int32) << (8 * number)
-    return np.ascontiguousarray(np.add.accumulate(deltas, axis=0).T)
+    return np.ascontiguousarray(np.add.accumulate(deltas, axis=0, dtype=np.int32).T)
 
 
 def _encode_probs(probs: npt.NDArray[np.float32]) -> Planes:
@@ -124,9 +147,13 @@ def _decode_probs(
 _SQUARES = np.square(np.maximum(np.arange(_LEVELS + 1), _SMALLEST)).astype(np.float32)
 
 
-def _finite_half(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    """Residual in float16; float16 inputs can sum to more than 1, which makes it negative: clamped."""
-    return np.clip(residual, 0, 1).astype("<f2")
+def _half_residual(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Residual in float16.
+
+    Clamped at zero, since float16 probabilities can sum to more than 1; and below 1, since a residual that
+    rounds up to 1 would leave nothing for the stored classes.
+    """
+    return np.clip(residual, 0, _BELOW_ONE).astype("<f2")
 
 
 def _byte_planes(values: npt.NDArray[np.generic]) -> Planes:
@@ -138,7 +165,7 @@ def _byte_planes(values: npt.NDArray[np.generic]) -> Planes:
 
 
 def _join_planes(planes: Planes, rows: int, dtype: npt.DTypeLike) -> npt.NDArray[np.float32]:
-    split = planes.reshape(-1, rows, planes.shape[1]).transpose(1, 2, 0)
+    split = planes.reshape(len(planes) // rows, rows, planes.shape[1]).transpose(1, 2, 0)
     return np.ascontiguousarray(split).view(dtype)[..., 0]
 
 
@@ -146,5 +173,5 @@ def _bytes_of(values: npt.NDArray[np.generic]) -> Planes:
     return _byte_planes(values[None])
 
 
-def _from_bytes(planes: Planes, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def _from_bytes(planes: Planes, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.ascontiguousarray(planes.T).view(dtype)[:, 0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.files import atomic_write
@@ -53,11 +53,22 @@ class Manifest(BaseModel):
     seed: int
     versions: dict[str, str]
 
+    @model_validator(mode="after")
+    def _shards_agree(self) -> Manifest:
+        if not len(self.shard_names) == len(self.shard_lengths) == len(self.key_hashes):
+            raise ValueError("shard_names, shard_lengths and key_hashes must be of one length")
+        return self
+
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits over all that the records depend on; more views may be added without changing it."""
+        """16 hexadecimal digits over all that the records depend on; adding views does not change it."""
         fields = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         return xxhash.xxh3_64_hexdigest(json.dumps(fields, sort_keys=True).encode())
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that two runs must share to write to one store."""
+        return {name: value for name, value in self if name not in _NOT_IDENTITY}
 
     def require_same(self, expected: Mapping[str, Any], where: str = "") -> None:
         """Check fields against what a run would use.
@@ -65,13 +76,15 @@ class Manifest(BaseModel):
         Raises:
             ManifestMismatchError: naming every field that differs.
         """
-        differing = {name: value for name, value in expected.items() if getattr(self, name) != value}
-        if not differing:
+        found: dict[str, str] = {}
+        for name, value in expected.items():
+            found |= _differences(name, getattr(self, name), value)
+        if not found:
             return
         raise ManifestMismatchError(
-            f"the store differs from this run in {', '.join(differing)}",
+            f"the store differs from this run in {', '.join(found)}",
             where=where,
-            found="; ".join(_difference(name, getattr(self, name), value) for name, value in differing.items()),
+            found="; ".join(found.values()),
             fix="use what the store was made from, or another store",
         )
 
@@ -89,8 +102,8 @@ class Manifest(BaseModel):
         """
         path = folder / MANIFEST
         try:
-            tree = json.loads(path.read_bytes())
-            version = tree["format_version"]
+            data = path.read_bytes()
+            version = json.loads(data)["format_version"]
         except FileNotFoundError:
             raise StoreError(
                 "there is no store here", where=str(folder), fix="run dump-logits first, or correct the path"
@@ -106,17 +119,30 @@ class Manifest(BaseModel):
                 fix="read it with the version of tinyvit_kd that its manifest names, or dump again",
             )
         try:
-            return cls.model_validate(tree)
+            return cls.model_validate_json(data, strict=True)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("the manifest is damaged", where=str(path), found=problems) from None
 
 
-def _difference(name: str, stored: Any, expected: Any) -> str:
-    """Both values; of long lists the first places that differ."""
+def _differences(name: str, stored: Any, expected: Any) -> dict[str, str]:
+    """What differs, by dotted field name: both values; of long lists the first place."""
+    if isinstance(stored, BaseModel) and isinstance(expected, BaseModel):
+        stored, expected = dict(stored), dict(expected)
+    if stored == expected:
+        return {}
+    if isinstance(stored, dict) and isinstance(expected, dict):
+        found: dict[str, str] = {}
+        for key in sorted(stored.keys() | expected.keys()):
+            found |= _differences(f"{name}.{key}", stored.get(key), expected.get(key))
+        return found
     if isinstance(stored, tuple) and isinstance(expected, tuple):
-        if len(stored) != len(expected):
-            return f"{name} has {len(stored)} entries in the store and {len(expected)} here"
-        place = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
-        return f"{name}[{place}] is {stored[place]} in the store and {expected[place]} here"
-    return f"{name} is {stored} in the store and {expected} here"
+        return {name: _first_difference(name, stored, expected)}
+    return {name: f"{name} is {stored} in the store and {expected} here"}
+
+
+def _first_difference(name: str, stored: tuple[Any, ...], expected: tuple[Any, ...]) -> str:
+    if len(stored) != len(expected):
+        return f"{name} has {len(stored)} entries in the store and {len(expected)} here"
+    place = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
+    return f"{name}[{place}] is {stored[place]} in the store and {expected[place]} here"

@@ -36,7 +36,7 @@ class Block:
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """[n]: whether the record has probabilities."""
-        return self.status == HoleReason.NONE
+        return np.equal(self.status, HoleReason.NONE)
 
     def __len__(self) -> int:
         return len(self.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.store.codec import read_status
 from tinyvit_kd.store.store import LogitStore
 
 SAMPLED_BLOCKS = 32
@@ -43,7 +45,7 @@ def statistics(store: LogitStore) -> Statistics:
         if length and (shard, view) not in missing
     ]
     tops, residuals = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-    for shard, view in present[:: max(1, len(present) // SAMPLED_BLOCKS)]:
+    for shard, view in present[:: max(1, math.ceil(len(present) / SAMPLED_BLOCKS))]:
         block = store.read_block(shard, view)
         tops.append(block.probs[block.valid].max(axis=1, initial=0))
         residuals.append(block.residual[block.valid])
@@ -64,7 +66,7 @@ def holes(store: LogitStore) -> Iterator[tuple[int, int, HoleReason]]:
         view = next((view for view in range(store.manifest.views) if store.has_block(shard, view)), None)
         if view is None or not length:
             continue
-        status = store.read_block(shard, view).status
+        status = read_status(store.read_planes(shard, view))
         for index in np.flatnonzero(status).tolist():
             yield shard, index, HoleReason(int(status[index]))
 

@@ -6,19 +6,24 @@ A block is there or it is not: its file appears by an atomic rename, and there i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore
 
 from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
 from tinyvit_kd.runtime.files import fsync_file, fsync_folder
-from tinyvit_kd.store.codec import Planes, decode, encode, plane_rows, read_header
-from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.arrays import (
+    array_name,
+    chunk_name,
+    complete_arrays,
+    make_arrays,
+    open_array,
+    zarr_settings,
+)
+from tinyvit_kd.store.codec import Planes, decode, encode, read_header
+from tinyvit_kd.store.manifest import MANIFEST, Manifest
 from tinyvit_kd.store.records import Block, BlockHeader
 
 REDUMP = "remove this file and run dump-logits again: it makes only the missing blocks"
@@ -33,29 +38,28 @@ class LogitStore:
 
     def __init__(self, path: Path, manifest: Manifest, writable: bool, fsync: bool) -> None:
         self.path, self.manifest, self.writable, self.fsync = path, manifest, writable, fsync
-        self._array = lru_cache(_OPEN_ARRAYS)(self._open_array)
+        self._array = lru_cache(_OPEN_ARRAYS)(partial(open_array, path, writable=writable))
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, fsync: bool = False) -> LogitStore:
-        """Make a store, or open the one that is there if it was made from the same; more views may be asked for.
+        """Make a store, or open the one that is there if it was made from the same.
 
-        To be called by one process alone.
+        More views than it has may be asked for. To be called by one process alone.
 
         Raises:
             ManifestMismatchError: the folder holds a store that was made from something else.
+            StoreError: its manifest is missing or damaged.
         """
-        if (path / "manifest.json").exists():
-            existing = Manifest.load(path)
-            fields = set(Manifest.model_fields) - {"views", "versions", "shard_set"}
-            existing.require_same({name: getattr(manifest, name) for name in sorted(fields)}, str(path))
-            manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
-            if manifest.views == existing.views:
-                return cls(path, manifest, writable=True, fsync=fsync)
-        with _zarr_settings():
-            group = zarr.open_group(LocalStore(path), mode="a")
-            for shard in range(len(manifest.shard_names)):
-                _create_array(group, manifest, shard)
-        manifest.save(path)  # last: a store without a manifest is not one yet
+        if not (path / MANIFEST).exists():
+            make_arrays(path, manifest)
+            manifest.save(path)  # last: a store without a manifest is not one yet
+            return cls(path, manifest, writable=True, fsync=fsync)
+        existing = Manifest.load(path)
+        existing.require_same(manifest.identity, str(path))
+        manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
+        complete_arrays(path, manifest, resize=manifest != existing)
+        if manifest != existing:
+            manifest.save(path)
         return cls(path, manifest, writable=True, fsync=fsync)
 
     @classmethod
@@ -69,7 +73,7 @@ class LogitStore:
 
     def block_path(self, shard: int, view: int) -> Path:
         """The file that is this block."""
-        return self.path / _array_name(shard) / f"c.{view}.0.0"
+        return self.path / array_name(shard) / chunk_name(view)
 
     def has_block(self, shard: int, view: int) -> bool:
         """Whether the block is there."""
@@ -80,20 +84,23 @@ class LogitStore:
         wanted = list(range(self.manifest.views)) if views is None else list(views)
         missing = []
         for shard, length in enumerate(self.manifest.shard_lengths):
-            folder = self.path / _array_name(shard)
+            folder = self.path / array_name(shard)
             present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-            missing += [(shard, view) for view in wanted if length and f"c.{view}.0.0" not in present]
+            missing += [(shard, view) for view in wanted if length and chunk_name(view) not in present]
         return missing
 
     def write_block(self, shard: int, view: int, block: Block) -> None:
-        """Write one block; once this returns it is there, whole."""
+        """Write one block; once this returns it is there, whole.
+
+        Raises:
+            StoreError: a probability is NaN or infinite.
+        """
         assert self.writable, "the store was opened for reading"
-        header = self._header(shard, view)
-        assert len(block) == header.length
-        with _zarr_settings():
-            self._array(shard)[view] = encode(block, header)
+        path = self.block_path(shard, view)
+        _require_finite(block, path)
+        with zarr_settings():
+            self._array(shard)[view] = encode(block, self._header(shard, view))
         if self.fsync:
-            path = self.block_path(shard, view)
             fsync_file(path)
             fsync_folder(path.parent)
 
@@ -110,8 +117,9 @@ class LogitStore:
 
         Raises:
             BlockMissingError: the block has not been dumped.
-            BlockCorruptError: its checksum is wrong, it is cut short, it is another block, or it was made from
-                other samples.
+            BlockCorruptError: its checksum is wrong, it is cut short, it is another block, or it was made
+                from other samples.
+            StoreError: the disk or the array refuses to be read.
         """
         path = self.block_path(shard, view)
         if not path.is_file():
@@ -121,34 +129,9 @@ class LogitStore:
                 found=f"no view {view} of shard {self.manifest.shard_names[shard]}",
                 fix="run dump-logits: it makes only the missing blocks",
             )
-        try:
-            with _zarr_settings():
-                planes = np.asarray(self._array(shard)[view])
-        except Exception as error:  # zarr, zstd and crc32c each raise bare errors of their own
-            raise BlockCorruptError(
-                "a block is damaged: its checksum is wrong or it is cut short",
-                where=str(path),
-                found=f"{path.stat().st_size} bytes; {error}",
-                fix=REDUMP,
-            ) from error
-        self._check_header(planes, shard, view, path)
+        planes = _read_chunk(self._array(shard), view, path)
+        _check_header(read_header(planes), self._header(shard, view), path)
         return planes
-
-    def _check_header(self, planes: Planes, shard: int, view: int, path: Path) -> None:
-        found, expected = read_header(planes), self._header(shard, view)
-        if found == expected:
-            return
-        if found is None:
-            raise BlockCorruptError("a block does not begin with a header", where=str(path), fix=REDUMP)
-        names = [name for name in vars(expected) if getattr(found, name) != getattr(expected, name)]
-        what = "a block was made from other samples" if names == ["key_hash"] else "a block is not the one it should be"
-        raise BlockCorruptError(
-            what,
-            where=str(path),
-            found=", ".join(f"{name} {getattr(found, name)}" for name in names),
-            expected=", ".join(f"{name} {getattr(expected, name)}" for name in names),
-            fix=REDUMP,
-        )
 
     def _header(self, shard: int, view: int) -> BlockHeader:
         manifest = self.manifest
@@ -162,48 +145,53 @@ class LogitStore:
             key_hash=manifest.key_hashes[shard],
         )
 
-    def _open_array(self, shard: int) -> Any:
-        try:
-            with _zarr_settings():
-                store = LocalStore(self.path, read_only=not self.writable)
-                return zarr.open_array(store, path=_array_name(shard), mode="r+" if self.writable else "r")
-        except (FileNotFoundError, KeyError, ValueError) as error:
-            raise StoreError(
-                "the store lacks the array of a shard",
-                where=str(self.path / _array_name(shard)),
-                found=str(error),
-                fix="restore its zarr.json, or run dump-logits, which makes it again",
-            ) from error
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Loader workers open their own arrays.
         return LogitStore, (self.path, self.manifest, self.writable, self.fsync)
 
 
-def _array_name(shard: int) -> str:
-    return f"s{shard:06d}"
+def _read_chunk(array: Any, view: int, path: Path) -> Planes:
+    try:
+        with zarr_settings():
+            return np.asarray(array[view])
+    except (OSError, MemoryError) as error:  # says nothing of the block: it must not be thrown away for it
+        raise StoreError(
+            "a block cannot be read",
+            where=str(path),
+            found=repr(error),
+            fix="see to the disk, its permissions and the free memory; the block itself may be whole",
+        ) from error
+    except Exception as error:  # zarr, zstd and crc32c each raise bare errors of their own
+        raise BlockCorruptError(
+            "a block is damaged: its checksum is wrong, it is cut short, or it is of another shard's length",
+            where=str(path),
+            found=f"{path.stat().st_size} bytes; {error}",
+            fix=REDUMP,
+        ) from error
 
 
-def _create_array(group: Any, manifest: Manifest, shard: int) -> None:
-    length, name = manifest.shard_lengths[shard], _array_name(shard)
-    if length == 0:
+def _check_header(found: BlockHeader | None, expected: BlockHeader, path: Path) -> None:
+    if found == expected:
         return
-    rows = plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes)
-    if name in group:
-        group[name].resize((manifest.views, rows, length))
-        return
-    group.create_array(
-        name,
-        shape=(manifest.views, rows, length),
-        chunks=(1, rows, length),
-        dtype="uint8",
-        compressors=(ZstdCodec(level=1), Crc32cCodec()),
-        fill_value=0,
-        # Without folders a chunk lies beside its array's zarr.json.
-        chunk_key_encoding={"name": "default", "separator": "."},
+    if found is None:
+        raise BlockCorruptError("a block does not begin with a header", where=str(path), fix=REDUMP)
+    names = [name for name in vars(expected) if getattr(found, name) != getattr(expected, name)]
+    other_samples = names == ["key_hash"]
+    raise BlockCorruptError(
+        "a block was made from other samples" if other_samples else "a block is not the one it should be",
+        where=str(path),
+        found=", ".join(f"{name} {getattr(found, name)}" for name in names),
+        expected=", ".join(f"{name} {getattr(expected, name)}" for name in names),
+        fix=REDUMP,
     )
 
 
-def _zarr_settings() -> Any:
-    """One thread is fastest for one chunk a call; an all-zero chunk must be written like any other."""
-    return zarr.config.set({"threading.max_workers": 1, "array.write_empty_chunks": True})
+def _require_finite(block: Block, path: Path) -> None:
+    bad = ~np.isfinite(block.probs).all(axis=1) | ~np.isfinite(block.residual)
+    if bad.any():
+        raise StoreError(
+            "the teacher gave probabilities that are not finite",
+            where=str(path),
+            found=f"{bad.sum()} of {len(block)} records, the first at index {bad.argmax()}",
+            fix="check the teacher's weights, or run it in a wider precision; the block was not written",
+        )

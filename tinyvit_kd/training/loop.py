@@ -182,11 +182,12 @@ def checkpoint(run: Run, state: State) -> None:
 
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:
-    network = torch.compile(model) if run.compile else model
+    if run.compile:
+        model.compile()  # in place: the state dict keeps its names
     if run.job.world_size == 1:
-        return network  # type: ignore[return-value]
+        return model
     # Batch norm statistics stay each rank's own and are averaged before they are used.
-    return DistributedDataParallel(network, broadcast_buffers=False)  # type: ignore[arg-type]
+    return DistributedDataParallel(model, broadcast_buffers=False)
 
 
 def _gradient_sync(forward: nn.Module, last: bool) -> AbstractContextManager[None]:
@@ -243,7 +244,10 @@ def _evaluate(
     scores = evaluate(state.scored)
     _train_mode(run, state.model)
     writer.write("eval", state.step, scores)
-    say(run.job, f"eval at step {state.step}: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+    say(
+        run.job,
+        f"eval at step {state.step}: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()),
+    )
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from timm.models import group_parameters
 from timm.models.tiny_vit import TinyVit
-from timm.optim._param_groups import auto_group_layers
+from timm.optim import auto_group_layers
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
@@ -71,12 +72,12 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
 
     1-D tensors, biases and what the model itself names (attention biases, position embeddings) do not decay.
     """
-    scales = layer_scales(model, layer_decay)
+    scales, exempt = layer_scales(model, layer_decay), _exempt(model)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") or _is_exempt(model, name) else weight_decay
+        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") or exempt(name) else weight_decay
         key = (scales[name], decay)
         group = groups.setdefault(key, {"params": [], "lr_scale": key[0], "weight_decay": decay})
         group["params"].append(parameter)
@@ -116,13 +117,13 @@ def _matched_depths(model: nn.Module) -> dict[str, int]:
     """Any other model: timm's grouping into layers, as its ``param_groups_layer_decay`` takes it."""
     matcher = getattr(model, "group_matcher", None)
     depths: dict[str, int] = (
-        auto_group_layers(model)
-        if matcher is None
-        else group_parameters(model, matcher(coarse=False), reverse=True)
+        auto_group_layers(model) if matcher is None else group_parameters(model, matcher(coarse=False), reverse=True)
     )
     return depths
 
 
-def _is_exempt(model: nn.Module, name: str) -> bool:
-    patterns = getattr(model, "no_weight_decay", set)()
-    return any(fnmatch(name, pattern) for pattern in patterns)
+def _exempt(model: nn.Module) -> Callable[[str], bool]:
+    """Whether the model itself asks that a parameter, by name or pattern, shall not decay."""
+    named = getattr(model, "no_weight_decay", None)
+    patterns = tuple(named()) if named is not None else ()
+    return lambda name: any(fnmatch(name, pattern) for pattern in patterns)

@@ -67,11 +67,7 @@ def _bad_image(error: Exception) -> BadImageError:
         return BadImageError(HoleReason.TOO_LARGE, f"The image is larger than Pillow opens: {error}")
     if isinstance(error, UnidentifiedImageError):
         # Pillow's message holds a memory address, which differs from run to run.
-        return BadImageError(
-            HoleReason.UNREADABLE, f"The file is no image of the kinds {', '.join(_FORMATS)}"
-        )
+        return BadImageError(HoleReason.UNREADABLE, f"The file is no image of the kinds {', '.join(_FORMATS)}")
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
         return BadImageError(HoleReason.TRUNCATED, f"The image is cut short: {error}")
-    return BadImageError(
-        HoleReason.UNREADABLE, f"The image cannot be decoded: {type(error).__name__}: {error}"
-    )
+    return BadImageError(HoleReason.UNREADABLE, f"The image cannot be decoded: {type(error).__name__}: {error}")

@@ -91,7 +91,7 @@ def _beta(draws: Draws, alpha: float) -> float:
 def _gamma(draws: Draws, shape: float) -> float:
     """A gamma draw (Marsaglia and Tsang, 2000); below shape 1 by their boost."""
     if shape < 1:
-        return _gamma(draws, shape + 1) * (1 - draws.random()) ** (1 / shape)
+        return _gamma(draws, shape + 1) * math.pow(1 - draws.random(), 1 / shape)
     d = shape - 1 / 3
     c = 1 / math.sqrt(9 * d)
     while True:

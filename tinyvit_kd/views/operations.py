@@ -67,9 +67,7 @@ def apply_operation(image: Image.Image, operation: Operation, canvas: Canvas) ->
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...], canvas: Canvas) -> Image.Image:
-    return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, resample=canvas.resample, fillcolor=canvas.fill
-    )
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=canvas.resample, fillcolor=canvas.fill)
 
 
 def _posterize(image: Image.Image, bits: int) -> Image.Image:

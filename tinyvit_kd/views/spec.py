@@ -183,9 +183,7 @@ def _read_set(text: str, section: str) -> str:
 def _read_number(text: str, section: str) -> tuple[str, float]:
     match = re.fullmatch(r"([a-z]+)(\d[\d.]*)", section)
     if match is None or match[1] not in _NUMBER:
-        raise _refusal(
-            text, f"section {section!r}", "sections m, n, p, mstd, mmax or inc with a number, or t"
-        )
+        raise _refusal(text, f"section {section!r}", "sections m, n, p, mstd, mmax or inc with a number, or t")
     kind, meaning = _NUMBER[match[1]]
     try:
         return match[1], kind(match[2])
@@ -207,9 +205,7 @@ def _check_ranges(text: str, policy: RandAugmentPolicy) -> None:
         raise _refusal(text, f"p{policy.probability:g}", _NUMBER["p"][1])
     if policy.weights is not None and policy.layers > len(policy.operations):
         count = len(policy.operations)
-        raise _refusal(
-            text, f"n{policy.layers}", f"at most n{count}: a weighted set draws without replacement"
-        )
+        raise _refusal(text, f"n{policy.layers}", f"at most n{count}: a weighted set draws without replacement")
 
 
 def _refusal(text: str, found: str, expected: str) -> ConfigError:

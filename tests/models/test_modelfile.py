@@ -1,0 +1,142 @@
+"""Model files say what they are, and damaged or foreign ones are refused."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.models.networks import TINY_SPEC, card, saved, tiny
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.modelfile import load_model_file, save_model
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weights_and_card_come_back_from_the_file_and_from_its_run_folder(tmp_path: Path) -> None:
+    facts = card(3, class_name="three", class_ids=("n1", "n2", "ñ3"), step=17)
+    network = tiny(3)
+    save_model(tmp_path / "model.safetensors", network.state_dict(), facts)
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        state, found = load_model_file(path)
+        assert found == facts
+        assert same(state, network.state_dict())
+    assert facts.spec == TINY_SPEC
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_model_in_channels_last_format_is_saved_as_it_is(tmp_path: Path) -> None:
+    network = tiny().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    save_model(tmp_path / "model.safetensors", network.state_dict(), card())
+    assert same(load_model_file(tmp_path)[0], network.state_dict())
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    saved(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    unwritable = replace(card(), class_ids=({1},))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        save_model(tmp_path / "model.safetensors", {}, unwritable)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_safetensors_file_of_others_has_no_card(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(2)}, tmp_path / "foreign.safetensors", metadata={"format": "pt"})
+    state, found = load_model_file(tmp_path / "foreign.safetensors")
+    assert found is None
+    assert same(state, {"weight": torch.ones(2)})
+
+
+WEIGHTS = {"a.weight": torch.arange(3.0), "b": torch.ones(1)}
+NESTS: dict[str, Any] = {
+    "bare": WEIGHTS,
+    "model": {"model": WEIGHTS, "epoch": 3},
+    "state_dict": {"state_dict": WEIGHTS, "optimizer": {"state": {}}},
+    "average preferred": {"state_dict": {"a.weight": torch.zeros(3)}, "state_dict_ema": WEIGHTS},
+    "no average": {"state_dict": WEIGHTS, "state_dict_ema": None},
+    "data parallel": {"model": {f"module.{name}": value for name, value in WEIGHTS.items()}},
+    "compiled": {"model": {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()}},
+    "compiled inside": {"model": {f"module._orig_mod.{name}": value for name, value in WEIGHTS.items()}},
+}
+
+
+@pytest.mark.parametrize("content", NESTS.values(), ids=NESTS.keys())
+def test_a_torch_file_gives_its_weights_wherever_they_lie(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    state, found = load_model_file(tmp_path / "weights.pth")
+    assert found is None
+    assert same(state, WEIGHTS)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
+    target = tmp_path / "exploded"
+    torch.save({"model": {**WEIGHTS, "bomb": Bomb(target)}}, tmp_path / "bomb.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Bomb(target)))
+    for name in ("bomb.pth", "plain.pth"):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            load_model_file(tmp_path / name)
+    assert not target.exists()
+
+
+FOREIGN: dict[str, Any] = {"a list": [torch.ones(1)], "a tensor": torch.ones(1), "no tensors": {"epoch": 3}}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_torch_file_without_named_weights_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match="no named tensors"):
+        load_model_file(tmp_path / "foreign.pth")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.pth"):
+        with pytest.raises(CheckpointError, match="missing") as caught:
+            load_model_file(path)
+        assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_damaged_file_raises_no_other_error(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pth":
+        torch.save({"model": tiny().state_dict()}, path)
+    else:
+        saved(tmp_path)
+    whole = path.read_bytes()
+    draws = random.Random(0)
+    for _ in range(60):
+        damaged = bytearray(whole[: draws.randrange(len(whole))] if draws.random() < 0.3 else whole)
+        for _ in range(20):
+            if damaged:
+                damaged[draws.randrange(min(len(damaged), 4000))] = draws.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_model_file(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"num_classes": 3}', '{"architecture": {"name": 3}}'])
+def test_a_file_with_a_card_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
+    save_file(WEIGHTS, tmp_path / "model.safetensors", metadata={"tinyvit_kd": text})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_model_file(tmp_path)

@@ -1,0 +1,29 @@
+"""One tiny world a session, and copies of it for tests that change something."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.stages.world import World, draw_shards, make_teacher
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.dump_logits import dump_logits
+
+
+@pytest.fixture(scope="session")
+def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards, a teacher and a finished store; not to be changed."""
+    folder = tmp_path_factory.mktemp("world")
+    draw_shards(folder)
+    make_teacher(folder)
+    dump_logits(World(folder).dump(), alone())
+    return folder
+
+
+@pytest.fixture
+def world(dumped: Path, tmp_path: Path) -> World:
+    """A copy of the dumped world."""
+    shutil.copytree(dumped, tmp_path / "world")
+    return World(tmp_path / "world")

@@ -1,0 +1,54 @@
+"""The figures of a store are those of its blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.store.blocks import block_for, manifest_of
+from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.store.statistics import holes, statistics
+from tinyvit_kd.store.store import LogitStore
+
+WRITTEN = [(0, 0), (0, 1), (2, 3)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LogitStore:
+    """A toy store with three of its twelve blocks."""
+    store = LogitStore.create(tmp_path / "store", manifest_of())
+    for shard, view in WRITTEN:
+        store.write_block(shard, view, block_for(store.manifest, shard, view))
+    return store
+
+
+def test_figures_are_those_of_the_blocks_that_are_there(store: LogitStore) -> None:
+    figures = statistics(store)
+    blocks = [block_for(store.manifest, *place) for place in WRITTEN]
+    valid = np.concatenate([block.valid for block in blocks])
+    top1 = np.concatenate([block.probs.max(axis=1) for block in blocks])[valid]
+    residual = np.concatenate([block.residual for block in blocks])[valid]
+    assert (figures.blocks, figures.blocks_in_all) == (3, 12)
+    assert figures.records == 30 + 30 + 17
+    assert figures.bytes == sum(store.block_path(*place).stat().st_size for place in WRITTEN)
+    assert figures.bytes_per_record == figures.bytes / 77
+    assert figures.mean_top1 == pytest.approx(top1.mean())
+    assert figures.mean_residual == pytest.approx(residual.mean())
+
+
+def test_holes_are_named_once_a_sample(store: LogitStore) -> None:
+    expected = [
+        (shard, index, HoleReason.TRUNCATED)
+        for shard, view in [(0, 0), (2, 3)]
+        for index in np.flatnonzero(block_for(store.manifest, shard, view).status).tolist()
+    ]
+    assert list(holes(store)) == expected
+    assert statistics(store).holes == {"truncated": len(expected)}
+
+
+def test_an_empty_store_has_figures_too(tmp_path: Path) -> None:
+    figures = statistics(LogitStore.create(tmp_path / "store", manifest_of()))
+    assert (figures.blocks, figures.records, figures.bytes, figures.bytes_per_record) == (0, 0, 0, 0)
+    assert (figures.holes, figures.mean_top1, figures.mean_residual) == ({}, 0, 0)

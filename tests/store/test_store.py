@@ -1,0 +1,196 @@
+"""A store holds what was written, resumes, grows, and reads from a disk that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.store.blocks import block_for, manifest_of, same, simulated
+from tinyvit_kd.errors import BlockMissingError, ManifestMismatchError, StoreError
+from tinyvit_kd.store.arrays import make_arrays
+from tinyvit_kd.store.manifest import MANIFEST, Manifest
+from tinyvit_kd.store.records import ENCODINGS, Encoding
+from tinyvit_kd.store.store import LogitStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LogitStore:
+    """An empty toy store."""
+    return LogitStore.create(tmp_path / "store", manifest_of())
+
+
+def fill(store: LogitStore, blocks: list[tuple[int, int]] | None = None) -> None:
+    for shard, view in store.missing_blocks() if blocks is None else blocks:
+        store.write_block(shard, view, block_for(store.manifest, shard, view))
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time of change."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
+
+
+def test_every_block_reads_back_as_it_was_written(store: LogitStore) -> None:
+    fill(store)
+    reader = LogitStore.open(store.path)
+    for shard in range(3):
+        for view in range(4):
+            assert same(reader.read_block(shard, view), block_for(store.manifest, shard, view))
+
+
+def test_a_block_is_one_file(store: LogitStore) -> None:
+    before = set(store.path.rglob("*"))
+    fill(store, [(1, 2)])
+    assert set(store.path.rglob("*")) - before == {store.block_path(1, 2)}
+
+
+def test_missing_blocks_are_those_without_a_file(store: LogitStore) -> None:
+    fill(store, [(0, 0), (2, 1)])
+    everything = {(shard, view) for shard in range(3) for view in range(4)}
+    assert set(store.missing_blocks()) == everything - {(0, 0), (2, 1)}
+    assert store.missing_blocks(views=[1]) == [(0, 1), (1, 1)]
+    assert store.has_block(2, 1)
+    assert not store.has_block(2, 0)
+
+
+def test_a_missing_block_does_not_read_as_zeros(store: LogitStore) -> None:
+    with pytest.raises(BlockMissingError, match="dump-logits") as caught:
+        store.read_block(1, 3)
+    assert str(store.block_path(1, 3)) in str(caught.value)
+
+
+def test_an_empty_shard_has_no_blocks(tmp_path: Path) -> None:
+    store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(4, 0)))
+    assert {shard for shard, _ in store.missing_blocks()} == {0}
+
+
+def test_making_a_store_again_opens_it_with_its_blocks(store: LogitStore) -> None:
+    fill(store, [(0, 0)])
+    before = files(store.path)
+    again = LogitStore.create(store.path, manifest_of(versions={"numpy": "3"}))
+    assert files(store.path) == before
+    assert again.manifest == store.manifest
+    assert again.has_block(0, 0)
+
+
+def test_a_store_of_something_else_is_refused(store: LogitStore) -> None:
+    with pytest.raises(ManifestMismatchError, match="seed is 7 in the store and 8 here"):
+        LogitStore.create(store.path, manifest_of(seed=8))
+
+
+def test_a_store_grows_by_views_and_keeps_its_blocks(store: LogitStore) -> None:
+    fill(store)
+    reader = LogitStore.open(store.path)
+    grown = LogitStore.create(store.path, manifest_of(views=6))
+    assert set(grown.missing_blocks()) == {(shard, view) for shard in range(3) for view in (4, 5)}
+    fill(grown)
+    assert same(LogitStore.open(store.path).read_block(2, 5), block_for(store.manifest, 2, 5))
+    assert same(reader.read_block(2, 3), block_for(store.manifest, 2, 3))
+
+
+def test_asking_for_fewer_views_keeps_them_all(store: LogitStore) -> None:
+    fill(store)
+    fewer = LogitStore.create(store.path, manifest_of(views=1))
+    assert fewer.manifest.views == 4
+    assert same(fewer.read_block(0, 3), block_for(store.manifest, 0, 3))
+
+
+def test_a_lost_array_is_named_and_made_again_with_its_blocks(store: LogitStore) -> None:
+    fill(store)
+    metadata = store.path / "s000001" / "zarr.json"
+    metadata.unlink()
+    with pytest.raises(StoreError, match="dump-logits") as caught:
+        LogitStore.open(store.path).read_block(1, 0)
+    assert type(caught.value) is StoreError
+    assert str(metadata) in str(caught.value)
+    again = LogitStore.create(store.path, manifest_of())
+    assert same(again.read_block(1, 0), block_for(store.manifest, 1, 0))
+
+
+def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    make_arrays(tmp_path, manifest_of(topk=9, views=1))  # killed before the manifest
+    store = LogitStore.create(tmp_path, manifest_of())
+    fill(store)
+    assert len(list((tmp_path / "s000000").glob("c.*"))) == store.manifest.views
+    assert same(store.read_block(0, 3), block_for(store.manifest, 0, 3))
+
+
+def test_blocks_without_a_manifest_are_not_taken_over_and_not_lost(store: LogitStore) -> None:
+    fill(store, [(1, 0)])
+    (store.path / MANIFEST).unlink()
+    with pytest.raises(StoreError, match=r"s000001/c\.0\.0\.0"):
+        LogitStore.create(store.path, manifest_of())
+    assert store.has_block(1, 0)
+
+
+def test_reading_writes_nothing_so_a_read_only_disk_will_do(store: LogitStore) -> None:
+    fill(store)
+    folders = [store.path, *(path for path in store.path.iterdir() if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)  # holds for all but root, for whom the comparison below speaks
+    before = files(store.path)
+    reader = LogitStore.open(store.path)
+    assert same(reader.read_block(0, 0), block_for(store.manifest, 0, 0))
+    assert reader.missing_blocks() == []
+    assert files(store.path) == before
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+def test_a_store_that_was_opened_for_reading_is_not_written(store: LogitStore) -> None:
+    with pytest.raises(AssertionError):
+        fill(LogitStore.open(store.path), [(0, 0)])
+    assert not store.has_block(0, 0)
+
+
+def test_a_store_can_be_moved(store: LogitStore, tmp_path: Path) -> None:
+    fill(store, [(0, 0)])
+    shutil.move(store.path, tmp_path / "elsewhere")
+    assert same(LogitStore.open(tmp_path / "elsewhere").read_block(0, 0), block_for(store.manifest, 0, 0))
+
+
+def test_a_store_travels_to_workers(store: LogitStore) -> None:
+    fill(store, [(0, 0)])
+    copy = pickle.loads(pickle.dumps(store))
+    assert same(copy.read_block(0, 0), store.read_block(0, 0))
+    assert (copy.manifest, copy.writable, copy.fsync) == (store.manifest, store.writable, store.fsync)
+
+
+@pytest.mark.parametrize("field", ["probs", "residual"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_teacher_that_is_not_finite_is_not_stored(store: LogitStore, field: str, value: float) -> None:
+    block = block_for(store.manifest, 0, 0)
+    getattr(block, field)[11] = value
+    with pytest.raises(StoreError, match="index 11"):
+        store.write_block(0, 0, block)
+    assert not store.has_block(0, 0)
+
+
+def test_a_block_can_be_flushed_to_the_disk(tmp_path: Path) -> None:
+    store = LogitStore.create(tmp_path / "store", manifest_of(), fsync=True)
+    fill(store, [(0, 0)])
+    assert same(store.read_block(0, 0), block_for(store.manifest, 0, 0))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_block_of_zeros_is_written_like_any_other(tmp_path: Path, encoding: Encoding) -> None:
+    store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(8,), encoding=encoding))
+    block = block_for(store.manifest, 0, 0)
+    for array in vars(block).values():
+        array[:] = 0
+    block.status[:] = 1
+    store.write_block(0, 0, block)
+    assert same(store.read_block(0, 0), block)
+
+
+@pytest.mark.parametrize(("name", "most"), [("in22k_k100", 166), ("in1k_k10", 28)])
+def test_a_compact_record_takes_this_many_bytes(shared_data: Path, tmp_path: Path, name: str, most: int) -> None:
+    block, num_classes = simulated(shared_data / "topk_sim" / f"{name}.npz")
+    length, topk = block.probs.shape
+    manifest: Manifest = manifest_of((length,), encoding="compact", num_classes=num_classes, topk=topk)
+    store = LogitStore.create(tmp_path / "store", manifest)
+    store.write_block(0, 0, block)
+    assert os.path.getsize(store.block_path(0, 0)) / length <= most

@@ -1,0 +1,142 @@
+"""First weights: from a state dict of another resolution, head or naming into a network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from timm.models.tiny_vit import TinyVit
+from torch import nn
+from torch.nn import functional as F
+
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.head import ClassMap, remap_rows
+from tinyvit_kd.models.modelfile import State
+from tinyvit_kd.models.official import to_timm
+
+SHOWN = 4  # differences that a message names
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Weights to start from, and what to do with their head.
+
+    Attributes:
+        state: under timm's names or official ones.
+        class_map: where each of the new head's classes lies in the old one; None: keep the head if it fits.
+        source_classes: classes of the list that ``class_map`` was made from, checked against the head's rows.
+        fresh_head: set the head to zero, whatever the weights have.
+        exact_head: refuse a head of another shape, instead of setting it to zero as the official code does.
+    """
+
+    state: State
+    class_map: ClassMap | None = None
+    source_classes: int | None = None
+    fresh_head: bool = False
+    exact_head: bool = False
+
+
+def load_into(network: nn.Module, initial: Initial, where: str) -> None:
+    """Load weights, resized to the network's resolution; the head is kept, remapped, or set to zero.
+
+    Args:
+        where: the file they came from, for messages.
+
+    Raises:
+        CheckpointError: naming the tensors that are missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    state = fit_resolution(to_timm(dict(initial.state)), network)
+    for name in head_names(network):
+        if initial.fresh_head:
+            state[name] = torch.zeros_like(own[name])
+        elif name in state:
+            state[name] = _head_rows(state[name], own[name], initial, where)
+    _require_same(state, own, where)
+    network.load_state_dict(state)
+
+
+def fit_resolution(state: State, network: nn.Module) -> State:
+    """Resize what depends on the resolution (attention biases, position embeddings), bicubically.
+
+    Other models have their own filter in timm, which also knows the names of their authors' checkpoints.
+    """
+    if isinstance(network, TinyVit):
+        return _fit_attention_biases(state, network.state_dict())
+    module = inspect.getmodule(type(network))
+    fit: Callable[[State, nn.Module], State] | None = getattr(module, "checkpoint_filter_fn", None)
+    return state if fit is None else fit(state, network)
+
+
+def resize_attention_biases(biases: torch.Tensor, length: int) -> torch.Tensor:
+    """Attention biases [heads, S²] to [heads, length], both square.
+
+    As in the official ``load_pretrained`` (TinyViT/utils.py): without antialiasing, which timm's own filter has,
+    and which gives other values.
+    """
+    heads, old = biases.shape
+    old_side, side = round(old**0.5), round(length**0.5)
+    square = biases.float().reshape(1, heads, old_side, old_side)
+    return F.interpolate(square, (side, side), mode="bicubic").view(heads, length).to(biases.dtype)
+
+
+def head_names(network: nn.Module) -> list[str]:
+    """Names of the weights and biases of the classification head (of both, for DeiT's distilled ones)."""
+    config = getattr(network, "pretrained_cfg", None)  # none where TinyVit was built from widths
+    classifiers = config["classifier"] if config else "head.fc"
+    modules = (classifiers,) if isinstance(classifiers, str) else classifiers
+    names = [f"{module}.{part}" for module in modules for part in ("weight", "bias")]
+    own = network.state_dict()
+    return [name for name in names if name in own]
+
+
+def _fit_attention_biases(state: State, own: State) -> State:
+    return {
+        name: resize_attention_biases(value, own[name].shape[1])
+        if name.endswith("attention_biases") and name in own and value.shape[1] != own[name].shape[1]
+        else value
+        for name, value in state.items()
+    }
+
+
+def _head_rows(rows: torch.Tensor, own: torch.Tensor, initial: Initial, where: str) -> torch.Tensor:
+    if initial.class_map is not None:
+        _require_rows(len(rows), initial.class_map, initial.source_classes, where)
+        return remap_rows(rows, initial.class_map)
+    return rows if initial.exact_head or rows.shape == own.shape else torch.zeros_like(own)
+
+
+def _require_rows(rows: int, class_map: ClassMap, source_classes: int | None, where: str) -> None:
+    needed = int(class_map.max()) + 1 if source_classes is None else source_classes
+    if rows < needed or (source_classes is not None and rows != source_classes):
+        raise CheckpointError(
+            "the head to start from has another number of classes than its class list",
+            where=where,
+            found=f"{rows} classes in the head, {needed} in the list",
+            fix="name the list of that head in student.class_list, or set student.head to fresh",
+        )
+
+
+def _require_same(state: State, own: State, where: str) -> None:
+    problems = _differences(state, own)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(
+            "the weights belong to another network",
+            where=where,
+            found="; ".join(problems[:SHOWN]) + more,
+            fix="correct the network's name, widths or number of classes, or the path of the weights",
+        )
+
+
+def _differences(state: State, own: State) -> list[str]:
+    shapes = [
+        f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    missing = [f"{name} is missing" for name in own if name not in state]
+    surplus = [f"{name} is left over" for name in state if name not in own]
+    return shapes + missing + surplus
