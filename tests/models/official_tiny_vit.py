@@ -7,11 +7,38 @@ batch norm ``c`` and ``bn``, calls stages ``layers``, and ends a stage with its 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+import timm
 import torch
+from torch import nn
 
 Shape = tuple[int, ...]
 Four = tuple[int, int, int, int]
+
+DEPTHS: Four = (2, 2, 6, 2)
+# Widths, heads and windows of the published models.
+PUBLISHED: dict[str, tuple[Four, Four, Four]] = {
+    "tiny_vit_5m_224": ((64, 128, 160, 320), (2, 4, 5, 10), (7, 7, 14, 7)),
+    "tiny_vit_11m_224": ((64, 128, 256, 448), (2, 4, 8, 14), (7, 7, 14, 7)),
+    "tiny_vit_21m_224": ((96, 192, 384, 576), (3, 6, 12, 18), (7, 7, 14, 7)),
+    "tiny_vit_21m_384": ((96, 192, 384, 576), (3, 6, 12, 18), (12, 12, 24, 12)),
+    "tiny_vit_21m_512": ((96, 192, 384, 576), (3, 6, 12, 18), (16, 16, 32, 16)),
+}
+
+
+@lru_cache
+def timm_shell(name: str) -> nn.Module:
+    """timm's network of that name, shapes without numbers; made once for all tests."""
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(name, num_classes=1000)
+    return network
+
+
+def published_shapes(name: str, classes: int = 1000) -> dict[str, Shape]:
+    """Shapes of a published model's checkpoint, by official name."""
+    widths, heads, windows = PUBLISHED[name]
+    return official_shapes(widths, DEPTHS, heads, windows, classes)
 
 
 def official_shapes(widths: Four, depths: Four, heads: Four, windows: Four, classes: int) -> dict[str, Shape]:
@@ -24,15 +51,6 @@ def official_shapes(widths: Four, depths: Four, heads: Four, windows: Four, clas
         if stage < 3:
             shapes |= _merging(f"layers.{stage}.downsample", width, widths[stage + 1])
     return shapes | _norm("norm_head", widths[3]) | _linear("head", classes, widths[3])
-
-
-def official_state(shapes: dict[str, Shape], seed: int) -> dict[str, torch.Tensor]:
-    """Random tensors of those shapes, as a checkpoint holds them."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.tensor(7) if name.endswith("num_batches_tracked") else torch.rand(shape, generator=generator) + 0.1
-        for name, shape in shapes.items()
-    }
 
 
 def to_official(name: str) -> str:

@@ -34,7 +34,7 @@ def test_weights_and_card_come_back_from_the_file_and_from_its_run_folder(tmp_pa
 
 
 def test_a_model_in_channels_last_format_is_saved_as_it_is(tmp_path: Path) -> None:
-    network = tiny().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = tiny().to(memory_format=torch.channels_last)
     save_model(tmp_path / "model.safetensors", network.state_dict(), card())
     assert same(load_model_file(tmp_path)[0], network.state_dict())
 

@@ -28,8 +28,8 @@ def affine(prefix: str, *shape: int) -> State:
 
 def official_tiny_vit(num_classes: int) -> State:
     """A state dict of the official TinyViT (TinyViT/models/tiny_vit.py) with TINY's widths."""
-    dims, state = TINY.embed_dims, {}
-    state |= conv_norm("patch_embed.seq.0", dims[0] // 2, 3, 3)
+    dims = TINY.embed_dims
+    state = conv_norm("patch_embed.seq.0", dims[0] // 2, 3, 3)
     state |= conv_norm("patch_embed.seq.2", dims[0], dims[0] // 2, 3)
     for stage, dim in enumerate(dims):
         for block in range(TINY.depths[stage]):

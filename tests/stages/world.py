@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.stages import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
@@ -16,9 +14,14 @@ from tinyvit_kd.models.modelfile import ModelCard, save_model
 from tinyvit_kd.models.network import build_network
 
 SIZE, SAMPLES = 16, 96
-NETWORK = {"embed_dims": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_sizes": [2] * 4}
-VIEWS = {"size": SIZE, "scale": [0.3, 1.0]}
-TRAINING = {
+NETWORK: dict[str, Any] = {
+    "embed_dims": [8, 16, 16, 32],
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 1, 1],
+    "window_sizes": [2] * 4,
+}
+VIEWS: dict[str, Any] = {"size": SIZE, "scale": [0.3, 1.0]}
+TRAINING: dict[str, dict[str, Any]] = {
     "optim": {"base_lr": 0.05, "warmup_lr": 1e-4, "min_lr": 1e-4},
     "schedule": {"epochs": 2, "warmup_epochs": 0.5, "global_batch_size": 16, "lanes": 4, "window": 8},
     "train": {"log_every": 2, "checkpoint_every": 4},
@@ -37,8 +40,7 @@ def draw_shards(folder: Path, samples: int = SAMPLES, split: str = "train", seed
 def make_teacher(folder: Path, num_classes: int = len(CLASSES), seed: int = 1) -> Path:
     """A model file with random weights, sharp enough that its classes differ."""
     spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
-    torch.manual_seed(seed)
-    network = build_network(spec, num_classes, SIZE)
+    network = build_network(spec, num_classes, SIZE, seed)
     state = {name: value * (30 if name == "head.fc.weight" else 1) for name, value in network.state_dict().items()}
     card = ModelCard(
         architecture=spec.model_dump(mode="json"),

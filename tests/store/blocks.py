@@ -40,7 +40,7 @@ def random_block(
 def header_of(block: Block, num_classes: int, encoding: Encoding = "compact") -> BlockHeader:
     """A header that fits the block."""
     length, topk = block.probs.shape
-    return BlockHeader(encoding, 3, 1, length, topk, num_classes, key_hash=2**64 - 1)
+    return BlockHeader(encoding, 3, 1, length, topk, num_classes, key_hash=2**64 - 1, manifest_hash=2**63)
 
 
 def manifest_of(lengths: tuple[int, ...] = (30, 30, 17), **changes: Any) -> Manifest:

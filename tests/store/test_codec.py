@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.store.blocks import header_of, random_block, same, simulated
 from tinyvit_kd.store.codec import decode, encode, plane_rows, read_header, read_status
-from tinyvit_kd.store.records import ENCODINGS, Block, BlockHeader, Encoding
+from tinyvit_kd.store.records import ENCODINGS, HEADER_BYTES, Block, BlockHeader, Encoding
 
 CLASSES = st.one_of(st.integers(1, 70), st.sampled_from([256, 257, 1000, 21841, 65536, 65537, 2**17]))
+U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 Case = tuple[Block, int]  # a block and its number of classes
 
 
@@ -39,6 +42,16 @@ def round_trip(case: Case, encoding: Encoding) -> Block:
 @given(cases())
 def test_exact_encoding_keeps_every_bit(case: Case) -> None:
     assert same(round_trip(case, "exact"), case[0])
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=90))
+def test_exact_encoding_keeps_any_number(values: list[float]) -> None:
+    # Negative residuals, negative zeros and numbers too small for float16 among them.
+    length = len(values) // 3
+    block = random_block(length, 2, 9, holes=0)
+    block.probs[:] = np.array(values[: 2 * length], np.float32).reshape(length, 2)
+    block.residual[:] = values[2 * length : 3 * length]
+    assert same(round_trip((block, 9), "exact"), block)
 
 
 @given(cases())
@@ -135,13 +148,16 @@ def divergence(block: Block, decoded: Block, num_classes: int) -> float:
 
 
 @pytest.fixture(scope="module", params=["in22k_k100", "in1k_k10"])
-def teacher_block(request: pytest.FixtureRequest, shared_data: object) -> Case:
+def teacher_block(request: pytest.FixtureRequest, shared_data: Path) -> Case:
     """Simulated records of a whole shard."""
-    return simulated(shared_data / "topk_sim" / f"{request.param}.npz")  # type: ignore[operator]
+    return simulated(shared_data / "topk_sim" / f"{request.param}.npz")
 
 
 def test_compact_coding_barely_moves_a_teachers_distribution(teacher_block: Case) -> None:
-    assert divergence(teacher_block[0], round_trip(teacher_block, "compact"), teacher_block[1]) <= 3e-4
+    block, decoded = teacher_block[0], round_trip(teacher_block, "compact")
+    assert divergence(block, decoded, teacher_block[1]) <= 3e-4
+    assert (decoded.probs.argmax(axis=1) == block.probs.argmax(axis=1)).all()
+    assert decoded.probs.min() > 0
 
 
 @pytest.mark.parametrize("change", [{"indices": [[3, 3]]}, {"indices": [[4, 3]]}, {"indices": [[3, 10]]}])
@@ -152,11 +168,12 @@ def test_classes_that_would_read_back_as_others_are_our_own_bug(change: dict[str
         encode(block, header_of(block, 10))
 
 
-@given(st.sampled_from(ENCODINGS), *[st.integers(0, 2**32 - 1)] * 5, st.integers(0, 2**64 - 1))
+@given(st.sampled_from(ENCODINGS), st.tuples(*[U32] * 5), st.tuples(U64, U64), st.integers(0, 2**16 - 1))
 def test_a_header_reads_back_as_it_was(
-    encoding: Encoding, shard: int, view: int, length: int, topk: int, num_classes: int, key_hash: int
+    encoding: Encoding, numbers: tuple[int, int, int, int, int], hashes: tuple[int, int], version: int
 ) -> None:
-    header = BlockHeader(encoding, shard, view, length, topk, num_classes, key_hash)
+    header = BlockHeader(encoding, *numbers, *hashes, format_version=version)
+    assert len(header.pack()) == HEADER_BYTES
     assert BlockHeader.unpack(header.pack()) == header
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.store.blocks import block_for, manifest_of, same
 from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
 from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.records import FORMAT_VERSION, BlockHeader
+from tinyvit_kd.store.records import ENCODINGS, FORMAT_VERSION, BlockHeader
 from tinyvit_kd.store.store import LogitStore
 
 
@@ -36,20 +40,38 @@ def refusal(store: LogitStore, shard: int = 0, view: int = 0) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("bit", [0, 7])
-def test_a_flipped_bit_is_found(store: LogitStore, place: float, bit: int) -> None:
-    path = store.block_path(0, 0)
-    data = bytearray(path.read_bytes())
+@pytest.fixture(scope="module", params=ENCODINGS)
+def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[LogitStore, bytes]:
+    """A store whose first block is damaged again and again, and what that block was."""
+    store = LogitStore.create(tmp_path_factory.mktemp("victim") / "store", manifest_of(encoding=request.param))
+    store.write_block(0, 0, block_for(store.manifest, 0, 0))
+    return store, store.block_path(0, 0).read_bytes()
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@example(place=0.0, bit=0)
+@example(place=0.99999, bit=7)
+def test_a_flipped_bit_is_found(victim: tuple[LogitStore, bytes], place: float, bit: int) -> None:
+    store, data = victim[0], bytearray(victim[1])
     data[int(place * len(data))] ^= 1 << bit
-    path.write_bytes(data)
+    store.block_path(0, 0).write_bytes(data)
     assert "damaged" in refusal(store)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3, 4, 5, 100, -4, -1])
-def test_a_block_that_was_cut_short_is_found(store: LogitStore, kept: int) -> None:
-    path = store.block_path(0, 0)
-    path.write_bytes(path.read_bytes()[:kept])
+@given(share=st.floats(0, 1, exclude_max=True))
+@example(share=0.0)
+@example(share=0.001)
+@example(share=0.99999)
+def test_a_block_that_was_cut_short_is_found(victim: tuple[LogitStore, bytes], share: float) -> None:
+    store, data = victim
+    store.block_path(0, 0).write_bytes(data[: int(share * len(data))])
+    assert "cut short" in refusal(store)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 4, 5, -5, -4, -1])
+def test_a_block_that_was_cut_at_its_checksum_is_found(victim: tuple[LogitStore, bytes], kept: int) -> None:
+    store, data = victim
+    store.block_path(0, 0).write_bytes(data[:kept])
     assert "cut short" in refusal(store)
 
 
@@ -71,7 +93,31 @@ def test_a_block_of_another_shard_is_found(store: LogitStore) -> None:
 
 def test_a_block_of_a_shard_of_another_length_is_found(store: LogitStore) -> None:
     shutil.copy(store.block_path(2, 0), store.block_path(0, 0))
-    assert "another shard's length" in refusal(store)
+    assert "another size" in refusal(store)
+
+
+OTHER_TEACHER = manifest_of().teacher.model_copy(update={"weights_hash": "cd" * 16})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"teacher": OTHER_TEACHER}, "another store"),
+        ({"seed": 8}, "another store"),
+        ({"view_spec": {"size": 192}}, "another store"),
+        ({"num_classes": 999}, "num_classes 999"),
+        ({"topk": 6}, "another size"),
+        ({"encoding": "compact"}, "another size"),
+    ],
+    ids=str,
+)
+def test_a_block_of_another_store_is_found(
+    store: LogitStore, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    other = LogitStore.create(tmp_path / "other", manifest_of(**change))
+    other.write_block(0, 0, block_for(other.manifest, 0, 0))
+    shutil.copy(other.block_path(0, 0), store.block_path(0, 0))
+    assert words in refusal(store)
 
 
 def test_a_block_of_other_samples_is_found(store: LogitStore, tmp_path: Path) -> None:
@@ -88,7 +134,8 @@ def write_planes(store: LogitStore, planes: np.ndarray[tuple[int, ...], np.dtype
 
 def test_a_block_of_a_later_format_is_found(store: LogitStore) -> None:
     manifest = store.manifest
-    header = BlockHeader("exact", 0, 0, 30, manifest.topk, manifest.num_classes, manifest.key_hashes[0])
+    hashes = manifest.key_hashes[0], int(manifest.hash, 16)
+    header = BlockHeader("exact", 0, 0, 30, manifest.topk, manifest.num_classes, *hashes)
     write_planes(store, encode(block_for(manifest, 0, 0), header))
     assert same(store.read_block(0, 0), block_for(manifest, 0, 0))
     write_planes(store, encode(block_for(manifest, 0, 0), replace(header, format_version=FORMAT_VERSION + 1)))
@@ -126,8 +173,43 @@ def test_a_system_that_cannot_read_does_not_condemn_the_block(store: LogitStore)
     assert same(store.read_block(0, 0), block_for(store.manifest, 0, 0))
 
 
-def test_a_damaged_description_of_an_array_is_named(store: LogitStore) -> None:
-    (store.path / "s000000" / "zarr.json").write_text("{")
-    with pytest.raises(StoreError, match=r"zarr\.json") as caught:
-        LogitStore.open(store.path).read_block(0, 0)
-    assert not isinstance(caught.value, BlockCorruptError)
+DESCRIPTIONS = {
+    "empty": "",
+    "cut": "{",
+    "null": "null",
+    "list": "[]",
+    "number": "1",
+    "bare": "{}",
+    "of a group": '{"zarr_format": 3, "node_type": "group", "attributes": {}}',
+    "without codecs": {"codecs": None},
+    "with an unknown codec": {"codecs": [{"name": "bytes"}, {"name": "zip"}]},
+    "without a type": {"data_type": None},
+    "of another shape": {"shape": [4, 40, 30]},
+    "with fewer views": {"shape": [1, 46, 30]},
+}
+
+
+@pytest.mark.parametrize("damage", DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
+def test_a_damaged_description_of_an_array_is_named_and_made_again_and_its_blocks_stay(
+    store: LogitStore, damage: str | dict[str, object]
+) -> None:
+    path = store.path / "s000000" / "zarr.json"
+    path.write_text(damage if isinstance(damage, str) else json.dumps(json.loads(path.read_bytes()) | damage))
+    block = block_for(store.manifest, 0, 0)
+    for use in (lambda store: store.read_block(0, 0), lambda store: store.write_block(0, 0, block)):
+        with pytest.raises(StoreError, match="dump-logits") as caught:
+            use(LogitStore.open(store.path, writable=True))
+        assert type(caught.value) is StoreError  # the blocks are whole: they must not be thrown away
+        assert caught.value.where == str(path)
+    again = LogitStore.create(store.path, manifest_of())
+    assert all(same(again.read_block(0, view), block_for(store.manifest, 0, view)) for view in range(4))
+
+
+def test_a_disk_that_cannot_take_a_block_is_named(store: LogitStore) -> None:
+    path = store.block_path(0, 0)
+    path.unlink()
+    path.mkdir()  # as good as a full disk
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        store.write_block(0, 0, block_for(store.manifest, 0, 0))
+    assert caught.value.where == str(path)
+    assert not list(path.parent.glob("*.partial"))

@@ -6,12 +6,15 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import zarr
 
 from tests.store.blocks import block_for, manifest_of, same, simulated
 from tinyvit_kd.errors import BlockMissingError, ManifestMismatchError, StoreError
-from tinyvit_kd.store.arrays import make_arrays
+from tinyvit_kd.store.arrays import complete_arrays
 from tinyvit_kd.store.manifest import MANIFEST, Manifest
 from tinyvit_kd.store.records import ENCODINGS, Encoding
 from tinyvit_kd.store.store import LogitStore
@@ -111,11 +114,61 @@ def test_a_lost_array_is_named_and_made_again_with_its_blocks(store: LogitStore)
 
 
 def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
-    make_arrays(tmp_path, manifest_of(topk=9, views=1))  # killed before the manifest
+    complete_arrays(tmp_path, manifest_of(topk=9, views=1))  # killed before the manifest
     store = LogitStore.create(tmp_path, manifest_of())
     fill(store)
     assert len(list((tmp_path / "s000000").glob("c.*"))) == store.manifest.views
     assert same(store.read_block(0, 3), block_for(store.manifest, 0, 3))
+
+
+@pytest.mark.parametrize("change", [{}, {"views": 1}, {"views": 9}, {"topk": 9}], ids=str)
+def test_making_arrays_never_removes_a_block(store: LogitStore, change: dict[str, Any]) -> None:
+    fill(store)  # by a job that was faster than the one below, which did not see a manifest yet
+    blocks = {path: path.read_bytes() for path in store.path.glob("s*/c.*")}
+    complete_arrays(store.path, manifest_of(**change))
+    assert {path: path.read_bytes() for path in store.path.glob("s*/c.*")} == blocks
+    assert len(blocks) == 12
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_store_cannot_be_made_in_place_of_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("something")
+    with pytest.raises(StoreError, match="cannot be made") as caught:
+        LogitStore.create(tmp_path / "file" / below, manifest_of())
+    assert str(tmp_path / "file") in str(caught.value)
+    assert (tmp_path / "file").read_text() == "something"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_description_of_the_group_hurts_nobody(store: LogitStore, text: str) -> None:
+    fill(store)
+    (store.path / "zarr.json").write_text(text)
+    grown = LogitStore.create(store.path, manifest_of(views=5))
+    fill(grown)
+    assert same(grown.read_block(1, 4), block_for(store.manifest, 1, 4))
+
+
+def test_a_store_is_a_group_for_other_readers_of_zarr(store: LogitStore) -> None:
+    fill(store)
+    group = zarr.open_group(store.path, mode="r")
+    assert (np.asarray(group["s000002"][1]) == store.read_planes(2, 1)).all()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    ("length", "topk", "num_classes"), [(1, 1, 1), (1, 1, 2**17), (1, 7, 7), (63, 2, 256), (64, 3, 257), (65, 9, 65537)]
+)
+def test_blocks_of_any_size_pass_through_the_store(
+    tmp_path: Path, length: int, topk: int, num_classes: int, encoding: Encoding
+) -> None:
+    manifest = manifest_of((length,), topk=topk, num_classes=num_classes, encoding=encoding)
+    store = LogitStore.create(tmp_path / "store", manifest)
+    block = block_for(manifest, 0, 2)
+    store.write_block(0, 2, block)
+    found = LogitStore.open(store.path).read_block(0, 2)
+    assert (found.indices == block.indices).all()
+    assert np.abs(found.probs - block.probs).max() < 0.02
+    assert encoding == "compact" or same(found, block)
 
 
 def test_blocks_without_a_manifest_are_not_taken_over_and_not_lost(store: LogitStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,29 @@ def test_processes_write_blocks_of_the_same_array_side_by_side(tmp_path: Path) -
         for shard in range(2)
         for view in range(16)
     )
+
+
+def make_and_write(folder: Path, part: int, barrier: Barrier) -> None:
+    """One of two jobs that share the work without knowing of each other, from the making of the store on."""
+    for number in range(8):
+        barrier.wait(60)
+        store = LogitStore.create(folder / str(number), manifest_of(lengths=(5,) * 6, views=2 + part))
+        for shard in range(part, 6, 2):
+            store.write_block(shard, 1, block_for(store.manifest, shard, 1))
+
+
+def test_jobs_that_start_together_make_one_store_and_lose_no_block(tmp_path: Path) -> None:
+    barrier = SPAWN.Barrier(2)
+    jobs = [SPAWN.Process(target=make_and_write, args=(tmp_path, part, barrier)) for part in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    assert [job.exitcode for job in jobs] == [0, 0]
+    for number in range(8):
+        store = LogitStore.open(tmp_path / str(number))
+        assert store.missing_blocks([1]) == []
+        assert all(same(store.read_block(n, 1), block_for(store.manifest, n, 1)) for n in range(6))
 
 
 @pytest.mark.parametrize("more", [0, 3])

@@ -41,7 +41,7 @@ def require_same(loss: torch.Tensor, logits: torch.Tensor, dense: torch.Tensor, 
     torch.testing.assert_close(gradient(loss, logits).double(), gradient(dense, reference), rtol=1e-4, atol=1e-6)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_the_soft_loss_is_that_of_the_recovered_distribution(data: st.DataObject) -> None:
     batch, classes = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 40))
@@ -53,7 +53,7 @@ def test_the_soft_loss_is_that_of_the_recovered_distribution(data: st.DataObject
     require_same(loss, logits, dense, reference)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_temperature_softens_both_distributions(data: st.DataObject) -> None:
     classes, temperature = data.draw(st.integers(2, 30)), data.draw(st.floats(0.5, 8))
@@ -115,14 +115,17 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     rounded = logits.bfloat16()
     labels, ones = torch.arange(4), torch.ones(4)
     for low, full in (
-        (soft_loss(rounded, indices, probs, residual, ones), soft_loss(rounded.float(), indices, probs, residual, ones)),
+        (
+            soft_loss(rounded, indices, probs, residual, ones),
+            soft_loss(rounded.float(), indices, probs, residual, ones),
+        ),
         (plain_loss(rounded, labels, ones, 0.1), plain_loss(rounded.float(), labels, ones, 0.1)),
     ):
         assert low.dtype == torch.float32
         assert torch.equal(low, full)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 6), st.integers(2, 30), st.floats(0, 0.9), st.integers(0, 1 << 32))
 def test_the_plain_loss_is_timms_label_smoothing(batch: int, classes: int, smoothing: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -133,7 +136,7 @@ def test_the_plain_loss_is_timms_label_smoothing(batch: int, classes: int, smoot
     require_same(loss, logits, LabelSmoothingCrossEntropy(smoothing)(reference, labels), reference)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 6), st.integers(2, 30), st.floats(0, 0.9), st.integers(0, 1 << 32))
 def test_mixed_labels_give_the_loss_of_timms_mixed_targets(
     batch: int, classes: int, smoothing: float, seed: int

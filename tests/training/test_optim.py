@@ -10,12 +10,11 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from tests.models.official_tiny_vit import Shape, official_shapes, to_official
+from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tinyvit_kd.config.training import OptimConfig
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, layer_scales, parameter_groups
 
-NAMES = ["tiny_vit_5m_224", "tiny_vit_11m_224", "tiny_vit_21m_224", "tiny_vit_21m_384", "tiny_vit_21m_512"]
-DEPTHS = (2, 2, 6, 2)
+Rule = tuple[float, float]  # weight decay, scale of the learning rate
 
 
 def official_scale(name: str, decay: float) -> float:
@@ -37,7 +36,7 @@ def official_decays(name: str, shape: Shape) -> bool:
     return len(shape) != 1 and not name.endswith(".bias") and "attention_biases" not in name
 
 
-def settings_by_name(model: nn.Module, weight_decay: float, layer_decay: float) -> dict[str, tuple[float, float]]:
+def settings_by_name(model: nn.Module, weight_decay: float, layer_decay: float) -> dict[str, Rule]:
     """Weight decay and scale of every parameter; fails where one is in two groups."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, weight_decay, layer_decay)
@@ -50,26 +49,23 @@ def settings_by_name(model: nn.Module, weight_decay: float, layer_decay: float) 
     return dict(listed)
 
 
+def assert_same_rules(found: dict[str, Rule], expected: dict[str, Rule]) -> None:
+    assert found.keys() == expected.keys()
+    for name, (decay, scale) in expected.items():
+        assert found[name][0] == decay, name
+        assert found[name][1] == pytest.approx(scale, rel=1e-12), name
+
+
 @pytest.mark.parametrize("layer_decay", [1.0, 0.8])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_tiny_vit_has_the_official_weight_decay_and_scales(name: str, layer_decay: float) -> None:
-    with torch.device("meta"):
-        model = timm.create_model(name)
-    found = settings_by_name(model, 0.05, layer_decay)
-    assert found.keys() == {each for each, _ in model.named_parameters()}
-    for each, parameter in model.named_parameters():
-        official = to_official(each)
-        decay = 0.05 if official_decays(official, tuple(parameter.shape)) else 0.0
-        assert found[each] == (decay, pytest.approx(official_scale(official, layer_decay))), each
-
-
-def test_the_rules_are_checked_on_all_parameters_of_the_official_network() -> None:
-    with torch.device("meta"):
-        model = timm.create_model("tiny_vit_5m_224")
-    buffers = {name for name, _ in model.named_buffers()}
-    official = official_shapes((64, 128, 160, 320), DEPTHS, (2, 4, 5, 10), (7, 7, 14, 7), 1000)
-    trained = {name for name in official if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
-    assert {to_official(name) for name, _ in model.named_parameters() if name not in buffers} == trained
+    found = settings_by_name(timm_shell(name), 0.05, layer_decay)
+    expected = {
+        official: (0.05 if official_decays(official, shape) else 0.0, official_scale(official, layer_decay))
+        for official, shape in published_shapes(name).items()
+        if not official.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    }
+    assert_same_rules({to_official(each): rule for each, rule in found.items()}, expected)
 
 
 def test_stages_of_any_depth_are_numbered_through() -> None:
@@ -103,11 +99,11 @@ def test_other_models_have_timms_groups(name: str, layer_decay: float) -> None:
     exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     groups: list[dict[str, Any]] = param_groups_layer_decay(model, 0.05, exempt, layer_decay=layer_decay)
     expected = {
-        names[id(parameter)]: (group["weight_decay"], pytest.approx(group["lr_scale"]))
+        names[id(parameter)]: (float(group["weight_decay"]), float(group["lr_scale"]))
         for group in groups
         for parameter in group["params"]
     }
-    assert settings_by_name(model, 0.05, layer_decay) == expected
+    assert_same_rules(settings_by_name(model, 0.05, layer_decay), expected)
 
 
 def test_tokens_and_position_embeddings_of_deit_do_not_decay() -> None:

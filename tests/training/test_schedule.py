@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.config.training import OptimConfig
 from tinyvit_kd.training.optim import build_scheduler, scaled_rates
 
@@ -47,16 +47,22 @@ PUBLISHED = {
     "DeiT": DEIT,
 }
 SHIPPED = {
-    **{f"pretrain/tiny_vit_{size}_22k": (DISTILLED_22K, drop) for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))},
-    **{f"finetune/tiny_vit_{size}_22kto1k": (FINETUNED_1K, drop) for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))},
+    **{
+        f"pretrain/tiny_vit_{size}_22k": (DISTILLED_22K, drop)
+        for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))
+    },
+    **{
+        f"finetune/tiny_vit_{size}_22kto1k": (FINETUNED_1K, drop)
+        for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))
+    },
     **{f"scratch/tiny_vit_{size}_1k": (SCRATCH_1K, drop) for size, drop in (("5m", 0.0), ("11m", 0.1), ("21m", 0.2))},
     **{f"finetune/tiny_vit_21m_{size}": (HIGHER_RESOLUTION, 0.1) for size in (384, 512)},
 }
 
 
-def load(name: str) -> PretrainConfig | FinetuneConfig:
-    kind = PretrainConfig if "pretrain" in name else FinetuneConfig
-    return load_recipe(kind, CONFIGS / f"{name}.yaml")
+def load(name: str) -> TrainingConfig:
+    path = CONFIGS / f"{name}.yaml"
+    return load_recipe(PretrainConfig, path) if "pretrain" in name else load_recipe(FinetuneConfig, path)
 
 
 def expected_rate(recipe: Recipe, step: int) -> float:

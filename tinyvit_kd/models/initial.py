@@ -48,7 +48,7 @@ def load_into(network: nn.Module, initial: Initial, where: str) -> None:
         CheckpointError: naming the tensors that are missing, left over, or of another shape.
     """
     own = network.state_dict()
-    state = fit_resolution(to_timm(dict(initial.state)), network)
+    state = _fitted(initial.state, network)
     for name in head_names(network):
         if initial.fresh_head:
             state[name] = torch.zeros_like(own[name])
@@ -90,6 +90,18 @@ def head_names(network: nn.Module) -> list[str]:
     names = [f"{module}.{part}" for module in modules for part in ("weight", "bias")]
     own = network.state_dict()
     return [name for name in names if name in own]
+
+
+def _fitted(state: State, network: nn.Module) -> State:
+    """Under timm's names and at the network's resolution; unchanged where that fails.
+
+    Filters raise anything when they meet the weights of another network; the comparison that follows refuses those,
+    and says how they differ.
+    """
+    try:
+        return fit_resolution(to_timm(dict(state)), network)
+    except Exception:
+        return dict(state)
 
 
 def _fit_attention_biases(state: State, own: State) -> State:

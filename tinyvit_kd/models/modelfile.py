@@ -72,7 +72,8 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
         raise CheckpointError("a model file is missing", where=str(file), fix=fix)
     try:
         if file.suffix == ".safetensors":
-            return load_file(file), _read_card(file)
+            card = _read_card(file)
+            return (load_file(file) if card is not None else _unwrap(load_file(file))), card
         return _unwrap(torch.load(file, map_location="cpu", weights_only=True)), None
     except Exception as error:  # a damaged or foreign file can make the libraries raise anything
         raise CheckpointError(
@@ -80,7 +81,8 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
             where=str(file),
             found=str(error).partition("\n")[0] or type(error).__name__,
             expected="a safetensors file, or a torch file that holds tensors alone",
-            fix="if you trust its origin, load it with weights_only=False and save its state dict alone",
+            fix="fetch or write it again; if it is a torch file that holds more than tensors and you trust its origin, "
+            "load it with weights_only=False and save its state dict alone",
         ) from None
 
 
@@ -97,7 +99,7 @@ def _read_card(file: Path) -> ModelCard | None:
 
 
 def _unwrap(content: Any) -> State:
-    """The state dict in a torch file, under whichever key, without the prefixes of parallel wrappers."""
+    """The state dict in a foreign file, under whichever key, without the prefixes of parallel wrappers."""
     for nest in _NESTS:
         if isinstance(content, dict) and isinstance(content.get(nest), dict):
             content = content[nest]

@@ -60,7 +60,7 @@ def _clip_to_timm(state: State) -> State:
     renamed["cls_token"] = state["visual.class_embedding"].reshape(1, 1, -1)
     renamed["pos_embed"] = state["visual.positional_embedding"].unsqueeze(0)
     projection = state["visual.proj"].double()  # [width, embed]
-    renamed["head.weight"] = (state["head.weight"].double() @ projection.T).to(state["head.weight"].dtype)
+    renamed["head.weight"] = (state["head.weight"].double() @ projection.T).float()  # of float16 ones, too
     renamed["head.bias"] = state["head.bias"]
     return renamed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class Job:
     device: torch.device
     control: dist.ProcessGroup | None = None
     store: Store | None = None
-    _counters: dict[str, int] = field(default_factory=dict)
+    _names: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def is_main(self) -> bool:
@@ -64,12 +65,12 @@ class Job:
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def take(self, counter: str) -> int:
-        """The next number, from 0, of a counter that all processes of the job share."""
-        if self.store is not None:
-            return int(self.store.add(counter, 1)) - 1
-        self._counters[counter] = self._counters.get(counter, -1) + 1
-        return self._counters[counter]
+    def counter(self) -> Iterator[int]:
+        """Numbers from 0 on, each given to one process of the job; every process must call, in the same order."""
+        name = f"counter-{next(self._names)}"
+        if self.store is None:
+            return itertools.count()
+        return (int(self.store.add(name, 1)) - 1 for _ in itertools.count())
 
 
 def alone() -> Job:

@@ -88,7 +88,7 @@ def _make(
     reader = shards.reader()
     samples = SampleViews(reader, config.views, config.store.seed)
     make = DumpBatches(samples, config.batch_size, config.store.seed, config.on_bad_image)
-    tasks = tasks_of(claim_groups(groups, job), config.batch_size)
+    tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
     bar = progress_bar(job, views, "view", label="dump-logits")
     with stop_on_signals() as stop, _Writer(store, config.store.topk) as writer:

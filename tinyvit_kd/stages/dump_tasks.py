@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from tinyvit_kd.errors import BadImageError, HoleReason
-from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
 from tinyvit_kd.stages.sample_views import Partner, SampleViews
@@ -67,9 +66,11 @@ def groups_of(missing: list[tuple[int, int]], lengths: list[int], views_per_deco
     ]
 
 
-def claim_groups(groups: list[Group], job: Job) -> Iterator[Group]:
+def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]:
     """Groups that no other process of the job has taken, one at a time."""
-    while (number := job.take("dump-groups")) < len(groups):
+    for number in counter:
+        if number >= len(groups):
+            return
         yield groups[number]
 
 

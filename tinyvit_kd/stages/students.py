@@ -119,7 +119,7 @@ def _initial(config: TrainingConfig, task: Task, job: Job) -> tuple[Initial | No
     known = int((found >= 0).sum())
     say(job, f"{known} of {len(found)} classes of {task.classes.name} are in {path}'s head ({source.name})")
     # Where the lists share nothing there is nothing to remap.
-    return Initial(state, found, fresh_head=known == 0), card
+    return Initial(state, found, source_classes=len(source.ids), fresh_head=known == 0), card
 
 
 def _channels_last(config: TrainingConfig, job: Job) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ContainsArrayError
 from zarr.storage import LocalStore
 
 from tinyvit_kd.errors import StoreError
@@ -29,72 +31,85 @@ def zarr_settings() -> Any:
     return zarr.config.set({"threading.max_workers": 1, "array.write_empty_chunks": True})
 
 
-def make_arrays(path: Path, manifest: Manifest) -> None:
-    """Make the arrays of a new store. What a killed attempt left behind is replaced: it has no blocks.
+def any_block(path: Path) -> Path | None:
+    """Some block's file; None where the store has none."""
+    return next(path.glob("s*/c.*.0.0"), None)
+
+
+def complete_arrays(path: Path, manifest: Manifest) -> None:
+    """Give every shard an array with room for the manifest's views; what fits is left as it is, blocks always.
+
+    Several jobs may do this at the same time.
 
     Raises:
-        StoreError: the folder has blocks, but no manifest that would say what they are.
+        StoreError: the folder cannot be written.
     """
-    block = next(path.glob("s*/c.*.0.0"), None)
-    if block is not None:
+    try:
+        with zarr_settings():
+            for shard, length in enumerate(manifest.shard_lengths):
+                if length:
+                    _complete_array(path, shard, array_shape(manifest, shard))
+    except OSError as error:
         raise StoreError(
-            "the folder has blocks but no manifest",
+            "the store cannot be made or grown",
             where=str(path),
-            found=block.relative_to(path).as_posix(),
-            fix="restore manifest.json, or choose another folder",
-        )
-    with zarr_settings():
-        group = zarr.open_group(LocalStore(path), mode="a")
-        for shard in _filled_shards(manifest):
-            _create_array(group, manifest, shard, overwrite=True)
+            found=repr(error),
+            fix="see to the disk's space and the folder's permissions, or choose another folder",
+        ) from error
 
 
-def complete_arrays(path: Path, manifest: Manifest, resize: bool) -> None:
-    """Make again what an existing store lacks; with ``resize``, give every array room for the manifest's views."""
-    with zarr_settings():
-        group = zarr.open_group(LocalStore(path), mode="a")
-        for shard in _filled_shards(manifest):
-            if not (path / array_name(shard) / "zarr.json").is_file():
-                _create_array(group, manifest, shard, overwrite=False)
-            elif resize:
-                array = group[array_name(shard)]
-                array.resize((manifest.views, *array.shape[1:]))
+def array_shape(manifest: Manifest, shard: int) -> tuple[int, int, int]:
+    """Views, rows and samples of a shard's array."""
+    length = manifest.shard_lengths[shard]
+    return manifest.views, plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes), length
 
 
-def open_array(path: Path, shard: int, writable: bool) -> Any:
-    """A shard's array.
+def open_array(path: Path, shard: int, shape: tuple[int, int, int], writable: bool) -> Any:
+    """A shard's array of this shape; it may have more views.
 
     Raises:
-        StoreError: its ``zarr.json`` is missing or damaged.
+        StoreError: its ``zarr.json`` is missing, damaged, or of another store.
     """
     try:
         with zarr_settings():
             store = LocalStore(path, read_only=not writable)
-            return zarr.open_array(store, path=array_name(shard), mode="r+" if writable else "r")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+            array = zarr.open_array(store, path=array_name(shard), mode="r+" if writable else "r")
+        if array.chunks != (1, *shape[1:]) or array.shape[1:] != shape[1:] or array.shape[0] < shape[0]:
+            raise ValueError(f"shape {array.shape} in chunks of {array.chunks}, expected {shape}")
+    except Exception as error:  # zarr meets damaged JSON with whatever error comes first, AttributeError among them
         raise StoreError(
             "the store lacks the array of a shard, or cannot read it",
             where=str(path / array_name(shard) / "zarr.json"),
             found=str(error),
-            fix="restore this file, or remove it and run dump-logits, which makes it again and keeps the blocks",
+            fix="run dump-logits, which makes this file again and keeps the blocks",
         ) from error
+    return array
 
 
-def _filled_shards(manifest: Manifest) -> list[int]:
-    return [shard for shard, length in enumerate(manifest.shard_lengths) if length]
+def _complete_array(path: Path, shard: int, shape: tuple[int, int, int]) -> None:
+    description = path / array_name(shard) / "zarr.json"
+    was_there = description.exists()
+    try:
+        array = open_array(path, shard, (0, *shape[1:]), writable=True)
+    except StoreError:
+        if was_there:  # but damaged; one that is missing may be in the making by another job
+            description.unlink()
+        _create_array(path, shard, shape)
+        return
+    if array.shape[0] < shape[0]:  # never to fewer: zarr would remove blocks
+        array.resize(shape)
 
 
-def _create_array(group: Any, manifest: Manifest, shard: int, overwrite: bool) -> None:
-    length = manifest.shard_lengths[shard]
-    rows = plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes)
-    group.create_array(
-        array_name(shard),
-        shape=(manifest.views, rows, length),
-        chunks=(1, rows, length),
-        dtype="uint8",
-        compressors=(ZstdCodec(level=1), Crc32cCodec()),
-        fill_value=0,
-        # Without folders a chunk lies beside its array's zarr.json.
-        chunk_key_encoding={"name": "default", "separator": "."},
-        overwrite=overwrite,
-    )
+def _create_array(path: Path, shard: int, shape: tuple[int, int, int]) -> None:
+    with suppress(ContainsArrayError):  # another job was faster
+        zarr.create_array(
+            LocalStore(path),
+            name=array_name(shard),
+            shape=shape,
+            chunks=(1, *shape[1:]),
+            dtype="uint8",
+            compressors=(ZstdCodec(level=1), Crc32cCodec()),
+            fill_value=0,
+            # Without folders a chunk lies beside its array's zarr.json.
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )

@@ -15,7 +15,7 @@ Encoding = Literal["compact", "exact"]
 ENCODINGS: tuple[Encoding, ...] = ("compact", "exact")
 MAGIC = b"TVKDBLCK"
 FORMAT_VERSION = 1
-_HEADER = struct.Struct("<8sHBxIIIIIQ")  # magic, format, encoding, shard, view, n, k, classes, key hash
+_HEADER = struct.Struct("<8sHBxIIIIIQQ")  # magic, format, encoding, shard, view, n, k, classes, key hash, manifest
 HEADER_BYTES = 64
 
 
@@ -70,6 +70,7 @@ class BlockHeader:
     topk: int  # K
     num_classes: int  # C
     key_hash: int  # of the shard's keys
+    manifest_hash: int  # of the store's identity: teacher, views, seed, …
     format_version: int = FORMAT_VERSION
 
     def pack(self) -> bytes:
@@ -84,12 +85,13 @@ class BlockHeader:
             self.topk,
             self.num_classes,
             self.key_hash,
+            self.manifest_hash,
         ).ljust(HEADER_BYTES, b"\0")
 
     @classmethod
     def unpack(cls, data: bytes) -> BlockHeader | None:
         """The header in these bytes; None where they are not one."""
-        magic, version, encoding, shard, view, length, topk, num_classes, key_hash = _HEADER.unpack_from(data)
+        magic, version, encoding, shard, view, length, topk, classes, keys, manifest = _HEADER.unpack_from(data)
         if magic != MAGIC or encoding >= len(ENCODINGS):
             return None
-        return cls(ENCODINGS[encoding], shard, view, length, topk, num_classes, key_hash, version)
+        return cls(ENCODINGS[encoding], shard, view, length, topk, classes, keys, manifest, version)

@@ -6,7 +6,7 @@ A block is there or it is not: its file appears by an atomic rename, and there i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
 from tinyvit_kd.runtime.files import fsync_file, fsync_folder
 from tinyvit_kd.store.arrays import (
+    any_block,
     array_name,
+    array_shape,
     chunk_name,
     complete_arrays,
-    make_arrays,
     open_array,
     zarr_settings,
 )
@@ -28,6 +29,10 @@ from tinyvit_kd.store.records import Block, BlockHeader
 
 REDUMP = "remove this file and run dump-logits again: it makes only the missing blocks"
 _OPEN_ARRAYS = 256
+_FOREIGN = {  # by the fields of the header that differ
+    ("key_hash", "manifest_hash"): "a block was made from other samples",
+    ("manifest_hash",): "a block belongs to another store, of another teacher or recipe",
+}
 
 
 class LogitStore:
@@ -38,28 +43,30 @@ class LogitStore:
 
     def __init__(self, path: Path, manifest: Manifest, writable: bool, fsync: bool) -> None:
         self.path, self.manifest, self.writable, self.fsync = path, manifest, writable, fsync
-        self._array = lru_cache(_OPEN_ARRAYS)(partial(open_array, path, writable=writable))
+        self._array = lru_cache(_OPEN_ARRAYS)(self._open_array)
+        self._manifest_hash = int(manifest.hash, 16)
 
     @classmethod
     def create(cls, path: Path, manifest: Manifest, fsync: bool = False) -> LogitStore:
         """Make a store, or open the one that is there if it was made from the same.
 
-        More views than it has may be asked for. To be called by one process alone.
+        More views than it has may be asked for. Jobs that share the work may all call this.
 
         Raises:
             ManifestMismatchError: the folder holds a store that was made from something else.
-            StoreError: its manifest is missing or damaged.
+            StoreError: its manifest is missing or damaged, or the folder cannot be written.
         """
-        if not (path / MANIFEST).exists():
-            make_arrays(path, manifest)
-            manifest.save(path)  # last: a store without a manifest is not one yet
-            return cls(path, manifest, writable=True, fsync=fsync)
-        existing = Manifest.load(path)
-        existing.require_same(manifest.identity, str(path))
-        manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
-        complete_arrays(path, manifest, resize=manifest != existing)
+        orphan = any_block(path)  # looked for first: another job may make the store just now
+        if (path / MANIFEST).exists():
+            existing = Manifest.load(path)
+            existing.require_same(manifest.identity, str(path))
+            manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
+        else:
+            existing = None
+            _refuse_orphan(orphan, path)
+        complete_arrays(path, manifest)
         if manifest != existing:
-            manifest.save(path)
+            manifest.save(path)  # last: a store without a manifest is not one yet
         return cls(path, manifest, writable=True, fsync=fsync)
 
     @classmethod
@@ -93,16 +100,25 @@ class LogitStore:
         """Write one block; once this returns it is there, whole.
 
         Raises:
-            StoreError: a probability is NaN or infinite.
+            StoreError: a probability is NaN or infinite, or the disk refuses the block.
         """
         assert self.writable, "the store was opened for reading"
         path = self.block_path(shard, view)
         _require_finite(block, path)
-        with zarr_settings():
-            self._array(shard)[view] = encode(block, self._header(shard, view))
-        if self.fsync:
-            fsync_file(path)
-            fsync_folder(path.parent)
+        array, planes = self._array(shard), encode(block, self._header(shard, view))
+        try:
+            with zarr_settings():
+                array[view] = planes
+            if self.fsync:
+                fsync_file(path)
+                fsync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(
+                "a block cannot be written",
+                where=str(path),
+                found=repr(error),
+                fix="see to the disk's space and permissions, then run dump-logits again: it makes the missing blocks",
+            ) from error
 
     def read_block(self, shard: int, view: int) -> Block:
         """All records of one block.
@@ -118,7 +134,7 @@ class LogitStore:
         Raises:
             BlockMissingError: the block has not been dumped.
             BlockCorruptError: its checksum is wrong, it is cut short, it is another block, or it was made
-                from other samples.
+                from other samples or for another store.
             StoreError: the disk or the array refuses to be read.
         """
         path = self.block_path(shard, view)
@@ -143,7 +159,11 @@ class LogitStore:
             topk=manifest.topk,
             num_classes=manifest.num_classes,
             key_hash=manifest.key_hashes[shard],
+            manifest_hash=self._manifest_hash,
         )
+
+    def _open_array(self, shard: int) -> Any:
+        return open_array(self.path, shard, array_shape(self.manifest, shard), self.writable)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Loader workers open their own arrays.
@@ -163,7 +183,7 @@ def _read_chunk(array: Any, view: int, path: Path) -> Planes:
         ) from error
     except Exception as error:  # zarr, zstd and crc32c each raise bare errors of their own
         raise BlockCorruptError(
-            "a block is damaged: its checksum is wrong, it is cut short, or it is of another shard's length",
+            "a block is damaged: its checksum is wrong, it is cut short, or it is of another size",
             where=str(path),
             found=f"{path.stat().st_size} bytes; {error}",
             fix=REDUMP,
@@ -176,14 +196,23 @@ def _check_header(found: BlockHeader | None, expected: BlockHeader, path: Path) 
     if found is None:
         raise BlockCorruptError("a block does not begin with a header", where=str(path), fix=REDUMP)
     names = [name for name in vars(expected) if getattr(found, name) != getattr(expected, name)]
-    other_samples = names == ["key_hash"]
     raise BlockCorruptError(
-        "a block was made from other samples" if other_samples else "a block is not the one it should be",
+        _FOREIGN.get(tuple(names), "a block is not the one it should be"),
         where=str(path),
         found=", ".join(f"{name} {getattr(found, name)}" for name in names),
         expected=", ".join(f"{name} {getattr(expected, name)}" for name in names),
         fix=REDUMP,
     )
+
+
+def _refuse_orphan(block: Path | None, path: Path) -> None:
+    if block is not None:
+        raise StoreError(
+            "the folder has blocks but no manifest",
+            where=str(path),
+            found=block.relative_to(path).as_posix(),
+            fix="restore manifest.json, or choose another folder",
+        )
 
 
 def _require_finite(block: Block, path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,29 +116,29 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite; no checkpoint holds it.
         Preempted: after a checkpoint was written on request.
     """
-    forward, vote = _parallel(run, state.model), _StopVote(run.job, stop)
-    meters, writer = Meters(run.job.device), MetricsWriter(run.job, run.folder)
-    bar = progress_bar(run.job, run.total_steps, "step", initial=state.step, label="train")
+    forward, vote, meters = _parallel(run, state.model), _StopVote(run.job, stop), Meters(run.job.device)
     results: dict[str, float] = {}
     first_step, started = state.step, time.perf_counter()
     _train_mode(run, state.model)
-    for batch, waited in _timed(batches):
-        meters.update(train_step(run, state, forward, batch, objective), state.step, waited)
-        state.step += 1
-        bar.update()
-        finished = state.step == run.total_steps
-        if state.step % run.config.log_every == 0 or finished:
-            results |= _log(run, state, meters, writer)
-        if evaluate is not None and _evaluation_due(run, state.step):
-            results |= _evaluate(run, state, evaluate, writer)
-        stopping = vote.collect()
-        if stopping or finished or state.step % run.config.checkpoint_every == 0:
-            meters.require_finite(run.job)
-            checkpoint(run, state)
-        if stopping and not finished:
-            raise Preempted(f"stopped at step {state.step} with a checkpoint in {run.folder}; rerun to continue")
-    bar.close()
-    writer.close()
+    with (
+        closing(MetricsWriter(run.job, run.folder)) as writer,
+        progress_bar(run.job, run.total_steps, "step", initial=state.step, label="train") as bar,
+    ):
+        for batch, waited in _timed(batches):
+            meters.update(train_step(run, state, forward, batch, objective), state.step, waited)
+            state.step += 1
+            bar.update()
+            finished = state.step == run.total_steps
+            if state.step % run.config.log_every == 0 or finished:
+                results |= _log(run, state, meters, writer)
+            if evaluate is not None and _evaluation_due(run, state.step):
+                results |= _evaluate(run, state, evaluate, writer)
+            stopping = vote.collect()
+            if stopping or finished or state.step % run.config.checkpoint_every == 0:
+                meters.require_finite(run.job)
+                checkpoint(run, state)
+            if stopping and not finished:
+                raise Preempted(f"stopped at step {state.step} with a checkpoint in {run.folder}; rerun to continue")
     seconds = max(time.perf_counter() - started, 1e-9)
     results["images_per_second"] = (state.step - first_step) * run.global_batch_size / seconds
     return results

@@ -30,13 +30,14 @@ class Meters:
         """Add one step's scalars and the seconds it waited for data."""
         for name, value in parts.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        bad = ~torch.isfinite(parts["loss"])
+        # Every part, not the loss alone: a norm that is not finite has spoilt the weights, one step before the loss.
+        bad = ~torch.isfinite(torch.stack([value.detach().float() for value in parts.values()])).all()
         self.first_bad_step = torch.where(bad, self.first_bad_step.clamp(max=step), self.first_bad_step)
         self.steps += 1
         self.waited += waited
 
     def require_finite(self, job: Job) -> None:
-        """Stop every process of a run whose loss was not finite (synchronises with the device).
+        """Stop every process of a run whose loss or gradient was not finite (synchronises with the device).
 
         Raises:
             NonFiniteLossError: naming the first such step.
@@ -44,7 +45,7 @@ class Meters:
         step = int(job.min(self.first_bad_step).item())
         if step != _NEVER:
             raise NonFiniteLossError(
-                "the loss became NaN or infinite",
+                "the loss or its gradient became NaN or infinite",
                 where=f"step {step}",
                 fix="lower optim.base_lr, clip gradients harder (optim.clip_grad) or use float32; "
                 "the last checkpoint is from before that step, and a rerun continues from it",

@@ -1,0 +1,125 @@
+"""Two processes do what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.world import NETWORK, TRAINING, World
+from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.evaluate import evaluate
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.store.store import LogitStore
+
+# Batch norm would see half a batch in each of two processes, and AdamW with a small epsilon divides rounding errors
+# by themselves: without the two, the runs differ by float32 reduction alone.
+SAME: dict[str, Any] = {
+    "train": TRAINING["train"] | {"freeze_bn_stats": True},
+    "optim": TRAINING["optim"] | {"eps": 1.0},
+    "student": {"tiny_vit": NETWORK, "drop_path_rate": 0.0},
+}
+
+
+# One job for all stages: starting processes takes longer than the stages do.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.runtime.distributed import start_job
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.evaluate import evaluate
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+
+with start_job("cpu") as job:
+    stages = {"dump-logits": dump_logits, "pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
+    for command, stage in stages.items():
+        result = stage(load_recipe(STAGE_CONFIGS[command], Path(sys.argv[1]) / f"{command}.yaml"), job)
+        if job.is_main:
+            print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def two_ranks(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, float]]]:
+    """All stages in one torchrun of two processes, and what each printed."""
+    folder, world = tmp_path_factory.mktemp("ranks"), World(dumped)
+    distilled = {"output": str(folder / "distilled"), "store": {"path": str(folder / "store")}}
+    stages: dict[str, Section] = {
+        "dump-logits": world.dump(store={"path": str(folder / "store"), "topk": 5, "views": 2}),
+        "pretrain": world.pretrain(**distilled, **SAME),
+        "finetune": world.finetune(output=str(folder / "finetuned"), student={"init_from": str(folder / "distilled")}),
+        "evaluate": world.evaluate(model=str(folder / "distilled")),
+    }
+    for command, config in stages.items():
+        (folder / f"{command}.yaml").write_text(dump_yaml(config))
+    (folder / "stages.py").write_text(SCRIPT)
+    printed = torchrun(2, str(folder / "stages.py"), str(folder))
+    results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return folder, dict(zip(stages, results, strict=True))
+
+
+def torchrun(processes: int, *arguments: str) -> str:
+    """Standard output of a job on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_two_ranks_dump_the_store_of_one(two_ranks: tuple[Path, Any], dumped: Path) -> None:
+    one, two = LogitStore.open(dumped / "store"), LogitStore.open(two_ranks[0] / "store")
+    assert two.missing_blocks() == []
+    for shard in range(3):
+        for view in range(2):
+            left, right = one.read_block(shard, view), two.read_block(shard, view)
+            for name, values in vars(left).items():
+                assert np.array_equal(values, getattr(right, name)), name
+
+
+def test_two_ranks_train_to_the_weights_of_one(two_ranks: tuple[Path, Any], world: World) -> None:
+    pretrain(world.pretrain(**SAME), alone())
+    one = load_file(world.folder / "distilled" / "model.safetensors")
+    two = load_file(two_ranks[0] / "distilled" / "model.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_digests_and_samples_are_counted_once(two_ranks: tuple[Path, Any], world: World) -> None:
+    folder, results = two_ranks
+    assert results["dump-logits"]["views"] == 2 * 96
+    assert results["pretrain"]["digests_checked"] == 96
+    assert results["evaluate"]["samples"] == 96
+    alone_scores = evaluate(world.evaluate(model=str(folder / "distilled")), alone())
+    assert results["evaluate"] == pytest.approx(alone_scores, abs=1e-5)
+
+
+def test_a_run_of_two_ranks_continues_with_one(two_ranks: tuple[Path, Any], world: World) -> None:
+    shutil.copytree(two_ranks[0] / "distilled", world.folder / "distilled")
+    for name in ("model.safetensors", "summary.json"):
+        (world.folder / "distilled" / name).unlink()
+    newest = sorted((world.folder / "distilled" / "checkpoints").glob("*.pt"))[-1]
+    newest.unlink()
+    store = {"path": str(two_ranks[0] / "store")}
+    result = pretrain(world.pretrain(store=store, **SAME), alone())
+    assert result["step"] == 12
+
+
+def test_the_command_line_runs_under_torchrun(two_ranks: tuple[Path, Any]) -> None:
+    folder, results = two_ranks
+    printed = torchrun(2, "-m", "tinyvit_kd", "evaluate", str(folder / "evaluate.yaml"))
+    assert json.loads(printed.splitlines()[-1]) == pytest.approx(results["evaluate"], abs=1e-5)

@@ -1,0 +1,94 @@
+"""Running means, and the watch over a loss that stops being a number."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+
+from tinyvit_kd.errors import NonFiniteLossError
+from tinyvit_kd.runtime.distributed import Job, alone
+from tinyvit_kd.training.meters import Meters
+
+CPU = torch.device("cpu")
+
+
+def parts(loss: float, **others: float) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(value) for name, value in {"loss": loss, **others}.items()}
+
+
+def test_means_are_over_the_steps_since_the_last_reading() -> None:
+    meters = Meters(CPU)
+    for step, loss in enumerate((1.0, 2.0, 6.0)):
+        meters.update(parts(loss, grad_norm=2 * loss), step, waited=0.0)
+    first = meters.read(alone())
+    meters.update(parts(10.0, grad_norm=0.0), 3, waited=0.0)
+    second = meters.read(alone())
+    assert (first["loss"], first["grad_norm"]) == (3.0, 6.0)
+    assert (second["loss"], second["grad_norm"]) == (10.0, 0.0)
+
+
+def test_a_step_does_not_change_the_scalars_it_was_given() -> None:
+    meters, given = Meters(CPU), parts(1.5)
+    for step in range(3):
+        meters.update(given, step, waited=0.0)
+    assert given["loss"].item() == 1.5
+
+
+def test_time_is_shared_out_between_computing_and_waiting_for_data() -> None:
+    meters = Meters(CPU)
+    time.sleep(0.05)
+    for step in range(2):
+        meters.update(parts(1.0), step, waited=0.01)
+    values = meters.read(alone())
+    assert values["step_seconds"] >= 0.025
+    assert values["data_wait"] == pytest.approx(0.02 / (2 * values["step_seconds"]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_the_first_step_that_is_not_finite_is_named(bad: float, name: str) -> None:
+    meters = Meters(CPU)
+    for step in range(5, 10):
+        values = {"loss": 1.0, "grad_norm": 1.0} | ({name: bad} if step >= 7 else {})
+        meters.update(parts(**values), step, waited=0.0)
+    with pytest.raises(NonFiniteLossError, match="step 7"):
+        meters.require_finite(alone())
+    with pytest.raises(NonFiniteLossError, match="step 7"):
+        meters.read(alone())
+
+
+def test_a_finite_loss_passes_and_an_earlier_reading_does_not_hide_a_later_fault() -> None:
+    meters = Meters(CPU)
+    meters.update(parts(1.0), 0, waited=0.0)
+    meters.require_finite(alone())
+    meters.read(alone())
+    meters.update(parts(math.nan), 1, waited=0.0)
+    with pytest.raises(NonFiniteLossError, match="step 1"):
+        meters.require_finite(alone())
+
+
+def test_two_processes_read_the_same_means_and_stop_together() -> None:
+    store = HashStore()
+
+    def process(rank: int) -> tuple[dict[str, float], str]:
+        """One of two members of a real group; threads, because starting interpreters takes seconds."""
+        group = dist.ProcessGroupGloo(store, rank, 2, timedelta(seconds=30))
+        job, meters = Job(rank, 2, CPU, group), Meters(CPU)  # type: ignore[arg-type]
+        meters.update(parts(1.0 + rank, accuracy=float(rank)), 0, waited=0.0)
+        values = meters.read(job)
+        meters.update(parts(math.nan if rank == 1 else 1.0), 4, waited=0.0)
+        with pytest.raises(NonFiniteLossError) as caught:
+            meters.require_finite(job)
+        return values, caught.value.where
+
+    with ThreadPoolExecutor(2) as pool:
+        for values, where in pool.map(process, range(2)):
+            assert (values["loss"], values["accuracy"]) == (1.5, 0.5)
+            assert where == "step 4"
