@@ -181,7 +181,7 @@ def demo_command(seed: int, folder: Path, as_json: bool) -> None:
     from tinyvit_kd.runtime.distributed import start_job
     from tinyvit_kd.stages.demo import demo, table
 
-    with start_job("auto") as job:
+    with start_job("auto", threads=max(1, (os.cpu_count() or 1) - 1)) as job:
         result = demo(folder, seed, job)
         if job.is_main:
             click.echo(table(result))
@@ -194,7 +194,7 @@ def _run_stage(kind: Any, recipe: Path, overrides: tuple[str, ...], stage: Calla
     from tinyvit_kd.runtime.distributed import start_job
 
     config = load_recipe(kind, recipe, overrides)
-    with start_job(config.runtime.device) as job:
+    with start_job(config.runtime.device, config.runtime.threads) as job:
         result = stage(config, job)
         if job.is_main:
             click.echo(json.dumps({name: round(value, 6) for name, value in result.items()}))

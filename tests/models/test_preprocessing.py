@@ -22,13 +22,20 @@ def test_every_value_of_a_pixel_is_normalised_by_mean_and_std() -> None:
 
 @pytest.mark.parametrize("size", [20, 32, 50])
 def test_views_of_another_size_are_resized_as_pillow_does(size: int) -> None:
-    view = views(count=1, size=32)
+    view = 96 + views(count=1, size=32) // 4  # far from 0 and 255, at which Pillow also clips between rows and columns
     found = Normalizer((0, 0, 0), (1, 1, 1), CPU, image_size=size)(view)[0] * 255
     image = Image.fromarray(view[0].permute(1, 2, 0).numpy())
     expected = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
     # Pillow rounds to whole values, after the rows and again after the columns.
     assert np.abs(found.permute(1, 2, 0).numpy() - expected).max() < 1.5
-    assert 0 <= found.min() <= found.max() <= 255.001
+
+
+def test_resizing_does_not_overshoot() -> None:
+    steps = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    steps[..., 16:] = 255
+    found = Normalizer((0, 0, 0), (1, 1, 1), CPU, image_size=50)(steps)
+    assert found.min().item() == 0
+    assert found.max().item() == pytest.approx(1)
 
 
 def test_a_view_of_the_right_size_is_not_touched_by_resizing() -> None:

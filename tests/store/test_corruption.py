@@ -195,10 +195,12 @@ def test_a_damaged_description_of_an_array_is_named_and_made_again_and_its_block
 ) -> None:
     path = store.path / "s000000" / "zarr.json"
     path.write_text(damage if isinstance(damage, str) else json.dumps(json.loads(path.read_bytes()) | damage))
-    block = block_for(store.manifest, 0, 0)
-    for use in (lambda store: store.read_block(0, 0), lambda store: store.write_block(0, 0, block)):
-        with pytest.raises(StoreError, match="dump-logits") as caught:
-            use(LogitStore.open(store.path, writable=True))
+    opened = LogitStore.open(store.path, writable=True)
+    with pytest.raises(StoreError, match="dump-logits") as reading:
+        opened.read_block(0, 0)
+    with pytest.raises(StoreError, match="dump-logits") as writing:
+        opened.write_block(0, 0, block_for(store.manifest, 0, 0))
+    for caught in (reading, writing):
         assert type(caught.value) is StoreError  # the blocks are whole: they must not be thrown away
         assert caught.value.where == str(path)
     again = LogitStore.create(store.path, manifest_of())

@@ -74,6 +74,9 @@ class RuntimeConfig(Section):
     precision: Precision = Field("auto", description="autocast: bfloat16 on CUDA, float32 on CPU by default")
     workers: int = Field(2, ge=0, description="data loading processes a rank; 0: in the main process")
     prefetch: int = Field(4, ge=1, description="batches that a worker prepares ahead")
+    threads: int | None = Field(
+        None, ge=1, description="computing threads a rank on the CPU; null: torch's choice. Leave cores to the workers"
+    )
     compile: bool = Field(False, description="torch.compile the network")
     channels_last: bool = Field(True, description="memory format of convolutions on CUDA")
     fsync: bool = Field(False, description="flush blocks and checkpoints to the disk: safe against power loss")

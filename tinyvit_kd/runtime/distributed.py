@@ -79,15 +79,21 @@ def alone() -> Job:
 
 
 @contextmanager
-def start_job(device: str = "auto") -> Iterator[Job]:
+def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]:
     """Join the processes that torchrun started, or be the only one.
 
     NCCL carries gradients between GPUs; a gloo group beside it carries small control messages over the CPU, so
     that those never synchronise with a device.
 
+    Args:
+        device: auto, cpu or cuda.
+        threads: computing threads on the CPU; None leaves torch's choice.
+
     Raises:
         ConfigError: if CUDA is asked for and there is none.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if "RANK" not in os.environ or world_size == 1:
