@@ -32,7 +32,8 @@ from tinyvit_kd.store.store import LogitStore
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+    tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return tensors
 
 
 def assert_same_weights(left: Path, right: Path) -> None:

@@ -109,7 +109,7 @@ OTHER_TEACHER = manifest_of().teacher.model_copy(update={"weights_hash": "cd" * 
         ({"topk": 6}, "another size"),
         ({"encoding": "compact"}, "another size"),
     ],
-    ids=str,
+    ids=["teacher", "seed", "views", "classes", "topk", "encoding"],
 )
 def test_a_block_of_another_store_is_found(
     store: LogitStore, tmp_path: Path, change: dict[str, Any], words: str

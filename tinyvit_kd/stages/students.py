@@ -24,7 +24,7 @@ from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.files import atomic_write, write_json
+from tinyvit_kd.runtime.files import atomic_write, require_free_space, write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.stages.batches import Plan
@@ -75,6 +75,7 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
     scorer = None
     if config.eval is not None:
         scorer = build_scorer(job, config.eval, config.runtime, run.normalize, task.num_classes, task.classes)
+    require_free_space(config.output, (config.train.keep_checkpoints + 1) * _checkpoint_bytes(state))
     _resume(run, state)
     _announce(config, task, run, state)
     with stop_on_signals() as stop:
@@ -160,6 +161,12 @@ def _identity(config: TrainingConfig, task: Task) -> dict[str, str]:
     return task.identity | {name: json.dumps(part.model_dump(mode="json")) for name, part in parts.items()}
 
 
+def _checkpoint_bytes(state: State) -> int:
+    """About what a checkpoint takes: the weights, two moments, and the average where one is kept."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
+    return weights * (3 if state.ema is None else 4)
+
+
 def _resume(run: Run, state: State) -> None:
     saved = load_latest(run.folder / "checkpoints")
     if saved is None:
@@ -194,7 +201,13 @@ def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> Non
 def _finish(
     config: TrainingConfig, run: Run, state: State, card: ModelCard, results: dict[str, float]
 ) -> dict[str, float]:
-    summary = results | {"step": state.step, "digests_checked": state.digests_checked}
+    summary = results | {
+        "step": state.step,
+        "samples_seen": state.step * run.global_batch_size,
+        "digests_checked": state.digests_checked,
+        # One that differs stops the run, in the worker that finds it.
+        "digests_equal": state.digests_checked,
+    }
     if run.job.is_main:
         save_model(
             run.folder / MODEL,

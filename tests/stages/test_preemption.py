@@ -1,0 +1,94 @@
+"""A stage that is asked to stop writes what it has, says so by its exit code, and continues as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.world import TRAINING, World
+from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
+
+
+def start(folder: Path, command: str, config: Section) -> subprocess.Popen[bytes]:
+    recipe = folder / f"{command}.yaml"
+    recipe.write_text(dump_yaml(config))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tinyvit_kd", command, str(recipe)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for(found: Path, process: subprocess.Popen[bytes], pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list(found.glob(pattern)):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def busy(world: World, name: str) -> PretrainConfig:
+    """A run that a checkpoint at every step keeps busy long enough to be hit in its midst."""
+    return world.pretrain(
+        output=str(world.folder / name),
+        schedule=TRAINING["schedule"] | {"epochs": 40},
+        train=TRAINING["train"] | {"checkpoint_every": 1},
+    )
+
+
+def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signals) -> None:
+    process = start(world.folder, "pretrain", config)
+    wait_for(config.output / "checkpoints", process, "step-*.pt")
+    process.send_signal(number)
+    assert process.wait(60) == REQUEUE_EXIT_CODE
+    assert not (config.output / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_leaves_a_checkpoint_and_the_code_for_requeueing(number: signal.Signals, world: World) -> None:
+    config = busy(world, "stopped")
+    stop_in_its_midst(world, config, number)
+    newest = checkpoints(config.output / "checkpoints")[0]
+    assert 0 < load_checkpoint(newest)["step"] < 240
+
+
+def test_a_stopped_run_ends_with_the_weights_of_one_that_never_was(world: World) -> None:
+    stopped, whole = busy(world, "stopped"), busy(world, "whole")
+    stop_in_its_midst(world, stopped, signal.SIGTERM)
+    for config in (stopped, whole):
+        assert start(world.folder, "pretrain", config).wait(120) == 0
+    left, right = (load_file(config.output / "model.safetensors") for config in (stopped, whole))
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def test_a_killed_dump_has_whole_blocks_and_is_finished_by_the_next(world: World) -> None:
+    config = world.dump(store={"path": str(world.folder / "killed"), "topk": 5, "views": 40})
+    process = start(world.folder, "dump-logits", config)
+    wait_for(world.folder / "killed", process, "s*/c.*")
+    process.kill()
+    process.wait(60)
+    store = LogitStore.open(world.folder / "killed")
+    missing = set(store.missing_blocks())
+    assert missing
+    for shard in range(3):
+        for view in range(40):
+            if (shard, view) not in missing:
+                store.read_block(shard, view)
+    process = start(world.folder, "dump-logits", config)
+    assert process.wait(120) == 0
+    assert store.missing_blocks() == []
