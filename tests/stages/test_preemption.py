@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -25,10 +24,8 @@ from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
 def start(folder: Path, command: str, config: Section) -> subprocess.Popen[bytes]:
     recipe = folder / f"{command}.yaml"
     recipe.write_text(dump_yaml(config))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "tinyvit_kd", command, str(recipe)],
-        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -75,7 +75,7 @@ def two_ranks(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def torchrun(processes: int, *arguments: str) -> str:
     """Standard output of a job on this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

@@ -163,7 +163,7 @@ def _identity(config: TrainingConfig, task: Task) -> dict[str, str]:
 
 def _checkpoint_bytes(state: State) -> int:
     """About what a checkpoint takes: the weights, two moments, and the average where one is kept."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
     return weights * (3 if state.ema is None else 4)
 
 
