@@ -19,7 +19,7 @@ tinyvit-kd store info "$work/store"
 tinyvit-kd pretrain "$here/configs/laptop/pretrain.yaml" \
   --set shards.path="$work/shards" --set store.path="$work/store" --set output="$work/distilled"
 
-# 3  It meets the labels, and is scored.
+# 3  It meets the labels, and is scored, on the images it was trained on: build a split of others and name it.
 tinyvit-kd finetune "$here/configs/laptop/finetune.yaml" \
   --set shards.path="$work/shards" --set student.init_from="$work/distilled" --set output="$work/finetuned"
 tinyvit-kd evaluate "$here/configs/laptop/evaluate.yaml" \

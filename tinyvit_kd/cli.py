@@ -37,8 +37,8 @@ def cli(context: click.Context, debug: bool) -> None:
        demo         all of it in a few minutes, on images drawn on the spot
 
     Stages read one YAML recipe each (see configs/) and take --set section.key=value. Under torchrun they use all
-    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C they
-    leave with exit code 75, ready to be started again; a mistake of yours is exit code 2.
+    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C while
+    they dump or train, they leave with exit code 75, ready to be started again; a mistake of yours is exit code 2.
     """
     context.obj = {"debug": debug}
 
@@ -174,15 +174,15 @@ def store_info(path: Path, holes: bool) -> None:
 
 @cli.command("demo")
 @click.option("--seed", default=0, show_default=True, help="Varies images, weights, views and order.")
-@click.option("--folder", default="demo-run", show_default=True, type=click.Path(path_type=Path), help="Work folder.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Work folder; default: demo-run, with the seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one last line of JSON, too.")
-def demo_command(seed: int, folder: Path, as_json: bool) -> None:
+def demo_command(seed: int, folder: Path | None, as_json: bool) -> None:
     """The three stages in a few minutes on a laptop, on images that it draws."""
     from tinyvit_kd.runtime.distributed import start_job
     from tinyvit_kd.stages.demo import demo, table
 
     with start_job("auto", threads=max(1, (os.cpu_count() or 1) - 1)) as job:
-        result = demo(folder, seed, job)
+        result = demo(folder or Path("demo-run" if seed == 0 else f"demo-run-{seed}"), seed, job)
         if job.is_main:
             click.echo(table(result))
             if as_json:
@@ -227,12 +227,20 @@ def _paragraphs(debug: bool) -> Iterator[None]:
             raise
         _leave(str(error), USER_ERROR)
     except OSError as error:
-        if debug or error.errno != errno.ENOSPC:
+        if debug or (error.filename is None and error.errno != errno.ENOSPC):
             raise
-        _leave(str(_disk_full(error)), USER_ERROR)
+        _leave(str(_from_system(error)), USER_ERROR)
 
 
-def _disk_full(error: OSError) -> DiskSpaceError:
+def _from_system(error: OSError) -> TinyVitKdError:
+    """What the operating system refused, as one of our paragraphs."""
+    if error.errno != errno.ENOSPC:
+        return TinyVitKdError(
+            "the operating system refused a file or folder",
+            where=str(error.filename),
+            found=error.strerror or type(error).__name__,
+            fix="correct the path in the recipe, or its permissions",
+        )
     return DiskSpaceError(
         "the disk is full",
         where=str(error.filename or ""),

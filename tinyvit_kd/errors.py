@@ -96,6 +96,10 @@ class NonFiniteLossError(TinyVitKdError, ArithmeticError):
     """The loss became NaN or infinite."""
 
 
+class WorkerError(TinyVitKdError, RuntimeError):
+    """A data loading process was killed or died."""
+
+
 class DiskSpaceError(TinyVitKdError, OSError):
     """There is less free disk space than the work needs."""
 

@@ -17,7 +17,8 @@ from tests.models.networks import MEAN, STD, saved, tiny, views
 from tests.models.test_official import random_clip
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.teacher import Teacher, build_teacher, hash_weights, topk_probs
+from tinyvit_kd.models.modelfile import hash_weights
+from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 
 CPU = torch.device("cpu")
 

@@ -127,6 +127,27 @@ def a_malformed_part(world: World) -> tuple[str, Section, list[str]]:
     return "dump-logits", world.dump(), ["--part", "3/2"]
 
 
+def an_evaluation_at_another_size(world: World) -> tuple[str, Section, list[str]]:
+    evaluation = {"shards": {"path": str(world.folder / "shards")}, "views": {"size": 64}}
+    return "finetune", world.finetune(eval=evaluation), []
+
+
+def a_bad_policy_for_a_dump(world: World) -> tuple[str, Section, list[str]]:
+    store = {"path": str(world.folder / "new"), "topk": 2, "views": 1}
+    return "dump-logits", world.dump(views=VIEWS | {"auto_augment": "rnd-m9"}, store=store), []
+
+
+def a_swapped_class_list(world: World) -> tuple[str, Section, list[str]]:
+    path = world.folder / "store" / "classes.txt"
+    path.write_text("\n".join(reversed(path.read_text().split())))
+    return "pretrain", world.pretrain(), []
+
+
+def a_run_folder_that_is_a_file(world: World) -> tuple[str, Section, list[str]]:
+    (world.folder / "file").write_text("")
+    return "finetune", world.finetune(output=str(world.folder / "file" / "run")), []
+
+
 def a_gpu_that_is_not_there(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(runtime={"device": "cuda"}), []
 
@@ -170,6 +191,10 @@ CASES: list[tuple[Case, str]] = [
     (an_unknown_key, "optim.learning_rate: unknown key"),
     (a_wrong_type, "schedule.epochs.*many"),
     (a_malformed_part, "--part"),
+    (an_evaluation_at_another_size, "eval.views.size.*64 pixels.*16"),
+    (a_bad_policy_for_a_dump, "auto_augment"),
+    (a_swapped_class_list, "class list is missing or not the teacher's"),
+    (a_run_folder_that_is_a_file, "file/run|Not a directory"),
     (a_gpu_that_is_not_there, "no CUDA device"),
     (a_bad_image_where_none_may_be, "sample 0000000.. of shard train-000000.tar"),
 ]

@@ -18,7 +18,7 @@ from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import HoleReason, ReplayError
+from tinyvit_kd.errors import CheckpointError, HoleReason, ReplayError
 from tinyvit_kd.models.teacher import build_teacher, topk_probs
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import alone
@@ -200,6 +200,24 @@ def test_finetuning_at_a_higher_resolution_starts_from_the_lower_one(world: Worl
 def test_mixed_labels_train_from_scratch(world: World) -> None:
     result = finetune(world.finetune(views=VIEWS | {"mixup": 0.8, "cutmix": 1.0}), alone())
     assert np.isfinite(result["loss"])
+
+
+def test_a_run_that_was_killed_before_its_summary_is_scored_when_it_is_run_again(world: World) -> None:
+    evaluation = {"shards": {"path": str(world.folder / "shards")}, "views": {"size": SIZE}}
+    config = world.pretrain(eval=evaluation)
+    first = pretrain(config, alone())
+    (world.folder / "distilled" / "summary.json").unlink()
+    again = pretrain(config, alone())
+    assert again["top1"] == first["top1"]
+
+
+def test_other_starting_weights_are_another_run(world: World) -> None:
+    """Stage two was repeated into the same folder: stage three must not answer with the old student's numbers."""
+    config = world.finetune(student={"init_from": str(world.folder / "teacher")})
+    finetune(config, alone())
+    make_teacher(world.folder, seed=5)
+    with pytest.raises(CheckpointError, match="another start"):
+        finetune(config, alone())
 
 
 def test_a_finished_run_is_not_trained_again(world: World) -> None:

@@ -34,6 +34,7 @@ def test_the_mean_over_parts_is_the_loss_of_the_whole(count: int) -> None:
     def losses(part: Batch) -> torch.Tensor:
         assert part.targets is not None
         assert part.mixed is not None
+        assert part.labels is not None
         plain = plain_loss(logits_of(part), part.labels, part.weights, 0.1, *part.mixed)
         return torch.stack([soft_loss(logits_of(part), *part.targets, part.weights), plain])
 
@@ -47,7 +48,8 @@ def test_parts_are_the_whole_in_order() -> None:
     whole = batch().to(torch.device("cpu"))
     parts = list(whole.chunks(3))
     assert torch.equal(torch.cat([part.views for part in parts]), whole.views)
-    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+    assert whole.labels is not None
+    assert torch.equal(torch.cat([part.labels for part in parts if part.labels is not None]), whole.labels)
     joined = torch.cat([part.targets.indices for part in parts if part.targets is not None])
     assert whole.targets is not None
     assert torch.equal(joined, whole.targets.indices)

@@ -11,15 +11,20 @@ from tinyvit_kd.config.base import Section
 
 
 class ShardsConfig(Section):
-    """A shard set: an ordered list of webdataset tars."""
+    """A shard set: an ordered list of webdataset tars, whose labels are not used."""
 
     path: str = Field(description="folder with _info.json, brace pattern, glob, one tar, or a URL of these")
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
+    cache_dir: Path | None = Field(None, description="where shards from URLs are kept")
+    index_dir: Path | None = Field(None, description="where byte indexes are kept; null: beside the shards")
+
+
+class LabelledShardsConfig(ShardsConfig):
+    """A shard set whose labels are used."""
+
     class_list: str | None = Field(
         None, description="class list of the labels: a file, or timm's name of one; null: classes.txt beside"
     )
-    cache_dir: Path | None = Field(None, description="where shards from URLs are kept")
-    index_dir: Path | None = Field(None, description="where byte indexes are kept; null: beside the shards")
 
 
 class StoreConfig(Section):

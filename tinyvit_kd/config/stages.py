@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.config.data import ShardsConfig, StoreConfig, StoredTargetsConfig
+from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     OptimConfig,
@@ -20,6 +20,7 @@ from tinyvit_kd.config.training import (
 )
 from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
 
+Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]
 ON_BAD_IMAGE = "hole: unreadable images get no weight and are counted; error: stop at the first"
 
@@ -27,7 +28,7 @@ ON_BAD_IMAGE = "hole: unreadable images get no weight and are counted; error: st
 class EvalConfig(Section):
     """Labelled shards on which a model is scored."""
 
-    shards: ShardsConfig
+    shards: LabelledShardsConfig
     views: EvalViewSpec = Field(default_factory=EvalViewSpec)
     batch_size: int = Field(128, ge=1, description="samples a forward pass and rank")
 
@@ -36,7 +37,7 @@ class NormalizeConfig(Section):
     """The student's own normalisation, applied on the device."""
 
     mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="mean of the input, 0..1")
-    std: tuple[float, float, float] = Field(IMAGENET_STD, description="deviation of the input, 0..1")
+    std: tuple[Positive, Positive, Positive] = Field(IMAGENET_STD, description="deviation of the input, 0..1")
 
 
 class DumpConfig(Section):
@@ -52,19 +53,25 @@ class DumpConfig(Section):
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
+    @model_validator(mode="after")
+    def _one_image_fits(self) -> DumpConfig:
+        if self.batch_size < self.views_per_decode:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must not be smaller than views_per_decode ({self.views_per_decode})"
+            )
+        return self
+
 
 class TrainingConfig(Section):
     """What stages two and three share."""
 
     output: Path = Field(description="folder of the run: checkpoints, model, metrics")
-    shards: ShardsConfig
     student: StudentConfig
     normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
     optim: OptimConfig
     schedule: ScheduleConfig
     train: TrainConfig = Field(default_factory=TrainConfig)
     eval: EvalConfig | None = Field(None, description="labelled shards to score on; null: no evaluation")
-    on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
 
@@ -72,6 +79,7 @@ class PretrainConfig(TrainingConfig):
     """Stage two, ``pretrain``: the views, their size and the classes are the store's."""
 
     stage: Literal["pretrain"]
+    shards: ShardsConfig
     store: StoredTargetsConfig
     loss: SoftLossConfig = Field(default_factory=SoftLossConfig)
 
@@ -80,9 +88,11 @@ class FinetuneConfig(TrainingConfig):
     """Stage three, ``finetune``; without ``student.init_from`` it trains from scratch."""
 
     stage: Literal["finetune"]
+    shards: LabelledShardsConfig
     views: ViewSpec = Field(default_factory=ViewSpec)
     loss: PlainLossConfig = Field(default_factory=PlainLossConfig)
     num_classes: int | None = Field(None, ge=2, description="classes; null: the length of the class list")
+    on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
 
 
 class EvaluateConfig(EvalConfig):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SoftLossConfig(Section):
@@ -29,7 +31,7 @@ class OptimConfig(Section):
     min_lr: float = Field(5e-6, ge=0, description="last rate of the cosine, scaled like base_lr")
     lr_batch: int = Field(512, ge=1, description="the batch for which the three rates are given, samples")
     weight_decay: float = Field(0.05, ge=0, description="decoupled; none on 1-D tensors, biases, attention biases")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decays")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's moment decays")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     clip_grad: float | None = Field(5.0, gt=0, description="largest global gradient norm; null: no clipping")
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor of the rate from each block to the one below")
@@ -68,7 +70,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class RuntimeConfig(Section):
-    """The machine: nothing here changes the order, the views or the store."""
+    """The machine: nothing here changes the order or the views; precision is part of a store's manifest."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     precision: Precision = Field("auto", description="autocast: bfloat16 on CUDA, float32 on CPU by default")

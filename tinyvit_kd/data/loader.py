@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.errors import TinyVitKdError
+from tinyvit_kd.errors import TinyVitKdError, WorkerError
 
 Task = TypeVar("Task")
 Made = TypeVar("Made")
@@ -57,11 +57,26 @@ def load(
         prefetch_factor=runtime.prefetch if workers else None,
         pin_memory=device.type == "cuda",
         worker_init_fn=_start_worker,
+        collate_fn=_as_it_is,
     )
-    for made in loader:
-        if isinstance(made, _Failure):
-            raise made.error
-        yield made
+    try:
+        for made in loader:
+            if isinstance(made, _Failure):
+                raise made.error
+            yield made
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            "a data loading process ended unexpectedly",
+            found=str(error).partition("\n")[0],
+            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch, and run again",
+        ) from error
+
+
+def _as_it_is(made: object) -> object:
+    # torch's own would turn arrays into tensors and tuples into lists.
+    return made
 
 
 def _start_worker(_worker: int) -> None:

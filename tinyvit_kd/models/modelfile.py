@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -55,6 +56,15 @@ def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_path(path, fsync) as temporary:
         save_file(tensors, temporary, metadata={_CARD: json.dumps(asdict(card))})
+
+
+def hash_weights(state: State) -> str:
+    """32 hexadecimal digits (xxh3_128) over names and bytes, in order."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in state.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_model_file(path: Path) -> tuple[State, ModelCard | None]:

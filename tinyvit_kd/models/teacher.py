@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import xxhash
 from timm.data import resolve_model_data_config
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.initial import Initial, load_into
-from tinyvit_kd.models.modelfile import ModelCard, State, load_model_file
+from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
 from tinyvit_kd.models.network import build_network, create
-from tinyvit_kd.runtime.device import Normalizer, autocast
+from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,8 @@ class Teacher(nn.Module):
         super().__init__()
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
-        channels_last = device.type == "cuda"
-        self.network = network.eval().requires_grad_(False).to(device)
-        if channels_last:
-            self.network.to(memory_format=torch.channels_last)
+        channels_last = True
+        self.network = place_network(network.eval().requires_grad_(False), device, channels_last)
         self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
@@ -93,15 +90,6 @@ def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     indices, order = indices.sort(dim=1)
     probs = values.gather(1, order)
     return indices, probs, (1 - probs.sum(dim=1)).clamp(min=0)
-
-
-def hash_weights(state: State) -> str:
-    """32 hexadecimal digits (xxh3_128) over names and bytes, in order."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in state.items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _from_hub(config: TeacherConfig) -> nn.Module:

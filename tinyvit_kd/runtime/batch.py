@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     views: torch.Tensor  # uint8 [B, 3, S, S], not normalised
     weights: torch.Tensor  # float32 [B], 0 for holes
-    labels: torch.Tensor  # int64 [B], -1 where there is none
+    labels: torch.Tensor | None  # int64 [B], -1 where there is none; stage three
     targets: SparseTargets | None  # stage two
     mixed: MixedLabels | None = None  # stage three, where views are mixed
     checked: int = 0  # views whose digest was compared with the stored one
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
         return Batch(
             views=change(self.views),
             weights=change(self.weights),
-            labels=change(self.labels),
+            labels=None if self.labels is None else change(self.labels),
             targets=None if self.targets is None else SparseTargets(*map(change, self.targets)),
             mixed=None if self.mixed is None else MixedLabels(*map(change, self.mixed)),
             checked=self.checked,

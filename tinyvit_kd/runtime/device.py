@@ -5,13 +5,29 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """``auto`` is bfloat16 on CUDA and float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device.type == "cuda" else "float32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bfloat16 autocast where asked for, or by default on CUDA; float32 otherwise."""
-    enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    enabled = resolve_precision(device, precision) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def place_network(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """The network on its device, in the memory format that its input will have."""
+    network.to(device)
+    if channels_last and device.type == "cuda":
+        network.to(memory_format=torch.channels_last)
+    return network
 
 
 class Normalizer:
@@ -21,7 +37,7 @@ class Normalizer:
         mean: per channel, in 0..1.
         std: per channel, in 0..1.
         device: where the views are and the input shall be.
-        channels_last: memory format of the result; convolutions on CUDA are faster with it.
+        channels_last: memory format of the result on CUDA, where convolutions are faster with it.
         image_size: side of the input; views of another size are resized (bicubic, antialiased).
     """
 
@@ -36,7 +52,7 @@ class Normalizer:
         self.scale = (1 / (255 * torch.tensor(std, dtype=torch.float64))).float().view(3, 1, 1).to(device)
         shift = torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         self.shift = shift.float().view(3, 1, 1).to(device)
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.format = torch.channels_last if channels_last and device.type == "cuda" else torch.contiguous_format
         self.image_size = image_size
 
     def __call__(self, views: torch.Tensor) -> torch.Tensor:

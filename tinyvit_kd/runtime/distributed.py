@@ -16,7 +16,9 @@ from torch._C._distributed_c10d import PrefixStore, Store
 
 from tinyvit_kd.errors import ConfigError
 
-TIMEOUT = timedelta(minutes=30)
+# Processes wait for one another while one of them indexes shards or makes a last block; a process that dies is
+# noticed by torchrun, not by this.
+TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,9 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     control = dist.new_group(backend="gloo", timeout=TIMEOUT)
     assert isinstance(control, dist.ProcessGroup), "this process is a member"
     shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
-    try:
-        yield Job(rank, world_size, chosen, control, shared)
-    finally:
-        dist.destroy_process_group()
+    yield Job(rank, world_size, chosen, control, shared)
+    # Not after an error: shutting down may wait for peers, and the message must not.
+    dist.destroy_process_group()
 
 
 def _device(name: str, local_rank: int) -> torch.device:
@@ -122,4 +123,10 @@ def _device(name: str, local_rank: int) -> torch.device:
         )
     if name == "cpu" or not available:
         return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            "there are more processes on this machine than GPUs",
+            found=f"local rank {local_rank}, {torch.cuda.device_count()} GPUs",
+            fix="start torchrun with --nproc_per_node of at most the number of GPUs",
+        )
     return torch.device("cuda", local_rank)

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 def say(job: Job, text: str) -> None:
     """Print one line from rank 0, above the bar if there is one."""
     if job.is_main:
-        tqdm.write(text, file=sys.stderr)
-        sys.stderr.flush()
+        tell(job, text)
+
+
+def tell(job: Job, text: str) -> None:
+    """Print one line from any rank, which it names."""
+    tqdm.write(text if job.is_main else f"[rank {job.rank}] {text}", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:

@@ -88,7 +88,7 @@ class StoredBatches:
         return Batch(
             views=torch.from_numpy(views),
             weights=torch.from_numpy(records.valid.astype(np.float32)),
-            labels=torch.from_numpy(gather_labels(self.samples.reader, shards, indexes)),
+            labels=None,
             targets=SparseTargets(
                 torch.from_numpy(records.indices.astype(np.int64)),
                 torch.from_numpy(records.probs),
@@ -98,22 +98,24 @@ class StoredBatches:
         )
 
     def _replay(self, shard: int, index: int, seed: int, view: int) -> Uint8:
+        decoded = index
         try:
             own: Uint8 = self.samples.views(shard, index, [seed])[0]
+            partner = self.samples.partner(shard, index, view)
+            if partner < 0:
+                return own
+            record = self.blocks.records(shard, view, np.array([partner], dtype=np.int32))
+            if not record.valid[0]:
+                return own
+            decoded = partner
+            return self.samples.mixed(shard, own, seed, Partner(partner, int(record.seeds[0])))[0]
         except BadImageError as error:
             raise ReplayError(
                 "an image that the teacher saw can no longer be decoded",
-                where=place(self.samples.reader, shard, index),
+                where=place(self.samples.reader, shard, decoded),
                 found=error.what,
                 fix="restore the shard that the store was dumped from, or dump this shard again",
             ) from None
-        partner = self.samples.partner(shard, index, view)
-        if partner < 0:
-            return own
-        record = self.blocks.records(shard, view, np.array([partner], dtype=np.int32))
-        if not record.valid[0]:
-            return own
-        return self.samples.mixed(shard, own, seed, Partner(partner, int(record.seeds[0])))[0]
 
     def _is_checked(self, epoch: int, seed: int) -> bool:
         rate = self.targets.verify_first_epoch if epoch == 0 else self.targets.verify_rate
@@ -166,7 +168,7 @@ class LabelledBatches:
         partner = self.samples.partner(shard, index, epoch)
         if partner < 0:
             return own, index, None
-        view, mix = self.samples.mixed(shard, own, seed, Partner(partner, self._seed(shard, partner, epoch)))
+        view, mix = self.samples.mixed_if_whole(shard, own, seed, Partner(partner, self._seed(shard, partner, epoch)))
         return view, partner, mix
 
     def _seed(self, shard: int, index: int, epoch: int) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.load import load_recipe, validate
 from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
@@ -105,8 +105,14 @@ def _recipe(kind: type[Recipe], name: str, folder: Path, seed: int) -> Recipe:
     """A recipe of ``configs/demo`` with its paths moved from ``demo-run`` to ``folder``, and the seed set."""
     key = "store.seed" if kind is DumpConfig else "schedule.seed"
     recipe = load_recipe(kind, _configs() / f"{name}.yaml", [f"{key}={seed}"])
-    text = recipe.model_dump_json().replace('"demo-run', f'"{folder}')
-    return kind.model_validate_json(text)
+    return validate(kind, _moved(recipe.model_dump(mode="json"), str(folder)), name)
+
+
+def _moved(tree: Any, folder: str) -> Any:
+    """The tree with every path that begins with ``demo-run`` in ``folder``."""
+    if isinstance(tree, dict):
+        return {name: _moved(value, folder) for name, value in tree.items()}
+    return folder + tree.removeprefix("demo-run") if isinstance(tree, str) and tree.startswith("demo-run") else tree
 
 
 def _configs() -> Path:

@@ -17,7 +17,7 @@ from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.log import progress_bar, say
+from tinyvit_kd.runtime.log import progress_bar, say, tell
 from tinyvit_kd.runtime.signals import Preempted, stop_on_signals
 from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
@@ -29,13 +29,13 @@ from tinyvit_kd.stages.dump_tasks import (
     groups_of,
     tasks_of,
 )
-from tinyvit_kd.stages.inputs import open_shards
+from tinyvit_kd.stages.inputs import check_views, open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.selfcheck import self_check
 
 QUEUE = 8  # batches whose answers may wait for encoding and writing
+SPEAK_EVERY = 60.0  # seconds between lines of progress, for logs without a bar
 LISTED_HOLES = 20  # holes named on the terminal; the store knows them all
 
 
@@ -52,9 +52,11 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
         Preempted: a signal asked to stop; the blocks that were whole are in the store.
     """
-    self_check()
+    check_views(config.views)
     shards = open_shards(config.shards, job)
     teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
+    if config.runtime.compile:
+        teacher.network.compile()
     check_dump(config, teacher)
     store = create_store(config, teacher, shards, job)
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] % part[1] == part[0] - 1])
@@ -90,8 +92,12 @@ def _make(
     make = DumpBatches(samples, config.batch_size, config.store.seed, config.on_bad_image)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
-    bar = progress_bar(job, views, "view", label="dump-logits")
-    with stop_on_signals() as stop, _Writer(store, config.store.topk) as writer:
+    begin = spoke = time.perf_counter()
+    with (
+        stop_on_signals() as stop,
+        _Writer(store, config.store.topk) as writer,
+        progress_bar(job, views, "view", label="dump-logits") as bar,
+    ):
         for batch in load(make, tasks, config.runtime, job.device):
             with torch.inference_mode():
                 logits = teacher(batch.views.to(job.device, non_blocking=True))
@@ -100,15 +106,20 @@ def _make(
             holes = list(_holes(batch))
             named = _name_holes(job, reader, holes, named)
             counts += torch.tensor([len(batch.status), len(holes)])
-            bar.update(len(batch.status))
+            bar.update(len(batch.status) * job.world_size)  # the others are about as far
+            if time.perf_counter() - spoke > SPEAK_EVERY:
+                spoke = time.perf_counter()
+                share, rate = int(counts[0]) * job.world_size / views, int(counts[0]) / (spoke - begin)
+                say(job, f"about {share:.1%} of {views:,} views, {rate:,.0f} views/s a process")
             if stop:
                 raise Preempted(f"stopped; the whole blocks are in {config.store.path}; rerun to make the rest")
-    bar.close()
     return counts
 
 
 def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
     """Shard, index and reason of each of a batch's views that is a hole."""
+    if not batch.status.any():
+        return
     row = 0
     for span in batch.task:
         for index in range(span.start, span.stop):
@@ -122,9 +133,9 @@ def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleR
     """Name the first holes on the terminal, a line a sample; returns how many have been named."""
     samples = list(dict.fromkeys(holes))[: LISTED_HOLES - named]
     for shard, index, reason in samples:
-        say(job, f"hole: {place(reader, shard, index)} is {reason.name.lower().replace('_', ' ')}")
+        tell(job, f"hole: {place(reader, shard, index)} is {reason.name.lower().replace('_', ' ')}")
     if samples and named + len(samples) == LISTED_HOLES:
-        say(job, "hole: further ones are not named here; store info --holes lists all")
+        tell(job, "hole: further ones are not named here; store info --holes lists all")
     return named + len(samples)
 
 

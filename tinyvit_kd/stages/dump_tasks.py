@@ -129,7 +129,7 @@ class DumpBatches:
             partner = self.samples.partner(group.shard, index, view)
             if partner >= 0:
                 other = Partner(partner, self._seed(group.shard, partner, view))
-                out[row] = self.samples.mixed(group.shard, out[row], seeds[row], other)[0]
+                out[row] = self.samples.mixed_if_whole(group.shard, out[row], seeds[row], other)[0]
         return HoleReason.NONE
 
     def _seed(self, shard: int, index: int, view: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,16 @@ from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head import select_columns
+from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.device import Normalizer, autocast
+from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.stages.batches import EvalBatches
-from tinyvit_kd.stages.inputs import card_classes, label_classes, open_shards
+from tinyvit_kd.stages.inputs import card_classes, label_classes, open_shards, require_labels
 from tinyvit_kd.training.metrics import topk_correct
+from tinyvit_kd.views.selfcheck import self_check
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Scorer:
                 number += 1
 
     def _count(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+        assert batch.labels is not None
         with autocast(self.job.device, self.runtime.precision):
             logits = network(self.normalize(batch.views)).float()
         if self.columns is not None:
@@ -71,24 +74,28 @@ class Scorer:
 
 
 def build_scorer(
-    job: Job,
-    config: EvalConfig,
-    runtime: RuntimeConfig,
-    normalize: Normalizer,
-    num_classes: int,
-    classes: ClassList | None,
+    job: Job, config: EvalConfig, runtime: RuntimeConfig, normalize: Normalizer, card: ModelCard
 ) -> Scorer:
-    """Open the labelled shards and match their classes with the network's.
+    """Open the labelled shards and match their classes and views with the network's.
 
     Args:
-        num_classes: C of the network's head.
-        classes: what those are, where known.
+        card: what the network is: its classes, where known, and the side of its input.
 
     Raises:
-        ConfigError: the labels' classes are not the network's and cannot be found among them.
+        ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
+            labelled, or the views are not of the network's size.
     """
+    if config.views.size != card.image_size:
+        raise ConfigError(
+            "the views of the evaluation are not of the network's size",
+            where="eval.views.size",
+            found=f"{config.views.size} pixels",
+            expected=f"{card.image_size}",
+        )
     shards = open_shards(config.shards, job)
-    columns = _columns(label_classes(config.shards, shards), classes, num_classes)
+    labels = label_classes(config.shards, shards)
+    require_labels(shards, len(labels.ids) if labels else card.num_classes)
+    columns = _columns(labels, card_classes(card), card.num_classes)
     return Scorer(job, config, runtime, shards, columns, normalize)
 
 
@@ -119,12 +126,16 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     Returns:
         top1 and top5 in percent, samples scored, holes left out.
     """
+    self_check()
     network, card = open_model(config.model)
-    network.to(job.device)
-    channels_last = config.runtime.channels_last and job.device.type == "cuda"
-    normalize = Normalizer(card.mean, card.std, job.device, channels_last)
-    classes = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
-    scorer = build_scorer(job, config, config.runtime, normalize, card.num_classes, classes)
+    if config.class_list is not None:
+        classes = load_class_list(config.class_list)
+        card = replace(card, class_name=classes.name, class_ids=classes.ids)
+    place_network(network, job.device, config.runtime.channels_last)
+    if config.runtime.compile:
+        network.compile()
+    normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
+    scorer = build_scorer(job, config, config.runtime, normalize, card)
     scores = scorer(network)
     say(
         job,

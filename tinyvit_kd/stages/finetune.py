@@ -12,11 +12,10 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches, Plan
-from tinyvit_kd.stages.inputs import fingerprint, label_classes, open_shards
+from tinyvit_kd.stages.inputs import check_views, fingerprint, label_classes, open_shards, require_labels
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.training.loss import plain_loss
-from tinyvit_kd.views.selfcheck import self_check
 
 
 def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
@@ -25,7 +24,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     Raises:
         ConfigError: the number of classes is unknown, or smaller than a label needs.
     """
-    self_check()
+    check_views(config.views)
     shards = open_shards(config.shards, job)
     classes = label_classes(config.shards, shards)
     num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
@@ -35,7 +34,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             where="num_classes",
             fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
         )
-    _require_labels(shards, num_classes)
+    require_labels(shards, num_classes)
     task = Task(
         shards=shards,
         image_size=config.views.size,
@@ -54,6 +53,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
 
 def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
     """Cross-entropy to the label, and the accuracy on the training views."""
+    assert batch.labels is not None
     partner_labels, lam = batch.mixed or (None, None)
     loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing, partner_labels, lam)
     correct = (student_logits.argmax(dim=1) == batch.labels) * batch.weights
@@ -63,17 +63,3 @@ def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch
 def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:
     samples = SampleViews(shards.reader(), config.views, config.schedule.seed)
     return LabelledBatches(samples, plan, config.on_bad_image)
-
-
-def _require_labels(shards: ShardSet, num_classes: int) -> None:
-    largest = max(int(shards.index(shard).labels.max(initial=-1)) for shard in range(len(shards.names)))
-    if largest < 0:
-        raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
-    if largest >= num_classes:
-        raise ConfigError(
-            "a label is larger than the number of classes allows",
-            where=shards.name,
-            found=f"label {largest}",
-            expected=f"at most {num_classes - 1}, for {num_classes} classes",
-            fix="correct num_classes or shards.class_list",
-        )

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tinyvit_kd.config.data import ShardsConfig
+from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
+from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.order import check_lanes
-from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.selfcheck import self_check
-from tinyvit_kd.views.spec import view_spec_hash
-
-CLASSES = "classes.txt"  # the teacher's class list, beside the manifest
+from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
 
 
 def open_shards(config: ShardsConfig, job: Job) -> ShardSet:
-    """The shard set with its byte indexes, which rank 0 builds first where they are missing."""
+    """The shard set with its byte indexes; rank 0 fetches and indexes what is missing, the others wait for it."""
+    if not job.is_main:
+        job.barrier()
     shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
+    shards.key_hashes()
     if job.is_main:
-        shards.key_hashes()
-    job.barrier()
+        job.barrier()
     return shards
 
 
@@ -36,11 +37,30 @@ def fingerprint(shards: ShardSet) -> str:
     return f"{hash64(*shards.key_hashes()):016x}"
 
 
-def label_classes(config: ShardsConfig, shards: ShardSet) -> ClassList | None:
+def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:
     """The class list of a shard set's labels: the recipe's, else the one that lies beside the shards."""
     if config.class_list is not None:
         return load_class_list(config.class_list)
     return shards.class_list
+
+
+def require_labels(shards: ShardSet, num_classes: int) -> None:
+    """Check that the shards are labelled, and that every label is a class.
+
+    Raises:
+        ConfigError: naming the largest label.
+    """
+    largest = max((int(shards.index(shard).labels.max(initial=-1)) for shard in range(len(shards.names))), default=-1)
+    if largest < 0:
+        raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
+    if largest >= num_classes:
+        raise ConfigError(
+            "a label is larger than the number of classes allows",
+            where=shards.name,
+            found=f"label {largest}",
+            expected=f"at most {num_classes - 1}, for {num_classes} classes",
+            fix="correct the class list (shards.class_list) or num_classes",
+        )
 
 
 def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
@@ -58,7 +78,7 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
             found=f"{schedule.accumulate} parts of {local} samples",
             expected=f"a divisor of {local}",
         )
-    if shards.total < schedule.global_batch_size + schedule.lanes:
+    if shards.total < schedule.global_batch_size:
         raise ConfigError(
             "the shard set is too small for one step an epoch",
             where="schedule.global_batch_size",
@@ -89,6 +109,18 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
     )
 
 
+def check_views(spec: ViewSpec) -> None:
+    """Check that this machine can render a spec, and renders views as they are defined.
+
+    Raises:
+        ConfigError: the policy is not one that can be rendered.
+        RendererError: the renderer makes other bytes.
+    """
+    if spec.auto_augment is not None:
+        parse_auto_augment(spec.auto_augment)
+    self_check()
+
+
 def require_same_views(manifest: Manifest) -> ViewSpec:
     """The store's view spec, after checking that this machine renders it to the same bytes.
 
@@ -96,15 +128,28 @@ def require_same_views(manifest: Manifest) -> ViewSpec:
         ManifestMismatchError: the store's views were rendered by another version of the renderer.
         RendererError: this machine's renderer makes other bytes than that version.
     """
-    spec = ViewSpec.model_validate(manifest.view_spec)
+    spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
-    self_check()
+    check_views(spec)
     return spec
 
 
 def stored_classes(store: LogitStore) -> ClassList | None:
-    """The class list that the dump wrote beside the manifest, if the teacher's was known."""
-    path = store.path / CLASSES
-    if store.manifest.class_list is None:
+    """The class list that the dump wrote beside the manifest, if the teacher's was known.
+
+    Raises:
+        StoreError: it is missing, or not the one that the manifest names.
+    """
+    path, manifest = store.path / CLASSES, store.manifest
+    if manifest.class_list is None:
         return None
-    return replace(load_class_list(str(path)), name=store.manifest.class_list)
+    classes = load_class_list(str(path)) if path.is_file() else None
+    if classes is None or classes.hash != manifest.class_list_hash:
+        raise StoreError(
+            "the store's class list is missing or not the teacher's",
+            where=str(path),
+            found="no such file" if classes is None else f"hash {classes.hash}",
+            expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
+            fix="run dump-logits again, which writes it",
+        )
+    return replace(classes, name=manifest.class_list)

@@ -6,12 +6,12 @@ import importlib.metadata
 
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.labels import ClassList, load_class_list
-from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.data.shards import CLASSES, ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, require_free_space
-from tinyvit_kd.stages.inputs import CLASSES
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
@@ -24,7 +24,7 @@ def check_dump(config: DumpConfig, teacher: Teacher) -> None:
     """Check what can be checked before the first pass of the teacher.
 
     Raises:
-        ConfigError: K above C, or a batch too small for the views of one image.
+        ConfigError: K above C.
     """
     if config.store.topk > teacher.facts.num_classes:
         raise ConfigError(
@@ -32,13 +32,6 @@ def check_dump(config: DumpConfig, teacher: Teacher) -> None:
             where="store.topk",
             found=str(config.store.topk),
             expected=f"at most {teacher.facts.num_classes}",
-        )
-    if config.batch_size < config.views_per_decode:
-        raise ConfigError(
-            "batch_size is smaller than views_per_decode",
-            where="batch_size",
-            found=f"{config.batch_size} < {config.views_per_decode}",
-            fix="raise batch_size or lower views_per_decode",
         )
 
 
@@ -83,7 +76,7 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> Manifes
             image_size=facts.image_size,
             mean=facts.mean,
             std=facts.std,
-            precision=config.runtime.precision,
+            precision=resolve_precision(teacher.device, config.runtime.precision),
         ),
         num_classes=facts.num_classes,
         class_list=classes.name if classes else None,

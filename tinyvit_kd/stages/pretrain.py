@@ -44,7 +44,11 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
         classes=stored_classes(store),
         make_batches=partial(_batches, config, store, spec, shards),
         objective=partial(soft_objective, config.loss.temperature),
-        identity={"store": manifest.hash, "loss": config.loss.model_dump_json()},
+        identity={
+            "store": manifest.hash,
+            "views": f"{min(manifest.views, config.schedule.epochs)} in turn",  # a store may grow meanwhile
+            "loss": config.loss.model_dump_json(),
+        },
     )
     return train_student(config, task, job)
 

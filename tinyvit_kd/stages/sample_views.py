@@ -54,12 +54,19 @@ class SampleViews:
         return int(partners(self.pair_seed, shard, view, length)[index])
 
     def mixed(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
-        """A view mixed with its partner's: uint8 [3, S, S], and how; a partner that is a hole mixes with nobody."""
+        """A view mixed with its partner's: uint8 [3, S, S], and how; None where the pair is not mixed.
+
+        Raises:
+            BadImageError: the partner cannot be decoded.
+        """
         mix = sample_mix(own_seed, partner.seed, self.spec)
         if mix is None:
             return own, None
+        return mix_views(own, self.views(shard, partner.index, [partner.seed])[0], mix), mix
+
+    def mixed_if_whole(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
+        """The same where views are first made: a partner that is a hole leaves the view as it is."""
         try:
-            other = self.views(shard, partner.index, [partner.seed])[0]
+            return self.mixed(shard, own, own_seed, partner)
         except BadImageError:
             return own, None
-        return mix_views(own, other, mix), mix

@@ -6,31 +6,29 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import torch
 from timm.utils import ModelEmaV3
 
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
-from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
+from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.initial import Initial
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, load_model_file, save_model
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.device import Normalizer, autocast
+from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, require_free_space, write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.stages.batches import Plan
 from tinyvit_kd.stages.evaluate import build_scorer
-from tinyvit_kd.stages.inputs import card_classes, check_schedule
-from tinyvit_kd.training.checkpoint import load_latest
+from tinyvit_kd.stages.inputs import check_schedule
+from tinyvit_kd.stages.starting import Start, starting_weights
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_latest
 from tinyvit_kd.training.loop import Objective, Run, State, fit
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
 
@@ -62,20 +60,19 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, task.shards, job)
-    if (finished := _finished(config, task)) is not None:
+    start = starting_weights(config.student, task.classes, job)
+    identity = _identity(config, task, start)
+    if (finished := job.broadcast(_finished(config, identity))) is not None:
         say(job, f"{config.output} is already finished; remove the folder to train again")
-        return finished
-    plan = Plan(
-        tuple(task.shards.lengths.tolist()),
-        config.schedule,
-        rank_lanes(config.schedule.lanes, job.rank, job.world_size),
-    )
-    state, card = _build(config, task, job)
-    run = _describe(config, task, job, plan, state)
+        return dict(finished)
+    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+    plan = Plan(tuple(task.shards.lengths.tolist()), config.schedule, lanes)
+    state, card = _build(config, task, start, job)
+    run = _describe(config, identity, job, plan, state)
     scorer = None
     if config.eval is not None:
-        scorer = build_scorer(job, config.eval, config.runtime, run.normalize, task.num_classes, task.classes)
-    require_free_space(config.output, (config.train.keep_checkpoints + 1) * _checkpoint_bytes(state))
+        scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
+    _require_space(config, state)
     _resume(run, state)
     _announce(config, task, run, state)
     with stop_on_signals() as stop:
@@ -84,13 +81,10 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
     return _finish(config, run, state, card, results)
 
 
-def _build(config: TrainingConfig, task: Task, job: Job) -> tuple[State, ModelCard]:
-    initial, card = _initial(config, task, job)
-    spec = student_spec(config.student, card)
-    model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, initial)
-    model.to(job.device)
-    if _channels_last(config, job):
-        model.to(memory_format=torch.channels_last)
+def _build(config: TrainingConfig, task: Task, start: Start, job: Job) -> tuple[State, ModelCard]:
+    spec = student_spec(config.student, start.card)
+    model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, start.initial)
+    place_network(model, job.device, config.runtime.channels_last)
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
@@ -105,29 +99,7 @@ def _build(config: TrainingConfig, task: Task, job: Job) -> tuple[State, ModelCa
     )
 
 
-def _initial(config: TrainingConfig, task: Task, job: Job) -> tuple[Initial | None, ModelCard | None]:
-    """The weights to start from, and how their head's classes become this task's."""
-    path = config.student.init_from
-    if path is None:
-        return None, None
-    state, card = load_model_file(path)
-    listed = config.student.class_list
-    source = load_class_list(listed) if listed is not None else card_classes(card)
-    fresh = config.student.head == "fresh"
-    if fresh or source is None or task.classes is None or source.ids == task.classes.ids:
-        return Initial(state, fresh_head=fresh), card
-    found = class_map(source, task.classes)
-    known = int((found >= 0).sum())
-    say(job, f"{known} of {len(found)} classes of {task.classes.name} are in {path}'s head ({source.name})")
-    # Where the lists share nothing there is nothing to remap.
-    return Initial(state, found, source_classes=len(source.ids), fresh_head=known == 0), card
-
-
-def _channels_last(config: TrainingConfig, job: Job) -> bool:
-    return config.runtime.channels_last and job.device.type == "cuda"
-
-
-def _describe(config: TrainingConfig, task: Task, job: Job, plan: Plan, state: State) -> Run:
+def _describe(config: TrainingConfig, identity: dict[str, str], job: Job, plan: Plan, state: State) -> Run:
     schedule, steps = config.schedule, plan.steps_per_epoch
     rates = build_scheduler(
         state.optimizer,
@@ -140,14 +112,14 @@ def _describe(config: TrainingConfig, task: Task, job: Job, plan: Plan, state: S
         job=job,
         folder=config.output,
         config=config.train,
-        identity=_identity(config, task),
+        identity=identity,
         steps_per_epoch=steps,
         total_steps=schedule.epochs * steps,
         global_batch_size=schedule.global_batch_size,
         accumulate=schedule.accumulate,
         seed=schedule.seed,
         clip_grad=config.optim.clip_grad,
-        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, _channels_last(config, job)),
+        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last),
         autocast=partial(autocast, job.device, config.runtime.precision),
         set_rates=rates.step_update,
         compile=config.runtime.compile,
@@ -155,20 +127,42 @@ def _describe(config: TrainingConfig, task: Task, job: Job, plan: Plan, state: S
     )
 
 
-def _identity(config: TrainingConfig, task: Task) -> dict[str, str]:
+def _identity(config: TrainingConfig, task: Task, start: Start) -> dict[str, str]:
     """What must be the same for a checkpoint to be continued; the number of processes is not in it."""
-    parts = {"student": config.student, "optim": config.optim, "schedule": config.schedule}
-    return task.identity | {name: json.dumps(part.model_dump(mode="json")) for name, part in parts.items()}
+    sections = {
+        "student": config.student,
+        "normalize": config.normalize,
+        "optim": config.optim,
+        "schedule": config.schedule,
+    }
+    return {
+        **task.identity,
+        **{name: json.dumps(section.model_dump(mode="json")) for name, section in sections.items()},
+        "classes": f"{task.num_classes} {task.classes.hash if task.classes else ''}",
+        "start": start.weights_hash,
+        "average": f"ema_decay {config.train.ema_decay}",
+        "batch norm": f"freeze_bn_stats {config.train.freeze_bn_stats}",
+    }
 
 
-def _checkpoint_bytes(state: State) -> int:
-    """About what a checkpoint takes: the weights, two moments, and the average where one is kept."""
-    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
-    return weights * (3 if state.ema is None else 4)
+def _require_space(config: TrainingConfig, state: State) -> None:
+    """Room for the checkpoints that are kept and one more: weights, two moments, and an average if there is one."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
+    needed = (config.train.keep_checkpoints + 1) * weights * (3 if state.ema is None else 4)
+    there = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
+    require_free_space(config.output, max(0, needed - there))
 
 
 def _resume(run: Run, state: State) -> None:
-    saved = load_latest(run.folder / "checkpoints")
+    saved = load_latest(run.folder / CHECKPOINTS)
+    found = -1 if saved is None else int(saved["step"])
+    if run.job.any(found != run.job.broadcast(found)):
+        raise CheckpointError(
+            "the processes of this job found different checkpoints",
+            where=str(run.folder / CHECKPOINTS),
+            found=f"step {found} by rank {run.job.rank}",
+            fix="let output be a folder that all machines share, and run again",
+        )
     if saved is None:
         return
     for name, expected in run.identity.items():
@@ -221,10 +215,10 @@ def _finish(
     return summary
 
 
-def _finished(config: TrainingConfig, task: Task) -> dict[str, float] | None:
+def _finished(config: TrainingConfig, identity: dict[str, str]) -> dict[str, float] | None:
     """The summary of a run that has ended, if it was this one."""
-    path: Path = config.output / SUMMARY
+    path = config.output / SUMMARY
     if not path.is_file() or not (config.output / MODEL).is_file():
         return None
     saved = json.loads(path.read_text())
-    return saved["results"] if saved["identity"] == _identity(config, task) else None
+    return saved["results"] if saved["identity"] == identity else None

@@ -12,6 +12,7 @@ import torch
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_path
 
+CHECKPOINTS = "checkpoints"  # their folder, within a run's
 _NAME = re.compile(r"step-(\d+)\.pt")
 _REQUIRED = frozenset({"model", "optimizer", "step", "identity"})
 

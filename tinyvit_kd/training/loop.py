@@ -5,6 +5,7 @@ Stages two and three differ in what they hand to it (batches and an objective), 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -25,7 +26,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import MetricsWriter, progress_bar, say
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import Preempted, StopRequest
-from tinyvit_kd.training.checkpoint import save_checkpoint
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.meters import Meters
 
 # An objective maps (logits [B, C], batch) to named scalars, of which "loss" is differentiated.
@@ -88,7 +89,7 @@ class Run:
     clip_grad: float | None
     normalize: Normalizer
     autocast: Callable[[], AbstractContextManager[None]]
-    set_rates: Callable[[int], float]  # sets the rates of a step, returns the largest
+    set_rates: Callable[[int], None]  # sets the rates of a step
     compile: bool = False
     fsync: bool = False
 
@@ -118,12 +119,13 @@ def fit(
     """
     forward, vote, meters = _parallel(run, state.model), _StopVote(run.job, stop), Meters(run.job.device)
     results: dict[str, float] = {}
-    first_step, started = state.step, time.perf_counter()
+    first_step, trained_for = state.step, 0.0
     _train_mode(run, state.model)
     with (
         closing(MetricsWriter(run.job, run.folder)) as writer,
         progress_bar(run.job, run.total_steps, "step", initial=state.step, label="train") as bar,
     ):
+        begin = time.perf_counter()
         for batch, waited in _timed(batches):
             meters.update(train_step(run, state, forward, batch, objective), state.step, waited)
             state.step += 1
@@ -131,16 +133,20 @@ def fit(
             finished = state.step == run.total_steps
             if state.step % run.config.log_every == 0 or finished:
                 results |= _log(run, state, meters, writer)
-            if evaluate is not None and _evaluation_due(run, state.step):
-                results |= _evaluate(run, state, evaluate, writer)
+            trained_for += time.perf_counter() - begin
             stopping = vote.collect()
             if stopping or finished or state.step % run.config.checkpoint_every == 0:
                 meters.require_finite(run.job)
                 checkpoint(run, state)
             if stopping and not finished:
                 raise Preempted(f"stopped at step {state.step} with a checkpoint in {run.folder}; rerun to continue")
-    seconds = max(time.perf_counter() - started, 1e-9)
-    results["images_per_second"] = (state.step - first_step) * run.global_batch_size / seconds
+            # After the checkpoint: an evaluation can take longer than the grace that a scheduler gives.
+            if evaluate is not None and _evaluation_due(run, state.step):
+                results |= _evaluate(run, state, evaluate, writer)
+            begin = time.perf_counter()
+        if evaluate is not None and first_step == run.total_steps:
+            results |= _evaluate(run, state, evaluate, writer)  # stopped between the last checkpoint and the summary
+    results["images_per_second"] = (state.step - first_step) * run.global_batch_size / max(trained_for, 1e-9)
     return results
 
 
@@ -161,8 +167,9 @@ def train_step(
             (named["loss"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
         for name, value in named.items():
             parts[name] = parts.get(name, 0) + value.detach() / run.accumulate
-    if run.clip_grad is not None:
-        parts["grad_norm"] = nn.utils.clip_grad_norm_(state.model.parameters(), run.clip_grad)
+    # Without clipping the norm is still taken: an infinite gradient under a finite loss must not reach a checkpoint.
+    limit = math.inf if run.clip_grad is None else run.clip_grad
+    parts["grad_norm"] = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
@@ -177,7 +184,7 @@ def checkpoint(run: Run, state: State) -> None:
     state.collect(run.job)
     if run.job.is_main:
         content = {**state.state_dict(), "identity": run.identity}
-        save_checkpoint(run.folder / "checkpoints", content, state.step, run.config.keep_checkpoints, run.fsync)
+        save_checkpoint(run.folder / CHECKPOINTS, content, state.step, run.config.keep_checkpoints, run.fsync)
     run.job.barrier()
 
 

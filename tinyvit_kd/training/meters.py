@@ -48,7 +48,7 @@ class Meters:
                 "the loss or its gradient became NaN or infinite",
                 where=f"step {step}",
                 fix="lower optim.base_lr, clip gradients harder (optim.clip_grad) or use float32; "
-                "the last checkpoint is from before that step, and a rerun continues from it",
+                "with other settings, start a run in another output folder",
             )
 
     def read(self, job: Job) -> dict[str, float]:
