@@ -43,8 +43,8 @@ def test_a_view_of_the_right_size_is_not_touched_by_resizing() -> None:
     assert torch.equal(Normalizer(MEAN, STD, CPU, image_size=32)(view), Normalizer(MEAN, STD, CPU)(view))
 
 
-def test_channels_last_changes_the_memory_and_not_the_numbers() -> None:
+def test_channels_last_is_for_cuda_alone() -> None:
     view = views(count=2, size=32)
-    fast = Normalizer(MEAN, STD, CPU, channels_last=True, image_size=20)(view)
-    assert fast.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(fast, Normalizer(MEAN, STD, CPU, image_size=20)(view), rtol=1e-5, atol=1e-5)
+    asked = Normalizer(MEAN, STD, CPU, channels_last=True, image_size=20)(view)
+    assert asked.is_contiguous()
+    assert torch.equal(asked, Normalizer(MEAN, STD, CPU, image_size=20)(view))

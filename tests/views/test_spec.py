@@ -30,6 +30,11 @@ OTHER_FIELDS: list[dict[str, Any]] = [
     {"mean": (0.5, 0.5, 0.5)},
     {"std": (0.5, 0.5, 0.5)},
     {"max_pixels": 1000},
+    {"mixup": 0.8},
+    {"cutmix": 1.0},
+    {"mixup": 0.8, "cutmix": 1.0},
+    {"mix_prob": 0.5, "mixup": 0.8},
+    {"mix_switch_prob": 0.3, "mixup": 0.8, "cutmix": 1.0},
 ]
 
 POLICIES = [

@@ -12,7 +12,6 @@ def describe(path: Path) -> str:
     """A few lines of figures."""
     store = LogitStore.open(path)
     manifest, figures = store.manifest, statistics(store)
-    dense, raw = 4 * manifest.num_classes, 4 * manifest.topk + 4
     rows = {
         "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}",
         "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
@@ -21,7 +20,8 @@ def describe(path: Path) -> str:
         f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
         "blocks": f"{figures.blocks:,} of {figures.blocks_in_all:,}",
         "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes a record "
-        f"(dense float32 {dense:,}, raw int16 + float16 + seed {raw:,})",
+        f"(dense float32 {figures.dense_bytes_per_record:,}, "
+        f"raw int16 + float16 + seed {figures.raw_bytes_per_record:,})",
         "certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
         "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),

@@ -27,6 +27,8 @@ class Statistics:
     bytes: int  # of the blocks on disk
     mean_top1: float  # probability of the teacher's best class
     mean_residual: float  # mass outside the K classes
+    dense_bytes_per_record: int  # float32 probabilities of all classes
+    raw_bytes_per_record: int  # int16 classes, float16 probabilities and the seed: the official format
 
     @property
     def bytes_per_record(self) -> float:
@@ -57,6 +59,8 @@ def statistics(store: LogitStore) -> Statistics:
         bytes=sum(store.block_path(shard, view).stat().st_size for shard, view in present),
         mean_top1=_mean(np.concatenate(tops)),
         mean_residual=_mean(np.concatenate(residuals)),
+        dense_bytes_per_record=4 * manifest.num_classes,
+        raw_bytes_per_record=4 * manifest.topk + 4,
     )
 
 

@@ -22,6 +22,7 @@ from tinyvit_kd.errors import ConfigError
 RENDERER_VERSION = 1
 """Part of every view spec's hash; raised whenever the same seed would give other bytes."""
 
+_MIXING = {"mixup", "cutmix", "mix_prob", "mix_switch_prob"}
 _DEFAULT_MAGNITUDE = 10
 """timm's magnitudes run from 0 to 10 unless ``mmax`` says otherwise."""
 
@@ -111,8 +112,10 @@ class RandAugmentPolicy:
 
 
 def view_spec_hash(spec: ViewSpec) -> str:
-    """16 hexadecimal digits that name every field of the spec and the renderer's version."""
-    fields = {"renderer_version": RENDERER_VERSION, "view_spec": spec.model_dump(mode="json")}
+    """16 hexadecimal digits that name every field of the spec that has an effect, and the renderer's version."""
+    # Settings of mixing mean nothing where nothing is mixed.
+    unused = set() if spec.mixes else _MIXING
+    fields = {"renderer_version": RENDERER_VERSION, "view_spec": spec.model_dump(mode="json", exclude=unused)}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return xxhash.xxh3_64_hexdigest(text.encode())
 
