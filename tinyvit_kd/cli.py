@@ -123,10 +123,16 @@ def shards_build(source: Path, output: Path, split: str, samples_per_shard: int,
     click.echo(build(source, output, split, samples_per_shard, seed, processes))
 
 
+def _shard_set_options(function: Function) -> Function:
+    function = click.option(
+        "--index-dir", type=click.Path(path_type=Path), help="Where the byte indexes are; default: beside the shards."
+    )(function)
+    function = click.option("--split", help="Split named in _info.json.")(function)
+    return click.argument("path")(function)
+
+
 @shards_group.command("index")
-@click.argument("path")
-@click.option("--split", help="Split named in _info.json.")
-@click.option("--index-dir", type=click.Path(path_type=Path), help="Where to keep the indexes; default: beside.")
+@_shard_set_options
 def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
     """Prepare existing webdataset tars (.jpg + .cls or .json) at PATH for random access."""
     from tinyvit_kd.stages.shards import index
@@ -135,24 +141,22 @@ def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
 
 
 @shards_group.command("info")
-@click.argument("path")
-@click.option("--split", help="Split named in _info.json.")
-def shards_info(path: str, split: str | None) -> None:
+@_shard_set_options
+def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
     """Print what a shard set holds."""
     from tinyvit_kd.stages.shards import info
 
-    click.echo(info(path, split))
+    click.echo(info(path, split, index_dir))
 
 
 @shards_group.command("check")
-@click.argument("path")
-@click.option("--split", help="Split named in _info.json.")
+@_shard_set_options
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-def shards_check(path: str, split: str | None, processes: int) -> None:
+def shards_check(path: str, split: str | None, index_dir: Path | None, processes: int) -> None:
     """Read every sample at PATH: does it decode, is its key unique, has it a label? Exit code 1 if not."""
     from tinyvit_kd.stages.shards import check
 
-    text, sound = check(path, split, processes)
+    text, sound = check(path, split, index_dir, processes)
     click.echo(text)
     sys.exit(0 if sound else 1)
 

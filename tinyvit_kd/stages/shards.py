@@ -44,14 +44,14 @@ def index(path: str, split: str | None, index_dir: Path | None) -> str:
     return _describe(shards)
 
 
-def info(path: str, split: str | None) -> str:
+def info(path: str, split: str | None, index_dir: Path | None) -> str:
     """What a shard set holds."""
-    return _describe(ShardSet.load(path, split))
+    return _describe(ShardSet.load(path, split, index_dir=index_dir))
 
 
-def check(path: str, split: str | None, processes: int) -> tuple[str, bool]:
+def check(path: str, split: str | None, index_dir: Path | None, processes: int) -> tuple[str, bool]:
     """Read and decode every sample: a report for people, and whether nothing is wrong."""
-    shards = ShardSet.load(path, split)
+    shards = ShardSet.load(path, split, index_dir=index_dir)
     with _bar("shards check") as on_shard:
         report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
     return _report(report), report.sound
@@ -68,8 +68,8 @@ def _describe(shards: ShardSet) -> str:
     classes = f"{len(shards.class_list.ids):,} ({CLASSES})" if shards.class_list else "no class list beside the shards"
     rows = {
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
-        "shards": f"{len(shards.names):,}, {int(shards.lengths.min(initial=0)):,} to "
-        f"{int(shards.lengths.max(initial=0)):,} samples each",
+        "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
+        f"{max(shards.lengths.tolist(), default=0):,} samples each",
         "samples": f"{shards.total:,}, {labelled:,} of them labelled, {size / 2**20:,.1f} MiB of images",
         "classes": classes,
     }
