@@ -211,6 +211,19 @@ def test_a_run_that_was_killed_before_its_summary_is_scored_when_it_is_run_again
     assert again["top1"] == first["top1"]
 
 
+def test_a_torn_checkpoint_is_passed_over_with_a_word(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    config = world.pretrain()
+    pretrain(config, alone())
+    (config.output / "summary.json").unlink()
+    newest = sorted((config.output / "checkpoints").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    pretrain(config, alone())
+    printed = capsys.readouterr().err
+    assert f"passing over a checkpoint: a checkpoint cannot be read. Where: {newest}" in printed
+    assert "continuing from step 8 of 12" in printed
+
+
 def test_other_starting_weights_are_another_run(world: World) -> None:
     """Stage two was repeated into the same folder: stage three must not answer with the old student's numbers."""
     config = world.finetune(student={"init_from": str(world.folder / "teacher")})
@@ -267,7 +280,8 @@ def test_odd_and_broken_files_go_through_all_stages(tmp_path: Path, shared_data:
     result = pretrain(world.pretrain(store=everything), alone())
     seen = TRAINING["schedule"]["global_batch_size"] * result["step"]
     assert 0 < result["digests_checked"] <= seen
-    finetune(world.finetune(), alone())
+    labelled = finetune(world.finetune(), alone())
+    assert 0 < labelled["holes"] < 1
     scores = evaluate(world.evaluate(), alone())
     assert scores["holes"] == len(listed)
     assert scores["samples"] + scores["holes"] == 237 == ShardSet.load(tmp_path / "shards").total

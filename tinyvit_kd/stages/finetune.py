@@ -52,12 +52,12 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
 
 
 def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-    """Cross-entropy to the label, and the accuracy on the training views."""
+    """Cross-entropy to the label, the accuracy on the training views, and the share of holes."""
     assert batch.labels is not None
     partner_labels, lam = batch.mixed or (None, None)
     loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing, partner_labels, lam)
     correct = (student_logits.argmax(dim=1) == batch.labels) * batch.weights
-    return {"loss": loss, "accuracy": correct.mean()}
+    return {"loss": loss, "accuracy": correct.mean(), "holes": (batch.weights == 0).float().mean()}
 
 
 def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:

@@ -54,13 +54,13 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
 
 
 def soft_objective(temperature: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-    """The soft loss, and how often student and teacher agree on the best class."""
+    """The soft loss, how often student and teacher agree on the best class, and the share of holes."""
     assert batch.targets is not None
     indices, probs, residual = batch.targets
     loss = soft_loss(student_logits, indices, probs, residual, batch.weights, temperature)
     teacher_top1 = indices.gather(1, probs.argmax(dim=1, keepdim=True)).squeeze(1)
     agrees = (student_logits.argmax(dim=1) == teacher_top1) * batch.weights
-    return {"loss": loss, "agreement": agrees.mean()}
+    return {"loss": loss, "agreement": agrees.mean(), "holes": (batch.weights == 0).float().mean()}
 
 
 def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: ShardSet, plan: Plan) -> StoredBatches:

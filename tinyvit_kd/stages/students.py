@@ -154,7 +154,7 @@ def _require_space(config: TrainingConfig, state: State) -> None:
 
 
 def _resume(run: Run, state: State) -> None:
-    saved = load_latest(run.folder / CHECKPOINTS)
+    saved = load_latest(run.folder / CHECKPOINTS, lambda error: say(run.job, f"passing over a checkpoint: {error}"))
     found = -1 if saved is None else int(saved["step"])
     if run.job.any(found != run.job.broadcast(found)):
         raise CheckpointError(

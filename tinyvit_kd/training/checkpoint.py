@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
-def load_latest(folder: Path) -> dict[str, Any] | None:
+def load_latest(folder: Path, on_skip: Callable[[CheckpointError], None] | None = None) -> dict[str, Any] | None:
     """The newest checkpoint that is whole; None where there is none at all.
 
     Raises:
@@ -52,6 +53,8 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
             return load_checkpoint(path)
         except CheckpointError as error:
             problems.append(error)
+            if on_skip is not None:
+                on_skip(error)
     if problems:
         raise problems[0]
     return None
