@@ -49,9 +49,8 @@ class Teacher(nn.Module):
         super().__init__()
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
-        channels_last = True
-        self.network = place_network(network.eval().requires_grad_(False), device, channels_last)
-        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
+        self.network = place_network(network.eval().requires_grad_(False), device, channels_last=True)
+        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last=True, image_size=facts.image_size)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """uint8 views [B, 3, S, S] to float32 logits [B, C]."""

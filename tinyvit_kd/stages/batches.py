@@ -16,7 +16,7 @@ from tinyvit_kd.data.order import EpochOrder
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, ReplayError
 from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
-from tinyvit_kd.runtime.seeding import Draws, view_seed
+from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.stages.sample_views import Partner, SampleViews
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.views.mixing import Mix
@@ -163,16 +163,14 @@ class LabelledBatches:
         return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None, mixed)
 
     def _view(self, shard: int, index: int, epoch: int) -> tuple[Uint8, int, Mix | None]:
-        seed = self._seed(shard, index, epoch)
+        seed = self.samples.seed(shard, index, epoch)
         own = self.samples.views(shard, index, [seed])[0]
         partner = self.samples.partner(shard, index, epoch)
         if partner < 0:
             return own, index, None
-        view, mix = self.samples.mixed_if_whole(shard, own, seed, Partner(partner, self._seed(shard, partner, epoch)))
+        other = Partner(partner, self.samples.seed(shard, partner, epoch))
+        view, mix = self.samples.mixed_if_whole(shard, own, seed, other)
         return view, partner, mix
-
-    def _seed(self, shard: int, index: int, epoch: int) -> int:
-        return view_seed(self.plan.schedule.seed, shard, index, epoch)
 
 
 @dataclass

@@ -46,7 +46,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         part: (i, n) takes the i-th of n parts of the shards, for jobs that do not know of each other.
 
     Returns:
-        views made, holes among them, views a second over all processes, bytes a record of the store.
+        views made, holes among them, seconds, and views a second over all processes.
 
     Raises:
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
@@ -89,7 +89,7 @@ def _make(
     """Run this process's share of the groups: counts [2] of views made and of holes."""
     reader = shards.reader()
     samples = SampleViews(reader, config.views, config.store.seed)
-    make = DumpBatches(samples, config.batch_size, config.store.seed, config.on_bad_image)
+    make = DumpBatches(samples, config.batch_size, config.on_bad_image)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
     begin = spoke = time.perf_counter()

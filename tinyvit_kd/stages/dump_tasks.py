@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from tinyvit_kd.errors import BadImageError, HoleReason
-from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
 from tinyvit_kd.stages.sample_views import Partner, SampleViews
 from tinyvit_kd.store.records import Block
@@ -98,7 +97,6 @@ class DumpBatches:
 
     samples: SampleViews
     batch_size: int
-    seed: int
     on_bad_image: str
 
     def __call__(self, task: Task) -> DumpBatch:
@@ -111,7 +109,7 @@ class DumpBatches:
         for span in task:
             for index in range(span.start, span.stop):
                 chosen = slice(first, first + len(span.group.views))
-                seeds[chosen] = [self._seed(span.group.shard, index, view) for view in span.group.views]
+                seeds[chosen] = [self.samples.seed(span.group.shard, index, view) for view in span.group.views]
                 status[chosen] = self._render(span.group, index, seeds[chosen].tolist(), views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
@@ -128,12 +126,9 @@ class DumpBatches:
         for row, view in enumerate(group.views):
             partner = self.samples.partner(group.shard, index, view)
             if partner >= 0:
-                other = Partner(partner, self._seed(group.shard, partner, view))
+                other = Partner(partner, self.samples.seed(group.shard, partner, view))
                 out[row] = self.samples.mixed_if_whole(group.shard, out[row], seeds[row], other)[0]
         return HoleReason.NONE
-
-    def _seed(self, shard: int, index: int, view: int) -> int:
-        return view_seed(self.seed, shard, index, view)
 
 
 class Assembler:

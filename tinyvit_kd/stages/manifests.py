@@ -42,9 +42,10 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         ManifestMismatchError: the folder holds a store of another recipe, teacher or shard set.
         DiskSpaceError: what is missing does not fit on the disk.
     """
-    path, classes = config.store.path, teacher_classes(config, teacher)
+    path = config.store.path
     if job.is_main:
-        store = LogitStore.create(path, _manifest(config, teacher, shards), fsync=config.runtime.fsync)
+        classes = teacher_classes(config, teacher)
+        store = LogitStore.create(path, _manifest(config, teacher, shards, classes), fsync=config.runtime.fsync)
         if classes is not None:
             atomic_write(path / CLASSES, ("\n".join(classes.ids) + "\n").encode())
         require_free_space(path, _bytes_needed(store))
@@ -61,8 +62,8 @@ def _bytes_needed(store: LogitStore) -> int:
     )
 
 
-def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> Manifest:
-    facts, classes = teacher.facts, teacher_classes(config, teacher)
+def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: ClassList | None) -> Manifest:
+    facts = teacher.facts
     return Manifest(
         shard_set=shards.name,
         shard_names=shards.names,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.views.mixing import Mix, mix_views, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
@@ -31,12 +32,16 @@ class SampleViews:
     Args:
         reader: the images.
         spec: the view spec.
-        pair_seed: seed from which pairs follow, where the spec mixes.
+        base_seed: of the store or of the schedule; seeds of views, and pairs where the spec mixes, follow from it.
     """
 
     reader: ShardReader
     spec: ViewSpec
-    pair_seed: int
+    base_seed: int
+
+    def seed(self, shard: int, index: int, view: int) -> int:
+        """The seed of a view that is made for the first time."""
+        return view_seed(self.base_seed, shard, index, view)
 
     def views(self, shard: int, index: int, seeds: list[int]) -> Uint8:
         """Views that are not mixed, from one decode: uint8 [V, 3, S, S].
@@ -51,7 +56,7 @@ class SampleViews:
         if not self.spec.mixes:
             return -1
         length = int(self.reader.shards.lengths[shard])
-        return int(partners(self.pair_seed, shard, view, length)[index])
+        return int(partners(self.base_seed, shard, view, length)[index])
 
     def mixed(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
         """A view mixed with its partner's: uint8 [3, S, S], and how; None where the pair is not mixed.
