@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -14,7 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
-from tinyvit_kd.errors import ConfigError, DiskSpaceError, TinyVitKdError
+from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, from_system
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted, leave_on_signals
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -37,8 +37,9 @@ def cli(context: click.Context, debug: bool) -> None:
        demo         all of it in a few minutes, on images drawn on the spot
 
     Stages read one YAML recipe each (see configs/) and take --set section.key=value. Under torchrun they use all
-    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C while
-    they dump or train, they leave with exit code 75, ready to be started again; a mistake of yours is exit code 2.
+    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or
+    because a storage hangs or a process died, every command leaves with exit code 75, ready to be started again; a
+    mistake of yours is exit code 2.
     """
     context.obj = {"debug": debug}
 
@@ -163,7 +164,7 @@ def shards_check(path: str, split: str | None, index_dir: Path | None, processes
 
 @cli.group("store")
 def store_group() -> None:
-    """Look into a store of probabilities."""
+    """Look into a store of probabilities, check and repair it."""
 
 
 @store_group.command("info")
@@ -174,6 +175,29 @@ def store_info(path: Path, holes: bool) -> None:
     from tinyvit_kd.stages.store_info import describe, list_holes
 
     click.echo(list_holes(path) if holes else describe(path))
+
+
+@store_group.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
+@click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
+def store_check(path: Path, processes: int, repair: bool) -> None:
+    """Read every block at PATH: is it whole, is it the store's own, and what lies beside them? Exit code 1 if not.
+
+    Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a
+    killed dump left behind more than a minute ago; it leaves everything else.
+    """
+    from tinyvit_kd.stages.store_check import check, describe, mend, require_writable
+
+    if repair:
+        require_writable(path)
+    report = check(path, processes)
+    click.echo(describe(report))
+    sound = report.sound
+    if repair:
+        text, sound = mend(path, report)
+        click.echo(text)
+    sys.exit(0 if sound else 1)
 
 
 @cli.command("demo")
@@ -213,6 +237,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Entry point: errors become one paragraph on stderr and an exit code."""
+    leave_on_signals()
     debug = "--debug" in sys.argv
     with _paragraphs(debug):
         cli(standalone_mode=True)
@@ -220,41 +245,31 @@ def main() -> None:
 
 @contextmanager
 def _paragraphs(debug: bool) -> Iterator[None]:
-    from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
-
     try:
         yield
     except Preempted as stop:
         _leave(stop.message, REQUEUE_EXIT_CODE)
+    except StalledError as error:
+        _say(str(error))
+        os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the process that hangs
     except TinyVitKdError as error:
         if debug:
             raise
-        _leave(str(error), USER_ERROR)
+        _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, WorkerError) else USER_ERROR)
     except OSError as error:
-        if debug or (error.filename is None and error.errno != errno.ENOSPC):
+        refused = from_system(error)
+        if debug or refused is None:
             raise
-        _leave(str(_from_system(error)), USER_ERROR)
+        _leave(str(refused), USER_ERROR)
 
 
-def _from_system(error: OSError) -> TinyVitKdError:
-    """What the operating system refused, as one of our paragraphs."""
-    if error.errno != errno.ENOSPC:
-        return TinyVitKdError(
-            "the operating system refused a file or folder",
-            where=str(error.filename),
-            found=error.strerror or type(error).__name__,
-            fix="correct the path in the recipe, or its permissions",
-        )
-    return DiskSpaceError(
-        "the disk is full",
-        where=str(error.filename or ""),
-        fix="free some space and run the same command again: what was written whole is kept, the rest is made",
-    )
-
-
-def _leave(message: str, code: int) -> None:
+def _say(message: str) -> None:
     rank = os.environ.get("RANK")
     prefix = f"[rank {rank}] " if rank not in (None, "0") else ""
     click.echo(f"{prefix}{message}", err=True)
     sys.stderr.flush()
+
+
+def _leave(message: str, code: int) -> None:
+    _say(message)
     sys.exit(code)

@@ -6,6 +6,7 @@ Only ``cli.py`` turns them into a paragraph and an exit code.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import Any
 
@@ -97,13 +98,46 @@ class NonFiniteLossError(TinyVitKdError, ArithmeticError):
 
 
 class WorkerError(TinyVitKdError, RuntimeError):
-    """A data loading process was killed or died."""
+    """A process of this run was killed or died; the run can be started again."""
+
+
+class StalledError(WorkerError, TimeoutError):
+    """No data came for too long: a storage hangs; the run can be started again."""
+
+    __str__ = TinyVitKdError.__str__
+
+
+class BusyError(TinyVitKdError):
+    """Another process is writing to the same folder."""
 
 
 class DiskSpaceError(TinyVitKdError, OSError):
     """There is less free disk space than the work needs."""
 
     __str__ = TinyVitKdError.__str__
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+_AGAIN = "and run the same command again: what was written whole is kept, the rest is made"
+
+
+def from_system(error: OSError) -> TinyVitKdError | None:
+    """What the operating system refused, as one of ours; None where it names neither a file nor a shortage."""
+    where, found = str(error.filename or ""), error.strerror or type(error).__name__
+    if error.errno in _FULL:
+        return DiskSpaceError("the disk is full", where=where, found=found, fix=f"free some space {_AGAIN}")
+    if error.errno in _SHORT:
+        fix = f"raise the limit (ulimit -n for open files) or lower runtime.workers, {_AGAIN}"
+        return TinyVitKdError("the system is short of something", where=where, found=found, fix=fix)
+    if error.filename is None:
+        return None
+    return TinyVitKdError(
+        "the operating system refused a file or folder",
+        where=where,
+        found=found,
+        fix="correct the path in the recipe, or its permissions",
+    )
 
 
 class HoleReason(IntEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -222,10 +223,29 @@ def test_a_teacher_that_is_not_finite_is_not_stored(store: LogitStore, field: st
     assert not store.has_block(0, 0)
 
 
-def test_a_block_can_be_flushed_to_the_disk(tmp_path: Path) -> None:
-    store = LogitStore.create(tmp_path / "store", manifest_of(), fsync=True)
+@pytest.mark.parametrize("fsync", [True, False])
+def test_a_block_is_flushed_to_the_disk_before_it_takes_its_place_if_so_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
+) -> None:
+    store = LogitStore.create(tmp_path / "store", manifest_of(), fsync=fsync)
+    path, there = store.block_path(0, 0), list[bool]()
+
+    def flush(descriptor: int, really: Callable[[int], None] = os.fsync) -> None:
+        there.append(path.exists())
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
     fill(store, [(0, 0)])
     assert same(store.read_block(0, 0), block_for(store.manifest, 0, 0))
+    assert there == ([False, True] if fsync else [])  # the file, then its folder
+
+
+def test_what_a_killed_writer_left_behind_is_listed(store: LogitStore) -> None:
+    names = [".c.0.0.0.0123abcd.partial", "c.1.0.0123456789abcdef0123456789abcdef.partial"]
+    for name in names:
+        (store.block_path(1, 0).parent / name).touch()
+    assert [path.name for path in store.unfinished([1, 2])] == names
+    assert store.unfinished([0, 2]) == []
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.signals import STOP_SIGNALS, Preempted, on_parents_death
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,7 +34,7 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
         return
     context = multiprocessing.get_context("spawn")
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_start_process) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(function, task))
@@ -41,6 +42,10 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except (Preempted, GeneratorExit):
+            for process in multiprocessing.active_children():
+                process.kill()  # leaving the pool waits for what they have begun
+            raise
         except BrokenProcessPool:
             raise ShardError(
                 "a process that works on shards died",
@@ -52,13 +57,9 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
                 future.cancel()
 
 
-def _end_with_parent() -> None:
+def _start_process() -> None:
+    # The main process decides; Ctrl-C reaches all.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     # Else a killed parent would leave its workers waiting for tasks, for ever.
-    threading.Thread(target=_watch_parent, daemon=True).start()
-
-
-def _watch_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    on_parents_death(lambda: os._exit(1))

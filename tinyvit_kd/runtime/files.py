@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import resource
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.errors import DiskSpaceError
+from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError
+
+_LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have none
 
 
 @contextmanager
@@ -43,9 +50,57 @@ def atomic_write(path: Path, data: bytes, fsync: bool = False) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, fsync: bool = False) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode())
+    atomic_write(path, (json.dumps(value, indent=2) + "\n").encode(), fsync)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Temporary files in a folder: of writers at work, or left behind by killed ones."""
+    return sorted(folder.glob(".*.partial"))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left behind, from a folder that no one else writes to."""
+    for path in unfinished(folder):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path, wait: float = 60.0) -> Iterator[None]:
+    """Keep other processes, on this machine or on one that shares the disk, from writing to a folder.
+
+    A scheduler may start a run again while its last processes are still ending; the system gives up the lock of a
+    process that was killed.
+
+    Args:
+        folder: it is made, and keeps an empty file.
+        wait: seconds to wait for another process to end.
+
+    Raises:
+        BusyError: another one was still there after that.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("a") as file:
+        deadline = time.monotonic() + wait
+        while not _locked(file.fileno()):
+            if time.monotonic() > deadline:
+                raise BusyError(
+                    "another process is writing to this folder",
+                    where=str(folder),
+                    fix="wait for it or stop it, or choose another folder",
+                )
+            time.sleep(0.2)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        # Not flock, whose lock the loading processes would inherit and outlive their killed parent with.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _NO_LOCKS
+    return True
 
 
 def fsync_file(path: Path) -> None:
@@ -81,4 +136,24 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
             found=f"{free / 2**20:,.0f} MiB free",
             expected=f"at least {bytes_needed / 2**20:,.0f} MiB",
             fix="free some space or choose another folder; nothing has been written",
+        )
+
+
+def require_open_files(count: int) -> None:
+    """Let this process, and those it starts, have ``count`` files open at a time.
+
+    Raises:
+        ConfigError: the system's limit for this user is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < count:
+        raise ConfigError(
+            "too few files may be open at a time",
+            where="runtime.workers, runtime.prefetch",
+            found=f"a limit of {hard} (ulimit -Hn)",
+            expected=f"{count} for these workers",
+            fix="raise the limit, or lower runtime.workers or runtime.prefetch",
         )

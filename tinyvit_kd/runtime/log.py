@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
-from tinyvit_kd.runtime.distributed import Job
-
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from tinyvit_kd.runtime.distributed import Job  # imports torch, which not everything that speaks needs
 
 
 def say(job: Job, text: str) -> None:
@@ -24,7 +25,16 @@ def say(job: Job, text: str) -> None:
 
 def tell(job: Job, text: str) -> None:
     """Print one line from any rank, which it names."""
-    tqdm.write(text if job.is_main else f"[rank {job.rank}] {text}", file=sys.stderr)
+    _print(text, job.rank)
+
+
+def warn(text: str) -> None:
+    """Print one line from a thread or a place that knows no job; ranks but the first name themselves."""
+    _print(text, int(os.environ.get("RANK", 0)))
+
+
+def _print(text: str, rank: int) -> None:
+    tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -1,15 +1,30 @@
-"""Preemption: a signal asks the run to stop at the next safe place."""
+"""Preemption: a signal asks the run to stop, at the next safe place or, where nothing can be lost, at once."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Preempted(SystemExit):
+    """Raised where a signal asked to stop and all that was finished is kept; carries the exit code for requeueing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(REQUEUE_EXIT_CODE)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class StopRequest:
@@ -21,27 +36,59 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    @contextmanager
+    def leaving_at_once(self) -> Iterator[None]:
+        """For what may take long and has nothing to save: a signal now raises ``Preempted``, an earlier one too.
+
+        Raises:
+            Preempted: from wherever the main thread is.
+        """
+        with _handling(_leave):
+            if self.signal is not None:
+                _leave(self.signal, None)
+            yield
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C means now
         self.signal = signal.Signals(number)
 
 
-class Preempted(SystemExit):
-    """Raised after a checkpoint was written on request; carries the exit code for requeueing."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(REQUEUE_EXIT_CODE)
-        self.message = message
-
-
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGTERM, SIGUSR1 and Ctrl-C into a flag while the context lasts."""
     request = StopRequest()
-    previous = {number: signal.signal(number, request._receive) for number in STOP_SIGNALS}
-    try:
+    with _handling(request._receive):
         yield request
+
+
+def leave_on_signals() -> None:
+    """From now on, outside of the contexts above, these signals raise ``Preempted`` at once."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+
+
+@contextmanager
+def _handling(handler: Handler) -> Iterator[None]:
+    previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, former in previous.items():
+            signal.signal(number, former)
+
+
+def on_parents_death(action: Callable[[], None]) -> None:
+    """Call ``action``, in a thread of its own, once the process that started this one has gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        action()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
-from tinyvit_kd.runtime.files import fsync_file, fsync_folder
+from tinyvit_kd.runtime.files import fsync_folder
+from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.store.arrays import (
     any_block,
     array_name,
@@ -65,6 +66,8 @@ class LogitStore:
             existing = None
             _refuse_orphan(orphan, path)
         complete_arrays(path, manifest)
+        if fsync:
+            fsync_folder(path)  # the arrays' folders
         if manifest != existing:
             manifest.save(path)  # last: a store without a manifest is not one yet
         return cls(path, manifest, writable=True, fsync=fsync)
@@ -96,6 +99,10 @@ class LogitStore:
             missing += [(shard, view) for view in wanted if length and chunk_name(view) not in present]
         return missing
 
+    def unfinished(self, shards: Iterable[int]) -> list[Path]:
+        """Temporary files of these shards: of writers at work, or left behind by killed ones."""
+        return sorted(path for shard in shards for path in (self.path / array_name(shard)).glob("*.partial"))
+
     def write_block(self, shard: int, view: int, block: Block) -> None:
         """Write one block; once this returns it is there, whole.
 
@@ -109,9 +116,6 @@ class LogitStore:
         try:
             with zarr_settings():
                 array[view] = planes
-            if self.fsync:
-                fsync_file(path)
-                fsync_folder(path.parent)
         except OSError as error:
             raise StoreError(
                 "a block cannot be written",
@@ -138,6 +142,7 @@ class LogitStore:
             StoreError: the disk or the array refuses to be read.
         """
         path = self.block_path(shard, view)
+        doing(f"reading {path}")
         if not path.is_file():
             raise BlockMissingError(
                 "a block is missing",
@@ -163,7 +168,7 @@ class LogitStore:
         )
 
     def _open_array(self, shard: int) -> Any:
-        return open_array(self.path, shard, array_shape(self.manifest, shard), self.writable)
+        return open_array(self.path, shard, array_shape(self.manifest, shard), self.writable, self.fsync)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Loader workers open their own arrays.

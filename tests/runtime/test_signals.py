@@ -1,0 +1,117 @@
+"""A signal raises a flag, or ends what has nothing to save; a process whose parent has gone ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, STOP_SIGNALS, Preempted, stop_on_signals
+
+
+def raise_here(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_a_signal_is_noted_and_nothing_is_interrupted(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        raise_here(number)
+        assert stop
+        assert stop.signal == number
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_interrupt_means_now() -> None:
+    with stop_on_signals():
+        raise_here(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            raise_here(signal.SIGINT)
+
+
+def test_what_has_nothing_to_save_is_left_at_once_and_afterwards_signals_are_noted_again() -> None:
+    with stop_on_signals() as stop:
+        with pytest.raises(Preempted) as caught, stop.leaving_at_once():
+            raise_here(signal.SIGTERM)
+        assert caught.value.code == REQUEUE_EXIT_CODE
+        raise_here(signal.SIGUSR1)
+        assert stop
+
+
+def test_a_signal_that_came_before_is_heeded_before_something_long_is_begun() -> None:
+    with stop_on_signals() as stop:
+        raise_here(signal.SIGUSR1)
+        with pytest.raises(Preempted, match="SIGUSR1"), stop.leaving_at_once():
+            pytest.fail("it was begun")
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeueing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    # A recipe behind a pipe that nobody writes to: the command waits before anything has begun.
+    os.mkfifo(tmp_path / "recipe.yaml")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "tinyvit_kd", "evaluate", str(tmp_path / "recipe.yaml")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pipe = wait_for_reader(tmp_path / "recipe.yaml")
+    command.send_signal(number)
+    _, said = command.communicate(timeout=30)
+    os.close(pipe)
+    assert command.returncode == REQUEUE_EXIT_CODE
+    assert said == f"stopped by {number.name}; run the same command again to go on\n"
+
+
+def wait_for_reader(pipe: Path) -> int:
+    """Open a named pipe for writing as soon as another process reads from it."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(child.pid, child.stdout.readline(), end="", flush=True)
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+CHILD = """
+import os, time
+from tinyvit_kd.runtime.signals import on_parents_death
+on_parents_death(lambda: os._exit(7))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_whose_parent_was_killed_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, timeout=60)
+    pid, word = done.stdout.split()
+    assert word == "ready"
+    deadline = time.monotonic() + 10
+    while alive(int(pid)):
+        assert time.monotonic() < deadline, "it was left behind"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for has ended, too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,245 @@
+"""``store check`` on a store that was dumped: what it says, its exit code, and what a dump makes of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.stages.world import World
+from tests.store.blocks import same
+from tinyvit_kd import cli
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.store_check import LISTED, check, describe, mend
+from tinyvit_kd.store.check import Fault, StoreReport
+from tinyvit_kd.store.records import Block
+from tinyvit_kd.store.store import LogitStore
+
+NOBODY = 65534
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command: its exit code, what it printed, and what it complained of."""
+
+    def command(path: Path, *options: str) -> tuple[int, str, str]:
+        arguments = ["tinyvit-kd", "store", "check", str(path), "--processes", "1", *options]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return command
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def blocks(store: LogitStore) -> dict[tuple[int, int], Block]:
+    return {(shard, view): store.read_block(shard, view) for shard in range(3) for view in range(2)}
+
+
+def test_a_dumped_store_is_sound(dumped: Path, run: Run) -> None:
+    code, text, complaint = run(dumped / "store")
+    assert (code, complaint) == (0, "")
+    assert text.startswith("6 of 6 blocks are there")
+    assert text.endswith("\nsound\n")
+
+
+def test_missing_blocks_are_counted_and_no_fault(world: World, run: Run) -> None:
+    (world.folder / "store" / "s000001" / "c.1.0.0").unlink()
+    code, text, _ = run(world.folder / "store")
+    assert code == 0
+    assert "5 of 6 blocks are there" in text
+    assert "missing blocks: 1 (no damage: dump-logits makes them)" in text
+
+
+def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Run) -> None:
+    store = LogitStore.open(world.folder / "store")
+    before = blocks(store)
+    stale = store.path / "s000000" / "c.0.0.0123456789abcdef0123456789abcdef.partial"
+    stale.write_bytes(b"half")
+    os.utime(stale, (time.time() - 3600,) * 2)
+    flip(store.block_path(0, 1))
+    shutil.copy(store.block_path(1, 0), store.block_path(1, 1))
+    code, text, _ = run(store.path)
+    assert code == 1
+    assert "damaged blocks: 2" in text
+    assert f"  {store.block_path(0, 1)}: a block is damaged: its checksum is wrong" in text
+    assert f"  {store.block_path(1, 1)}: a block is not the one it should be; found view 0; expected view 1" in text
+    assert f"  {stale}\n" in text
+    assert text.endswith("\nnot sound\n")
+    code, text, _ = run(store.path, "--repair")
+    assert code == 0
+    assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
+    assert text.endswith("\nsound\n")
+    assert store.missing_blocks() == [(0, 1), (1, 1)]
+    assert dump_logits(world.dump(), alone())["views"] == 80
+    after = blocks(LogitStore.open(store.path))
+    assert all(same(after[key], before[key]) for key in before)
+    assert run(store.path)[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "empty", "folder"])
+def test_a_class_list_that_is_not_the_teachers_is_found_and_a_dump_writes_it_again(
+    world: World, run: Run, damage: str
+) -> None:
+    path = world.folder / "store" / "classes.txt"
+    lines = path.read_text()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_text("" if damage == "empty" else "\n".join(reversed(lines.split())))
+    code, text, _ = run(world.folder / "store", "--repair")
+    assert code == 1
+    assert "class list missing or not the teacher's: 1 (dump-logits writes it again)" in text
+    assert str(path) in text
+    if damage == "folder":
+        path.rmdir()
+    dump_logits(world.dump(), alone())
+    assert path.read_text() == lines
+    assert run(world.folder / "store")[0] == 0
+
+
+def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world: World, run: Run) -> None:
+    store = LogitStore.open(world.folder / "store")
+    before = blocks(store)
+    path = store.path / "s000001" / "zarr.json"
+    path.write_text("{")
+    code, text, _ = run(store.path, "--repair")
+    assert code == 1
+    assert "dump-logits makes them again and keeps the blocks" in text
+    assert f"  {path}: " in text
+    assert "not checked: 2 blocks" in text
+    assert dump_logits(world.dump(), alone())["views"] == 0
+    assert run(store.path)[0] == 0
+    after = blocks(LogitStore.open(store.path))
+    assert all(same(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format_version": 99}', '{"format_version": 1}', None], ids=str)
+def test_a_damaged_manifest_is_one_paragraph(world: World, run: Run, damage: str | None) -> None:
+    path = world.folder / "store" / "manifest.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    code, text, complaint = run(world.folder / "store", "--repair")
+    assert (code, text) == (2, "")
+    assert str(path.parent) in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_two_processes_find_what_one_finds(world: World) -> None:
+    store = LogitStore.open(world.folder / "store")
+    flip(store.block_path(2, 1))
+    (store.path / "s000000" / "zarr.json").write_text("{")
+    (store.path / "notes.txt").write_text("")
+    assert check(store.path, 2) == check(store.path, 1)
+
+
+def test_only_the_first_faults_of_a_kind_are_listed() -> None:
+    report = StoreReport(faults=[Fault("foreign", Path(f"file-{number:03d}")) for number in range(LISTED + 5)])
+    text = describe(report)
+    assert f"file-{LISTED - 1:03d}" in text
+    assert f"file-{LISTED:03d}" not in text
+    assert "… and 5 more" in text
+
+
+def test_what_a_strangers_store_is_named_does_not_reach_the_terminal(world: World) -> None:
+    (world.folder / "store" / "\x1b[2J\nsound").write_text("")
+    text = describe(check(world.folder / "store", 1))
+    assert "\x1b" not in text
+    assert r"\x1b[2J\nsound" in text
+
+
+def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run: Run) -> None:
+    store = LogitStore.open(world.folder / "store")
+    store.manifest.model_copy(update={"seed": 8}).save(store.path)
+    code, text, complaint = run(store.path, "--repair")
+    assert code == 2
+    assert "damaged blocks: 6" in text
+    assert f"nothing was removed. Where: {store.path / 'manifest.json'}" in complaint
+    assert store.missing_blocks() == []
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root ignores modes, so that it must become someone else for a while; others are someone else already."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def readonly(dumped: Path) -> Iterator[Path]:
+    """A store that its reader may not write, where others may look."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(dumped / "store", folder / "store")
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path == folder else 0o555 if path.is_dir() else 0o444)
+        yield folder / "store"
+        for path in folder.rglob("s??????"):
+            path.chmod(0o755)
+        (folder / "store").chmod(0o755)
+
+
+def test_a_store_that_cannot_be_written_can_be_checked_and_is_not_repaired(readonly: Path, run: Run) -> None:
+    with nobody():
+        assert run(readonly)[0] == 0
+        code, text, complaint = run(readonly, "--repair")
+    assert (code, text) == (2, "")
+    assert "read-only" in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_a_block_that_may_not_be_read_is_not_damaged(readonly: Path, run: Run) -> None:
+    (readonly / "s000000" / "c.0.0.0").chmod(0)
+    (readonly / "s000001" / "zarr.json").chmod(0)
+    (readonly / "s000002").chmod(0)
+    with nobody():
+        code, text, _ = run(readonly)
+    assert code == 1
+    assert "cannot be read: 3 (no damage" in text
+    for name in ("s000000/c.0.0.0", "s000001/zarr.json", "s000002"):
+        assert f"  {readonly / name}: " in text
+    assert "Permission denied" in text
+    assert "4 of 6 blocks" in text
+    assert "not checked: 2 blocks" in text
+    assert "not listed: 2 blocks" in text
+
+
+def test_a_block_that_cannot_be_removed_is_one_paragraph(readonly: Path, run: Run) -> None:
+    block = readonly / "s000000" / "c.0.0.0"
+    block.chmod(0o644)
+    flip(block)
+    readonly.chmod(0o777)
+    with nobody():
+        code, text, complaint = run(readonly, "--repair")
+    assert code == 2
+    assert "damaged blocks: 1" in text
+    assert str(block) in complaint
+    assert complaint.count("\n") == 1
+    assert block.exists()
+
+
+def test_a_repair_of_a_sound_store_does_nothing(world: World) -> None:
+    path = world.folder / "store"
+    assert mend(path, check(path, 1)) == ("nothing to remove\nsound", True)
