@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvit_kd.data.order import EpochOrder, check_lanes, rank_lanes
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.seeding import hash64, permutation
 
 lengths = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 lanes = st.integers(1, 9)
 windows = st.integers(1, 50)
+paired = st.booleans()
 
 
-def _order(shard_lengths: list[int], lanes: int, window: int, epoch: int = 0) -> EpochOrder:
-    return EpochOrder(7, epoch, np.array(shard_lengths, dtype=np.int64), lanes, window)
+def _pairs(shard_lengths: list[int], shard: int) -> npt.NDArray[np.int64]:
+    """A shard's samples, pair after pair."""
+    return permutation(hash64(11, shard), shard_lengths[shard])
+
+
+def _order(shard_lengths: list[int], lanes: int, window: int, paired: bool = False, epoch: int = 0) -> EpochOrder:
+    pairs = partial(_pairs, shard_lengths) if paired else None
+    return EpochOrder(7, epoch, np.array(shard_lengths, dtype=np.int64), lanes, window, pairs)
 
 
 def _samples(order: EpochOrder, lane: int) -> list[tuple[int, int]]:
@@ -25,37 +36,101 @@ def _samples(order: EpochOrder, lane: int) -> list[tuple[int, int]]:
     return list(zip(shards.tolist(), indexes.tolist(), strict=True))
 
 
-@given(lengths, lanes, windows)
-def test_an_epoch_visits_every_sample_once(shard_lengths: list[int], lanes: int, window: int) -> None:
-    order = _order(shard_lengths, lanes, window)
+def _partners(shard_lengths: list[int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """The other one of each sample that is in a pair."""
+    partners: dict[tuple[int, int], tuple[int, int]] = {}
+    for shard, length in enumerate(shard_lengths):
+        samples = [(shard, index) for index in _pairs(shard_lengths, shard).tolist()]
+        for first in range(0, length - 1, 2):
+            one, other = samples[first : first + 2]
+            partners |= {one: other, other: one}
+    return partners
+
+
+@given(lengths, lanes, windows, paired, st.integers(0, 3))
+def test_an_epoch_visits_every_sample_once(
+    shard_lengths: list[int], lanes: int, window: int, paired: bool, epoch: int
+) -> None:
+    order = _order(shard_lengths, lanes, window, paired, epoch)
     visited = [sample for lane in range(lanes) for sample in _samples(order, lane)]
     everything = [(shard, index) for shard, length in enumerate(shard_lengths) for index in range(length)]
     assert sorted(visited) == everything
 
 
-@given(lengths, lanes, windows)
-def test_lanes_are_equally_long_but_for_one_sample(shard_lengths: list[int], lanes: int, window: int) -> None:
-    order = _order(shard_lengths, lanes, window)
+@given(lengths, lanes, windows, paired)
+def test_lanes_are_equally_long_but_for_one_sample_or_one_pair(
+    shard_lengths: list[int], lanes: int, window: int, paired: bool
+) -> None:
+    order = _order(shard_lengths, lanes, window, paired)
     found = [order.lane_length(lane) for lane in range(lanes)]
     assert sum(found) == sum(shard_lengths)
-    assert max(found) - min(found) <= 1
+    assert max(found) - min(found) <= 1 + paired
     assert order.steps(lanes) == min(found)
 
 
-@given(lengths, lanes, windows, st.integers(0, 60), st.integers(0, 60))
-def test_any_piece_of_a_lane_is_a_slice_of_the_whole(
-    shard_lengths: list[int], lanes: int, window: int, start: int, count: int
+@given(lengths, lanes, windows)
+def test_every_epoch_has_equally_many_steps(shard_lengths: list[int], lanes: int, window: int) -> None:
+    orders = [_order(shard_lengths, lanes, window, True, epoch) for epoch in range(4)]
+    assert len({order.steps(lanes) for order in orders}) == 1
+
+
+@given(lengths, lanes, windows)
+def test_both_samples_of_a_pair_follow_each_other_in_one_lane(
+    shard_lengths: list[int], lanes: int, window: int
 ) -> None:
-    order = _order(shard_lengths, lanes, window)
+    order, partners = _order(shard_lengths, lanes, window, paired=True), _partners(shard_lengths)
+    for lane in range(lanes):
+        samples = _samples(order, lane)
+        for first in range(0, len(samples) - 1, 2):
+            one, other = samples[first : first + 2]
+            assert partners.get(one, other) == other
+            assert partners.get(other, one) == one
+        assert len(samples) % 2 == 0 or samples[-1] not in partners
+
+
+@given(lengths, lanes, windows, st.integers(1, 3))
+def test_an_even_share_of_a_batch_holds_whole_pairs(
+    shard_lengths: list[int], lanes: int, window: int, half: int
+) -> None:
+    order, partners = _order(shard_lengths, lanes, window, paired=True), _partners(shard_lengths)
+    batch = 2 * half * lanes
+    for step in range(order.steps(batch)):
+        shards, indexes = order.batch(step, batch, range(lanes))
+        samples = list(zip(shards.tolist(), indexes.tolist(), strict=True))
+        assert all(partners.get(sample, sample) in samples for sample in samples)
+
+
+@given(st.integers(1, 40), st.data(), lanes, windows, paired)
+def test_a_window_touches_no_more_shards_than_it_can_overlap(
+    shortest: int, data: st.DataObject, lanes: int, window: int, paired: bool
+) -> None:
+    shard_lengths = data.draw(st.lists(st.integers(shortest, 2 * shortest), min_size=1, max_size=12))
+    order = _order(shard_lengths, lanes, window, paired)
+    even = shortest - shortest % 2 if paired else shortest  # the lone sample of an odd shard waits for another
+    overlapped = (order.window - 2) // max(even, 1) + 2
+    for lane in range(lanes):
+        shards = [shard for shard, _ in _samples(order, lane)]
+        for start in range(0, len(shards), order.window):
+            touched = len(set(shards[start : start + order.window]))
+            assert touched <= overlapped + paired * (overlapped // 2 + 1)
+
+
+@given(lengths, lanes, windows, paired, st.integers(0, 60), st.integers(0, 60))
+def test_any_piece_of_a_lane_is_a_slice_of_the_whole(
+    shard_lengths: list[int], lanes: int, window: int, paired: bool, start: int, count: int
+) -> None:
+    order = _order(shard_lengths, lanes, window, paired)
     stop = min(start + count, order.lane_length(0))
     start = min(start, stop)
     shards, indexes = order.lane(0, start, stop)
     assert list(zip(shards.tolist(), indexes.tolist(), strict=True)) == _samples(order, 0)[start:stop]
 
 
-@given(lengths, windows, st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(1, 3))
-def test_ranks_partition_every_batch(shard_lengths: list[int], window: int, world: int, share: int) -> None:
-    order, batch = _order(shard_lengths, 12, window), 12 * share
+@given(lengths, windows, paired, st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(1, 3))
+def test_ranks_partition_every_batch(
+    shard_lengths: list[int], window: int, paired: bool, world: int, share: int
+) -> None:
+    order, batch = _order(shard_lengths, 12, window, paired), 12 * share
     for step in range(order.steps(batch)):
         whole = order.batch(step, batch, range(12))
         parts = [order.batch(step, batch, rank_lanes(12, rank, world)) for rank in range(world)]
@@ -64,11 +139,13 @@ def test_ranks_partition_every_batch(shard_lengths: list[int], window: int, worl
             assert np.array_equal(np.concatenate([part[column] for part in parts]), whole[column])
 
 
-@given(lengths, lanes, windows, st.integers(0, 100))
-def test_a_run_resumed_at_any_step_sees_the_rest(shard_lengths: list[int], lanes: int, window: int, begin: int) -> None:
-    order, batch = _order(shard_lengths, lanes, window), 2 * lanes
+@given(lengths, lanes, windows, paired, st.integers(1, 3), st.integers(0, 100))
+def test_a_run_resumed_at_any_step_sees_the_rest(
+    shard_lengths: list[int], lanes: int, window: int, paired: bool, share: int, begin: int
+) -> None:
+    order, batch = _order(shard_lengths, lanes, window, paired), share * lanes
     whole = [order.batch(step, batch, range(lanes)) for step in range(order.steps(batch))]
-    resumed = _order(shard_lengths, lanes, window)
+    resumed = _order(shard_lengths, lanes, window, paired)
     for step in range(begin, order.steps(batch)):
         assert np.array_equal(resumed.batch(step, batch, range(lanes)), whole[step])
 
@@ -77,6 +154,12 @@ def test_golden_values_never_change() -> None:
     shards, indexes = _order([3, 0, 5, 4], 2, 4).batch(1, 4, range(2))
     assert shards.tolist() == [0, 0, 2, 2]
     assert indexes.tolist() == [2, 0, 2, 0]
+
+
+def test_golden_values_of_pairs_never_change() -> None:
+    shards, indexes = _order([3, 0, 5, 4], 2, 4, paired=True).batch(0, 8, range(2))
+    assert shards.tolist() == [3, 3, 0, 0, 2, 2, 2, 2]
+    assert indexes.tolist() == [0, 3, 0, 2, 0, 1, 3, 2]
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -43,6 +43,5 @@ class StoredTargetsConfig(Section):
     """The store that stage two reads."""
 
     path: Path = Field(description="folder of the store")
-    verify_first_epoch: float = Field(1.0, ge=0, le=1, description="share of views whose digest epoch 0 checks")
-    verify_rate: float = Field(0.01, ge=0, le=1, description="share of views whose digest later epochs check")
+    verify_rate: float = Field(1.0, ge=0, le=1, description="share of views whose digest is compared, in microseconds")
     block_cache_mib: int = Field(256, ge=1, description="memory a worker for store blocks, MiB")

@@ -1,10 +1,13 @@
-"""The epoch's order: a pure function of seed, epoch, shard lengths, lanes and window.
+"""The epoch's order: a pure function of seed, epoch, shard lengths, lanes, window and, where views are mixed, pairs.
 
 Nothing else enters: not the number of processes, not the number of workers, not time. A run resumes at any
 step by arithmetic, and one process trains on the same batches as eight.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ from tinyvit_kd.runtime.seeding import hash64, permutation
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Pairs = Callable[[int], Int64]
 
 _SHARDS, _WINDOW = 0x73686172, 0x77696E64  # keep the two uses of (seed, epoch) apart
 
@@ -25,36 +29,46 @@ class EpochOrder:
     positions p·N/P to (p+1)·N/P - 1 of it; within a lane, samples are permuted inside consecutive windows, so
     that a lane reads one or two shards at a time.
 
+    With ``pairs``, what is permuted is the pair, and lanes and windows are cut between pairs. Where a lane's share
+    of a batch is even, both samples of a pair are in the same batch, next to each other.
+
     Args:
         seed: seed of the run's order.
         epoch: number of the epoch, from 0.
         shard_lengths: samples of each shard: int64 [shards].
         lanes: P, slices of the line that are read in parallel.
-        window: samples that are permuted together.
+        window: samples that are permuted together; with ``pairs``, rounded up to an even number.
+        pairs: the samples of a shard, pair after pair: int64 [n]; the last one of an odd shard is in no pair.
     """
 
-    def __init__(self, seed: int, epoch: int, shard_lengths: Int64, lanes: int, window: int) -> None:
+    def __init__(
+        self, seed: int, epoch: int, shard_lengths: Int64, lanes: int, window: int, pairs: Pairs | None = None
+    ) -> None:
         assert lanes >= 1
         assert window >= 1
-        self.lanes, self.window, self._key = lanes, window, hash64(seed, epoch, _WINDOW)
+        self._unit = 1 if pairs is None else 2  # samples that stay together
+        self.lanes, self.window, self._pairs = lanes, -(-window // self._unit) * self._unit, pairs
+        self._key = hash64(seed, epoch, _WINDOW)
         lengths = np.asarray(shard_lengths, dtype=np.int64)
-        self._shards = permutation(hash64(seed, epoch, _SHARDS), len(lengths))
-        self._ends = np.cumsum(lengths[self._shards])
-        self._starts = self._ends - lengths[self._shards]
+        shards = permutation(hash64(seed, epoch, _SHARDS), len(lengths))
+        line = _Line(shards, np.zeros_like(lengths), lengths[shards])
+        self._line = line if pairs is None else _with_even_parts(line)
+        self._ends = np.cumsum(self._line.counts)
         self.total = int(lengths.sum())
-        self._latest: dict[int, tuple[int, Int64]] = {}  # by lane: number and permutation
+        self._latest: dict[int, tuple[int, Int32]] = {}  # by lane: number and samples
 
     def lane_length(self, lane: int) -> int:
-        """Samples of one lane; lanes differ by one at most."""
+        """Samples of one lane; lanes differ by one at most, with pairs by two."""
         return self._lane_start(lane + 1) - self._lane_start(lane)
 
     def steps(self, global_batch: int) -> int:
         """Whole batches of an epoch; the few samples that do not fill one are left out of this epoch."""
-        return self.total // self.lanes // self._share(global_batch)
+        # The first lane has the fewest units; the last one may end with half a unit.
+        return min(self.lane_length(0), self.lane_length(self.lanes - 1)) // self._share(global_batch)
 
     def lane(self, lane: int, start: int, stop: int) -> tuple[Int32, Int32]:
         """Samples number ``start`` to ``stop - 1`` of a lane: shards int32 [n], indexes int32 [n]."""
-        return self._locate(self._positions(lane, start, stop))
+        return _columns(self._pieces(lane, start, stop))
 
     def batch(self, step: int, global_batch: int, lanes: range) -> tuple[Int32, Int32]:
         """Samples of one step that the given lanes hold, lane after lane.
@@ -68,41 +82,87 @@ class EpochOrder:
             shards int32 [len(lanes) · B/P] and indexes within them, of the same shape.
         """
         share = self._share(global_batch)
-        parts = [self._positions(lane, step * share, (step + 1) * share) for lane in lanes]
-        return self._locate(np.concatenate(parts))
+        return _columns([piece for lane in lanes for piece in self._pieces(lane, step * share, (step + 1) * share)])
 
     def _share(self, global_batch: int) -> int:
         assert global_batch % self.lanes == 0
         return global_batch // self.lanes
 
     def _lane_start(self, lane: int) -> int:
-        return lane * self.total // self.lanes
+        units = -(-self.total // self._unit)
+        return min(lane * units // self.lanes * self._unit, self.total)
 
-    def _positions(self, lane: int, start: int, stop: int) -> Int64:
-        """Line positions of samples ``start`` to ``stop - 1`` of a lane: int64 [stop - start]."""
+    def _pieces(self, lane: int, start: int, stop: int) -> list[Int32]:
+        """Samples ``start`` to ``stop - 1`` of a lane, window by window: int32 [2, n] each."""
         assert 0 <= start <= stop <= self.lane_length(lane)
-        parts = [np.empty(0, dtype=np.int64)]
+        pieces = []
         while start < stop:
             number, inside = divmod(start, self.window)
-            first = number * self.window
-            part = self._window(lane, number)[inside : stop - first]
-            parts.append(part + (self._lane_start(lane) + first))
-            start += len(part)
-        return np.concatenate(parts)
+            pieces.append(self._window(lane, number)[:, inside : stop - number * self.window])
+            start += pieces[-1].shape[1]
+        return pieces
 
-    def _window(self, lane: int, number: int) -> Int64:
+    def _window(self, lane: int, number: int) -> Int32:
+        """Shards and indexes of the samples of one window, in their order: int32 [2, n]."""
         # Batches walk through a lane in order, so the latest window of each lane is all the memory it takes.
         latest = self._latest.get(lane)
         if latest is None or latest[0] != number:
-            length = min(self.window, self.lane_length(lane) - number * self.window)
-            latest = number, permutation(hash64(self._key, lane, number), length)
+            first = self._lane_start(lane) + number * self.window
+            stop = min(first + self.window, self._lane_start(lane + 1))
+            latest = number, self._locate(self._shuffle(hash64(self._key, lane, number), first, stop))
             self._latest[lane] = latest
         return latest[1]
 
-    def _locate(self, positions: Int64) -> tuple[Int32, Int32]:
-        # "right" also steps over empty shards, which end where they start.
-        rows = np.searchsorted(self._ends, positions, side="right")
-        return self._shards[rows].astype(np.int32), (positions - self._starts[rows]).astype(np.int32)
+    def _shuffle(self, key: int, first: int, stop: int) -> Int64:
+        """Line positions ``first`` to ``stop - 1``, permuted unit by unit: int64 [stop - first]."""
+        units = permutation(key, (stop - first) // self._unit)
+        positions = first + units[:, None] * self._unit + np.arange(self._unit)
+        # The half unit that the line may end with stays last, so that every pair begins at an even place of its lane.
+        return np.append(positions.ravel(), np.arange(first + positions.size, stop))
+
+    def _locate(self, positions: Int64) -> Int32:
+        # "right" also steps over empty parts, which end where they start.
+        parts = np.searchsorted(self._ends, positions, side="right")
+        shards, firsts, counts = (column[parts] for column in self._line)
+        indexes = firsts + positions - (self._ends[parts] - counts)
+        if self._pairs is not None:
+            for shard in np.unique(shards).tolist():
+                rows = shards == shard
+                indexes[rows] = self._pairs(shard)[indexes[rows]]
+        return np.stack([shards, indexes]).astype(np.int32)
+
+
+class _Line(NamedTuple):
+    """Parts of shards, end to end: samples ``firsts`` to ``firsts + counts - 1`` of ``shards``; int64 [parts] each."""
+
+    shards: Int64
+    firsts: Int64
+    counts: Int64
+
+
+def _with_even_parts(line: _Line) -> _Line:
+    """The line of whole shards in which every pair begins at an even position.
+
+    The last sample of an odd shard waits for the last one of the next odd shard, behind which both stand; the one
+    that finds no other ends the line. So lanes and windows of even length split no pair, and their lengths depend
+    on N alone.
+    """
+    shards, _, lengths = line
+    odd, end = np.flatnonzero(lengths % 2), len(lengths)
+    behind = np.repeat(np.append(odd, end)[1::2], 2)[: len(odd)]
+    order = np.argsort(np.concatenate([np.arange(end), behind]), kind="stable")
+    columns = (
+        (shards, shards[odd]),
+        (np.zeros_like(lengths), lengths[odd] - 1),
+        (lengths - lengths % 2, np.ones_like(odd)),
+    )
+    return _Line(*(np.concatenate(column)[order] for column in columns))
+
+
+def _columns(pieces: list[Int32]) -> tuple[Int32, Int32]:
+    """Pieces [2, n] one after the other, as shards and indexes."""
+    joined = np.concatenate([np.empty((2, 0), dtype=np.int32), *pieces], axis=1)
+    return joined[0], joined[1]
 
 
 def rank_lanes(lanes: int, rank: int, world_size: int) -> range:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, ReplayError
 from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.stages.sample_views import Partner, SampleViews
+from tinyvit_kd.stages.sample_views import Pairing, Partner, SampleViews
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.views.mixing import Mix
 from tinyvit_kd.views.render import render_eval, view_digest
@@ -33,6 +33,7 @@ class Plan:
     shard_lengths: tuple[int, ...]
     schedule: ScheduleConfig
     lanes: range  # the lanes of this rank
+    pairing: Pairing | None = None  # where views are mixed: samples that the order keeps together
 
     @property
     def steps_per_epoch(self) -> int:
@@ -46,12 +47,15 @@ class Plan:
 
     def _order(self, epoch: int) -> EpochOrder:
         schedule = self.schedule
-        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window)
+        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window, self.pairing)
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int) -> EpochOrder:
-    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window)
+def _epoch_order(
+    seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int, pairing: Pairing | None
+) -> EpochOrder:
+    pairs = None if pairing is None else partial(pairing.pairs, epoch, lengths)
+    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window, pairs)
 
 
 @dataclass
@@ -100,7 +104,7 @@ class StoredBatches:
     def _replay(self, shard: int, index: int, seed: int, view: int) -> Uint8:
         decoded = index
         try:
-            own: Uint8 = self.samples.views(shard, index, [seed])[0]
+            own = self.samples.view(shard, index, seed)
             partner = self.samples.partner(shard, index, view)
             if partner < 0:
                 return own
@@ -118,8 +122,8 @@ class StoredBatches:
             ) from None
 
     def _is_checked(self, epoch: int, seed: int) -> bool:
-        rate = self.targets.verify_first_epoch if epoch == 0 else self.targets.verify_rate
-        return rate > 0 and Draws(seed, epoch, 0x636865636B).random() < rate
+        rate = self.targets.verify_rate
+        return rate == 1 or Draws(seed, epoch, 0x636865636B).random() < rate
 
     def _verify(self, view: Uint8, stored: int, shard: int, index: int) -> None:
         found = view_digest(view)
@@ -164,7 +168,7 @@ class LabelledBatches:
 
     def _view(self, shard: int, index: int, epoch: int) -> tuple[Uint8, int, Mix | None]:
         seed = self.samples.seed(shard, index, epoch)
-        own = self.samples.views(shard, index, [seed])[0]
+        own = self.samples.view(shard, index, seed)
         partner = self.samples.partner(shard, index, epoch)
         if partner < 0:
             return own, index, None

@@ -13,7 +13,7 @@ from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches, Plan
 from tinyvit_kd.stages.inputs import check_views, fingerprint, label_classes, open_shards, require_labels
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.sample_views import Pairing, SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.training.loss import plain_loss
 
@@ -25,7 +25,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         ConfigError: the number of classes is unknown, or smaller than a label needs.
     """
     check_views(config.views)
-    shards = open_shards(config.shards, job)
+    shards = open_shards(config.shards, job, config.runtime)
     classes = label_classes(config.shards, shards)
     num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
     if num_classes is None:
@@ -40,6 +40,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         image_size=config.views.size,
         num_classes=num_classes,
         classes=classes if classes is not None and len(classes.ids) == num_classes else None,
+        pairing=Pairing(config.schedule.seed) if config.views.mixes else None,
         make_batches=partial(_batches, config, shards),
         objective=partial(plain_objective, config.loss.label_smoothing),
         identity={

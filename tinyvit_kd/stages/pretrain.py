@@ -17,7 +17,7 @@ from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import Plan, StoredBatches
 from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.sample_views import Pairing, SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
@@ -33,7 +33,7 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
     """
     store = LogitStore.open(config.store.path)
     manifest = store.manifest
-    shards = open_shards(config.shards, job)
+    shards = open_shards(config.shards, job, config.runtime)
     require_same_shards(manifest, shards)
     spec = require_same_views(manifest)
     _require_blocks(store, min(manifest.views, config.schedule.epochs))
@@ -42,6 +42,7 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
         image_size=spec.size,
         num_classes=manifest.num_classes,
         classes=stored_classes(store),
+        pairing=Pairing(manifest.seed, manifest.views) if spec.mixes else None,
         make_batches=partial(_batches, config, store, spec, shards),
         objective=partial(soft_objective, config.loss.temperature),
         identity={

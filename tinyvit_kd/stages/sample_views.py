@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,33 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.views.mixing import Mix, mix_views, partners, sample_mix
+from tinyvit_kd.views.mixing import Mix, mix_views, pairs, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
 Uint8 = npt.NDArray[np.uint8]
+Int64 = npt.NDArray[np.int64]
+_KEPT = 2  # views that are kept after rendering: the two of a pair, which the order puts next to each other
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How samples are paired in each epoch.
+
+    Attributes:
+        seed: base seed of the views.
+        view_count: V, view numbers that epochs use in turn; None: every epoch has one of its own.
+    """
+
+    seed: int
+    view_count: int | None = None
+
+    def view(self, epoch: int) -> int:
+        """The view number that an epoch uses."""
+        return epoch if self.view_count is None else epoch % self.view_count
+
+    def pairs(self, epoch: int, lengths: tuple[int, ...], shard: int) -> Int64:
+        """The samples of one of the shards of ``lengths``, pair after pair: int64 [lengths[shard]]."""
+        return pairs(self.seed, shard, self.view(epoch), lengths[shard])
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class SampleViews:
     reader: ShardReader
     spec: ViewSpec
     base_seed: int
+    _kept: dict[tuple[int, int, int], Uint8] = field(default_factory=dict, init=False, repr=False)
 
     def seed(self, shard: int, index: int, view: int) -> int:
         """The seed of a view that is made for the first time."""
@@ -50,6 +74,22 @@ class SampleViews:
             BadImageError: the image cannot be decoded.
         """
         return render_views(self.reader.read(shard, index), seeds, self.spec)
+
+    def view(self, shard: int, index: int, seed: int) -> Uint8:
+        """One view that is not mixed: uint8 [3, S, S]; not to be written to.
+
+        The views that were rendered last are kept, so that a pair whose samples follow each other is decoded once.
+
+        Raises:
+            BadImageError: the image cannot be decoded.
+        """
+        key = shard, index, seed
+        if key not in self._kept:
+            view = self.views(shard, index, [seed])[0]
+            while len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = view
+        return self._kept[key]
 
     def partner(self, shard: int, index: int, view: int) -> int:
         """Index of the sample's partner in a view number; -1 where it has none."""
@@ -67,7 +107,7 @@ class SampleViews:
         mix = sample_mix(own_seed, partner.seed, self.spec)
         if mix is None:
             return own, None
-        return mix_views(own, self.views(shard, partner.index, [partner.seed])[0], mix), mix
+        return mix_views(own, self.view(shard, partner.index, partner.seed), mix), mix
 
     def mixed_if_whole(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
         """The same where views are first made: a partner that is a hole leaves the view as it is."""

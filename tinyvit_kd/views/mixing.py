@@ -38,10 +38,15 @@ class Mix:
         return self.weight / _ONE
 
 
+def pairs(seed: int, shard: int, view: int, length: int) -> npt.NDArray[np.int64]:
+    """A shard's samples, pair after pair: int64 [length]; the last one of an odd shard is left over."""
+    return permutation(hash64(seed, 0x70616972, shard, view), length)
+
+
 @lru_cache(maxsize=256)
 def partners(seed: int, shard: int, view: int, length: int) -> npt.NDArray[np.int32]:
     """Index of each sample's partner: int32 [length], -1 for the one that is left over in an odd shard."""
-    order = permutation(hash64(seed, 0x70616972, shard, view), length)
+    order = pairs(seed, shard, view, length)
     partner = np.full(length, -1, dtype=np.int32)
     even = length - length % 2
     partner[order[0:even:2]], partner[order[1:even:2]] = order[1:even:2], order[0:even:2]

@@ -1,0 +1,221 @@
+"""Mixed views in batches: the order keeps pairs together, so that an image is decoded once for both views."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tests.stages.world import TRAINING, VIEWS, World, draw_shards, make_teacher
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.synthetic import write_image_folder
+from tinyvit_kd.errors import BadImageError, ConfigError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.seeding import view_seed
+from tinyvit_kd.stages.batches import LabelledBatches, Plan, StoredBatches
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
+from tinyvit_kd.views.render import render_views
+
+MIXED = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
+SPEC = ViewSpec.model_validate(MIXED)
+BROKEN = range(0, 97, 12)  # of 97 images in shards of 40, 40 and 17
+Sample = tuple[int, int]
+Uint8 = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Shards, one of them odd, with images that cannot be decoded, and a store of mixed views."""
+    folder = tmp_path_factory.mktemp("mixed")
+    write_image_folder(folder / "images", 97, seed=0)
+    images = sorted((folder / "images").rglob("*.jpg"))
+    for number in BROKEN:
+        images[number].write_bytes(b"no image")
+    build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    make_teacher(folder)
+    dump_logits(World(folder).dump(views=MIXED), alone())
+    return World(folder)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Sample]:
+    """How often each sample's image is read, and so decoded."""
+    counts: Counter[Sample] = Counter()
+    read = ShardReader.read
+
+    def counting(self: ShardReader, shard: int, index: int) -> bytes:
+        counts[shard, index] += 1
+        return read(self, shard, index)
+
+    monkeypatch.setattr(ShardReader, "read", counting)
+    return counts
+
+
+def _plan(world: World, pairing: Pairing | None, **changes: int) -> Plan:
+    schedule = world.finetune().schedule.model_copy(update=changes)
+    shards = ShardSet.load(world.folder / "shards", "train")
+    return Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(schedule.lanes, 0, 1), pairing)
+
+
+def _labelled(world: World, plan: Plan) -> LabelledBatches:
+    reader = ShardSet.load(world.folder / "shards", "train").reader()
+    return LabelledBatches(SampleViews(reader, SPEC, plan.schedule.seed), plan, "hole")
+
+
+def _stored(world: World, plan: Plan, **targets: Any) -> StoredBatches:
+    store = LogitStore.open(world.folder / "store")
+    reader = ShardSet.load(world.folder / "shards", "train").reader()
+    config = world.pretrain(store={"path": str(world.folder / "store")} | targets).store
+    samples = SampleViews(reader, SPEC, store.manifest.seed)
+    return StoredBatches(samples, BlockCache(store, 1 << 20), config, store.manifest.views, plan)
+
+
+def _pairing(world: World) -> Pairing:
+    manifest = LogitStore.open(world.folder / "store").manifest
+    return Pairing(manifest.seed, manifest.views)
+
+
+def _samples(plan: Plan, step: int) -> tuple[int, list[Sample]]:
+    epoch, shards, indexes = plan.samples(step)
+    return epoch, list(zip(shards.tolist(), indexes.tolist(), strict=True))
+
+
+def _alone(reader: ShardReader, base_seed: int, view: int, sample: Sample) -> tuple[Uint8, float, Sample] | None:
+    """A mixed view on its own, λ and who was mixed in; None for a hole."""
+    shard, index = sample
+    other = int(partners(base_seed, shard, view, int(reader.shards.lengths[shard]))[index])
+    try:
+        own = _unmixed(reader, base_seed, view, sample)
+        mix = sample_mix(view_seed(base_seed, *sample, view), view_seed(base_seed, shard, other, view), SPEC)
+    except BadImageError:
+        return None
+    if other < 0 or mix is None:
+        return own, 1.0, sample
+    try:
+        return mix_views(own, _unmixed(reader, base_seed, view, (shard, other)), mix), mix.lam, (shard, other)
+    except BadImageError:
+        return own, 1.0, sample
+
+
+def _unmixed(reader: ShardReader, base_seed: int, view: int, sample: Sample) -> Uint8:
+    views = render_views(reader.read(*sample), [view_seed(base_seed, *sample, view)], SPEC)
+    return views.reshape(3, SPEC.size, SPEC.size)
+
+
+# An odd share splits pairs between steps; without a pairing the two samples of a pair are seldom in one batch.
+SHARES = pytest.mark.parametrize(
+    ("paired", "batch"), [(True, 16), (True, 12), (False, 16)], ids=["even share", "odd share", "pairs apart"]
+)
+
+
+@SHARES
+def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
+    mixed_world: World, paired: bool, batch: int
+) -> None:
+    plan = _plan(mixed_world, Pairing(0) if paired else None, global_batch_size=batch)
+    batches = _labelled(mixed_world, plan)
+    reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
+    for step in range(2 * plan.steps_per_epoch):
+        found = batches(step)
+        epoch, samples = _samples(plan, step)
+        assert found.mixed is not None
+        for row, sample in enumerate(samples):
+            expected = _alone(reader, 0, epoch, sample)
+            assert found.weights[row] == (expected is not None)
+            view, lam, other = expected or (np.zeros_like(found.views[row]), 1.0, sample)
+            assert np.array_equal(found.views[row], view)
+            assert found.mixed.lam[row] == np.float32(lam)
+            assert found.mixed.labels[row] == reader.labels(other[0], np.array([other[1]]))[0]
+
+
+@SHARES
+def test_stored_batches_hold_the_views_that_each_sample_has_alone(mixed_world: World, paired: bool, batch: int) -> None:
+    pairing = _pairing(mixed_world)
+    plan = _plan(mixed_world, pairing if paired else None, global_batch_size=batch)
+    batches = _stored(mixed_world, plan, verify_rate=1.0)
+    reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
+    for step in range(3 * plan.steps_per_epoch):
+        found = batches(step)
+        epoch, samples = _samples(plan, step)
+        for row, sample in enumerate(samples):
+            expected = _alone(reader, pairing.seed, epoch % 2, sample)
+            assert found.weights[row] == (expected is not None)
+            assert np.array_equal(
+                found.views[row], np.zeros_like(found.views[row]) if expected is None else expected[0]
+            )
+        assert found.checked == found.weights.sum()
+
+
+def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
+    plan = _plan(mixed_world, Pairing(0))
+    batches = _labelled(mixed_world, plan)
+    for step in range(plan.steps_per_epoch):
+        reads.clear()
+        weights, (_, samples) = batches(step).weights, _samples(plan, step)
+        assert set(reads) == set(samples)
+        whole = [sample for sample, weight in zip(samples, weights, strict=True) if weight]
+        assert {reads[sample] for sample in whole} == {1}
+
+
+def test_a_stored_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
+    plan = _plan(mixed_world, _pairing(mixed_world))
+    batches = _stored(mixed_world, plan)
+    for step in range(2 * plan.steps_per_epoch):
+        reads.clear()
+        weights, (_, samples) = batches(step).weights, _samples(plan, step)
+        assert reads == Counter(sample for sample, weight in zip(samples, weights, strict=True) if weight)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_run_decodes_each_image_once_an_epoch(tmp_path: Path, stage: str, reads: Counter[Sample]) -> None:
+    draw_shards(tmp_path)
+    world = World(tmp_path)
+    if stage == "pretrain":
+        make_teacher(tmp_path)
+        dump_logits(world.dump(views=MIXED), alone())
+        reads.clear()
+        pretrain(world.pretrain(), alone())
+    else:
+        finetune(world.finetune(views=MIXED), alone())
+    assert set(reads.values()) == {TRAINING["schedule"]["epochs"]}
+    assert len(reads) == 96
+
+
+def test_a_set_too_small_for_a_step_of_pairs_is_refused(mixed_world: World) -> None:
+    schedule = TRAINING["schedule"] | {"global_batch_size": 96, "lanes": 96}
+    output = str(mixed_world.folder / "refused")
+    with pytest.raises(ConfigError, match=r"lower schedule\.lanes"):
+        finetune(mixed_world.finetune(views=MIXED, schedule=schedule, output=output), alone())
+
+
+def test_a_plan_with_pairs_travels_to_workers(mixed_world: World) -> None:
+    plan = _plan(mixed_world, _pairing(mixed_world))
+    there: Plan = pickle.loads(pickle.dumps(plan))
+    assert there == plan
+    assert all(np.array_equal(*columns) for columns in zip(there.samples(7)[1:], plan.samples(7)[1:], strict=True))
+
+
+def test_ranks_share_a_batch_of_pairs(mixed_world: World) -> None:
+    whole = _plan(mixed_world, Pairing(0))
+    batches = _labelled(mixed_world, whole)
+    views = batches(3).views
+    halves = [
+        _labelled(mixed_world, Plan(whole.shard_lengths, whole.schedule, lanes, whole.pairing))(3).views
+        for lanes in (rank_lanes(4, 0, 2), rank_lanes(4, 1, 2))
+    ]
+    assert torch.equal(torch.cat(halves), views)
