@@ -49,6 +49,18 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_bit_that_flipped_anywhere_is_found(tmp_path: Path) -> None:
+    saved(tmp_path)
+    file = tmp_path / "model.safetensors"
+    content = file.read_bytes()
+    for place in random.Random(0).sample(range(len(content)), 200):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            load_model_file(file)
+
+
 def test_a_safetensors_file_of_others_has_no_card(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "foreign.safetensors", metadata={"format": "pt"})
     state, found = load_model_file(tmp_path / "foreign.safetensors")

@@ -43,7 +43,12 @@ class ScheduleConfig(Section):
     epochs: int = Field(ge=1, description="passes over the samples")
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up, inside epochs")
     global_batch_size: int = Field(ge=1, description="samples an optimiser step, over all ranks")
-    accumulate: int = Field(1, ge=1, description="forward-backward passes an optimiser step")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="samples a forward pass; null: a process's whole share. Batch norm and stochastic depth follow "
+        "from it, so that with a number here any number of processes trains alike",
+    )
     lanes: int = Field(64, ge=1, description="slices of an epoch's order; a multiple of the number of ranks")
     window: int = Field(4096, ge=1, description="samples that are permuted together within a lane")
     seed: int = Field(0, ge=0, description="seed of order, initial weights and stochastic depth")
@@ -59,6 +64,11 @@ class TrainConfig(Section):
     """What happens around the steps."""
 
     freeze_bn_stats: bool = Field(False, description="batch norm in evaluation mode while training")
+    on_non_finite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="stop: a NaN or infinite loss or gradient stops the run; skip: such steps are left out and "
+        "counted, at the cost of waiting for the device at every step",
+    )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="decay of an averaged copy of the weights")
     log_every: int = Field(50, ge=1, description="optimiser steps between log lines")
     checkpoint_every: int = Field(1000, ge=1, description="optimiser steps between checkpoints")
@@ -76,6 +86,9 @@ class RuntimeConfig(Section):
     precision: Precision = Field("auto", description="autocast: bfloat16 on CUDA, float32 on CPU by default")
     workers: int = Field(2, ge=0, description="data loading processes a rank; 0: in the main process")
     prefetch: int = Field(4, ge=1, description="batches that a worker prepares ahead")
+    data_timeout: float = Field(
+        600, gt=0, description="seconds without a batch, or an answer of the disk, after which the run stops"
+    )
     threads: int | None = Field(
         None, ge=1, description="computing threads a rank on the CPU; null: torch's choice. Leave cores to the workers"
     )

@@ -16,7 +16,14 @@ from tinyvit_kd.data.processes import run_parallel
 from tinyvit_kd.data.shards import CLASSES, ShardSet
 from tinyvit_kd.data.sources import ClassSource, Image, list_classes, read_image
 from tinyvit_kd.errors import ConfigError, ShardError
-from tinyvit_kd.runtime.files import atomic_path, atomic_write, require_free_space, write_json
+from tinyvit_kd.runtime.files import (
+    atomic_path,
+    atomic_write,
+    remove_unfinished,
+    require_free_space,
+    sole_writer,
+    write_json,
+)
 
 OnShard = Callable[[int, int], None]
 _TAR_OVERHEAD = 4096  # bytes a sample at the most: three headers, label, description, padding
@@ -57,19 +64,21 @@ def build_shards(
     Raises:
         ShardError: the source cannot be read, or ``out`` holds shards of another build.
         DiskSpaceError: the shards would not fit on the disk.
+        BusyError: another process writes to ``out``.
     """
     _require_plain_name(split)
     sources = _sources(source)
-    classes = _class_list(out, sources)
-    plan = _plan(split, seed, samples_per_shard, sources, classes)
-    todo = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
-    require_free_space(out, _expected_bytes(sources) * len(todo) // len(plan.filenames))
-    _prepare(out, plan, classes)
-    tasks, count = _tasks(plan, out, todo, sources, classes), len(plan.filenames)
-    for done, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(todo) + 1):
-        if on_shard is not None:
-            on_shard(done, count)
-    _describe(out, plan)
+    with sole_writer(out):
+        classes = _class_list(out, sources)
+        plan = _plan(split, seed, samples_per_shard, sources, classes)
+        todo = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
+        require_free_space(out, _expected_bytes(sources) * len(todo) // len(plan.filenames))
+        _prepare(out, plan, classes)
+        tasks, count = _tasks(plan, out, todo, sources, classes), len(plan.filenames)
+        for done, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(todo) + 1):
+            if on_shard is not None:
+                on_shard(done, count)
+        _describe(out, plan)
     return ShardSet.load(out, split)
 
 
@@ -115,8 +124,7 @@ def _expected_bytes(sources: list[ClassSource]) -> int:
 def _prepare(out: Path, plan: Plan, classes: ClassList) -> None:
     """Write plan and classes down, and remove what a killed build left half-written."""
     keep_plan(out / f".{plan.split}.plan.json", plan)
-    for path in out.glob(f".{plan.split}-*.tar.*.partial"):
-        path.unlink(missing_ok=True)
+    remove_unfinished(out)
     if not (out / CLASSES).exists():
         atomic_write(out / CLASSES, ("\n".join(classes.ids) + "\n").encode())
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -12,9 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.files import require_open_files
+from tinyvit_kd.runtime.signals import STOP_SIGNALS
+from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
 
 Task = TypeVar("Task")
 Made = TypeVar("Made")
+_OPEN_FILES = 384  # shards, blocks and pipes of one process
+_FILES_A_BATCH = 10  # a tensor that is handed over is an open file in two processes
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,27 @@ class _Tasks(Dataset[object], Generic[Task, Made]):
 
 def load(
     make: Callable[[Task], Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Run ``make`` over ``tasks`` in worker processes; results come in the order of the tasks.
+
+    Close it when it is not read to its end: its processes are ended then.
 
     Args:
         make: pure function from a task to a batch; it is copied into each worker.
         tasks: consumed lazily, a few ahead of what is yielded.
-        runtime: number of workers and how far they run ahead.
+        runtime: number of workers, how far they run ahead, and how long to wait for one.
         device: memory is pinned where this is a GPU.
 
     Raises:
+        ConfigError: the system allows too few open files for so many workers.
         TinyVitKdError: what ``make`` raised, unchanged.
+        WorkerError: a process died.
+        StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
     workers = runtime.workers
+    require_open_files(_OPEN_FILES + _FILES_A_BATCH * workers * runtime.prefetch)
+    notes = Notes(workers)
+    patience = Patience(notes, runtime.data_timeout)
     loader: DataLoader[object] = DataLoader(
         _Tasks(make),
         batch_size=None,
@@ -56,22 +70,41 @@ def load(
         num_workers=workers,
         prefetch_factor=runtime.prefetch if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, notes),
         collate_fn=_as_it_is,
+        timeout=runtime.data_timeout if workers else 0,
     )
+    iterator = iter(loader)
     try:
-        for made in loader:
-            if isinstance(made, _Failure):
-                raise made.error
-            yield made
+        with patience.watching(), loading_here(notes):
+            while True:
+                with patience.waiting():
+                    made = next(iterator)
+                if isinstance(made, _Failure):
+                    raise made.error
+                yield made
+    except StopIteration:
+        return
     except RuntimeError as error:
+        if "DataLoader timed out" in str(error):
+            raise patience.error() from None
         if "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
             "a data loading process ended unexpectedly",
-            found=str(error).partition("\n")[0],
-            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch, and run again",
+            found=_cause(error),
+            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
+            "again: it goes on where it was",
         ) from error
+    finally:
+        notes.dismiss()
+        del iterator  # ends the processes, and waits for them
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost message of a chain: torch names the signal there."""
+    inner = error.__cause__ or error.__context__
+    return _cause(inner) if isinstance(inner, RuntimeError) else str(error).partition("\n")[0]
 
 
 def _as_it_is(made: object) -> object:
@@ -79,8 +112,9 @@ def _as_it_is(made: object) -> object:
     return made
 
 
-def _start_worker(_worker: int) -> None:
+def _start_worker(notes: Notes, worker: int) -> None:
     torch.set_num_threads(1)
     # Preemption and Ctrl-C reach the whole process group; the main process decides, workers carry on until then.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    join_loading(notes, worker)

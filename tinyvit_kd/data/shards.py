@@ -17,6 +17,7 @@ from tinyvit_kd.data.locate import locate
 from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.remote import local_file
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.watchdog import doing
 
 CLASSES = "classes.txt"
 _INDEXES = 256  # held by a reader: a lane touches two shards at a time, and a rank may own 64 lanes
@@ -86,6 +87,7 @@ class ShardSet:
         Raises:
             ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
         """
+        doing(f"opening {self.places[shard]} and its index")
         index = load_index(self.file(shard), self.index_dir)
         if len(index) != self.lengths[shard]:
             raise ShardError(
@@ -131,6 +133,7 @@ class ShardReader:
         """
         assert index >= 0
         table = self._index(shard)
+        doing(f"reading sample {index} of {self.shards.places[shard]}")
         return self._files.read(self._file(shard), int(table.offsets[index]), int(table.sizes[index]))
 
     def key(self, shard: int, index: int) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.runtime.files import atomic_write
 
 MODEL = "model.safetensors"
-_CARD = "tinyvit_kd"
+_CARD, _HASH = "tinyvit_kd", "content_hash"
 _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training codes keep the weights
 State = dict[str, torch.Tensor]
 
@@ -52,10 +52,12 @@ class ModelCard:
 
 
 def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -> None:
-    """Write weights and card as one file."""
+    """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with atomic_path(path, fsync) as temporary:
-        save_file(tensors, temporary, metadata={_CARD: json.dumps(asdict(card))})
+    text = json.dumps(asdict(card))
+    metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
+    # Not its save_file, which hides a full disk in an error of its own.
+    atomic_write(path, save(tensors, metadata), fsync)
 
 
 def hash_weights(state: State) -> str:
@@ -82,8 +84,7 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
         raise CheckpointError("a model file is missing", where=str(file), fix=fix)
     try:
         if file.suffix == ".safetensors":
-            card = _read_card(file)
-            return (load_file(file) if card is not None else _unwrap(load_file(file))), card
+            return _load_safetensors(file)
         return _unwrap(torch.load(file, map_location="cpu", weights_only=True)), None
     except Exception as error:  # a damaged or foreign file can make the libraries raise anything
         raise CheckpointError(
@@ -96,11 +97,23 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
         ) from None
 
 
-def _read_card(file: Path) -> ModelCard | None:
+def _load_safetensors(file: Path) -> tuple[State, ModelCard | None]:
     with safe_open(file, framework="pt") as opened:
-        text = (opened.metadata() or {}).get(_CARD)
-    if text is None:
-        return None
+        metadata = opened.metadata() or {}
+    state = load_file(file)
+    if _CARD not in metadata:
+        return _unwrap(state), None
+    if metadata.get(_HASH) != _hash_content(state, metadata[_CARD]):
+        raise ValueError("it has changed since it was written: its hash is wrong")
+    return state, _parse_card(metadata[_CARD])
+
+
+def _hash_content(state: State, card: str) -> str:
+    weights = hash_weights(dict(sorted(state.items())))  # a file's own order is not ours
+    return xxhash.xxh3_128_hexdigest(f"{weights} {card}".encode())
+
+
+def _parse_card(text: str) -> ModelCard:
     values = json.loads(text)
     ModelSpec.model_validate(values["architecture"])
     for name in ("mean", "std", "class_ids"):

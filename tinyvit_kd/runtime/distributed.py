@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +16,15 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
 
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, WorkerError
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, on_parents_death
 
-# Processes wait for one another while one of them indexes shards or makes a last block; a process that dies is
-# noticed by torchrun, not by this.
-TIMEOUT = timedelta(hours=12)
+# Processes wait for one another while one of them indexes shards or makes a last block.
+PATIENCE = timedelta(hours=12)
+# While they train, the slowest has to come within this time. A process that dies is noticed by torchrun, a machine
+# that dies by this.
+STEP_TIMEOUT = timedelta(hours=1)
+_GRACE = 60.0  # seconds that a process whose torchrun has gone has to write a checkpoint
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,26 @@ class Job:
         name = f"counter-{next(self._names)}"
         if self.store is None:
             return itertools.count()
-        return (int(self.store.add(name, 1)) - 1 for _ in itertools.count())
+        return (_add(self.store, name) - 1 for _ in itertools.count())
+
+    def gather(self, value: Any) -> list[Any]:
+        """A small picklable object of our own from every process, in the order of ranks; every process must call."""
+        if self.control is None:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+
+def _add(store: Store, name: str) -> int:
+    try:
+        return int(store.add(name, 1))
+    except dist.DistError as error:
+        raise WorkerError(
+            "torchrun, or the process that keeps the job's counters, has gone",
+            found=str(error).partition("\n")[0],
+            fix="run the same command again: it makes what is missing",
+        ) from None
 
 
 def alone() -> Job:
@@ -103,13 +128,21 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
-    control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    on_parents_death(_leave_orphaned)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    control = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup), "this process is a member"
     shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
     yield Job(rank, world_size, chosen, control, shared)
     # Not after an error: shutting down may wait for peers, and the message must not.
     dist.destroy_process_group()
+
+
+def _leave_orphaned() -> None:
+    """Torchrun was killed and its processes were not: stop as if asked to, before the run is started again."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(REQUEUE_EXIT_CODE)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

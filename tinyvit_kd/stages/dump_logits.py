@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, closing
 from types import TracebackType
 
 import torch
@@ -14,11 +15,11 @@ import torch
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.errors import HoleReason, StalledError
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, tell
-from tinyvit_kd.runtime.signals import Preempted, stop_on_signals
+from tinyvit_kd.runtime.watchdog import stalled
 from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
     Assembler,
@@ -50,16 +51,18 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
 
     Raises:
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
-        Preempted: a signal asked to stop; the blocks that were whole are in the store.
+        Preempted: under the command line, a signal asked to stop; the blocks that were whole are in the store.
     """
     check_views(config.views)
-    shards = open_shards(config.shards, job)
+    shards = open_shards(config.shards, job, config.runtime)
     teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
     if config.runtime.compile:
         teacher.network.compile()
     check_dump(config, teacher)
     store = create_store(config, teacher, shards, job)
-    missing = job.broadcast([block for block in store.missing_blocks() if block[0] % part[1] == part[0] - 1])
+    mine = range(part[0] - 1, len(shards.names), part[1])
+    left_behind = store.unfinished(mine)
+    missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
     views = sum(len(group.views) * group.samples for group in groups)
     say(
@@ -71,6 +74,9 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     )
     begin = time.perf_counter()
     counts = job.sum(_make(config, job, teacher, shards, store, groups, views))
+    if job.is_main:
+        for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
+            path.unlink(missing_ok=True)
     seconds = max(time.perf_counter() - begin, 1e-9)
     made, holes = counts.tolist()
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")
@@ -93,12 +99,13 @@ def _make(
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
     begin = spoke = time.perf_counter()
+    # No signal is caught here: whatever it interrupts, the blocks that were whole are in the store.
     with (
-        stop_on_signals() as stop,
-        _Writer(store, config.store.topk) as writer,
+        closing(load(make, tasks, config.runtime, job.device)) as batches,
+        _Writer(store, config.store.topk, config.runtime.data_timeout) as writer,
         progress_bar(job, views, "view", label="dump-logits") as bar,
     ):
-        for batch in load(make, tasks, config.runtime, job.device):
+        for batch in batches:
             with torch.inference_mode():
                 logits = teacher(batch.views.to(job.device, non_blocking=True))
                 answers = topk_probs(logits, config.store.topk)
@@ -111,8 +118,6 @@ def _make(
                 spoke = time.perf_counter()
                 share, rate = int(counts[0]) * job.world_size / views, int(counts[0]) / (spoke - begin)
                 say(job, f"about {share:.1%} of {views:,} views, {rate:,.0f} views/s a process")
-            if stop:
-                raise Preempted(f"stopped; the whole blocks are in {config.store.path}; rerun to make the rest")
     return counts
 
 
@@ -145,8 +150,8 @@ Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # indices [B, K], pro
 class _Writer(AbstractContextManager["_Writer"]):
     """Copies answers back, encodes and writes, in one thread beside the teacher's."""
 
-    def __init__(self, store: LogitStore, topk: int) -> None:
-        self._store, self._assembler = store, Assembler(topk)
+    def __init__(self, store: LogitStore, topk: int, timeout: float) -> None:
+        self._store, self._assembler, self._timeout = store, Assembler(topk), timeout
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
         self._waiting: deque[Future[None]] = deque()
 
@@ -154,7 +159,14 @@ class _Writer(AbstractContextManager["_Writer"]):
         """Hand over one batch; waits where ``QUEUE`` others are not written yet, and raises what they raised."""
         self._waiting.append(self._thread.submit(self._write, batch, answers))
         while len(self._waiting) > QUEUE or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
+            self._finish(self._waiting.popleft())
+
+    def _finish(self, write: Future[None]) -> None:
+        try:
+            write.result(self._timeout)
+        except FutureTimeoutError:
+            what = f"the store has not taken a block for {self._timeout:g} seconds"
+            raise stalled(what, str(self._store.path)) from None
 
     def _write(self, batch: DumpBatch, answers: Answers) -> None:
         # The copy waits for the device in this thread, so that the next forward pass is launched meanwhile.
@@ -165,7 +177,7 @@ class _Writer(AbstractContextManager["_Writer"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
-            for future in self._waiting:
-                future.result()
+            for write in self._waiting:
+                self._finish(write)
+        self._thread.shutdown(wait=not isinstance(error, StalledError), cancel_futures=error is not None)

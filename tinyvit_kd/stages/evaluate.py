@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,7 +47,7 @@ class Scorer:
         network.eval()
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # correct@1, correct@5, scored, left out
         batches = load(EvalBatches(self.shards.reader(), self.config.views), self._tasks(), self.runtime, device)
-        with torch.inference_mode():
+        with closing(batches), torch.inference_mode():
             for batch in batches:
                 sums += self._count(network, batch.to(device))
         top1, top5, scored, left_out = self.job.sum(sums).tolist()
@@ -92,7 +93,7 @@ def build_scorer(
             found=f"{config.views.size} pixels",
             expected=f"{card.image_size}",
         )
-    shards = open_shards(config.shards, job)
+    shards = open_shards(config.shards, job, runtime)
     labels = label_classes(config.shards, shards)
     require_labels(shards, len(labels.ids) if labels else card.num_classes)
     columns = _columns(labels, card_classes(card), card.num_classes)

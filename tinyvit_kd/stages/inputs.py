@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.training import ScheduleConfig
+from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.order import check_lanes
@@ -15,18 +15,20 @@ from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.seeding import hash64
+from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.selfcheck import self_check
 from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
 
 
-def open_shards(config: ShardsConfig, job: Job) -> ShardSet:
+def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> ShardSet:
     """The shard set with its byte indexes; rank 0 fetches and indexes what is missing, the others wait for it."""
     if not job.is_main:
         job.barrier()
-    shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
-    shards.key_hashes()
+    with watched(runtime.data_timeout):
+        shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
+        shards.key_hashes()
     if job.is_main:
         job.barrier()
     return shards
@@ -64,20 +66,13 @@ def require_labels(shards: ShardSet, num_classes: int) -> None:
 
 
 def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
-    """Check lanes, batch and accumulation against the world size and the number of samples.
+    """Check lanes, batch and micro-batch against the world size and the number of samples.
 
     Raises:
         ConfigError: naming the nearest values that fit.
     """
     check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size)
-    local = schedule.global_batch_size // job.world_size
-    if local % schedule.accumulate:
-        raise ConfigError(
-            "a rank's batch does not divide into schedule.accumulate equal parts",
-            where="schedule.accumulate",
-            found=f"{schedule.accumulate} parts of {local} samples",
-            expected=f"a divisor of {local}",
-        )
+    micro_batches(schedule, job)
     if shards.total < schedule.global_batch_size:
         raise ConfigError(
             "the shard set is too small for one step an epoch",
@@ -85,6 +80,24 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
             found=f"{schedule.global_batch_size} samples a step, {shards.total} samples in {shards.name}",
             fix="lower schedule.global_batch_size (and schedule.lanes)",
         )
+
+
+def micro_batches(schedule: ScheduleConfig, job: Job) -> int:
+    """Forward-backward passes a step, of each process.
+
+    Raises:
+        ConfigError: a process's share of a batch is not a whole number of micro-batches.
+    """
+    local = schedule.global_batch_size // job.world_size
+    size = schedule.micro_batch_size or local
+    if local % size:
+        raise ConfigError(
+            "a process's share of a batch is not a whole number of micro-batches",
+            where="schedule.micro_batch_size",
+            found=f"{local} samples on each of {job.world_size} process(es), in micro-batches of {size}",
+            expected=f"a divisor of {local}",
+        )
+    return local // size
 
 
 def card_classes(card: ModelCard | None) -> ClassList | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,22 +16,24 @@ from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.loader import load
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.files import atomic_write, require_free_space, write_json
+from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
-from tinyvit_kd.stages.batches import Plan
+from tinyvit_kd.stages.batches import Plan, place
 from tinyvit_kd.stages.evaluate import build_scorer
-from tinyvit_kd.stages.inputs import check_schedule
+from tinyvit_kd.stages.inputs import check_schedule, micro_batches
+from tinyvit_kd.stages.sample_views import Pairing
 from tinyvit_kd.stages.starting import Start, starting_weights
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_latest
-from tinyvit_kd.training.loop import Objective, Run, State, fit
+from tinyvit_kd.training.loop import Objective, Run, fit
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
+from tinyvit_kd.training.state import State
 
 SUMMARY, RECIPE = "summary.json", "recipe.yaml"
 MakeBatch = Callable[[int], Batch]
@@ -44,6 +47,7 @@ class Task:
     image_size: int
     num_classes: int
     classes: ClassList | None
+    pairing: Pairing | None  # where views are mixed
     make_batches: Callable[[Plan], MakeBatch]
     objective: Objective
     identity: dict[str, str]  # of the data: a checkpoint of other data is not continued
@@ -56,7 +60,9 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         the summary that is also written to ``summary.json``.
 
     Raises:
+        ConfigError: the samples do not fill one step an epoch.
         CheckpointError: the run folder holds checkpoints of another recipe or of other data.
+        BusyError: another process trains into the run folder.
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, task.shards, job)
@@ -65,20 +71,34 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
     if (finished := job.broadcast(_finished(config, identity))) is not None:
         say(job, f"{config.output} is already finished; remove the folder to train again")
         return dict(finished)
-    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
-    plan = Plan(tuple(task.shards.lengths.tolist()), config.schedule, lanes)
+    plan = _plan(config, task, job)
     state, card = _build(config, task, start, job)
-    run = _describe(config, identity, job, plan, state)
+    run = _describe(config, task, identity, job, plan, state)
     scorer = None
     if config.eval is not None:
         scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
-    _require_space(config, state)
-    _resume(run, state)
-    _announce(config, task, run, state)
-    with stop_on_signals() as stop:
-        batches = load(task.make_batches(plan), range(state.step, run.total_steps), config.runtime, job.device)
-        results = fit(run, state, batches, task.objective, stop, scorer)
-    return _finish(config, run, state, card, results)
+    with sole_writer(config.output) if job.is_main else nullcontext():
+        job.barrier()
+        _require_space(config, state)
+        _resume(run, state)
+        _announce(config, task, run, state)
+        make, steps = task.make_batches(plan), range(state.step, run.total_steps)
+        with stop_on_signals() as stop, closing(load(make, steps, config.runtime, job.device)) as batches:
+            results = fit(run, state, batches, task.objective, stop, scorer)
+        return _finish(config, run, state, card, results)
+
+
+def _plan(config: TrainingConfig, task: Task, job: Job) -> Plan:
+    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+    plan = Plan(tuple(task.shards.lengths.tolist()), config.schedule, lanes, task.pairing)
+    if plan.steps_per_epoch:
+        return plan
+    raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
+        "the shard set is too small for one step an epoch of pairs that stay together",
+        where="schedule.global_batch_size, schedule.lanes",
+        found=f"{task.shards.total} samples, {plan.schedule.global_batch_size} a step from {plan.schedule.lanes} lanes",
+        fix="lower schedule.lanes so that each gives an even number of samples a step",
+    )
 
 
 def _build(config: TrainingConfig, task: Task, start: Start, job: Job) -> tuple[State, ModelCard]:
@@ -99,7 +119,7 @@ def _build(config: TrainingConfig, task: Task, start: Start, job: Job) -> tuple[
     )
 
 
-def _describe(config: TrainingConfig, identity: dict[str, str], job: Job, plan: Plan, state: State) -> Run:
+def _describe(config: TrainingConfig, task: Task, identity: dict[str, str], job: Job, plan: Plan, state: State) -> Run:
     schedule, steps = config.schedule, plan.steps_per_epoch
     rates = build_scheduler(
         state.optimizer,
@@ -116,15 +136,24 @@ def _describe(config: TrainingConfig, identity: dict[str, str], job: Job, plan: 
         steps_per_epoch=steps,
         total_steps=schedule.epochs * steps,
         global_batch_size=schedule.global_batch_size,
-        accumulate=schedule.accumulate,
+        micro_batches=micro_batches(schedule, job),
         seed=schedule.seed,
         clip_grad=config.optim.clip_grad,
         normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last),
         autocast=partial(autocast, job.device, config.runtime.precision),
         set_rates=rates.step_update,
+        name_samples=partial(_name_samples, task.shards, plan),
         compile=config.runtime.compile,
         fsync=config.runtime.fsync,
+        data_timeout=config.runtime.data_timeout,
     )
+
+
+def _name_samples(shards: ShardSet, plan: Plan, step: int, rows: Sequence[int]) -> list[str]:
+    """Names of some samples of this process's batch at a step."""
+    _, numbers, indexes = plan.samples(step)
+    reader = shards.reader()
+    return [place(reader, int(numbers[row]), int(indexes[row])) for row in rows]
 
 
 def _identity(config: TrainingConfig, task: Task, start: Start) -> dict[str, str]:
@@ -174,12 +203,13 @@ def _resume(run: Run, state: State) -> None:
                 expected=expected,
                 fix="restore the recipe to continue that run, or set output to a new folder",
             )
-    state.load_state_dict(saved)
+    state.restore(saved, run.job)
     say(run.job, f"continuing from step {state.step} of {run.total_steps}")
 
 
 def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> None:
     if run.job.is_main:
+        remove_unfinished(config.output)
         atomic_write(config.output / RECIPE, dump_yaml(config).encode())
     rates = scaled_rates(config.optim, run.global_batch_size)
     parameters = sum(parameter.numel() for parameter in state.model.parameters())
@@ -199,6 +229,7 @@ def _finish(
         "step": state.step,
         "samples_seen": state.step * run.global_batch_size,
         "digests_checked": state.digests_checked,
+        "skipped_steps": state.skipped_steps,
     }
     if run.job.is_main:
         save_model(
@@ -207,7 +238,7 @@ def _finish(
             replace(card, step=state.step),
             fsync=config.runtime.fsync,
         )
-        write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity})
+        write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity}, config.runtime.fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary
@@ -218,5 +249,8 @@ def _finished(config: TrainingConfig, identity: dict[str, str]) -> dict[str, flo
     path = config.output / SUMMARY
     if not path.is_file() or not (config.output / MODEL).is_file():
         return None
-    saved = json.loads(path.read_text())
-    return saved["results"] if saved["identity"] == identity else None
+    try:
+        saved = json.loads(path.read_bytes())
+        return dict(saved["results"]) if saved["identity"] == identity else None
+    except (ValueError, KeyError, TypeError):  # damaged: the last checkpoint makes it again
+        return None

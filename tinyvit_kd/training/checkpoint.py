@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
 
 CHECKPOINTS = "checkpoints"  # their folder, within a run's
 _NAME = re.compile(r"step-(\d+)\.pt")
@@ -24,15 +24,28 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, f
     Only one process may write to a folder; what a killed one left half written is removed.
     """
     path = folder / f"step-{step:09d}.pt"
-    for torn in folder.glob(".step-*.partial"):
-        torn.unlink(missing_ok=True)
+    remove_unfinished(folder)
     with atomic_path(path, fsync) as temporary:
-        torch.save(state, temporary)
+        _write(temporary, state)
     # A later one that could not be read, and from before which the run went on, must not displace the new one.
     older = [each for each in checkpoints(folder) if each.name <= path.name]
     for old in older[keep:]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except (RuntimeError, OSError) as error:
+        # torch reports a full disk as a wrong position in a file, and keeps what the system said behind it.
+        said: BaseException | None = error
+        while said is not None and not isinstance(said, OSError):
+            said = said.__context__
+        if said is None:
+            raise
+        raise OSError(said.errno, said.strerror, str(path)) from error
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,111 @@
+"""Batches come in order, whoever makes them; a process that dies or hangs is told of, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.loader import load
+from tinyvit_kd.errors import ShardError, StalledError, WorkerError
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.runtime.watchdog import doing
+
+CPU = torch.device("cpu")
+
+
+def runtime(workers: int, timeout: float = 60) -> RuntimeConfig:
+    return RuntimeConfig(workers=workers, prefetch=2, data_timeout=timeout)
+
+
+def draw(task: int) -> int:
+    """Later tasks are quicker, so that a loader that did not wait would mix them up."""
+    time.sleep(0.01 if task % 2 else 0)
+    return task * task
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+    assert list(load(draw, range(20), runtime(workers), CPU)) == [task * task for task in range(20)]
+
+
+def refuse(task: int) -> int:
+    if task == 3:
+        raise ShardError("gone", where="shard 7")
+    return task
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_comes_in_its_place_and_unchanged(workers: int) -> None:
+    with closing(load(refuse, range(9), runtime(workers), CPU)) as loaded:
+        assert [next(loaded) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(ShardError) as caught:
+            next(loaded)
+    assert caught.value.where == "shard 7"
+
+
+def die(task: int) -> int:
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+    return task
+
+
+def test_a_killed_process_is_told_of() -> None:
+    with pytest.raises(WorkerError, match=r"killed by signal: Killed.*runtime.workers"):
+        list(load(die, range(9), runtime(2), CPU))
+
+
+def hang(task: int) -> int:
+    doing(f"reading sample {task} of shards/train-000004.tar")
+    if task == 3:
+        time.sleep(600)
+    return task
+
+
+def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
+    begin = time.monotonic()
+    with pytest.raises(StalledError, match=r"sample 3 of shards/train-000004\.tar, for \d+ s"):
+        list(load(hang, range(9), runtime(2, timeout=1), CPU))
+    assert time.monotonic() - begin < 15
+    assert not multiprocessing.active_children()
+
+
+def test_the_main_process_that_hangs_names_what_it_reads_and_leaves_with_the_code_for_requeueing() -> None:
+    script = "from tests.data.test_loader import *; list(load(hang, range(9), runtime(0, timeout=1), CPU))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == REQUEUE_EXIT_CODE
+    assert "sample 3 of shards/train-000004.tar" in done.stderr
+
+
+def slow(task: int) -> int:
+    for part in range(4):
+        doing(f"reading sample {part}")
+        time.sleep(0.5)
+    return task
+
+
+def test_a_batch_that_takes_long_is_not_one_that_hangs() -> None:
+    assert list(load(slow, range(2), runtime(0, timeout=1), CPU)) == [0, 1]
+
+
+def test_a_loader_that_is_closed_early_leaves_no_process_behind() -> None:
+    begin = time.monotonic()
+    for make in (draw, hang):
+        with closing(load(make, range(1000), runtime(2), CPU)) as loaded:
+            next(loaded)
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - begin < 15
+
+
+def test_numbers_are_handed_over_as_they_are() -> None:
+    arrays = list(load(np.arange, range(1, 3), runtime(1), CPU))
+    assert [type(array) for array in arrays] == [np.ndarray, np.ndarray]

@@ -1,0 +1,80 @@
+"""Running statistics of batch norms, over micro-batches and over processes.
+
+Each process keeps its own while it trains, where they enter nothing, and they are averaged before a network is scored
+or written. A checkpoint holds those of every process, so that it changes nothing when or whether it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from tinyvit_kd.runtime.distributed import Job
+
+Chunk = TypeVar("Chunk")
+
+
+class RunningStats:
+    """Means and variances of all batch norms of some networks, as one vector of n numbers."""
+
+    def __init__(self, *networks: nn.Module) -> None:
+        self._buffers: list[torch.Tensor] = []
+        self._counters: list[torch.Tensor] = []
+        for module in (module for network in networks for module in network.modules()):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+                self._buffers += [module.get_buffer("running_mean"), module.get_buffer("running_var")]
+                self._counters.append(module.get_buffer("num_batches_tracked"))
+
+    def read(self) -> torch.Tensor:
+        """A copy: float32 [n], on the networks' device."""
+        return torch.cat([buffer.reshape(-1) for buffer in self._buffers]) if self._buffers else torch.zeros(0)
+
+    def write(self, values: torch.Tensor) -> None:
+        """Take over what ``read`` returned: float32 [n]."""
+        start = 0
+        for buffer in self._buffers:
+            buffer.copy_(values[start : start + buffer.numel()])
+            start += buffer.numel()
+
+    def each(self, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+        """Hand out a step's micro-batches; each updates the same statistics, and the mean of their updates stays.
+
+        So that two micro-batches in turn do what two processes do, whose statistics are averaged later.
+        """
+        if len(chunks) == 1:
+            yield chunks[0]
+            return
+        before, counts = self.read(), [counter.clone() for counter in self._counters]
+        total = torch.zeros_like(before)
+        for chunk in chunks:
+            self.write(before)
+            yield chunk
+            total += self.read()
+        self.write(total / len(chunks))
+        for counter, count in zip(self._counters, counts, strict=True):
+            counter.copy_(torch.minimum(counter, count + 1))
+
+    def average(self, job: Job) -> None:
+        """Make them the mean over all processes; every process must call."""
+        if job.world_size > 1 and self._buffers:
+            values = self.read()
+            dist.all_reduce(values)
+            self.write(values / job.world_size)
+
+    def gather(self, job: Job) -> torch.Tensor:
+        """Those of all processes: float32 [processes, n], on the CPU; every process must call."""
+        own = self.read().cpu()
+        if job.control is None:
+            return own[None]
+        everyone = [torch.empty_like(own) for _ in range(job.world_size)]
+        dist.all_gather(everyone, own, group=job.control)
+        return torch.stack(everyone)
+
+    def restore(self, gathered: torch.Tensor, job: Job) -> None:
+        """Take this process's share of what ``gather`` returned; the mean where there were more or fewer processes."""
+        same = len(gathered) == job.world_size
+        self.write(gathered[job.rank] if same else gathered.mean(dim=0))
