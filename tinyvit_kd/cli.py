@@ -14,7 +14,7 @@ import click
 
 from tinyvit_kd import __version__
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, from_system
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted, leave_on_signals
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted, leave_on_signals, leave_with_torchrun
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -237,9 +237,9 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Entry point: errors become one paragraph on stderr and an exit code."""
-    leave_on_signals()
+    leave_with_torchrun()
     debug = "--debug" in sys.argv
-    with _paragraphs(debug):
+    with _paragraphs(debug), leave_on_signals():
         cli(standalone_mode=True)
 
 

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import ShardError, StalledError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.runtime.watchdog import doing
@@ -27,6 +28,11 @@ def runtime(workers: int, timeout: float = 60) -> RuntimeConfig:
     return RuntimeConfig(workers=workers, prefetch=2, data_timeout=timeout)
 
 
+def everything(make: Callable[[int], Any], tasks: Iterable[int], settings: RuntimeConfig) -> list[Any]:
+    with loading(make, tasks, settings, CPU) as loaded:
+        return list(loaded)
+
+
 def draw(task: int) -> int:
     """Later tasks are quicker, so that a loader that did not wait would mix them up."""
     time.sleep(0.01 if task % 2 else 0)
@@ -35,7 +41,7 @@ def draw(task: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
-    assert list(load(draw, range(20), runtime(workers), CPU)) == [task * task for task in range(20)]
+    assert everything(draw, range(20), runtime(workers)) == [task * task for task in range(20)]
 
 
 def refuse(task: int) -> int:
@@ -46,7 +52,7 @@ def refuse(task: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_comes_in_its_place_and_unchanged(workers: int) -> None:
-    with closing(load(refuse, range(9), runtime(workers), CPU)) as loaded:
+    with loading(refuse, range(9), runtime(workers), CPU) as loaded:
         assert [next(loaded) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ShardError) as caught:
             next(loaded)
@@ -61,7 +67,7 @@ def die(task: int) -> int:
 
 def test_a_killed_process_is_told_of() -> None:
     with pytest.raises(WorkerError, match=r"killed by signal: Killed.*runtime.workers"):
-        list(load(die, range(9), runtime(2), CPU))
+        everything(die, range(9), runtime(2))
 
 
 def hang(task: int) -> int:
@@ -71,16 +77,27 @@ def hang(task: int) -> int:
     return task
 
 
+def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told_of() -> None:
+    def do_something_else() -> None:
+        with loading(draw, range(1000), runtime(1), CPU) as loaded:
+            next(loaded)
+            multiprocessing.active_children()[0].kill()
+            time.sleep(5)
+
+    with pytest.raises(WorkerError, match="killed by signal: Killed"):
+        do_something_else()
+
+
 def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
     begin = time.monotonic()
     with pytest.raises(StalledError, match=r"sample 3 of shards/train-000004\.tar, for \d+ s"):
-        list(load(hang, range(9), runtime(2, timeout=1), CPU))
+        everything(hang, range(9), runtime(2, timeout=1))
     assert time.monotonic() - begin < 15
     assert not multiprocessing.active_children()
 
 
 def test_the_main_process_that_hangs_names_what_it_reads_and_leaves_with_the_code_for_requeueing() -> None:
-    script = "from tests.data.test_loader import *; list(load(hang, range(9), runtime(0, timeout=1), CPU))"
+    script = "from tests.data.test_loader import *; everything(hang, range(9), runtime(0, timeout=1))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == REQUEUE_EXIT_CODE
     assert "sample 3 of shards/train-000004.tar" in done.stderr
@@ -94,18 +111,18 @@ def slow(task: int) -> int:
 
 
 def test_a_batch_that_takes_long_is_not_one_that_hangs() -> None:
-    assert list(load(slow, range(2), runtime(0, timeout=1), CPU)) == [0, 1]
+    assert everything(slow, range(2), runtime(0, timeout=1)) == [0, 1]
 
 
 def test_a_loader_that_is_closed_early_leaves_no_process_behind() -> None:
     begin = time.monotonic()
     for make in (draw, hang):
-        with closing(load(make, range(1000), runtime(2), CPU)) as loaded:
+        with loading(make, range(1000), runtime(2), CPU) as loaded:
             next(loaded)
     assert not multiprocessing.active_children()
     assert time.monotonic() - begin < 15
 
 
 def test_numbers_are_handed_over_as_they_are() -> None:
-    arrays = list(load(np.arange, range(1, 3), runtime(1), CPU))
+    arrays = everything(np.arange, range(1, 3), runtime(1))
     assert [type(array) for array in arrays] == [np.ndarray, np.ndarray]

@@ -8,12 +8,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.stages.world import World
+from tests.stages.world import World, nobody
 from tests.store.blocks import same
 from tinyvit_kd import cli
 from tinyvit_kd.runtime.distributed import alone
@@ -23,7 +22,6 @@ from tinyvit_kd.store.check import Fault, StoreReport
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
-NOBODY = 65534
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -172,19 +170,6 @@ def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run
     assert "damaged blocks: 6" in text
     assert f"nothing was removed. Where: {store.path / 'manifest.json'}" in complaint
     assert store.missing_blocks() == []
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Root ignores modes, so that it must become someone else for a while; others are someone else already."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 @pytest.fixture

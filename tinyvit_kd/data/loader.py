@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -40,12 +41,13 @@ class _Tasks(Dataset[object], Generic[Task, Made]):
             return _Failure(error)
 
 
-def load(
+@contextmanager
+def loading(
     make: Callable[[Task], Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
-) -> Generator[Made, None, None]:
+) -> Iterator[Iterator[Made]]:
     """Run ``make`` over ``tasks`` in worker processes; results come in the order of the tasks.
 
-    Close it when it is not read to its end: its processes are ended then.
+    The processes are ended with the context.
 
     Args:
         make: pure function from a task to a batch; it is copied into each worker.
@@ -59,6 +61,25 @@ def load(
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
+    loaded = _load(make, tasks, runtime, device)
+    try:
+        with closing(loaded):
+            yield loaded
+    except RuntimeError as error:
+        # torch tells of a dead process from a signal handler, wherever the main process is then.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            "a data loading process ended unexpectedly",
+            found=_cause(error),
+            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
+            "again: it goes on where it was",
+        ) from error
+
+
+def _load(
+    make: Callable[[Task], Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
+) -> Generator[Made, None, None]:
     workers = runtime.workers
     require_open_files(_OPEN_FILES + _FILES_A_BATCH * workers * runtime.prefetch)
     notes = Notes(workers)
@@ -88,14 +109,7 @@ def load(
     except RuntimeError as error:
         if "DataLoader timed out" in str(error):
             raise patience.error() from None
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkerError(
-            "a data loading process ended unexpectedly",
-            found=_cause(error),
-            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
-            "again: it goes on where it was",
-        ) from error
+        raise
     finally:
         notes.dismiss()
         del iterator  # ends the processes, and waits for them

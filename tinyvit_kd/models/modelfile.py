@@ -101,9 +101,9 @@ def _load_safetensors(file: Path) -> tuple[State, ModelCard | None]:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
     state = load_file(file)
-    if _CARD not in metadata:
+    if _CARD not in metadata and _HASH not in metadata:
         return _unwrap(state), None
-    if metadata.get(_HASH) != _hash_content(state, metadata[_CARD]):
+    if metadata.get(_HASH) != _hash_content(state, metadata.get(_CARD, "")):
         raise ValueError("it has changed since it was written: its hash is wrong")
     return state, _parse_card(metadata[_CARD])
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,16 +13,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from tinyvit_kd.errors import ConfigError, WorkerError
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, on_parents_death
 
 # Processes wait for one another while one of them indexes shards or makes a last block.
 PATIENCE = timedelta(hours=12)
 # While they train, the slowest has to come within this time. A process that dies is noticed by torchrun, a machine
 # that dies by this.
 STEP_TIMEOUT = timedelta(hours=1)
-_GRACE = 60.0  # seconds that a process whose torchrun has gone has to write a checkpoint
+# torchrun starts them all at once, and may be killed meanwhile.
+MEETING_TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    on_parents_death(_leave_orphaned)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    _join("nccl" if chosen.type == "cuda" else "gloo", rank, world_size)
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup), "this process is a member"
     shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
@@ -138,11 +136,10 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     dist.destroy_process_group()
 
 
-def _leave_orphaned() -> None:
-    """Torchrun was killed and its processes were not: stop as if asked to, before the run is started again."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(REQUEUE_EXIT_CODE)
+def _join(backend: str, rank: int, world_size: int) -> None:
+    """What ``init_process_group`` does, but with less patience until the others are found."""
+    store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=STEP_TIMEOUT)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -36,7 +36,9 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
         if fsync:
             fsync_file(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say for whom
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

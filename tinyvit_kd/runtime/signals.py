@@ -13,6 +13,7 @@ from types import FrameType
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_IDLE_GRACE, _BUSY_GRACE = 3.0, 60.0  # seconds, the second to write a checkpoint
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -62,10 +63,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
 
 
-def leave_on_signals() -> None:
-    """From now on, outside of the contexts above, these signals raise ``Preempted`` at once."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, _leave)
+@contextmanager
+def leave_on_signals() -> Iterator[None]:
+    """While the context lasts, and outside of the contexts above, these signals raise ``Preempted`` at once."""
+    with _handling(_leave):
+        yield
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -80,6 +82,22 @@ def _handling(handler: Handler) -> Iterator[None]:
     finally:
         for number, former in previous.items():
             signal.signal(number, former)
+
+
+def leave_with_torchrun() -> None:
+    """Where torchrun started this process, stop as if asked to once torchrun was killed: else it would train on alone.
+
+    To be called first of all, before torchrun can have gone.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        on_parents_death(_leave_orphaned)
+
+
+def _leave_orphaned() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    # The handler may never run: connecting to peers that have gone does not return to Python for a long time.
+    time.sleep(_IDLE_GRACE if signal.getsignal(signal.SIGTERM) == _leave else _BUSY_GRACE)
+    os._exit(REQUEUE_EXIT_CODE)
 
 
 def on_parents_death(action: Callable[[], None]) -> None:

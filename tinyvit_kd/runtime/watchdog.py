@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_byte, c_char, c_double
 from multiprocessing import RawArray
 from typing import Any
 
@@ -23,6 +24,11 @@ _GRACE = 3.0  # seconds that a dismissed process has to end by itself
 _FIRST_WARNING = 30.0  # seconds
 
 
+def _private(kind: Any, length: int) -> Any:
+    """An array of this process alone, which needs no room in ``/dev/shm``."""
+    return (kind * length)()
+
+
 class Notes:
     """Shared memory with a note for each loading process: what it has been doing, and since when.
 
@@ -32,10 +38,10 @@ class Notes:
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        count = max(1, processes)
-        self._texts: Any = [RawArray("c", _TEXT) for _ in range(count)]
-        self._since: Any = RawArray("d", count)
-        self._dismissed: Any = RawArray("b", 1)
+        count, memory = max(1, processes), RawArray if processes else _private
+        self._texts: Any = [memory(c_char, _TEXT) for _ in range(count)]
+        self._since: Any = memory(c_double, count)
+        self._dismissed: Any = memory(c_byte, 1)
 
     def write(self, process: int, text: str) -> None:
         """Note what a process does from now on."""

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import torch
 
 from tinyvit_kd.config.stages import DumpConfig
-from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import HoleReason, StalledError
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
@@ -101,7 +101,7 @@ def _make(
     begin = spoke = time.perf_counter()
     # No signal is caught here: whatever it interrupts, the blocks that were whole are in the store.
     with (
-        closing(load(make, tasks, config.runtime, job.device)) as batches,
+        loading(make, tasks, config.runtime, job.device) as batches,
         _Writer(store, config.store.topk, config.runtime.data_timeout) as writer,
         progress_bar(job, views, "view", label="dump-logits") as bar,
     ):

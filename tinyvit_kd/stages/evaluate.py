@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import nn
 from tinyvit_kd.config.stages import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
-from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head import select_columns
@@ -46,8 +45,8 @@ class Scorer:
         device = self.job.device
         network.eval()
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # correct@1, correct@5, scored, left out
-        batches = load(EvalBatches(self.shards.reader(), self.config.views), self._tasks(), self.runtime, device)
-        with closing(batches), torch.inference_mode():
+        make = EvalBatches(self.shards.reader(), self.config.views)
+        with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 sums += self._count(network, batch.to(device))
         top1, top5, scored, left_out = self.job.sum(sums).tolist()

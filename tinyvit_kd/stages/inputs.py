@@ -11,7 +11,7 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.data.shards import CLASSES, ShardSet
-from tinyvit_kd.errors import ConfigError, StoreError
+from tinyvit_kd.errors import ConfigError, ManifestMismatchError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.seeding import hash64
@@ -111,15 +111,19 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
     """Check that a store was dumped from exactly these shards.
 
     Raises:
-        ManifestMismatchError: naming every field that differs.
+        ManifestMismatchError: naming what differs, and the first shard that does.
     """
-    manifest.require_same(
-        {
-            "shard_names": tuple(shards.names),
-            "shard_lengths": tuple(shards.lengths.tolist()),
-            "key_hashes": tuple(shards.key_hashes()),
-        }
-    )
+    same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
+    manifest.require_same(same, where=shards.name)
+    pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
+    changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
+    if changed:
+        raise ManifestMismatchError(
+            "a shard does not hold the samples that the teacher saw",
+            where=shards.places[changed[0]],
+            found=f"other keys, image sizes or another order, in {len(changed)} of {len(shards.names)} shards",
+            fix="use the shards that the store was dumped from, or dump these into another store",
+        )
 
 
 def check_views(spec: ViewSpec) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +13,7 @@ from timm.utils import ModelEmaV3
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
 from tinyvit_kd.data.labels import ClassList
-from tinyvit_kd.data.loader import load
+from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ConfigError
@@ -83,7 +83,7 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         _resume(run, state)
         _announce(config, task, run, state)
         make, steps = task.make_batches(plan), range(state.step, run.total_steps)
-        with stop_on_signals() as stop, closing(load(make, steps, config.runtime, job.device)) as batches:
+        with stop_on_signals() as stop, loading(make, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, task.objective, stop, scorer)
         return _finish(config, run, state, card, results)
 

@@ -15,6 +15,7 @@ from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.store.records import FORMAT_VERSION, Encoding
 
 MANIFEST = "manifest.json"
+_CHECKSUM = "checksum"
 _NOT_IDENTITY = {"views", "versions", "shard_set"}  # may change without changing what is stored
 
 
@@ -62,8 +63,7 @@ class Manifest(BaseModel):
     @property
     def hash(self) -> str:
         """16 hexadecimal digits over all that the records depend on; adding views does not change it."""
-        fields = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
-        return xxhash.xxh3_64_hexdigest(json.dumps(fields, sort_keys=True).encode())
+        return _checksum(self.model_dump(mode="json", exclude=_NOT_IDENTITY))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -89,8 +89,10 @@ class Manifest(BaseModel):
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``manifest.json``, atomically."""
-        atomic_write(folder / MANIFEST, (self.model_dump_json(indent=1) + "\n").encode(), fsync=True)
+        """Write ``manifest.json``, atomically, with a checksum of all of its fields."""
+        fields = self.model_dump(mode="json")
+        text = json.dumps({**fields, _CHECKSUM: _checksum(fields)}, indent=1)
+        atomic_write(folder / MANIFEST, (text + "\n").encode(), fsync=True)
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -102,13 +104,13 @@ class Manifest(BaseModel):
         """
         path = folder / MANIFEST
         try:
-            data = path.read_bytes()
-            version = json.loads(data)["format_version"]
+            fields = json.loads(path.read_bytes())
+            version, checksum = fields["format_version"], fields.pop(_CHECKSUM, None)
         except FileNotFoundError:
             raise StoreError(
                 "there is no store here", where=str(folder), fix="run dump-logits first, or correct the path"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError("the manifest cannot be read", where=str(path), found=repr(error)) from None
         if version != FORMAT_VERSION:
             raise FormatVersionError(
@@ -119,10 +121,23 @@ class Manifest(BaseModel):
                 fix="read it with the version of tinyvit_kd that its manifest names, or dump again",
             )
         try:
-            return cls.model_validate_json(data, strict=True)
+            manifest = cls.model_validate_json(json.dumps(fields), strict=True)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise StoreError("the manifest is damaged", where=str(path), found=problems) from None
+        if checksum != _checksum(fields):
+            raise StoreError(
+                "the manifest has changed since it was written",
+                where=str(path),
+                found=f"checksum {_checksum(fields)}",
+                expected=str(checksum),
+                fix="restore it; what is known of its blocks is in their headers",
+            )
+        return manifest
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(fields, sort_keys=True).encode())
 
 
 def _differences(name: str, stored: Any, expected: Any) -> dict[str, str]:

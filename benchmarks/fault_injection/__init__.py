@@ -1,0 +1,1 @@
+"""How the fault campaign kills, damages and compares."""

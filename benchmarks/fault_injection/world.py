@@ -1,0 +1,226 @@
+"""A small world for fault campaigns: drawn images, a teacher of random weights, and every stage as a command."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tinyvit_kd.config.load import validate
+from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.network import build_network
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
+
+PIXELS, BATCH, VIEWS_PER_DECODE, CHECKPOINT_EVERY = 16, 16, 4, 3
+NETWORK: dict[str, Any] = {
+    "embed_dims": [8, 16, 16, 32],
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 1, 1],
+    "window_sizes": [2] * 4,
+}
+VIEWS: dict[str, Any] = {"size": PIXELS, "scale": [0.3, 1.0]}
+
+
+class Target(NamedTuple):
+    """A stage and the number of processes that do it."""
+
+    stage: str
+    processes: int = 1
+
+    def __str__(self) -> str:
+        return self.stage if self.processes == 1 else f"{self.stage}, {self.processes} processes"
+
+
+SHARDS, DUMP, PRETRAIN, FINETUNE = (Target(name) for name in ("shards build", "dump-logits", "pretrain", "finetune"))
+DUMP_2, PRETRAIN_2 = Target("dump-logits", 2), Target("pretrain", 2)
+TARGETS = (SHARDS, DUMP, PRETRAIN, FINETUNE, DUMP_2, PRETRAIN_2)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to do; shards are of one length."""
+
+    samples: int = 960
+    per_shard: int = 80
+    views: int = 8
+    epochs: int = 2
+
+    @property
+    def shards(self) -> int:
+        """Shards in the set."""
+        return self.samples // self.per_shard
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a training stage."""
+        return self.epochs * (self.samples // BATCH)
+
+
+class Case:
+    """A target with an output folder of its own.
+
+    Args:
+        world: what it works on.
+        target: the stage.
+        output: shard set, store or run folder that it makes.
+    """
+
+    def __init__(self, world: World, target: Target, output: Path) -> None:
+        self.world, self.target, self.output = world, target, output
+        self.trace = output.with_name(f"{output.name}.trace")
+        self._recipe = output.with_name(f"{output.name}.yaml")
+
+    def command(self, workers: int = 0, traced: bool = False) -> list[str]:
+        """The command line.
+
+        Args:
+            workers: loading processes of each process; of ``shards build``, processes beyond the first.
+            traced: a dump notes in ``self.trace`` which blocks it begins.
+        """
+        module = ["benchmarks.fault_injection.trace", str(self.trace)] if traced else ["tinyvit_kd"]
+        count = self.target.processes
+        run = [] if count == 1 else ["torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m"]
+        start = [sys.executable, "-m", *run, *module]
+        if self.target == SHARDS:
+            size, source = self.world.size, str(self.world.images)
+            options = {"--samples-per-shard": size.per_shard, "--seed": self.world.seed, "--processes": 1 + workers}
+            flat = [str(part) for option in options.items() for part in option]
+            return [*start, "shards", "build", source, str(self.output), *flat]
+        self._recipe.parent.mkdir(parents=True, exist_ok=True)
+        self._recipe.write_text(json.dumps(self.world.recipe(self.target.stage, self.output)))  # JSON is YAML
+        return [*start, self.target.stage, str(self._recipe), "--set", f"runtime.workers={workers}"]
+
+    def run_here(self) -> None:
+        """Do it in this process, silently; for tests, to which starting another one is dear."""
+        with redirect_stderr(io.StringIO()):
+            self.world.run_here(self.target.stage, self.output)
+
+    def progress(self) -> float:
+        """The share of the work that a run started now would find done: 0 … 1."""
+        size = self.world.size
+        if self.target == SHARDS:
+            return len(list(self.output.glob("*.tar"))) / size.shards
+        if self.target.stage == "dump-logits":
+            return len(list(self.output.glob("s*/c.*.0.0"))) / (size.shards * size.views)
+        newest = checkpoints(self.output / CHECKPOINTS)
+        return int(newest[0].stem.rpartition("-")[2]) / size.steps if newest else 0.0
+
+
+class World:
+    """Images, a teacher and, once they have been made, the results of stages that nothing disturbed.
+
+    Args:
+        folder: where all of it is.
+        size: how much of it.
+        seed: varies images, weights, views and order.
+    """
+
+    def __init__(self, folder: Path, size: Size, seed: int) -> None:
+        self.folder, self.size, self.seed = folder, size, seed
+        self.images = folder / "images"
+
+    def draw(self) -> None:
+        """Make what all stages begin with."""
+        write_image_folder(self.images, self.size.samples, self.seed)
+        make_teacher(self.folder / "teacher", self.seed + 1)
+
+    def reference(self, target: Target) -> Case:
+        """The target as it is without faults; a store does not depend on the number of processes."""
+        return self.case(DUMP if target == DUMP_2 else target, self.folder / "reference")
+
+    def case(self, target: Target, folder: Path) -> Case:
+        """The target with its output in a folder; a shard set's name follows from its own folder's."""
+        return Case(self, target, folder / f"{target.stage.replace(' ', '-')}-{target.processes}")
+
+    def blocks_in_flight(self, target: Target) -> int:
+        """Blocks that a kill can cost at the most: two groups meet in a batch, which is smaller than either."""
+        return target.processes * 2 * VIEWS_PER_DECODE
+
+    def recipe(self, stage: str, output: Path, **changes: Any) -> dict[str, Any]:
+        """The recipe of a stage that reads the references of those before it; ``changes`` replace whole sections."""
+        tree: dict[str, Any] = {
+            "stage": stage,
+            "shards": {"path": str(self.reference(SHARDS).output), "split": "train"},
+            "runtime": {"device": "cpu", "threads": 1, "workers": 0, "prefetch": 2},
+        }
+        if stage == "dump-logits":
+            tree["shards"] |= {"index_dir": str(output.with_name(f"{output.name}-index"))}
+            return tree | self._dumping(output) | changes
+        tree |= {"output": str(output), **self._training()}
+        if stage == "pretrain":
+            tree |= {"store": {"path": str(self.reference(DUMP).output)}}
+            return tree | {"student": {"tiny_vit": NETWORK, "drop_path_rate": 0.1}} | changes
+        return tree | {"views": VIEWS, "student": {"init_from": str(self.reference(PRETRAIN).output)}} | changes
+
+    def run_here(self, stage: str, output: Path, **changes: Any) -> None:
+        """Run a stage in this process."""
+        stages: dict[str, tuple[Any, Callable[..., object]]] = {
+            "dump-logits": (DumpConfig, dump_logits),
+            "pretrain": (PretrainConfig, pretrain),
+            "finetune": (FinetuneConfig, finetune),
+        }
+        if stage == SHARDS.stage:
+            build_shards(
+                self.images,
+                output,
+                "train",
+                samples_per_shard=self.size.per_shard,
+                seed=self.seed,
+                processes=1,
+            )
+            return
+        kind, function = stages[stage]
+        function(validate(kind, self.recipe(stage, output, **changes), "benchmark"), alone())
+
+    def _dumping(self, output: Path) -> dict[str, Any]:
+        return {
+            "views": VIEWS,
+            "teacher": {"checkpoint": str(self.folder / "teacher")},
+            "store": {"path": str(output), "topk": 5, "views": self.size.views, "seed": self.seed},
+            "batch_size": 40,
+            "views_per_decode": VIEWS_PER_DECODE,
+        }
+
+    def _training(self) -> dict[str, Any]:
+        return {
+            "optim": {"base_lr": 0.05, "warmup_lr": 1e-4, "min_lr": 1e-4},
+            "schedule": {
+                "epochs": self.size.epochs,
+                "warmup_epochs": 0.5,
+                "global_batch_size": BATCH,
+                "lanes": 4,
+                "window": 8,
+                "seed": self.seed,
+            },
+            "train": {"log_every": 10, "checkpoint_every": CHECKPOINT_EVERY, "ema_decay": 0.9},
+        }
+
+
+def make_teacher(folder: Path, seed: int) -> None:
+    """A model file with random weights, sharp enough that its classes differ."""
+    spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
+    network = build_network(spec, len(CLASSES), PIXELS, seed)
+    state = {name: value * (30 if name == "head.fc.weight" else 1) for name, value in network.state_dict().items()}
+    card = ModelCard(
+        architecture=spec.model_dump(mode="json"),
+        num_classes=len(CLASSES),
+        image_size=PIXELS,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        class_name="drawn",
+        class_ids=tuple(sorted(CLASSES)),
+    )
+    save_model(folder / MODEL, state, card)

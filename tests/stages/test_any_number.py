@@ -1,0 +1,102 @@
+"""Batches, views and digests are the same for any number of processes and of loading workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stages.world import VIEWS, World
+from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.loader import loading
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.batches import Plan, StoredBatches, place
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.render import view_digest
+
+CPU = torch.device("cpu")
+Global = list[tuple[str, int, float]]  # key, digest of the view and first probability of every sample of a batch
+MIXING: dict[str, Any] = {"mixup": 0.8, "cutmix": 1.0}
+
+
+@pytest.fixture(scope="module", params=["plain", "mixed"])
+def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
+    """A recipe over a store of views as they are, and over one of views that are mixed."""
+    world = World(dumped)
+    if request.param == "plain":
+        return world.pretrain()
+    path = str(tmp_path_factory.mktemp("mixed") / "store")
+    dump_logits(world.dump(views=VIEWS | MIXING, store={"path": path, "topk": 5, "views": 2}), alone())
+    return world.pretrain(store={"path": path})
+
+
+def global_batches(config: PretrainConfig, ranks: int, workers: int, first_step: int = 0) -> list[Global]:
+    """What all ranks together train on, step by step."""
+    shares = [list(rank_batches(config, rank, ranks, workers, first_step)) for rank in range(ranks)]
+    return [[sample for share in step for sample in share] for step in zip(*shares, strict=True)]
+
+
+def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, first_step: int) -> Iterator[Global]:
+    shards, store = ShardSet.load(config.shards.path, "train"), LogitStore.open(config.store.path)
+    spec = ViewSpec.model_validate(store.manifest.view_spec)
+    pairing = Pairing(store.manifest.seed, store.manifest.views) if spec.mixes else None
+    lanes = rank_lanes(config.schedule.lanes, rank, ranks)
+    plan = Plan(tuple(shards.lengths.tolist()), config.schedule, lanes, pairing)
+    samples = SampleViews(shards.reader(), spec, store.manifest.seed)
+    make = StoredBatches(samples, BlockCache(store, 1 << 20), config.store, store.manifest.views, plan)
+    steps = range(first_step, plan.steps_per_epoch * config.schedule.epochs)
+    name = partial(place, shards.reader())
+    with loading(make, steps, RuntimeConfig(workers=workers, prefetch=2), CPU) as batches:
+        for step, batch in zip(steps, batches, strict=True):
+            _, numbers, indexes = plan.samples(step)
+            assert batch.targets is not None
+            assert batch.checked == len(batch.weights)
+            yield [
+                (name(number, index), view_digest(view), probability)
+                for number, index, view, probability in zip(
+                    numbers.tolist(),
+                    indexes.tolist(),
+                    np.asarray(batch.views),
+                    batch.targets.probs[:, 0].tolist(),
+                    strict=True,
+                )
+            ]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 3), (2, 1), (4, 2)])
+def test_batches_do_not_depend_on_the_number_of_processes_and_workers(
+    stored: PretrainConfig, ranks: int, workers: int
+) -> None:
+    assert global_batches(stored, ranks, workers) == global_batches(stored, 1, 0)
+
+
+def test_a_run_may_change_its_number_of_processes_at_any_step(stored: PretrainConfig) -> None:
+    whole = global_batches(stored, 1, 0)
+    for step in (1, 5, 6, 11):
+        assert global_batches(stored, 4, 0, first_step=step) == whole[step:]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_parts_of_a_dump_make_the_same_store(dumped: Path, tmp_path: Path, parts: int) -> None:
+    config = World(dumped).dump(store={"path": str(tmp_path / "store"), "topk": 5, "views": 2})
+    for number in range(parts, 0, -1):
+        dump_logits(config, alone(), (number, parts))
+    one, other = LogitStore.open(dumped / "store"), LogitStore.open(tmp_path / "store")
+    assert other.missing_blocks() == []
+    for shard in range(3):
+        for view in range(2):
+            left, right = one.read_block(shard, view), other.read_block(shard, view)
+            assert all(np.array_equal(values, getattr(right, name)) for name, values in vars(left).items())

@@ -1,0 +1,200 @@
+"""What the outside world does to a run ends it with a clear word, and it goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.world import TRAINING, World, nobody
+from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ReplayError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.store.store import LogitStore
+
+
+def run(
+    folder: Path, command: str, config: Section, limit: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A stage as a command, in an environment that ``limit`` makes poorer."""
+    recipe = folder / f"{command}.yaml"
+    recipe.write_text(dump_yaml(config))
+    return subprocess.run(
+        [sys.executable, "-m", "tinyvit_kd", command, str(recipe)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limit,
+    )
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return state
+
+
+def file_size(limit: int) -> Callable[[], None]:
+    """As good as a disk that is full: no file may grow beyond so many bytes."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def test_a_dump_on_a_full_disk_says_so_and_leaves_no_short_block(world: World) -> None:
+    config = world.dump(store={"path": str(world.folder / "full"), "topk": 20, "views": 2, "encoding": "exact"})
+    done = run(world.folder, "dump-logits", config, file_size(2000))
+    assert done.returncode == 2
+    assert str(world.folder / "full") in last_words(done)
+    assert "run dump-logits again" in last_words(done)
+    store = LogitStore.open(world.folder / "full")
+    assert store.missing_blocks()
+    assert not store.unfinished(range(3))
+    assert run(world.folder, "dump-logits", config).returncode == 0
+    for shard in range(3):
+        for view in range(2):
+            store.read_block(shard, view)
+
+
+def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(world: World) -> None:
+    whole = world.pretrain(output=str(world.folder / "whole"))
+    config = world.pretrain()
+    done = run(world.folder, "pretrain", config, file_size(50_000))
+    assert done.returncode == 2
+    assert last_words(done).startswith("the disk is full. Where:")
+    assert "checkpoints" in last_words(done)
+    for each in (config, whole):
+        assert run(world.folder, "pretrain", each).returncode == 0
+    left, right = weights(config.output), weights(whole.output)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def test_too_few_open_files_are_told_of_before_the_work(world: World) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 2}), few)
+    assert done.returncode == 2
+    assert "too few files may be open" in last_words(done)
+
+
+def test_a_low_limit_of_open_files_that_may_be_raised_is_raised(world: World) -> None:
+    def low() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    assert run(world.folder, "pretrain", world.pretrain(runtime={"workers": 2}), low).returncode == 0
+
+
+def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: World) -> None:
+    schedule = TRAINING["schedule"] | {"epochs": 30}
+    config = world.pretrain(runtime={"workers": 1}, schedule=schedule)
+    (world.folder / "recipe.yaml").write_text(dump_yaml(config))
+    command = [sys.executable, "-m", "tinyvit_kd", "pretrain", str(world.folder / "recipe.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(config.output.glob("checkpoints/step-*.pt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(loading_worker(process.pid), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == REQUEUE_EXIT_CODE, said
+    assert "a data loading process ended unexpectedly" in said.splitlines()[-1]
+    pretrain(config, alone())
+    whole = world.pretrain(output=str(world.folder / "whole"), schedule=schedule)
+    pretrain(whole, alone())
+    left, right = weights(config.output), weights(whole.output)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def loading_worker(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # Others are multiprocessing's own helpers, whose command line is another.
+    own = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return next(int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == own)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_storage_that_hangs_is_named_and_the_run_may_be_started_again(world: World, workers: int) -> None:
+    config = world.pretrain(runtime={"workers": workers, "data_timeout": 2})
+    block = LogitStore.open(world.folder / "store").block_path(1, 1)
+    content = block.read_bytes()
+    block.unlink()
+    os.mkfifo(block)  # opening it waits for ever, like a server that has gone away
+    done = run(world.folder, "pretrain", config)
+    assert done.returncode != 0
+    assert str(block) in done.stderr
+    block.unlink()
+    block.write_bytes(content)
+    assert run(world.folder, "pretrain", config).returncode == 0
+
+
+def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> None:
+    shard = world.folder / "shards" / "train-000001.tar"
+    shard.unlink()
+    os.mkfifo(shard)
+    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 0, "data_timeout": 1}))
+    assert done.returncode == REQUEUE_EXIT_CODE
+    assert f"{shard}" in last_words(done)
+
+
+@pytest.fixture
+def readonly(dumped: Path) -> Iterator[World]:
+    """Shards, teacher and store that may not be written by their reader, who has a folder of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "world"
+        shutil.copytree(dumped, folder)
+        for index in folder.rglob("*.idx.npz"):
+            index.unlink()
+        os.chmod(name, 0o755)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        (Path(name) / "mine").mkdir()
+        (Path(name) / "mine").chmod(0o777)
+        yield World(folder)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+
+
+def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, world: World) -> None:
+    mine = readonly.folder.parent / "mine"
+    pretrain(world.pretrain(), alone())  # first: it imports what the other user may not read here
+    with nobody():
+        result = pretrain(readonly.pretrain(output=str(mine / "run")), alone())
+    assert result["digests_checked"] == 2 * 96
+    left, right = weights(mine / "run"), weights(world.folder / "distilled")
+    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert not list(readonly.folder.rglob("*.idx.npz"))
+
+
+def test_an_image_that_changed_in_the_midst_of_a_shard_stops_the_run_by_name_before_it_is_used(world: World) -> None:
+    shards = ShardSet.load(world.folder / "shards", "train")
+    index, tar = shards.index(1), world.folder / "shards" / "train-000001.tar"
+    first, second = (int(index.offsets[number]) for number in (20, 21))
+    content = bytearray(tar.read_bytes())
+    size = min(int(index.sizes[20]), int(index.sizes[21]))
+    assert len(content) > 2 * (1 << 14), "the ends that a fingerprint covers would show it"
+    content[first : first + size] = content[second : second + size]
+    tar.write_bytes(content)
+    with pytest.raises(ReplayError, match=rf"sample {index.key(20)} of shard train-000001\.tar"):
+        pretrain(world.pretrain(), alone())
+    assert (
+        not list(world.folder.glob("distilled/checkpoints/*.pt"))
+        or json.loads((world.folder / "distilled" / "metrics.jsonl").read_text().splitlines()[-1])["step"] < 6
+    )
