@@ -12,16 +12,16 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tinyvit_kd.runtime.signals import leave_on_signals
+from tinyvit_kd.runtime.signals import leave_on_signals, leave_with_torchrun
 
 
 def main() -> None:
     """Wrap what puts blocks together, then run the command line."""
-    leave_on_signals()  # as the command line does, before anything slow is imported
+    leave_with_torchrun()
     trace, sys.argv[1:] = sys.argv[1], sys.argv[2:]
-    _note_beginnings(os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-    from tinyvit_kd.cli import main as command_line
-
+    with leave_on_signals():  # as the command line does, before anything slow is imported
+        _note_beginnings(os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        from tinyvit_kd.cli import main as command_line
     command_line()
 
 

@@ -114,7 +114,7 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
         ManifestMismatchError: naming what differs, and the first shard that does.
     """
     same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
-    manifest.require_same(same, where=shards.name)
+    manifest.require_same(same, where=shards.places[0].rpartition("/")[0] or shards.name)
     pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
     changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
     if changed:
