@@ -14,7 +14,13 @@ import click
 
 from tinyvit_kd import __version__
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, from_system
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted, leave_on_signals, leave_with_torchrun
+from tinyvit_kd.runtime.signals import (
+    REQUEUE_EXIT_CODE,
+    Preempted,
+    ignore_signals,
+    leave_on_signals,
+    leave_with_torchrun,
+)
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -239,7 +245,7 @@ def main() -> None:
     """Entry point: errors become one paragraph on stderr and an exit code."""
     leave_with_torchrun()
     debug = "--debug" in sys.argv
-    with _paragraphs(debug), leave_on_signals():
+    with leave_on_signals(), _paragraphs(debug):
         cli(standalone_mode=True)
 
 
@@ -271,5 +277,6 @@ def _say(message: str) -> None:
 
 
 def _leave(message: str, code: int) -> None:
+    ignore_signals()  # the end has begun, and a second one would change the exit code
     _say(message)
     sys.exit(code)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Generic, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.files import require_open_files
-from tinyvit_kd.runtime.signals import STOP_SIGNALS
+from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
 
 Task = TypeVar("Task")
@@ -97,7 +98,7 @@ def _load(
     )
     iterator = iter(loader)
     try:
-        with patience.watching(), loading_here(notes):
+        with patience.watching(), nullcontext() if workers else loading_here(notes):
             while True:
                 with patience.waiting():
                     made = next(iterator)
@@ -129,6 +130,12 @@ def _as_it_is(made: object) -> object:
 def _start_worker(notes: Notes, worker: int) -> None:
     torch.set_num_threads(1)
     # Preemption and Ctrl-C reach the whole process group; the main process decides, workers carry on until then.
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
+    sys.excepthook = _unless_left_alone
     join_loading(notes, worker)
+
+
+def _unless_left_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # A main process that is stopped while a batch is handed over has said so; the thread that hands it over need not.
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)

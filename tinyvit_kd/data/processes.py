@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from tinyvit_kd.errors import ShardError
-from tinyvit_kd.runtime.signals import STOP_SIGNALS, Preempted, on_parents_death
+from tinyvit_kd.runtime.signals import Preempted, ignore_signals, on_parents_death
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -59,7 +58,6 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
 
 def _start_process() -> None:
     # The main process decides; Ctrl-C reaches all.
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     # Else a killed parent would leave its workers waiting for tasks, for ever.
     on_parents_death(lambda: os._exit(1))

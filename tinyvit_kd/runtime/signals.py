@@ -70,6 +70,12 @@ def leave_on_signals() -> Iterator[None]:
         yield
 
 
+def ignore_signals() -> None:
+    """Heed these signals no more."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(number: int, _frame: FrameType | None) -> None:
     raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
 
