@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
-from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, from_system
+from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -252,7 +252,8 @@ def main() -> None:
 @contextmanager
 def _paragraphs(debug: bool) -> Iterator[None]:
     try:
-        yield
+        with _whatever_it_interrupted():
+            yield
     except Preempted as stop:
         _leave(stop.message, REQUEUE_EXIT_CODE)
     except StalledError as error:
@@ -267,6 +268,18 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)
+
+
+@contextmanager
+def _whatever_it_interrupted() -> Iterator[None]:
+    """Bring out the stop that another error came from: torch, for one, makes its own of what interrupts its writing."""
+    try:
+        yield
+    except Exception as error:
+        stop = next((each for each in chain(error) if isinstance(each, Preempted)), None)
+        if stop is None:
+            raise
+        raise stop from None
 
 
 def _say(message: str) -> None:

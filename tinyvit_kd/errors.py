@@ -7,6 +7,7 @@ Only ``cli.py`` turns them into a paragraph and an exit code.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -138,6 +139,14 @@ def from_system(error: OSError) -> TinyVitKdError | None:
         found=found,
         fix="correct the path in the recipe, or its permissions",
     )
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and the ones that it came from or that it interrupted, the latest first."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 class HoleReason(IntEnum):

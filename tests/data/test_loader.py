@@ -88,6 +88,20 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
         do_something_else()
 
 
+def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:
+    def write_something() -> None:
+        with loading(draw, range(1000), runtime(1), CPU) as loaded:
+            next(loaded)
+            try:
+                multiprocessing.active_children()[0].kill()
+                time.sleep(5)
+            except RuntimeError:
+                raise OSError("a file is not what it should be")  # noqa: B904  as torch does it
+
+    with pytest.raises(WorkerError, match="killed by signal: Killed"):
+        write_something()
+
+
 def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
     begin = time.monotonic()
     with pytest.raises(StalledError, match=r"sample 3 of shards/train-000004\.tar, for \d+ s"):

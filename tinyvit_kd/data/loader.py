@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.errors import TinyVitKdError, WorkerError
+from tinyvit_kd.errors import TinyVitKdError, WorkerError, chain
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
@@ -66,13 +66,15 @@ def loading(
     try:
         with closing(loaded):
             yield loaded
-    except RuntimeError as error:
-        # torch tells of a dead process from a signal handler, wherever the main process is then.
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
+        # may make another error of it, or several.
+        told = [str(each) for each in chain(error) if "DataLoader worker" in str(each)]
+        if not told or isinstance(error, WorkerError):
             raise
         raise WorkerError(
             "a data loading process ended unexpectedly",
-            found=_cause(error),
+            found=told[-1].partition("\n")[0],
             fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
             "again: it goes on where it was",
         ) from error
@@ -114,12 +116,6 @@ def _load(
     finally:
         notes.dismiss()
         del iterator  # ends the processes, and waits for them
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost message of a chain: torch names the signal there."""
-    inner = error.__cause__ or error.__context__
-    return _cause(inner) if isinstance(inner, RuntimeError) else str(error).partition("\n")[0]
 
 
 def _as_it_is(made: object) -> object:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.errors import CheckpointError, chain
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
 
 CHECKPOINTS = "checkpoints"  # their folder, within a run's
@@ -40,9 +40,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, file)
     except (RuntimeError, OSError) as error:
         # torch reports a full disk as a wrong position in a file, and keeps what the system said behind it.
-        said: BaseException | None = error
-        while said is not None and not isinstance(said, OSError):
-            said = said.__context__
+        said = next((each for each in chain(error) if isinstance(each, OSError)), None)
         if said is None:
             raise
         raise OSError(said.errno, said.strerror, str(path)) from error

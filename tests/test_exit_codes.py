@@ -1,0 +1,58 @@
+"""What a command ends with: a word on stderr and a code that a scheduler can act on."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+
+from tinyvit_kd import cli
+from tinyvit_kd.errors import ConfigError, DiskSpaceError, WorkerError
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
+
+MASKED = RuntimeError("unexpected pos 1 vs 2")
+MASKED.__context__ = OSError("write")
+MASKED.__context__.__context__ = Preempted("stopped by SIGTERM; go on")
+
+ENDS: dict[str, tuple[BaseException, int, str]] = {
+    "stop": (Preempted("stopped"), REQUEUE_EXIT_CODE, "stopped"),
+    "stop that something made another error of": (MASKED, REQUEUE_EXIT_CODE, "stopped by SIGTERM; go on"),
+    "killed process": (WorkerError("a process died"), REQUEUE_EXIT_CODE, "a process died."),
+    "mistake": (ConfigError("wrong", where="topk"), 2, "wrong. Where: topk."),
+    "full disk": (DiskSpaceError("the disk is full"), 2, "the disk is full."),
+    "system": (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Found: No space left"),
+    "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", "runs"), 2, "the disk is full. Where: runs."),
+    "handles": (OSError(errno.EMFILE, "Too many open files"), 2, "short of something. Found: Too many open files."),
+    "file": (PermissionError(errno.EACCES, "Permission denied", "a.tar"), 2, "refused a file or folder. Where: a.tar"),
+}
+
+
+@pytest.mark.parametrize(("error", "code", "words"), ENDS.values(), ids=ENDS.keys())
+def test_an_end_has_its_code_and_its_word(
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "cli", lambda **_: fail())
+    monkeypatch.setattr(sys, "argv", ["tinyvit-kd"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), AssertionError("a bug"), OSError("a bug")])
+def test_a_bug_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "cli", lambda **_: fail())
+    monkeypatch.setattr(sys, "argv", ["tinyvit-kd"])
+    with pytest.raises(type(error), match="a bug"):
+        cli.main()
