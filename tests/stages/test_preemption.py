@@ -20,12 +20,15 @@ from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
 
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 
-def start(folder: Path, command: str, config: Section) -> subprocess.Popen[bytes]:
+
+def start(folder: Path, command: str, config: Section, processes: int = 1) -> subprocess.Popen[bytes]:
     recipe = folder / f"{command}.yaml"
     recipe.write_text(dump_yaml(config))
+    launcher = TORCHRUN if processes == 2 else []
     return subprocess.Popen(
-        [sys.executable, "-m", "tinyvit_kd", command, str(recipe)],
+        [sys.executable, "-m", *launcher, "tinyvit_kd", command, str(recipe)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -39,11 +42,11 @@ def wait_for(found: Path, process: subprocess.Popen[bytes], pattern: str) -> Non
         time.sleep(0.01)
 
 
-def busy(world: World, name: str) -> PretrainConfig:
+def busy(world: World, name: str, epochs: int = 40) -> PretrainConfig:
     """A run that a checkpoint at every step keeps busy long enough to be hit in its midst."""
     return world.pretrain(
         output=str(world.folder / name),
-        schedule=TRAINING["schedule"] | {"epochs": 40},
+        schedule=TRAINING["schedule"] | {"epochs": epochs},
         train=TRAINING["train"] | {"checkpoint_every": 1},
     )
 
@@ -71,6 +74,45 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_never_was(world: World)
         assert start(world.folder, "pretrain", config).wait(120) == 0
     left, right = (load_file(config.output / "model.safetensors") for config in (stopped, whole))
     assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(number: signal.Signals, world: World) -> None:
+    stopped, whole = busy(world, "stopped", epochs=20), busy(world, "whole", epochs=20)
+    process = start(world.folder, "pretrain", stopped, processes=2)
+    wait_for(stopped.output / "checkpoints", process, "step-*.pt")
+    ranks = children(process.pid)
+    process.send_signal(number)
+    process.wait(60)
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.1)
+    assert not (stopped.output / "model.safetensors").exists()
+    for config in (stopped, whole):
+        assert start(world.folder, "pretrain", config, processes=2).wait(120) == 0
+    left, right = (load_file(config.output / "model.safetensors") for config in (stopped, whole))
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_dump_that_is_stopped_leaves_the_code_for_requeueing_and_is_finished_by_the_next(
+    number: signal.Signals, world: World
+) -> None:
+    config = world.dump(store={"path": str(world.folder / "stopped"), "topk": 5, "views": 40})
+    process = start(world.folder, "dump-logits", config)
+    wait_for(world.folder / "stopped", process, "s*/c.*.0.0")
+    process.send_signal(number)
+    assert process.wait(20) == REQUEUE_EXIT_CODE
+    store = LogitStore.open(world.folder / "stopped")
+    assert store.missing_blocks()
+    assert start(world.folder, "dump-logits", config).wait(120) == 0
+    assert store.missing_blocks() == []
+    assert store.unfinished(range(3)) == []
 
 
 def test_a_killed_dump_has_whole_blocks_and_is_finished_by_the_next(world: World) -> None:
