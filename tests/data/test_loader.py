@@ -59,6 +59,22 @@ def test_an_error_comes_in_its_place_and_unchanged(workers: int) -> None:
     assert caught.value.where == "shard 7"
 
 
+def stumble(task: int) -> int:
+    if task == 3:
+        raise {"closed": EOFError, "gone": FileNotFoundError, "bug": KeyError}[sys.argv[-1]]("of our own")
+    return task
+
+
+@pytest.mark.parametrize(("name", "kind"), [("closed", EOFError), ("gone", FileNotFoundError), ("bug", KeyError)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_of_ours_in_a_process_is_not_taken_for_its_death(
+    name: str, kind: type[Exception], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["test", name])
+    with pytest.raises(kind, match="of our own"):
+        everything(stumble, range(9), runtime(workers))
+
+
 def die(task: int) -> int:
     if task == 3:
         os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -69,15 +69,19 @@ def loading(
     except Exception as error:
         # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
         # may make another error of it, or several.
-        told = [str(each) for each in chain(error) if "DataLoader worker" in str(each)]
+        told = [str(each) for each in chain(error) if "DataLoader worker (pid" in str(each)]
         if not told or isinstance(error, WorkerError):
             raise
-        raise WorkerError(
-            "a data loading process ended unexpectedly",
-            found=told[-1].partition("\n")[0],
-            fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
-            "again: it goes on where it was",
-        ) from error
+        raise _ended(told[-1]) from error
+
+
+def _ended(told: str) -> WorkerError:
+    return WorkerError(
+        "a data loading process ended unexpectedly",
+        found=told.partition("\n")[0],
+        fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
+        "again: it goes on where it was",
+    )
 
 
 def _load(
@@ -103,7 +107,7 @@ def _load(
         with patience.watching(), nullcontext() if workers else loading_here(notes):
             while True:
                 with patience.waiting():
-                    made = next(iterator)
+                    made = _receive(iterator) if workers else next(iterator)
                 if isinstance(made, _Failure):
                     raise made.error
                 yield made
@@ -116,6 +120,16 @@ def _load(
     finally:
         notes.dismiss()
         del iterator  # ends the processes, and waits for them
+
+
+def _receive(iterator: Iterator[Any]) -> Any:
+    try:
+        return next(iterator)
+    except (EOFError, ConnectionError, FileNotFoundError) as error:
+        # The process died while it handed a batch over. What a process itself raised is marked by torch.
+        if "Caught " in str(error):
+            raise
+        raise _ended(f"{type(error).__name__} while a batch was handed over") from error
 
 
 def _as_it_is(made: object) -> object:
