@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
-from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
+from tinyvit_kd.errors import BusyError, ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -245,8 +245,13 @@ def main() -> None:
     """Entry point: errors become one paragraph on stderr and an exit code."""
     leave_with_torchrun()
     debug = "--debug" in sys.argv
-    with leave_on_signals(), _paragraphs(debug):
-        cli(standalone_mode=True)
+    try:
+        with leave_on_signals(), _paragraphs(debug):
+            cli(standalone_mode=True)
+    except SystemExit as end:
+        if end.code == REQUEUE_EXIT_CODE:
+            ignore_signals()  # a second one while Python ends would change the exit code
+        raise
 
 
 @contextmanager
@@ -262,7 +267,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
     except TinyVitKdError as error:
         if debug:
             raise
-        _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, WorkerError) else USER_ERROR)
+        _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, BusyError | WorkerError) else USER_ERROR)
     except OSError as error:
         refused = from_system(error)
         if debug or refused is None:
@@ -290,6 +295,6 @@ def _say(message: str) -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    ignore_signals()  # the end has begun, and a second one would change the exit code
+    ignore_signals()  # the end has begun
     _say(message)
     sys.exit(code)

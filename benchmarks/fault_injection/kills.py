@@ -181,7 +181,7 @@ def _is_right(target: Target, kind: str, code: int | None, polite: bool) -> bool
     if kind in STOPS:
         return code == REQUEUE_EXIT_CODE if polite else code not in (0, 2)
     if kind == "worker":
-        return code == REQUEUE_EXIT_CODE or (target == SHARDS and code == 2)
+        return code == REQUEUE_EXIT_CODE
     return code == -signal.SIGKILL
 
 

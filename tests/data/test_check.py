@@ -11,7 +11,7 @@ from tests.data.tars import refuse_marked, sample, write_samples, write_tar
 from tinyvit_kd.data.check import check_shards
 from tinyvit_kd.data.processes import run_parallel
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ShardError
+from tinyvit_kd.errors import ShardError, WorkerError
 
 
 def test_a_sound_set_has_no_findings(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_results_keep_the_order_of_their_tasks() -> None:
 
 
 def test_a_process_that_dies_is_an_error_not_a_hang() -> None:
-    with pytest.raises(ShardError, match="died"):
+    with pytest.raises(WorkerError, match="died"):
         list(run_parallel(_die, range(8), 2))
 
 

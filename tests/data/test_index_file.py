@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.tars import write_samples
+from tests.data.tars import sample, write_samples, write_tar
 from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.errors import ShardError
 
@@ -29,6 +29,17 @@ def test_an_index_is_made_again_when_its_tar_changes(tmp_path: Path) -> None:
     second = load_index(path)
     assert [second.key(number) for number in range(5)] == [f"{n:09d}" for n in range(5, 10)]
     assert first.key_hash != second.key_hash
+
+
+def test_a_label_that_was_corrected_in_the_midst_of_a_tar_is_seen(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "a.tar", 0, 60)
+    before, content = load_index(path), path.read_bytes()
+    write_tar(path, [part for n in range(60) for part in sample(f"{n:09d}", 77 if n == 33 else n)])
+    changed = path.read_bytes()
+    ends = 1 << 14  # as much of both ends as a fingerprint covers
+    assert (len(changed), changed[:ends], changed[-ends:]) == (len(content), content[:ends], content[-ends:])
+    after = load_index(path)
+    assert (int(before.labels[33]), int(after.labels[33])) == (33, 77)
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", b"PK\x03\x04" + bytes(200)], ids=["empty", "junk", "zip head"])

@@ -13,20 +13,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from tests.stages.world import TRAINING, World, nobody
+from tests.stages.world import TRAINING, World, make_teacher, nobody
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ReplayError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
+from tinyvit_kd.runtime.distributed import Job, alone
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.checkpoint import checkpoints
 
 
 def run(
@@ -130,19 +134,79 @@ def loading_worker(pid: int) -> int:
     return next(int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == own)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_storage_that_hangs_is_named_and_the_run_may_be_started_again(world: World, workers: int) -> None:
+# The command line on a disk whose server goes away: a read of sample 7 of shard 1 does not return.
+HANGING = """
+import time
+from tinyvit_kd import cli
+from tinyvit_kd.data.shards import ShardReader
+read = ShardReader.read
+def hang(reader, shard, index):
+    result = read(reader, shard, index)
+    time.sleep(600 if (shard, index) == (1, 7) else 0)
+    return result
+ShardReader.read = hang
+cli.main()
+"""
+
+
+def start_hanging(world: World, config: Section) -> subprocess.Popen[str]:
+    (world.folder / "hanging.yaml").write_text(dump_yaml(config))
+    command = [sys.executable, "-c", HANGING, "pretrain", str(world.folder / "hanging.yaml")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_storage_that_hangs_is_named_and_the_run_goes_on_bit_for_bit(world: World, workers: int) -> None:
     config = world.pretrain(runtime={"workers": workers, "data_timeout": 2})
-    block = LogitStore.open(world.folder / "store").block_path(1, 1)
-    content = block.read_bytes()
-    block.unlink()
-    os.mkfifo(block)  # opening it waits for ever, like a server that has gone away
-    done = run(world.folder, "pretrain", config)
-    assert done.returncode != 0
-    assert str(block) in done.stderr
-    block.unlink()
-    block.write_bytes(content)
-    assert run(world.folder, "pretrain", config).returncode == 0
+    process = start_hanging(world, config)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == REQUEUE_EXIT_CODE, said
+    assert "no data has come for 2 seconds" in said.splitlines()[-1]
+    assert f"reading sample 7 of {world.folder / 'shards' / 'train-000001.tar'}" in said.splitlines()[-1]
+    pretrain(config, alone())
+    whole = world.pretrain(output=str(world.folder / "whole"))
+    pretrain(whole, alone())
+    left, right = weights(config.output), weights(whole.output)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def test_a_run_that_waits_for_a_storage_that_hangs_writes_a_checkpoint_when_it_is_stopped(world: World) -> None:
+    train = TRAINING["train"] | {"checkpoint_every": 1000}
+    process = start_hanging(world, world.pretrain(runtime={"workers": 1, "data_timeout": 600}, train=train))
+    metrics = world.folder / "distilled" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)  # it is in the midst of the wait
+    begin = time.monotonic()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == REQUEUE_EXIT_CODE
+    assert time.monotonic() - begin < 10
+    assert checkpoints(world.folder / "distilled" / "checkpoints")
+
+
+def test_a_checkpoint_that_hangs_is_named(world: World) -> None:
+    folder = world.folder / "distilled" / "checkpoints"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "step-000000004.pt")  # opening it waits for ever, like a server that has gone away
+    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 0, "data_timeout": 1}))
+    assert done.returncode == REQUEUE_EXIT_CODE
+    assert str(folder / "step-000000004.pt") in last_words(done)
+
+
+def test_a_second_signal_does_not_change_the_exit_code(world: World) -> None:
+    config = world.dump(store={"path": str(world.folder / "twice"), "topk": 5, "views": 40}, runtime={"workers": 2})
+    (world.folder / "twice.yaml").write_text(dump_yaml(config))
+    command = [sys.executable, "-m", "tinyvit_kd", "dump-logits", str(world.folder / "twice.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((world.folder / "twice").glob("s*/c.*.0.0")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    for pause in (0.05, 0.3, 0.6):
+        process.terminate()
+        time.sleep(pause)
+    assert process.wait(30) == REQUEUE_EXIT_CODE
 
 
 def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> None:
@@ -198,3 +262,32 @@ def test_an_image_that_changed_in_the_midst_of_a_shard_stops_the_run_by_name_bef
         not list(world.folder.glob("distilled/checkpoints/*.pt"))
         or json.loads((world.folder / "distilled" / "metrics.jsonl").read_text().splitlines()[-1])["step"] < 6
     )
+
+
+def test_a_model_that_was_damaged_after_its_run_is_made_again(world: World) -> None:
+    pretrain(world.pretrain(), alone())
+    model = world.folder / "distilled" / "model.safetensors"
+    before = weights(model.parent)
+    model.write_bytes(b"")
+    pretrain(world.pretrain(), alone())
+    after = weights(model.parent)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_too_little_memory_for_an_image_does_not_make_it_a_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_of_memory(*arguments: Any, really: Callable[..., Any] = Image.open, **options: Any) -> Any:
+        if (world.folder / "other").exists():
+            raise MemoryError
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", short_of_memory)
+    with pytest.raises(WorkerError, match="not enough memory"):
+        dump_logits(world.dump(store={"path": str(world.folder / "other"), "topk": 5, "views": 1}), alone())
+    assert len(LogitStore.open(world.folder / "other").missing_blocks()) == 3
+
+
+def test_a_rank_with_another_teacher_does_not_write_into_the_store(world: World) -> None:
+    make_teacher(world.folder, seed=2)  # as on a machine whose own disk holds another file
+    other = Job(1, 2, torch.device("cpu"))
+    with pytest.raises(ManifestMismatchError, match="weights_hash"):
+        dump_logits(world.dump(), other)

@@ -119,6 +119,9 @@ def test_a_run_of_two_ranks_continues_with_one(two_ranks: tuple[Path, Any], worl
     store = {"path": str(two_ranks[0] / "store")}
     result = pretrain(world.pretrain(store=store, **SAME), alone())
     assert result["step"] == 12
+    continued = load_file(world.folder / "distilled" / "model.safetensors")
+    for name, tensor in load_file(two_ranks[0] / "distilled" / "model.safetensors").items():
+        torch.testing.assert_close(continued[name], tensor, rtol=1e-4, atol=1e-6)
 
 
 def test_the_command_line_runs_under_torchrun(two_ranks: tuple[Path, Any]) -> None:

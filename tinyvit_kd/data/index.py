@@ -14,6 +14,7 @@ import xxhash
 
 from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.tars import Member, tar_members
+from tinyvit_kd.runtime.watchdog import doing
 
 Int64 = npt.NDArray[np.int64]
 
@@ -73,6 +74,7 @@ def scan_tar(path: Path) -> ShardIndex:
     images, labels, keys = [], [], []
     with OpenFiles() as files:
         for key, parts in group_members(tar_members(path)):
+            doing(f"walking through {path}")
             image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
             if image is not None:
                 images.append(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import xxhash
 from tinyvit_kd.data.index import ShardIndex, scan_tar
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.log import warn
 
 FORMAT_VERSION = 1
 _ENDS = 1 << 14  # bytes at both ends of a tar that its fingerprint covers
@@ -38,16 +40,21 @@ def load_index(tar: Path, index_dir: Path | None = None) -> ShardIndex:
 
 
 def tar_fingerprint(tar: Path) -> int:
-    """64 bits over the size and both ends of a file, cheap enough to be taken whenever it is opened."""
+    """64 bits over size, time of change and both ends of a file, cheap enough to be taken whenever it is opened.
+
+    The time, because a label that was corrected in the midst of a tar changes neither its size nor its ends.
+    """
     try:
         with tar.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            size, changed = status.st_size, status.st_mtime_ns
             head = file.read(_ENDS)
             file.seek(max(0, size - _ENDS))
             tail = file.read(_ENDS)
     except OSError as error:
         raise ShardError("cannot read a shard", where=str(tar), found=error.strerror or str(error)) from None
-    return xxhash.xxh3_64_intdigest(size.to_bytes(8, "little") + head + tail)
+    numbers = np.array([size, changed], dtype="<i8").tobytes()
+    return xxhash.xxh3_64_intdigest(numbers + head + tail)
 
 
 def _index_path(tar: Path, index_dir: Path | None, fingerprint: int) -> Path:
@@ -81,10 +88,24 @@ def _keep(path: Path, content: bytes, required: bool) -> None:
     try:
         atomic_write(path, content)
     except OSError as error:
-        if required:
+        if not required:
+            _warn_once(path)
+        else:
             raise ShardError(
                 "cannot write an index into index_dir",
                 where=str(path),
                 found=error.strerror or str(error),
                 fix="choose a folder that can be written",
             ) from None
+
+
+@lru_cache(maxsize=1)
+def _warned() -> set[Path]:
+    return set()
+
+
+def _warn_once(path: Path) -> None:
+    """Say for the first shard of a folder that its index is made again by every process."""
+    if path.parent not in _warned():
+        _warned().add(path.parent)
+        warn(f"{path} cannot be written: every process walks through these shards (see shards index --index-dir)")

@@ -22,6 +22,7 @@ from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_h
 Task = TypeVar("Task")
 Made = TypeVar("Made")
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
+_NO_PINNING = "the thread that copies batches into pinned memory, see above"
 _FILES_A_BATCH = 10  # a tensor that is handed over is an open file in two processes
 
 
@@ -115,7 +116,8 @@ def _load(
         return
     except RuntimeError as error:
         if "DataLoader timed out" in str(error):
-            raise patience.error() from None
+            pinning = getattr(iterator, "_pin_memory_thread", None)
+            raise patience.error() if pinning is None or pinning.is_alive() else _ended(_NO_PINNING) from None
         raise
     finally:
         notes.dismiss()

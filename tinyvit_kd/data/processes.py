@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from tinyvit_kd.errors import ShardError
+from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.signals import Preempted, ignore_signals, on_parents_death
 
 Task = TypeVar("Task")
@@ -26,7 +26,7 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
         processes: how many run at a time; 1 runs them here.
 
     Raises:
-        ShardError: a process died.
+        WorkerError: a process died.
     """
     if processes == 1:
         yield from map(function, tasks)
@@ -46,10 +46,10 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
                 process.kill()  # leaving the pool waits for what they have begun
             raise
         except BrokenProcessPool:
-            raise ShardError(
+            raise WorkerError(
                 "a process that works on shards died",
                 found="most often, the machine ran out of memory",
-                fix="run again with fewer processes; finished shards are kept",
+                fix="run again with fewer processes; shards that were built are kept",
             ) from None
         finally:
             for future in waiting:

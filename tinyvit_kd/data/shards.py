@@ -60,7 +60,7 @@ class ShardSet:
         found = locate(str(path), split)
         lengths = found.lengths
         if lengths is None:
-            lengths = tuple(len(load_index(local_file(place, cache_dir), index_dir)) for place in found.places)
+            lengths = tuple(len(_load_index(place, cache_dir, index_dir)) for place in found.places)
         return cls(
             name=found.name,
             split=found.split,
@@ -87,8 +87,7 @@ class ShardSet:
         Raises:
             ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
         """
-        doing(f"opening {self.places[shard]} and its index")
-        index = load_index(self.file(shard), self.index_dir)
+        index = _load_index(self.places[shard], self.cache_dir, self.index_dir)
         if len(index) != self.lengths[shard]:
             raise ShardError(
                 "a shard does not hold as many samples as its shard set says",
@@ -157,3 +156,8 @@ def _classes_beside(folder: Path | None) -> ClassList | None:
     if folder is None or not (folder / CLASSES).is_file():
         return None
     return load_class_list(str(folder / CLASSES))
+
+
+def _load_index(place: str, cache_dir: Path | None, index_dir: Path | None) -> ShardIndex:
+    doing(f"opening {place} and its index")
+    return load_index(local_file(place, cache_dir), index_dir)

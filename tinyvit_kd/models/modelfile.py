@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
 _CARD, _HASH = "tinyvit_kd", "content_hash"
@@ -79,6 +80,7 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
         CheckpointError: the file is missing, damaged, or holds more than tensors.
     """
     file = path / MODEL if path.is_dir() else path
+    doing(f"reading {file}")
     if not file.is_file():
         fix = "finish the run that makes it, or correct the path"
         raise CheckpointError("a model file is missing", where=str(file), fix=fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,14 +16,13 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from tinyvit_kd.errors import ConfigError, WorkerError
+from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
 
-# Processes wait for one another while one of them indexes shards or makes a last block.
-PATIENCE = timedelta(hours=12)
-# While they train, the slowest has to come within this time. A process that dies is noticed by torchrun, a machine
-# that dies by this.
-STEP_TIMEOUT = timedelta(hours=1)
+PATIENCE = timedelta(hours=12)  # of the others, while rank 0 indexes shards
+# The slowest has to come within this time. A process that dies is noticed by torchrun, a machine that dies by this.
+STEP_TIMEOUT = timedelta(minutes=30)
 # torchrun starts them all at once, and may be killed meanwhile.
+_LOST = re.compile("Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL")
 MEETING_TIMEOUT = timedelta(minutes=5)
 
 
@@ -46,6 +46,16 @@ class Job:
         """Wait until every process is here."""
         if self.control is not None:
             dist.barrier(group=self.control)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Rank 0 does what is in the context, however long it takes; the others do it after that."""
+        name = f"main-first-{next(self._names)}"
+        if self.store is not None and not self.is_main:
+            self.store.wait([name], PATIENCE)
+        yield
+        if self.store is not None and self.is_main:
+            self.store.set(name, "done")
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum of a tensor over all processes, on the CPU (synchronises with the device)."""
@@ -128,10 +138,11 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     _join("nccl" if chosen.type == "cuda" else "gloo", rank, world_size)
-    control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
     assert isinstance(control, dist.ProcessGroup), "this process is a member"
     shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
-    yield Job(rank, world_size, chosen, control, shared)
+    with _peers_that_go():
+        yield Job(rank, world_size, chosen, control, shared)
     # Not after an error: shutting down may wait for peers, and the message must not.
     dist.destroy_process_group()
 
@@ -140,6 +151,24 @@ def _join(backend: str, rank: int, world_size: int) -> None:
     """What ``init_process_group`` does, but with less patience until the others are found."""
     store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=STEP_TIMEOUT)
+
+
+@contextmanager
+def _peers_that_go() -> Iterator[None]:
+    """Tell of a lost process in a paragraph; torchrun, or the process itself, has said why."""
+    try:
+        yield
+    except TinyVitKdError:
+        raise
+    except RuntimeError as error:  # gloo has no error of its own
+        told = str(error).partition("\n")[0]
+        if not isinstance(error, dist.DistError) and not _LOST.search(told):
+            raise
+        raise WorkerError(
+            "another process of this job has gone, or has not answered",
+            found=told,
+            fix="run the same command again: it goes on where it was",
+        ) from error
 
 
 def _device(name: str, local_rank: int) -> torch.device:

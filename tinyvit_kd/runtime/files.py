@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError
+from tinyvit_kd.runtime.log import warn
 
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have none
@@ -69,11 +70,11 @@ def remove_unfinished(folder: Path) -> None:
 
 
 @contextmanager
-def sole_writer(folder: Path, wait: float = 60.0) -> Iterator[None]:
+def sole_writer(folder: Path, wait: float = 180.0) -> Iterator[None]:
     """Keep other processes, on this machine or on one that shares the disk, from writing to a folder.
 
-    A scheduler may start a run again while its last processes are still ending; the system gives up the lock of a
-    process that was killed.
+    A scheduler may start a run again while its last processes are still ending. The system gives up the lock of a
+    process that was killed at once, a file server that of a machine that was lost after a minute or two.
 
     Args:
         folder: it is made, and keeps an empty file.
@@ -84,8 +85,11 @@ def sole_writer(folder: Path, wait: float = 60.0) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as file:
-        deadline = time.monotonic() + wait
+        deadline, told = time.monotonic() + wait, False
         while not _locked(file.fileno()):
+            if not told and wait > 1:
+                warn(f"waiting for another process to leave {folder}")
+            told = True
             if time.monotonic() > deadline:
                 raise BusyError(
                     "another process is writing to this folder",
@@ -101,7 +105,10 @@ def _locked(descriptor: int) -> bool:
         # Not flock, whose lock the loading processes would inherit and outlive their killed parent with.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in _NO_LOCKS
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
 
 
@@ -137,7 +144,7 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
             where=str(folder),
             found=f"{free / 2**20:,.0f} MiB free",
             expected=f"at least {bytes_needed / 2**20:,.0f} MiB",
-            fix="free some space or choose another folder; nothing has been written",
+            fix="free some space or choose another folder, then run it again",
         )
 
 

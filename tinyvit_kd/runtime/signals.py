@@ -44,10 +44,14 @@ class StopRequest:
         Raises:
             Preempted: from wherever the main thread is.
         """
-        with _handling(_leave):
+        with _handling(self._note_and_leave):
             if self.signal is not None:
                 _leave(self.signal, None)
             yield
+
+    def _note_and_leave(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)  # where Python swallows what is raised, the flag stays
+        _leave(number, None)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

@@ -45,7 +45,7 @@ class Notes:
 
     def write(self, process: int, text: str) -> None:
         """Note what a process does from now on."""
-        self._texts[process].value = text.encode()[: _TEXT - 1]
+        self._texts[process].value = text.encode(errors="replace")[: _TEXT - 1]
         self._since[process] = time.monotonic()
 
     def read(self) -> str:

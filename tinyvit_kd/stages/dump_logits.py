@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -15,10 +16,11 @@ import torch
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.errors import HoleReason, StalledError
+from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.log import progress_bar, say, tell
+from tinyvit_kd.runtime.log import progress_bar, say, tell, warn
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.runtime.watchdog import stalled
 from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
@@ -37,6 +39,7 @@ from tinyvit_kd.store.store import LogitStore
 
 QUEUE = 8  # batches whose answers may wait for encoding and writing
 SPEAK_EVERY = 60.0  # seconds between lines of progress, for logs without a bar
+LAST_WRITE = 20.0  # seconds that a block which is being written has to be finished when a dump ends early
 LISTED_HOLES = 20  # holes named on the terminal; the store knows them all
 
 
@@ -59,8 +62,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     if config.runtime.compile:
         teacher.network.compile()
     check_dump(config, teacher)
-    store = create_store(config, teacher, shards, job)
     mine = range(part[0] - 1, len(shards.names), part[1])
+    store = create_store(config, teacher, shards, job, mine)
     left_behind = store.unfinished(mine)
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
@@ -177,7 +180,10 @@ class _Writer(AbstractContextManager["_Writer"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=error is not None)
         if error is None:
             for write in self._waiting:
                 self._finish(write)
-        self._thread.shutdown(wait=not isinstance(error, StalledError), cancel_futures=error is not None)
+        elif wait([write for write in self._waiting if write.running()], LAST_WRITE).not_done:
+            warn(f"{self._store.path} does not answer, leaving; {error}")
+            os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the write

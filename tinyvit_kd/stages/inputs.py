@@ -24,13 +24,9 @@ from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
 
 def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> ShardSet:
     """The shard set with its byte indexes; rank 0 fetches and indexes what is missing, the others wait for it."""
-    if not job.is_main:
-        job.barrier()
-    with watched(runtime.data_timeout):
+    with job.main_first(), watched(runtime.data_timeout):
         shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
         shards.key_hashes()
-    if job.is_main:
-        job.barrier()
     return shards
 
 

@@ -17,6 +17,8 @@ from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
 
+# Measured on simulated top-100 of a 22k teacher: 0.53 and 0.83. A disk that is full after all costs no block.
+_COMPRESSED = {"compact": 0.55, "exact": 0.85}
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
 
 
@@ -35,31 +37,36 @@ def check_dump(config: DumpConfig, teacher: Teacher) -> None:
         )
 
 
-def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Job) -> LogitStore:
+def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Job, mine: range) -> LogitStore:
     """Open the store of this recipe for writing; rank 0 makes it where it does not exist.
 
+    Args:
+        mine: the shards whose blocks this job makes.
+
     Raises:
-        ManifestMismatchError: the folder holds a store of another recipe, teacher or shard set.
+        ManifestMismatchError: the folder holds a store of another recipe, teacher or shard set, or this process has
+            another teacher or other shards than rank 0.
         DiskSpaceError: what is missing does not fit on the disk.
     """
-    path = config.store.path
+    path, classes = config.store.path, teacher_classes(config, teacher)
+    manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
-        classes = teacher_classes(config, teacher)
-        store = LogitStore.create(path, _manifest(config, teacher, shards, classes), fsync=config.runtime.fsync)
+        store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
         if classes is not None:
             atomic_write(path / CLASSES, ("\n".join(classes.ids) + "\n").encode())
-        require_free_space(path, _bytes_needed(store))
+        require_free_space(path, _bytes_needed(store, mine))
     job.barrier()
-    return LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
+    store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
+    store.manifest.require_same(manifest.identity, str(path))  # teacher and shards may lie on each machine's own disk
+    return store
 
 
-def _bytes_needed(store: LogitStore) -> int:
-    """Upper bound of the missing blocks' size: their planes before compression."""
+def _bytes_needed(store: LogitStore, mine: range) -> int:
+    """About the size of the missing blocks: of their planes before compression, what is known to remain of them."""
     manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks()]
-    return sum(
-        length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths
-    )
+    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks() if shard in mine]
+    rows = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
+    return int(sum(rows) * _COMPRESSED[manifest.encoding])
 
 
 def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: ClassList | None) -> Manifest:

@@ -15,6 +15,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BlockMissingError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Plan, StoredBatches
 from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import Pairing, SampleViews
@@ -31,7 +32,8 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
         StoreError: the store is missing, incomplete, or belongs to other shards or to another renderer.
         ReplayError: a replayed view is not the teacher's.
     """
-    store = LogitStore.open(config.store.path)
+    with watched(config.runtime.data_timeout):
+        store = LogitStore.open(config.store.path)
     manifest = store.manifest
     shards = open_shards(config.shards, job, config.runtime)
     require_same_shards(manifest, shards)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from timm.utils import ModelEmaV3
 
@@ -17,7 +19,7 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, load_model_file, save_model
 from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
@@ -25,16 +27,18 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
+from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.stages.batches import Plan, place
 from tinyvit_kd.stages.evaluate import build_scorer
 from tinyvit_kd.stages.inputs import check_schedule, micro_batches
 from tinyvit_kd.stages.sample_views import Pairing
 from tinyvit_kd.stages.starting import Start, starting_weights
-from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_latest
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, checkpoints, load_checkpoint, load_latest
 from tinyvit_kd.training.loop import Objective, Run, fit
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
 from tinyvit_kd.training.state import State
 
+SHOWN_WITHIN = 60  # seconds
 SUMMARY, RECIPE = "summary.json", "recipe.yaml"
 MakeBatch = Callable[[int], Batch]
 
@@ -66,9 +70,12 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, task.shards, job)
-    start = starting_weights(config.student, task.classes, job)
-    identity = _identity(config, task, start)
-    if (finished := job.broadcast(_finished(config, identity))) is not None:
+    with watched(config.runtime.data_timeout):
+        start = starting_weights(config.student, task.classes, job)
+        identity = _identity(config, task, start)
+        _require_same_everywhere(identity, job)
+        finished = job.broadcast(_finished(config, identity))
+    if finished is not None:
         say(job, f"{config.output} is already finished; remove the folder to train again")
         return dict(finished)
     plan = _plan(config, task, job)
@@ -80,7 +87,8 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
     with sole_writer(config.output) if job.is_main else nullcontext():
         job.barrier()
         _require_space(config, state)
-        _resume(run, state)
+        with watched(config.runtime.data_timeout):
+            _resume(run, state)
         _announce(config, task, run, state)
         make, steps = task.make_batches(plan), range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(make, steps, config.runtime, job.device) as batches:
@@ -182,16 +190,37 @@ def _require_space(config: TrainingConfig, state: State) -> None:
     require_free_space(config.output, max(0, needed - there))
 
 
+def _require_same_everywhere(identity: dict[str, str], job: Job) -> None:
+    """Check that all processes have the same data, recipe and first weights, which may lie on their own disks."""
+    theirs = job.gather(identity)
+    for rank, (name, value) in ((rank, item) for rank, each in enumerate(theirs) for item in each.items()):
+        if theirs[0].get(name) != value:
+            raise ConfigError(
+                f"the processes of this job have another {name} each",
+                found=f"{value} on rank {rank}",
+                expected=f"{theirs[0].get(name)}, as on rank 0",
+                fix="give all machines the same recipe, shards, store and files",
+            )
+
+
+def _newest_checkpoint(run: Run) -> dict[str, Any] | None:
+    """Rank 0's choice, for every process; a shared disk may show it to other machines a little later."""
+    folder, saved = run.folder / CHECKPOINTS, None
+    if run.job.is_main:
+        saved = load_latest(folder, lambda error: say(run.job, f"passing over a checkpoint: {error}"))
+    step = run.job.broadcast(None if saved is None else int(saved["step"]))
+    if step is None or saved is not None:
+        return saved
+    path = checkpoint_path(folder, step)
+    for _ in range(SHOWN_WITHIN):
+        if path.exists():
+            break
+        time.sleep(1)
+    return load_checkpoint(path)
+
+
 def _resume(run: Run, state: State) -> None:
-    saved = load_latest(run.folder / CHECKPOINTS, lambda error: say(run.job, f"passing over a checkpoint: {error}"))
-    found = -1 if saved is None else int(saved["step"])
-    if run.job.any(found != run.job.broadcast(found)):
-        raise CheckpointError(
-            "the processes of this job found different checkpoints",
-            where=str(run.folder / CHECKPOINTS),
-            found=f"step {found} by rank {run.job.rank}",
-            fix="let output be a folder that all machines share, and run again",
-        )
+    saved = _newest_checkpoint(run)
     if saved is None:
         return
     for name, expected in run.identity.items():
@@ -232,13 +261,11 @@ def _finish(
         "skipped_steps": state.skipped_steps,
     }
     if run.job.is_main:
-        save_model(
-            run.folder / MODEL,
-            state.scored.state_dict(),
-            replace(card, step=state.step),
-            fsync=config.runtime.fsync,
-        )
-        write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity}, config.runtime.fsync)
+        path, fsync = run.folder / MODEL, config.runtime.fsync
+        with watched(config.runtime.data_timeout):
+            doing(f"writing {path}")
+            save_model(path, state.scored.state_dict(), replace(card, step=state.step), fsync)
+            write_json(run.folder / SUMMARY, {"results": summary, "identity": run.identity}, fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary
@@ -251,6 +278,9 @@ def _finished(config: TrainingConfig, identity: dict[str, str]) -> dict[str, flo
         return None
     try:
         saved = json.loads(path.read_bytes())
-        return dict(saved["results"]) if saved["identity"] == identity else None
-    except (ValueError, KeyError, TypeError):  # damaged: the last checkpoint makes it again
+        if saved["identity"] != identity:
+            return None
+        load_model_file(config.output)
+        return dict(saved["results"])
+    except (ValueError, KeyError, TypeError):  # one of them is damaged: the last checkpoint makes it again
         return None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.store.records import FORMAT_VERSION, Encoding
 
 MANIFEST = "manifest.json"
@@ -103,6 +104,7 @@ class Manifest(BaseModel):
             FormatVersionError: it was written in another format.
         """
         path = folder / MANIFEST
+        doing(f"reading {path}")
         try:
             fields = json.loads(path.read_bytes())
             version, checksum = fields["format_version"], fields.pop(_CHECKSUM, None)

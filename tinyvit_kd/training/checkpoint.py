@@ -12,6 +12,7 @@ import torch
 
 from tinyvit_kd.errors import CheckpointError, chain
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
+from tinyvit_kd.runtime.watchdog import doing
 
 CHECKPOINTS = "checkpoints"  # their folder, within a run's
 _NAME = re.compile(r"step-(\d+)\.pt")
@@ -23,7 +24,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, f
 
     Only one process may write to a folder; what a killed one left half written is removed.
     """
-    path = folder / f"step-{step:09d}.pt"
+    path = checkpoint_path(folder, step)
     remove_unfinished(folder)
     with atomic_path(path, fsync) as temporary:
         _write(temporary, state)
@@ -44,6 +45,11 @@ def _write(path: Path, state: dict[str, Any]) -> None:
         if said is None:
             raise
         raise OSError(said.errno, said.strerror, str(path)) from error
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:09d}.pt"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -77,6 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, holds code, or is not a checkpoint of this package.
     """
+    doing(f"reading {path}")
     try:
         _require_whole(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

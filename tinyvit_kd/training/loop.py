@@ -93,7 +93,7 @@ def fit(
         if evaluate is not None and state.step > 0 and _evaluation_due(run, state.step):
             results |= _evaluate(run, state, evaluate, writer, stop)  # it was stopped after the checkpoint
         begin = time.perf_counter()
-        for batch, waited in _timed(batches):
+        for batch, waited in _received(run, state, batches, stop, meters):
             taken = train_step(run, state, forward, batch, objective)
             meters.update(taken, state.step, waited)
             skips_in_a_row = 0 if taken.applied else _report_skip(run, state, taken, skips_in_a_row + 1)
@@ -187,11 +187,25 @@ def _train_mode(run: Run, model: nn.Module) -> None:
                 module.eval()
 
 
-def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    iterator, begin = iter(batches), time.perf_counter()
-    for batch in iterator:
-        yield batch, time.perf_counter() - begin
+def _received(
+    run: Run, state: State, batches: Iterable[Batch], stop: StopRequest, meters: Meters
+) -> Iterator[tuple[Batch, float]]:
+    """Batches, and the seconds that each was waited for."""
+    iterator, alone = iter(batches), run.job.world_size == 1
+    while True:
         begin = time.perf_counter()
+        try:
+            with stop.leaving_at_once() if alone else nullcontext():
+                batch = next(iterator)
+        except StopIteration:
+            return
+        except (Preempted, Exception):
+            # Between two steps all is consistent. Several processes would have to agree on the step first.
+            if alone:
+                meters.require_finite(run.job)
+                checkpoint(run, state)
+            raise
+        yield batch, time.perf_counter() - begin
 
 
 def _log(run: Run, state: State, meters: Meters, writer: MetricsWriter) -> dict[str, float]:
@@ -200,11 +214,12 @@ def _log(run: Run, state: State, meters: Meters, writer: MetricsWriter) -> dict[
     values["skipped_steps"] = state.skipped_steps
     writer.write("train", state.step, values)
     rate = run.global_batch_size / values["step_seconds"]
+    holes = f"  holes {values['holes']:.2%}" if values.get("holes") else ""
     say(
         run.job,
         f"step {state.step}/{run.total_steps}  epoch {state.step / run.steps_per_epoch:.2f}  "
         f"loss {values.get('loss', math.nan):.4f}  lr {values['lr']:.2e}  {rate:,.0f} images/s  "
-        f"waiting for data {values['data_wait']:.0%}",
+        f"waiting for data {values['data_wait']:.0%}{holes}",
     )
     return values
 

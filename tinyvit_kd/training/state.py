@@ -47,11 +47,19 @@ class State:
         """Continue from what ``gather`` returned, with as many processes or another number."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        self._lay_out_moments()
         if self.ema is not None:
             self.ema.module.load_state_dict(saved["ema"])
         self._all_stats.restore(saved["running_stats"], job)
         self.step, self.digests_checked = saved["step"], saved["digests_checked"]
         self.skipped_steps = saved["skipped_steps"]
+
+    def _lay_out_moments(self) -> None:
+        # A checkpoint may come from another memory format, and fused kernels walk through raw memory.
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def average_running_stats(self, job: Job) -> None:
         """Before the weights are scored or written; every process must call."""

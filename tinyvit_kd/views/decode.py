@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from tinyvit_kd.errors import BadImageError, HoleReason
+from tinyvit_kd.errors import BadImageError, HoleReason, WorkerError
 
 # Pillow would else try every reader that it has, one of which starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
@@ -24,6 +24,7 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         BadImageError: the file is unreadable, truncated, or has more than ``max_pixels``.
+        WorkerError: the memory does not suffice.
     """
     try:
         with _strict_pillow(), BytesIO(image_bytes) as file:
@@ -34,7 +35,11 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
             return image if image.mode == "RGB" else image.convert("RGB")
     except BadImageError:
         raise
+    except MemoryError as error:
+        raise _short_of_memory(error) from None
     except Exception as error:
+        if "out of memory" in str(error):  # as Pillow's decoders say it
+            raise _short_of_memory(error) from None
         # Broken files make Pillow raise nearly anything: OSError, ValueError, KeyError, …
         raise _bad_image(error) from error
 
@@ -48,6 +53,15 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         what = f"The image of {width} x {height} pixels has more than max_pixels ({max_pixels})"
         raise BadImageError(HoleReason.TOO_LARGE, what)
+
+
+def _short_of_memory(error: Exception) -> WorkerError:
+    # Says nothing of the image: it must not become a hole for it.
+    return WorkerError(
+        "there is not enough memory to decode an image",
+        found=str(error) or type(error).__name__,
+        fix="lower runtime.workers or views.max_pixels, then run the same command again: it goes on where it was",
+    )
 
 
 @contextmanager
