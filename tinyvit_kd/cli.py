@@ -248,9 +248,8 @@ def main() -> None:
     try:
         with leave_on_signals(), _paragraphs(debug):
             cli(standalone_mode=True)
-    except SystemExit as end:
-        if end.code == REQUEUE_EXIT_CODE:
-            ignore_signals()  # a second one while Python ends would change the exit code
+    except SystemExit:
+        ignore_signals()  # one that comes while Python ends would change the exit code
         raise
 
 
@@ -295,6 +294,5 @@ def _say(message: str) -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    ignore_signals()  # the end has begun
     _say(message)
     sys.exit(code)
