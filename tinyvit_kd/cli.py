@@ -17,6 +17,7 @@ from tinyvit_kd.errors import BusyError, ConfigError, StalledError, TinyVitKdErr
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
+    heed,
     ignore_signals,
     leave_on_signals,
     leave_with_torchrun,
@@ -229,6 +230,7 @@ def _run_stage(kind: Any, recipe: Path, overrides: tuple[str, ...], stage: Calla
 
     config = load_recipe(kind, recipe, overrides)
     with start_job(config.runtime.device, config.runtime.threads) as job:
+        heed()
         result = stage(config, job)
         if job.is_main:
             click.echo(json.dumps({name: round(value, 6) for name, value in result.items()}))

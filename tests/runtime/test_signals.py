@@ -7,11 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, STOP_SIGNALS, Preempted, stop_on_signals
+from tinyvit_kd.runtime.signals import (
+    REQUEUE_EXIT_CODE,
+    STOP_SIGNALS,
+    Preempted,
+    heed,
+    leave_on_signals,
+    stop_on_signals,
+)
 
 
 def raise_here(number: signal.Signals) -> None:
@@ -44,6 +52,19 @@ def test_what_has_nothing_to_save_is_left_at_once_and_afterwards_signals_are_not
         assert caught.value.code == REQUEUE_EXIT_CODE
         raise_here(signal.SIGUSR1)
         assert stop
+
+
+def test_a_stop_that_an_import_swallowed_is_heeded_at_the_next_safe_place() -> None:
+    with leave_on_signals():
+        heed()
+        with suppress(BaseException):  # as some packages import what may be missing
+            raise_here(signal.SIGTERM)
+        with pytest.raises(Preempted, match="SIGTERM"):
+            heed()
+        with pytest.raises(Preempted), stop_on_signals():
+            pytest.fail("it was begun")
+    with leave_on_signals():
+        heed()
 
 
 def test_a_signal_that_came_before_is_heeded_before_something_long_is_begun() -> None:

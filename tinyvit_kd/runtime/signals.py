@@ -14,6 +14,7 @@ from types import FrameType
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _IDLE_GRACE, _BUSY_GRACE = 3.0, 60.0  # seconds, the second to write a checkpoint
+_unheeded: list[int] = []
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -64,20 +65,39 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGTERM, SIGUSR1 and Ctrl-C into a flag while the context lasts."""
     request = StopRequest()
     with _handling(request._receive):
+        heed()
         yield request
 
 
 @contextmanager
 def leave_on_signals() -> Iterator[None]:
     """While the context lasts, and outside of the contexts above, these signals raise ``Preempted`` at once."""
-    with _handling(_leave):
-        yield
+    try:
+        with _handling(_note_and_leave):
+            yield
+    finally:
+        _unheeded.clear()
+
+
+def heed() -> None:
+    """Stop here if a signal asked to stop before, and whatever it interrupted swallowed that: some imports do.
+
+    Raises:
+        Preempted: it did.
+    """
+    if _unheeded:
+        _leave(_unheeded[-1], None)
 
 
 def ignore_signals() -> None:
     """Heed these signals no more."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _note_and_leave(number: int, frame: FrameType | None) -> None:
+    _unheeded.append(number)
+    _leave(number, frame)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -106,7 +126,7 @@ def leave_with_torchrun() -> None:
 def _leave_orphaned() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     # The handler may never run: connecting to peers that have gone does not return to Python for a long time.
-    time.sleep(_IDLE_GRACE if signal.getsignal(signal.SIGTERM) == _leave else _BUSY_GRACE)
+    time.sleep(_IDLE_GRACE if signal.getsignal(signal.SIGTERM) == _note_and_leave else _BUSY_GRACE)
     os._exit(REQUEUE_EXIT_CODE)
 
 

@@ -20,7 +20,7 @@ from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, tell, warn
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, heed
 from tinyvit_kd.runtime.watchdog import stalled
 from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
@@ -109,6 +109,7 @@ def _make(
         progress_bar(job, views, "view", label="dump-logits") as bar,
     ):
         for batch in batches:
+            heed()
             with torch.inference_mode():
                 logits = teacher(batch.views.to(job.device, non_blocking=True))
                 answers = topk_probs(logits, config.store.topk)

@@ -23,6 +23,7 @@ from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.signals import heed
 from tinyvit_kd.stages.batches import EvalBatches
 from tinyvit_kd.stages.inputs import card_classes, label_classes, open_shards, require_labels
 from tinyvit_kd.training.metrics import topk_correct
@@ -48,6 +49,7 @@ class Scorer:
         make = EvalBatches(self.shards.reader(), self.config.views)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
+                heed()
                 sums += self._count(network, batch.to(device))
         top1, top5, scored, left_out = self.job.sum(sums).tolist()
         share = 100 / max(scored, 1)
