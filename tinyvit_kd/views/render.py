@@ -1,4 +1,4 @@
-"""The reference renderer: bytes and parameters to views, with Pillow. Its bytes define what a view is."""
+"""Bytes and seeds to views; with Pillow, the reference renderer, whose bytes define what a view is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import xxhash
 from PIL import Image
 
 from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
 from tinyvit_kd.views.params import ViewParams, sample_params
 
-__all__ = ["decode", "render", "render_eval", "render_views", "view_digest"]
+__all__ = ["decode", "reference_views", "render", "render_eval", "render_views", "view_digest"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -30,12 +31,18 @@ def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
 
 
 def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec) -> UInt8:
-    """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous.
+    """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous; natively where that can be done.
 
     Raises:
         BadImageError: the image cannot be decoded or is too large.
         ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
     """
+    views = native.render_views(image_bytes, seeds, spec)
+    return reference_views(image_bytes, seeds, spec) if views is None else views
+
+
+def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec) -> UInt8:
+    """The same by Pillow alone, whose bytes define what a view is."""
     image = decode(image_bytes, spec.max_pixels)
     views = np.empty((len(seeds), 3, spec.size, spec.size), np.uint8)
     for view, seed in zip(views, seeds, strict=True):

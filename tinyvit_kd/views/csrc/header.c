@@ -1,0 +1,154 @@
+/* A strict walk over a JPEG file's markers.
+ *
+ * What is unusual is left to the reference renderer. The point of the walk is that a file which is decoded in
+ * part must be one that would be accepted as a whole: see scan_ends_image.
+ */
+#include "header.h"
+
+#include <string.h>
+
+enum { SOF0 = 0xC0, SOF1 = 0xC1, SOF2 = 0xC2, DHT = 0xC4, RST0 = 0xD0, RST7 = 0xD7, SOI = 0xD8, EOI = 0xD9 };
+enum { SOS = 0xDA, DQT = 0xDB, DRI = 0xDD, APP0 = 0xE0, APP15 = 0xEF, COM = 0xFE };
+
+typedef struct {
+    const uint8_t *bytes; /* after the length */
+    size_t length;
+} Segment;
+
+typedef struct {
+    int frames, dots_per_inch, exif;
+} Seen;
+
+static int be16(const uint8_t *bytes) { return bytes[0] << 8 | bytes[1]; }
+
+static int starts(const Segment *segment, const char *text, size_t length) {
+    return segment->length >= length && memcmp(segment->bytes, text, length) == 0;
+}
+
+static int read_frame(int marker, const Segment *segment, Header *header) {
+    const uint8_t *bytes = segment->bytes;
+    if (segment->length < 6 || bytes[0] != 8) {
+        return 0;
+    }
+    header->height = be16(bytes + 1);
+    header->width = be16(bytes + 3);
+    header->components = bytes[5];
+    header->progressive = marker == SOF2;
+    return header->width > 0 && header->height > 0 && (bytes[5] == 1 || bytes[5] == 3) &&
+           segment->length == 6 + 3 * (size_t)bytes[5];
+}
+
+/* Pillow walks Photoshop's blocks and gives up on the whole file where a name's length is missing. */
+static int photoshop_is_harmless(const Segment *segment) {
+    const uint8_t *bytes = segment->bytes;
+    size_t offset = 14;
+    while (offset + 4 <= segment->length && memcmp(bytes + offset, "8BIM", 4) == 0) {
+        offset += 6;
+        if (offset > segment->length) {
+            return 1;
+        }
+        if (offset == segment->length) {
+            return 0;
+        }
+        offset += 1 + (size_t)bytes[offset];
+        offset += offset & 1;
+        if (offset + 4 > segment->length) {
+            return 1;
+        }
+        offset += 4 + ((size_t)be16(bytes + offset) << 16 | (size_t)be16(bytes + offset + 2));
+        offset += offset & 1;
+    }
+    return 1;
+}
+
+/* 0: leave the file to Pillow. */
+static int read_application(int marker, const Segment *segment, Header *header, Seen *seen) {
+    switch (marker) {
+    case APP0:
+        if (starts(segment, "JFIF", 4)) {
+            seen->dots_per_inch |= segment->length >= 12 && (segment->bytes[7] == 1 || segment->bytes[7] == 2);
+            return segment->length >= 12;
+        }
+        return 1;
+    case APP0 + 1:
+        seen->exif |= starts(segment, "Exif\0", 6);
+        return 1;
+    case APP0 + 2:
+        if (starts(segment, "MPF", 4)) {
+            return 0;
+        }
+        header->doubtful |= starts(segment, "ICC_PROFILE", 12) && segment->length < 14;
+        return 1;
+    case APP0 + 13:
+        header->doubtful |= starts(segment, "Photoshop 3.0", 14) && !photoshop_is_harmless(segment);
+        return 1;
+    case APP0 + 14:
+        return !starts(segment, "Adobe", 5) || segment->length >= 12;
+    default:
+        return 1;
+    }
+}
+
+static int read_segment(int marker, const Segment *segment, Header *header, Seen *seen) {
+    switch (marker) {
+    case SOF0:
+    case SOF1:
+    case SOF2:
+        return seen->frames++ == 0 && read_frame(marker, segment, header);
+    case DRI:
+        header->restarts = segment->length == 2 && be16(segment->bytes) > 0;
+        return segment->length == 2;
+    case DHT:
+    case DQT:
+    case COM:
+        return 1;
+    default:
+        return marker >= APP0 && marker <= APP15 && read_application(marker, segment, header, seen);
+    }
+}
+
+int header_parse(const uint8_t *data, size_t size, Header *header) {
+    Seen seen = {0, 0, 0};
+    size_t place = 2;
+    memset(header, 0, sizeof *header);
+    if (size < 4 || data[0] != 0xFF || data[1] != SOI) {
+        return 0;
+    }
+    while (place + 4 <= size && data[place] == 0xFF) {
+        int marker = data[place + 1], length = be16(data + place + 2);
+        Segment segment = {data + place + 4, (size_t)length - 2};
+        place += 2 + (size_t)length;
+        if (length < 2 || place > size) {
+            return 0;
+        }
+        if (marker == SOS) {
+            header->scan = place;
+            header->single_scan = !header->progressive && segment.length > 0 && segment.bytes[0] == header->components;
+            /* Pillow reads the resolution out of EXIF where JFIF gives none. */
+            header->doubtful |= seen.exif && !seen.dots_per_inch;
+            return seen.frames == 1;
+        }
+        if (!read_segment(marker, &segment, header, &seen)) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* Pillow raises where libjpeg meets an error, or the end of the file before the last row; what libjpeg only warns
+ * of it ignores. Inside a scan's coded data all is but a warning, and where the first marker after it (restarts
+ * aside) is the end of the image, there is nothing else to go wrong. So rows that no view needs may stay unread. */
+int scan_ends_image(const uint8_t *data, size_t size, const Header *header) {
+    const uint8_t *place = data + header->scan, *end = data + size;
+    while ((place = memchr(place, 0xFF, (size_t)(end - place))) != NULL && place + 1 < end) {
+        int marker = place[1];
+        if (marker == EOI) {
+            return 1;
+        }
+        if (marker != 0 && !(header->restarts && marker >= RST0 && marker <= RST7)) {
+            return 0;
+        }
+        place += 2;
+    }
+    return 0;
+}

@@ -1,0 +1,212 @@
+/* Pillow's antialiased resize: 22-bit fixed point weights, two passes, rounded to bytes in between.
+ *
+ * Sixteen rows are turned on their side for the horizontal pass, so that both passes are one loop: a weighted sum
+ * of vectors that lie a stride apart.
+ */
+
+enum { PRECISION = 22, GROUP = LANES, PIXEL = 3 * GROUP }; /* a column of a turned group: 16 rows of three channels */
+
+typedef struct {
+    int taps;      /* slots a position */
+    int *first;    /* first input of each output */
+    int *count;
+    int32_t *weights;
+} Weights;
+
+static inline double bilinear_weight(double x) {
+    x = fabs(x);
+    return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+static inline double bicubic_weight(double x) {
+    const double a = -0.5;
+    x = fabs(x);
+    if (x < 1.0) {
+        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+    }
+    return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
+}
+
+static int weights_new(Weights *weights, int in, int out, int bicubic) {
+    double scale = (double)(float)in / out, stretch = scale < 1.0 ? 1.0 : scale;
+    double support = (bicubic ? 2.0 : 1.0) * stretch, inverse = 1.0 / stretch;
+    int taps = (int)ceil(support) * 2 + 1;
+    double *exact = malloc(sizeof(double) * (size_t)taps);
+    weights->taps = taps;
+    weights->first = malloc(sizeof(int) * 2 * (size_t)out + sizeof(int32_t) * (size_t)taps * (size_t)out);
+    if (exact == NULL || weights->first == NULL) {
+        free(exact);
+        free(weights->first);
+        return 0;
+    }
+    weights->count = weights->first + out;
+    weights->weights = (int32_t *)(weights->count + out);
+    for (int i = 0; i < out; i++) {
+        double centre = 0.0 + (i + 0.5) * scale, sum = 0.0;
+        int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        first = first < 0 ? 0 : first;
+        end = end > in ? in : end;
+        for (int k = 0; k < end - first; k++) {
+            double x = (k + first - centre + 0.5) * inverse;
+            exact[k] = bicubic ? bicubic_weight(x) : bilinear_weight(x);
+            sum += exact[k];
+        }
+        for (int k = 0; k < end - first; k++) {
+            double weight = (sum != 0.0 ? exact[k] / sum : exact[k]) * (1 << PRECISION);
+            weights->weights[i * taps + k] = (int32_t)(weight < 0 ? -0.5 + weight : 0.5 + weight);
+        }
+        weights->first[i] = first;
+        weights->count[i] = end - first;
+    }
+    free(exact);
+    return 1;
+}
+
+static inline i32x16 weighted(u8x16 bytes, int32_t weight) {
+    return __builtin_convertvector(bytes, i32x16) * weight;
+}
+
+static inline void store_rounded(uint8_t *to, i32x16 sum) {
+    sum >>= PRECISION;
+    sum &= ~(sum >> 31);
+    sum |= sum > 255;
+    store_u8(to, __builtin_convertvector(sum & 255, u8x16));
+}
+
+/* to[i] = sum over k of from[k * stride + i] * weights[k], for a multiple of 16 values of i. */
+static void weigh(const uint8_t *from, size_t stride, const int32_t *weights, int count, uint8_t *to, int length) {
+    const i32x16 half = (i32x16){0} + (1 << (PRECISION - 1));
+    int i = 0;
+    for (; i + PIXEL <= length; i += PIXEL) {
+        i32x16 a = half, b = half, c = half;
+        const uint8_t *in = from + i;
+        for (int k = 0; k < count; k++, in += stride) {
+            a += weighted(load_u8(in), weights[k]);
+            b += weighted(load_u8(in + LANES), weights[k]);
+            c += weighted(load_u8(in + 2 * LANES), weights[k]);
+        }
+        store_rounded(to + i, a);
+        store_rounded(to + i + LANES, b);
+        store_rounded(to + i + 2 * LANES, c);
+    }
+    for (; i < length; i += LANES) {
+        i32x16 a = half;
+        const uint8_t *in = from + i;
+        for (int k = 0; k < count; k++, in += stride) {
+            a += weighted(load_u8(in), weights[k]);
+        }
+        store_rounded(to + i, a);
+    }
+}
+
+/* Sixteen rows of RGB, the last one repeated where there are fewer, to [width][3][16]. */
+static void turn_rows(Source source, int top, int height, int width, uint8_t *turned) {
+    uint8_t block[GROUP * GROUP];
+    for (int x = 0; x < 3 * width; x += GROUP) {
+        if (top + GROUP <= height) {
+            transpose_16x16(source.rows + (size_t)top * source.stride + x, source.stride, turned + (size_t)x * GROUP, GROUP);
+            continue;
+        }
+        for (int i = 0; i < GROUP; i++) {
+            int row = top + i < height ? top + i : height - 1;
+            memcpy(block + i * GROUP, source.rows + (size_t)row * source.stride + x, GROUP);
+        }
+        transpose_16x16(block, GROUP, turned + (size_t)x * GROUP, GROUP);
+    }
+}
+
+/* [height, width] of RGB to three planes of [height rounded up, padded size]. */
+static int resize_rows(Source source, int width, int height, const Weights *weights, int size, int flip, uint8_t *planes) {
+    int padded = round_up(size, GROUP), rows = round_up(height, GROUP);
+    uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
+    uint8_t *resized = turned + (size_t)(width + GROUP) * PIXEL;
+    if (turned == NULL) {
+        return 0;
+    }
+    memset(resized, 0, (size_t)padded * PIXEL);
+    for (int top = 0; top < rows; top += GROUP) {
+        turn_rows(source, top, height, width, turned);
+        for (int i = 0; i < size; i++) {
+            const int32_t *own = weights->weights + (size_t)i * (size_t)weights->taps;
+            uint8_t *to = resized + (size_t)(flip ? size - 1 - i : i) * PIXEL;
+            weigh(turned + (size_t)weights->first[i] * PIXEL, PIXEL, own, weights->count[i], to, PIXEL);
+        }
+        for (int channel = 0; channel < 3; channel++) {
+            uint8_t *plane = planes + ((size_t)channel * rows + top) * padded;
+            for (int x = 0; x < padded; x += GROUP) {
+                transpose_16x16(resized + (size_t)x * PIXEL + channel * GROUP, PIXEL, plane + x, (size_t)padded);
+            }
+        }
+    }
+    free(turned);
+    return 1;
+}
+
+/* Rows a stride apart to `size` rows `to_stride` apart; `length` is a multiple of 16. */
+static void resize_columns(const uint8_t *from, size_t stride, const Weights *weights, int size, uint8_t *to,
+                           size_t to_stride, int length) {
+    for (int i = 0; i < size; i++) {
+        const int32_t *own = weights->weights + (size_t)i * (size_t)weights->taps;
+        weigh(from + (size_t)weights->first[i] * stride, stride, own, weights->count[i], to + (size_t)i * to_stride, length);
+    }
+}
+
+static void copy_planes(const uint8_t *planes, int rows, int padded, int size, uint8_t *out) {
+    for (int channel = 0; channel < 3; channel++) {
+        for (int y = 0; y < size; y++, out += size) {
+            memcpy(out, planes + ((size_t)channel * rows + y) * padded, (size_t)size);
+        }
+    }
+}
+
+static int resize_horizontal_first(Source source, const View *view, const Weights *across, const Weights *down, int size,
+                                   uint8_t *out) {
+    int padded = round_up(size, GROUP), rows = round_up(view->height, GROUP);
+    size_t plane = (size_t)rows * padded, square = (size_t)padded * padded;
+    uint8_t *planes = malloc(3 * (plane + square));
+    uint8_t *squares = planes + 3 * plane;
+    int done = planes != NULL && resize_rows(source, view->width, view->height, across, size, view->flip, planes);
+    for (int channel = 0; done && channel < 3; channel++) {
+        uint8_t *to = padded == size ? out : squares;
+        resize_columns(planes + channel * plane, (size_t)padded, down, size, to + channel * square, (size_t)padded, padded);
+    }
+    if (done && padded != size) {
+        copy_planes(squares, padded, padded, size, out);
+    }
+    free(planes);
+    return done;
+}
+
+static int resize_vertical_first(Source source, const View *view, const Weights *across, const Weights *down, int size,
+                                 uint8_t *out) {
+    int padded = round_up(size, GROUP), length = round_up(3 * view->width, GROUP);
+    size_t middle = (size_t)length * size + GROUP;
+    uint8_t *rows = malloc(middle + 3 * (size_t)padded * padded);
+    int done = rows != NULL;
+    if (done) {
+        Source halfway = {rows, (size_t)length};
+        resize_columns(source.rows, source.stride, down, size, rows, (size_t)length, length);
+        done = resize_rows(halfway, view->width, size, across, size, view->flip, rows + middle);
+        if (done) {
+            copy_planes(rows + middle, padded, padded, size, out);
+        }
+    }
+    free(rows);
+    return done;
+}
+
+/* The crop, resized to a square and mirrored where the view is flipped: planes uint8 [3, size, size]. */
+static int resize_crop(Source source, const View *view, int size, int bicubic, uint8_t *out) {
+    Weights across, down;
+    int vertical_first = view->height > size && view->height - size > 2 * (view->width - size), done = 0;
+    if (!weights_new(&across, view->width, size, bicubic)) {
+        return 0;
+    }
+    if (weights_new(&down, view->height, size, bicubic)) {
+        done = vertical_first ? resize_vertical_first(source, view, &across, &down, size, out)
+                              : resize_horizontal_first(source, view, &across, &down, size, out);
+        free(down.first);
+    }
+    free(across.first);
+    return done;
+}

@@ -1,0 +1,70 @@
+/* From decoded pixels and a view's parameters to its planes. */
+#ifndef VIEWS_VIEW_H
+#define VIEWS_VIEW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The operations by the numbers that tinyvit_kd/views/native.py gives them. */
+typedef enum {
+    AUTO_CONTRAST,
+    EQUALIZE,
+    INVERT,
+    AFFINE, /* six numbers: output to input coordinates */
+    TURN,   /* quarter turns, counterclockwise */
+    POSTERIZE,
+    SOLARIZE,
+    SOLARIZE_ADD,
+    COLOUR,
+    CONTRAST,
+    BRIGHTNESS,
+    SHARPNESS,
+    GAUSSIAN_BLUR,
+} Kind;
+
+typedef enum { ERASE_CONST, ERASE_RAND, ERASE_PIXEL } EraseMode;
+
+enum { PARAMS_HEAD = 7, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
+
+typedef struct {
+    int kind;
+    double values[6];
+} Operation;
+
+typedef struct {
+    int left, top, width, height;
+    size_t noise_offset;
+} Box;
+
+typedef struct {
+    int left, top, width, height, flip;
+    int operations, boxes;
+    const double *rest; /* operations, then boxes */
+} View;
+
+/* What all views of a spec share. */
+typedef struct {
+    int size;
+    int bicubic; /* else bilinear */
+    uint8_t fill[3];
+    EraseMode erase_mode;
+    const uint8_t *noise; /* [3, noise_length] */
+    size_t noise_length;
+} Style;
+
+typedef struct {
+    const uint8_t *rows; /* RGB, the crop's first pixel; 16 bytes past its end may be read */
+    size_t stride;
+} Source;
+
+/* Writes the view, uint8 [3, size, size]; 0: no memory. */
+typedef int RenderView(const Style *style, const View *view, Source source, uint8_t *out);
+
+RenderView render_view_baseline;
+#if defined(__x86_64__) && defined(__GNUC__)
+#define VIEWS_X86 1
+RenderView render_view_avx2;
+RenderView render_view_avx512;
+#endif
+
+#endif
