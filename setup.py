@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +28,7 @@ def native() -> Extension:
         "tinyvit_kd.views._native",
         sources=sorted(str(path) for path in SOURCES.glob("*.c")),
         depends=sorted(str(path) for path in SOURCES.rglob("*.h")),
-        extra_compile_args=FLAGS + libjpeg("--cflags"),
+        extra_compile_args=FLAGS + libjpeg("--cflags") + os.environ.get("TINYVIT_KD_CFLAGS", "").split(),
         extra_link_args=libjpeg("--libs") or ["-ljpeg"],
         optional=True,
     )

@@ -56,7 +56,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
         Preempted: under the command line, a signal asked to stop; the blocks that were whole are in the store.
     """
-    check_views(config.views)
+    check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
     teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
     if config.runtime.compile:

@@ -24,7 +24,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     Raises:
         ConfigError: the number of classes is unknown, or smaller than a label needs.
     """
-    check_views(config.views)
+    check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
     classes = label_classes(config.shards, shards)
     num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)

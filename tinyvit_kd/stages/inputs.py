@@ -14,11 +14,12 @@ from tinyvit_kd.data.shards import CLASSES, ShardSet
 from tinyvit_kd.errors import ConfigError, ManifestMismatchError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.selfcheck import self_check
+from tinyvit_kd.views.selfcheck import check_native, self_check
 from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
 
 
@@ -122,8 +123,8 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
         )
 
 
-def check_views(spec: ViewSpec) -> None:
-    """Check that this machine can render a spec, and renders views as they are defined.
+def check_views(spec: ViewSpec, job: Job) -> None:
+    """Check that this machine can render a spec, and renders views as they are defined; say which renderer does.
 
     Raises:
         ConfigError: the policy is not one that can be rendered.
@@ -132,9 +133,10 @@ def check_views(spec: ViewSpec) -> None:
     if spec.auto_augment is not None:
         parse_auto_augment(spec.auto_augment)
     self_check()
+    say(job, check_native())
 
 
-def require_same_views(manifest: Manifest) -> ViewSpec:
+def require_same_views(manifest: Manifest, job: Job) -> ViewSpec:
     """The store's view spec, after checking that this machine renders it to the same bytes.
 
     Raises:
@@ -143,7 +145,7 @@ def require_same_views(manifest: Manifest) -> ViewSpec:
     """
     spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
-    check_views(spec)
+    check_views(spec, job)
     return spec
 
 

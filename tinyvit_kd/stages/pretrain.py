@@ -37,7 +37,7 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
     manifest = store.manifest
     shards = open_shards(config.shards, job, config.runtime)
     require_same_shards(manifest, shards)
-    spec = require_same_views(manifest)
+    spec = require_same_views(manifest, job)
     _require_blocks(store, min(manifest.views, config.schedule.epochs))
     task = Task(
         shards=shards,

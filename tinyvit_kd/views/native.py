@@ -27,7 +27,7 @@ from tinyvit_kd.views.params import Operation, ViewParams, sample_params
 UInt8 = npt.NDArray[np.uint8]
 
 SWITCH = "TINYVIT_KD_NATIVE"
-_MODULE = "tinyvit_kd.views._native"
+MODULE = "tinyvit_kd.views._native"
 _ERASE_MODES = ("const", "rand", "pixel")
 # The order of `Kind` in csrc/view.h.
 _AUTO_CONTRAST, _EQUALIZE, _INVERT, _AFFINE, _TURN, _POSTERIZE, _SOLARIZE, _SOLARIZE_ADD = range(8)
@@ -52,25 +52,31 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, proce
     Args:
         processor: the instruction set (``baseline``, ``avx2``, ``avx512``); by default the best one here.
     """
-    module = _module()
-    if module is None or not is_on() or len(seeds) == 0:
+    if not is_on() or len(seeds) == 0:
         return None
-    found = module.size(image_bytes)
-    if found is None or found[2] or not _has_size(found[0], found[1], spec.max_pixels):
+    found = _require().size(image_bytes)
+    if found is None or found[2] or not _is_small(found[0], found[1], spec.max_pixels):
         return None
     params = [sample_params(seed, spec, found[0], found[1]) for seed in seeds]
-    return render_params(image_bytes, params, spec, processor)
+    return _render(image_bytes, (0, 0), params, spec, processor)
 
 
-def render_params(image_bytes: bytes, params: Sequence[ViewParams], spec: ViewSpec, processor: str = "") -> UInt8 | None:
-    """The same for given parameters, of crops inside the image."""
-    module = _module()
+def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, processor: str = "") -> UInt8 | None:
+    """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None where it is not built or cannot."""
+    views = _render(image.tobytes(), image.size, [params], spec, processor) if _module() is not None else None
+    return None if views is None else views[0]
+
+
+def _render(
+    data: bytes, size_of_rgb: tuple[int, int], params: Sequence[ViewParams], spec: ViewSpec, processor: str
+) -> UInt8 | None:
     numbers = array("d")
-    if module is None or not all(_pack(each, spec.size, numbers) for each in params):
+    if not all(_pack(each, spec.size, numbers) for each in params):
         return None
     views = np.empty((len(params), 3, spec.size, spec.size), np.uint8)
-    done = module.render(
-        image_bytes,
+    done = _require().render(
+        data,
+        size_of_rgb,
         numbers,
         spec.size,
         spec.interpolation == "bicubic",
@@ -85,7 +91,18 @@ def render_params(image_bytes: bytes, params: Sequence[ViewParams], spec: ViewSp
 
 def is_on() -> bool:
     """Whether the native renderer is there and switched on."""
-    return os.environ.get(SWITCH, "1") != "0" and _module() is not None
+    return _module() is not None and os.environ.get(SWITCH) != "0"
+
+
+def supports(processor: str) -> bool:
+    """Whether it is built with, and this machine has, an instruction set."""
+    module = _module()
+    return module is not None and bool(module.supports(processor))
+
+
+def path() -> str:
+    """The file that was loaded; empty where none was."""
+    return str(getattr(_module(), "__file__", ""))
 
 
 def switch_off() -> None:
@@ -97,7 +114,9 @@ def describe() -> str:
     """One line on which renderer makes the views."""
     module = _module()
     if module is None:
-        return "views are rendered by Pillow: the native renderer is not built (a C compiler and libjpeg-turbo build it)"
+        return (
+            "views are rendered by Pillow: the native renderer is not built (it needs a C compiler and libjpeg-turbo)"
+        )
     if not is_on():
         return f"views are rendered by Pillow: the native renderer is switched off ({SWITCH}=0)"
     return f"views are rendered natively ({module.processor()}), unusual images by Pillow"
@@ -106,13 +125,19 @@ def describe() -> str:
 @lru_cache(maxsize=1)
 def _module() -> ModuleType | None:
     try:
-        return importlib.import_module(_MODULE)
+        return importlib.import_module(MODULE)
     except ImportError:
         return None
 
 
-def _has_size(width: int, height: int, max_pixels: int) -> bool:
-    """Below the limits, Pillow's own included; what is above the reference names."""
+def _require() -> ModuleType:
+    module = _module()
+    assert module is not None
+    return module
+
+
+def _is_small(width: int, height: int, max_pixels: int) -> bool:
+    """Within the limits, Pillow's own included; what is above them the reference names."""
     pixels, pillows = width * height, Image.MAX_IMAGE_PIXELS
     return pixels <= max_pixels and (pillows is None or pixels <= pillows)
 

@@ -7,16 +7,20 @@ two passes of ``resize``. A few milliseconds on tiny fixed images show it before
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
+from tinyvit_kd.views import native
 from tinyvit_kd.views.params import Operation, ViewParams
-from tinyvit_kd.views.render import render, render_eval, render_views, view_digest
+from tinyvit_kd.views.render import reference_views, render, render_eval, view_digest
 from tinyvit_kd.views.spec import RENDERER_VERSION, renderer_versions
+
+UInt8 = npt.NDArray[np.uint8]
 
 # 56 x 40 pixels, 4:2:0, quality 40; a file is needed because encoders differ, too.
 _JPEG = (
@@ -82,7 +86,7 @@ _EXPECTED: Mapping[str, int] = {
 
 
 def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
-    """Render a few fixed views and compare their digests with the known ones.
+    """Render a few fixed views with the reference renderer and compare their digests with the known ones.
 
     Raises:
         RendererError: some differ, so views of this machine would not be those of others.
@@ -98,21 +102,44 @@ def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
         )
 
 
+def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
+    """The same for the native renderer, which is switched off where its bytes differ. One line on what renders."""
+    if not native.is_on():
+        return native.describe()
+    differing = [name for name, digest in native_digests().items() if digest != expected[name]]
+    if not differing:
+        return native.describe()
+    native.switch_off()
+    return f"views are rendered by Pillow: the native renderer makes other bytes here for {', '.join(differing)}"
+
+
 def fixed_digests() -> dict[str, int]:
     """Digest of every fixed view by the name of what it exercises."""
-    jpeg = b64decode(_JPEG)
-    views = render_views(jpeg, range(4, 8), ViewSpec(size=48, erase_prob=0.5))
-    digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(views, 4)}
-    digests["evaluation"] = view_digest(render_eval(jpeg, EvalViewSpec(size=32)))
+    digests = _digests(reference_views, render)
+    return digests | {"evaluation": view_digest(render_eval(b64decode(_JPEG), EvalViewSpec(size=32)))}
+
+
+def native_digests() -> dict[str, int]:
+    """The same from the native renderer, which has no evaluation views; 0 where it gives a view up."""
+    return _digests(native.render_views, native.render_image)
+
+
+def _digests(
+    render_jpeg: Callable[[bytes, Sequence[int], ViewSpec], UInt8 | None],
+    render_image: Callable[[Image.Image, ViewParams, ViewSpec], UInt8 | None],
+) -> dict[str, int]:
+    def digest(width: int, height: int, *operations: Operation) -> int:
+        """Of the whole arithmetic image, resized to 32 x 32, after the operations."""
+        params = ViewParams(crop=(0, 0, width, height), flip=False, operations=operations, erase=())
+        view = render_image(_arithmetic_image(width, height), params, ViewSpec(size=32))
+        return 0 if view is None else view_digest(view)
+
+    views = render_jpeg(b64decode(_JPEG), range(4, 8), ViewSpec(size=48, erase_prob=0.5))
+    shown = np.zeros((4, 1), np.uint8) if views is None else views
+    digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(shown, 4)}
     for width, height in ((90, 40), (40, 90), (20, 20)):
-        digests[f"resize {width}x{height}"] = _digest(width, height)
-    return digests | {f"{each.name} {each.value:g}": _digest(32, 32, each) for each in _OPERATIONS}
-
-
-def _digest(width: int, height: int, *operations: Operation) -> int:
-    """Digest of the whole arithmetic image, resized to 32 x 32, after the operations."""
-    params = ViewParams(crop=(0, 0, width, height), flip=False, operations=operations, erase=())
-    return view_digest(render(_arithmetic_image(width, height), params, ViewSpec(size=32)))
+        digests[f"resize {width}x{height}"] = digest(width, height)
+    return digests | {f"{each.name} {each.value:g}": digest(32, 32, each) for each in _OPERATIONS}
 
 
 def _arithmetic_image(width: int, height: int) -> Image.Image:

@@ -99,15 +99,24 @@ static Region bounding(const Views *views) {
     return (Region){left, top, right - left, bottom - top};
 }
 
+/* All of an image that came as RGB, with the slack that Source asks for. */
+static int copy_pixels(const Py_buffer *data, const Header *header, Pixels *pixels) {
+    *pixels = (Pixels){malloc((size_t)data->len + 64), 3 * (size_t)header->width, {0, 0, header->width, header->height}};
+    if (pixels->rows != NULL) {
+        memcpy(pixels->rows, data->buf, (size_t)data->len);
+    }
+    return pixels->rows != NULL;
+}
+
 /* 1, or 0 where the reference renderer must do it. */
-static int render_views(const Py_buffer *data, const Header *header, const Style *style, const Views *views,
+static int render_views(const Py_buffer *data, const Header *header, int is_jpeg, const Style *style, const Views *views,
                         RenderView *renderer, uint8_t *out) {
     Pixels pixels;
-    int done;
-    if (!decode_region(data->buf, (size_t)data->len, header, bounding(views), &pixels)) {
+    int done = 1;
+    if (is_jpeg ? !decode_region(data->buf, (size_t)data->len, header, bounding(views), &pixels)
+                : !copy_pixels(data, header, &pixels)) {
         return 0;
     }
-    done = 1;
     for (int i = 0; done && i < views->count; i++) {
         const View *view = &views->views[i];
         size_t row = (size_t)(view->top - pixels.region.top), column = (size_t)(view->left - pixels.region.left);
@@ -139,15 +148,17 @@ static int style_is_valid(const Style *style, const Py_buffer *noise) {
            style->erase_mode >= ERASE_CONST && style->erase_mode <= ERASE_PIXEL;
 }
 
-static PyObject *render_buffers(const Py_buffer *data, const Py_buffer *params, const Py_buffer *noise, Py_buffer *out,
-                                Style *style, RenderView *renderer) {
-    Header header;
+/* Width and height of 0: the data is a JPEG file, else RGB. */
+static PyObject *render_buffers(const Py_buffer *data, int width, int height, const Py_buffer *params,
+                                const Py_buffer *noise, Py_buffer *out, Style *style, RenderView *renderer) {
+    Header header = {.width = width, .height = height};
     Views views = {NULL, 0};
-    int done = 0;
+    int done = 0, is_jpeg = width == 0 && height == 0;
     size_t bytes = 3 * (size_t)style->size * (size_t)style->size;
     style->noise = noise->buf;
     style->noise_length = (size_t)noise->len / 3;
-    if (renderer == NULL || !style_is_valid(style, noise) || out->len == 0 || (size_t)out->len % bytes != 0) {
+    if (renderer == NULL || width < 0 || height < 0 || (!is_jpeg && (size_t)data->len != 3 * (size_t)width * (size_t)height) ||
+        !style_is_valid(style, noise) || out->len == 0 || (size_t)out->len % bytes != 0) {
         PyErr_SetString(PyExc_ValueError, "arguments do not describe views");
         return NULL;
     }
@@ -157,8 +168,8 @@ static PyObject *render_buffers(const Py_buffer *data, const Py_buffer *params, 
         return PyErr_NoMemory();
     }
     Py_BEGIN_ALLOW_THREADS;
-    done = header_parse(data->buf, (size_t)data->len, &header) && read_views(params, &header, style, &views) &&
-           render_views(data, &header, style, &views, renderer, out->buf);
+    done = (!is_jpeg || header_parse(data->buf, (size_t)data->len, &header)) && read_views(params, &header, style, &views) &&
+           render_views(data, &header, is_jpeg, style, &views, renderer, out->buf);
     Py_END_ALLOW_THREADS;
     free(views.views);
     return PyBool_FromLong(done);
@@ -168,10 +179,10 @@ static PyObject *module_render(PyObject *self, PyObject *arguments) {
     Py_buffer data, params, noise, out;
     PyObject *result;
     Style style;
-    int red, green, blue, mode;
+    int width, height, red, green, blue, mode;
     const char *processor;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "y*y*ip(iii)iy*w*s", &data, &params, &style.size, &style.bicubic, &red, &green, &blue,
+    if (!PyArg_ParseTuple(arguments, "y*(ii)y*ip(iii)iy*w*s", &data, &width, &height, &params, &style.size, &style.bicubic, &red, &green, &blue,
                           &mode, &noise, &out, &processor)) {
         return NULL;
     }
@@ -179,7 +190,7 @@ static PyObject *module_render(PyObject *self, PyObject *arguments) {
     style.fill[1] = (uint8_t)green;
     style.fill[2] = (uint8_t)blue;
     style.erase_mode = (EraseMode)mode;
-    result = render_buffers(&data, &params, &noise, &out, &style, renderer_named(processor));
+    result = render_buffers(&data, width, height, &params, &noise, &out, &style, renderer_named(processor));
     PyBuffer_Release(&data);
     PyBuffer_Release(&params);
     PyBuffer_Release(&noise);
@@ -241,13 +252,21 @@ static PyObject *module_processor(PyObject *self, PyObject *nothing) {
     return PyUnicode_FromString("baseline");
 }
 
+static PyObject *module_supports(PyObject *self, PyObject *argument) {
+    const char *name = PyUnicode_AsUTF8(argument);
+    (void)self;
+    return name == NULL ? NULL : PyBool_FromLong(renderer_named(name) != NULL);
+}
+
 static PyMethodDef methods[] = {
     {"size", module_size, METH_O, "size(data) -> (width, height, doubtful), or None for what the reference must judge"},
     {"render", module_render, METH_VARARGS,
-     "render(data, params, size, bicubic, fill, erase_mode, noise, out, processor) -> False for what the reference must do"},
+     "render(data, (width, height), params, size, bicubic, fill, erase_mode, noise, out, processor) -> bool\n\n"
+     "data is a JPEG file, or RGB where width and height are not 0. False: the reference renderer must do it."},
     {"decode", module_decode, METH_VARARGS, "decode(data, (left, top, width, height)) -> region and its RGB bytes, or None"},
     {"coefficients", module_coefficients, METH_O, "coefficients(data): entropy decoding alone"},
     {"processor", module_processor, METH_NOARGS, "the instruction set that render uses by default"},
+    {"supports", module_supports, METH_O, "supports(processor): whether render takes it here"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,0 +1,173 @@
+"""Are the native renderer's views those of the reference, byte for byte, and its holes the same holes?
+
+Command:  python -m benchmarks.native_equality --photos FOLDER [--odd FOLDER] [--views 100000] [--damaged 20000] [--o1]
+Result:   a table of views compared and of views that differ, and a last line of JSON.
+
+FOLDER holds webdataset tars or image files. Every instruction set of this machine is compared. Damaged files are
+copies of photos, and of their encodings in other kinds of JPEG, that were cut, changed or added to: where the native
+renderer makes a view of one, the reference must make the same one. --o1 compares a copy that is compiled with -O1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.machine import describe
+from benchmarks.photos import damaged, encodings, load
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.views import native
+from tinyvit_kd.views.render import reference_views
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROCESSORS = ("baseline", "avx2", "avx512")
+SPECS = {
+    "default": ViewSpec(),
+    "bilinear, plain": ViewSpec(size=160, interpolation="bilinear", auto_augment="rand-m9-n4-p1-mstd0.5"),
+    "strong": ViewSpec(size=97, auto_augment="rand-m15-n4-p1-mmax20-mstd101-inc1", erase_mode="rand", erase_prob=1),
+    "3-augment": ViewSpec(size=384, auto_augment="rand-m9-n3-p0.9-mstd1-t3aw", erase_mode="const"),
+    "jitter": ViewSpec(size=64, auto_augment=None, color_jitter=0.4, mean=(0.5, 0.2, 0.9)),
+}
+DAMAGED_SPEC = ViewSpec(size=32, scale=(0.02, 0.5), auto_augment=None, color_jitter=0, erase_prob=0)
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Count:
+    """Views compared, those that differ, and those that native gave to the reference."""
+
+    compared: int = 0
+    differing: int = 0
+    given_up: int = 0
+
+    def add(self, found: UInt8 | None, expected: UInt8 | None, views: int) -> None:
+        """Count the native views of one image; ``expected`` is None where the image is a hole."""
+        if found is None:
+            self.given_up += views
+            return
+        self.compared += views
+        same = (
+            [False] * views
+            if expected is None
+            else [np.array_equal(*pair) for pair in zip(found, expected, strict=True)]
+        )
+        self.differing += same.count(False)
+
+
+def main() -> None:
+    """Parse the arguments, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--odd", type=Path)
+    parser.add_argument("--views", type=int, default=100_000)
+    parser.add_argument("--damaged", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--o1", action="store_true", help="compile a copy without optimisation and compare that")
+    options = parser.parse_args()
+    if options.o1:
+        sys.exit(unoptimised([argument for argument in sys.argv[1:] if argument != "--o1"]))
+    print(native.describe(), native.path())
+    begin = time.perf_counter()
+    rows = compare(options)
+    print_table(rows)
+    result = {
+        "machine": describe(),
+        "compared": sum(row.compared for row in rows.values()),
+        "differing": sum(row.differing for row in rows.values()),
+        "rows": {name: vars(row) for name, row in rows.items()},
+        "seconds": round(time.perf_counter() - begin),
+    }
+    print(json.dumps(result))
+    sys.exit(1 if result["differing"] else 0)
+
+
+def compare(options: argparse.Namespace) -> dict[str, Count]:
+    """Every row of the table."""
+    photos, draw = load(options.photos), random.Random(options.seed)
+    rows: dict[str, Count] = {}
+    for name, spec in SPECS.items():
+        rows |= compare_photos(name, photos, spec, options.views // len(SPECS) // len(processors()), draw)
+    if options.odd is not None:
+        rows["odd images"] = compare_files(load(options.odd) * 4, draw)
+    sources = [*photos[::9], *(kind for photo in photos[::5] for kind in encodings(photo))]
+    rows["damaged files"] = compare_files((damaged(draw.choice(sources), draw) for _ in range(options.damaged)), draw)
+    return rows
+
+
+def compare_photos(
+    name: str, photos: Sequence[bytes], spec: ViewSpec, views: int, draw: random.Random
+) -> dict[str, Count]:
+    """A row for every instruction set: random views of random photos, two a decode."""
+    rows = {f"{name}, {processor}": Count() for processor in processors()}
+    for _ in range(-(-views // 2)):
+        photo, seeds = draw.choice(photos), [draw.randrange(2**32), draw.randrange(2**32)]
+        expected = reference_views(photo, seeds, spec)
+        for processor in processors():
+            rows[f"{name}, {processor}"].add(native.render_views(photo, seeds, spec, processor), expected, len(seeds))
+    return rows
+
+
+def compare_files(files: Sequence[bytes] | Iterator[bytes], draw: random.Random) -> Count:
+    """Files that may be holes; one view each."""
+    count = Count()
+    for file in files:
+        seeds = [draw.randrange(2**32)]
+        count.add(native.render_views(file, seeds, DAMAGED_SPEC), reference_or_hole(file, seeds), 1)
+    return count
+
+
+def reference_or_hole(file: bytes, seeds: Sequence[int]) -> UInt8 | None:
+    """The reference's views; None where the file is a hole."""
+    try:
+        return reference_views(file, seeds, DAMAGED_SPEC)
+    except BadImageError:
+        return None
+
+
+def processors() -> list[str]:
+    """The instruction sets that this machine has and this build knows."""
+    return [name for name in PROCESSORS if native.supports(name)]
+
+
+def unoptimised(arguments: list[str]) -> int:
+    """Build a copy with -O1 into a temporary folder and run this there: its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = {"TINYVIT_KD_CFLAGS": "-O1"}
+        build = [
+            sys.executable,
+            "setup.py",
+            "-q",
+            "build",
+            "--build-base",
+            f"{folder}/work",
+            "--build-lib",
+            f"{folder}/lib",
+        ]
+        subprocess.run(build, cwd=REPOSITORY, check=True, env=os.environ | flags)
+        paths = {"PYTHONPATH": f"{folder}/lib{os.pathsep}{REPOSITORY}"}
+        command = [sys.executable, "-P", "-m", "benchmarks.native_equality", *arguments]
+        return subprocess.run(command, check=False, env=os.environ | paths).returncode
+
+
+def print_table(rows: dict[str, Count]) -> None:
+    """Compared, differing, and left to the reference."""
+    print(f"| {'':26} | compared | differing | left to the reference |\n|---|---|---|---|")
+    for name, row in rows.items():
+        print(f"| {name:26} | {row.compared:8,} | {row.differing:9,} | {row.given_up:21,} |")
+
+
+if __name__ == "__main__":
+    main()
