@@ -11,7 +11,15 @@ from setuptools import Extension, setup
 
 SOURCES = Path("tinyvit_kd") / "views" / "csrc"
 # Views are defined to the last bit: nothing may be contracted or reordered.
-FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+]
 
 
 def libjpeg(kind: str) -> list[str]:

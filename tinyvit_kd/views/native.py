@@ -54,7 +54,7 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, proce
     """
     if not is_on() or len(seeds) == 0:
         return None
-    found = _require().size(image_bytes)
+    found = module().size(image_bytes)
     if found is None or found[2] or not _is_small(found[0], found[1], spec.max_pixels):
         return None
     params = [sample_params(seed, spec, found[0], found[1]) for seed in seeds]
@@ -74,7 +74,7 @@ def _render(
     if not all(_pack(each, spec.size, numbers) for each in params):
         return None
     views = np.empty((len(params), 3, spec.size, spec.size), np.uint8)
-    done = _require().render(
+    done = module().render(
         data,
         size_of_rgb,
         numbers,
@@ -94,10 +94,16 @@ def is_on() -> bool:
     return _module() is not None and os.environ.get(SWITCH) != "0"
 
 
+def module() -> ModuleType:
+    """The extension itself, where ``is_on``."""
+    found = _module()
+    assert found is not None
+    return found
+
+
 def supports(processor: str) -> bool:
     """Whether it is built with, and this machine has, an instruction set."""
-    module = _module()
-    return module is not None and bool(module.supports(processor))
+    return _module() is not None and bool(module().supports(processor))
 
 
 def path() -> str:
@@ -112,14 +118,13 @@ def switch_off() -> None:
 
 def describe() -> str:
     """One line on which renderer makes the views."""
-    module = _module()
-    if module is None:
+    if _module() is None:
         return (
             "views are rendered by Pillow: the native renderer is not built (it needs a C compiler and libjpeg-turbo)"
         )
     if not is_on():
         return f"views are rendered by Pillow: the native renderer is switched off ({SWITCH}=0)"
-    return f"views are rendered natively ({module.processor()}), unusual images by Pillow"
+    return f"views are rendered natively ({module().processor()}), unusual images by Pillow"
 
 
 @lru_cache(maxsize=1)
@@ -128,12 +133,6 @@ def _module() -> ModuleType | None:
         return importlib.import_module(MODULE)
     except ImportError:
         return None
-
-
-def _require() -> ModuleType:
-    module = _module()
-    assert module is not None
-    return module
 
 
 def _is_small(width: int, height: int, max_pixels: int) -> bool:

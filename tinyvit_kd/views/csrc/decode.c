@@ -11,7 +11,7 @@
 
 #include <jpeglib.h>
 
-enum { ROWS_AT_ONCE = 16, SLACK = 64 };
+enum { ROWS_AT_ONCE = 16 };
 
 typedef struct {
     struct jpeg_error_mgr manager;
@@ -22,6 +22,7 @@ typedef struct {
     struct jpeg_decompress_struct jpeg;
     Errors errors;
     Pixels *pixels;
+    uint8_t *rows; /* RGB, ROWS_AT_ONCE of them */
 } Decoder;
 
 static void on_error(j_common_ptr jpeg) { longjmp(((Errors *)jpeg->err)->leave, 1); }
@@ -83,21 +84,48 @@ static void crop_columns(struct jpeg_decompress_struct *jpeg, const Region *want
     region->width = (int)columns;
 }
 
+/* RGB to three planes. */
+static void split(const uint8_t *rgb, int count, Pixels *pixels, size_t offset) {
+    uint8_t *red = pixels->planes[0] + offset, *green = pixels->planes[1] + offset, *blue = pixels->planes[2] + offset;
+    for (int i = 0; i < count; i++) {
+        red[i] = rgb[3 * i];
+        green[i] = rgb[3 * i + 1];
+        blue[i] = rgb[3 * i + 2];
+    }
+}
+
 static int read_rows(Decoder *decoder) {
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
     Pixels *pixels = decoder->pixels;
-    int top = pixels->region.top, height = pixels->region.height, row = 0;
+    int top = pixels->region.top, width = pixels->region.width, height = pixels->region.height, row = 0;
+    JSAMPROW rows[ROWS_AT_ONCE];
     if (top > 0 && jpeg_skip_scanlines(jpeg, (JDIMENSION)top) != (JDIMENSION)top) {
         return 0;
     }
-    while (row < height) {
-        JSAMPROW rows[ROWS_AT_ONCE];
-        int count = height - row < ROWS_AT_ONCE ? height - row : ROWS_AT_ONCE;
-        for (int i = 0; i < count; i++) {
-            rows[i] = pixels->rows + (size_t)(row + i) * pixels->stride;
-        }
-        row += (int)jpeg_read_scanlines(jpeg, rows, (JDIMENSION)count);
+    for (int i = 0; i < ROWS_AT_ONCE; i++) {
+        rows[i] = decoder->rows + (size_t)i * 3 * (size_t)width;
     }
+    while (row < height) {
+        int count = height - row < ROWS_AT_ONCE ? height - row : ROWS_AT_ONCE;
+        count = (int)jpeg_read_scanlines(jpeg, rows, (JDIMENSION)count);
+        for (int i = 0; i < count; i++, row++) {
+            split(rows[i], width, pixels, (size_t)row * pixels->stride);
+        }
+    }
+    return 1;
+}
+
+static int memory_new(Decoder *decoder) {
+    Pixels *pixels = decoder->pixels;
+    size_t plane = (size_t)pixels->region.width * (size_t)pixels->region.height;
+    pixels->stride = (size_t)pixels->region.width;
+    decoder->rows = malloc((size_t)pixels->region.width * 3 * ROWS_AT_ONCE);
+    pixels->planes[0] = malloc(3 * plane + PIXELS_SLACK);
+    if (pixels->planes[0] == NULL || decoder->rows == NULL) {
+        return 0;
+    }
+    pixels->planes[1] = pixels->planes[0] + plane;
+    pixels->planes[2] = pixels->planes[1] + plane;
     return 1;
 }
 
@@ -115,9 +143,7 @@ static int decode(Decoder *decoder, const uint8_t *data, size_t size, const Head
     crop_columns(&decoder->jpeg, wanted, &pixels->region);
     pixels->region.top = wanted->top;
     pixels->region.height = wanted->height;
-    pixels->stride = (size_t)pixels->region.width * 3;
-    pixels->rows = malloc(pixels->stride * (size_t)wanted->height + SLACK);
-    return pixels->rows != NULL && read_rows(decoder);
+    return memory_new(decoder) && read_rows(decoder);
 }
 
 int decode_region(const uint8_t *data, size_t size, const Header *header, Region wanted, Pixels *pixels) {
@@ -138,9 +164,10 @@ int decode_region(const uint8_t *data, size_t size, const Header *header, Region
         done = 0;
     }
     jpeg_destroy_decompress(&decoder.jpeg);
+    free(decoder.rows);
     if (!done) {
-        free(pixels->rows);
-        pixels->rows = NULL;
+        free(pixels->planes[0]);
+        pixels->planes[0] = NULL;
     }
     return done;
 }

@@ -12,28 +12,35 @@
 /* Beyond this the reference renderer, which knows Pillow's own limits, decides. */
 enum { MAX_SIDE = 1 << 14, MAX_NUMBER = 1 << 30 };
 
-static RenderView *best_renderer(void) {
+static const Processor *const PROCESSORS[] = {
 #ifdef VIEWS_X86
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-        return render_view_avx512;
+    &PROCESSOR_AVX512,
+    &PROCESSOR_AVX2,
+#endif
+    &PROCESSOR_BASELINE,
+};
+
+static int is_here(const Processor *processor) {
+#ifdef VIEWS_X86
+    if (processor == &PROCESSOR_AVX512) {
+        return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("bmi2");
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
-        return render_view_avx2;
+    if (processor == &PROCESSOR_AVX2) {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     }
 #endif
-    return render_view_baseline;
+    return processor == &PROCESSOR_BASELINE;
 }
 
-static RenderView *renderer_named(const char *name) {
-#ifdef VIEWS_X86
-    if (strcmp(name, "avx512") == 0) {
-        return best_renderer() == render_view_avx512 ? render_view_avx512 : NULL;
+/* The best one where no name is given; NULL where this machine does not have it. */
+static const Processor *processor_named(const char *name) {
+    for (size_t i = 0; i < sizeof PROCESSORS / sizeof *PROCESSORS; i++) {
+        if (is_here(PROCESSORS[i]) && (*name == 0 || strcmp(name, PROCESSORS[i]->name) == 0)) {
+            return PROCESSORS[i];
+        }
     }
-    if (strcmp(name, "avx2") == 0) {
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? render_view_avx2 : NULL;
-    }
-#endif
-    return strcmp(name, "baseline") == 0 ? render_view_baseline : strcmp(name, "") == 0 ? best_renderer() : NULL;
+    return NULL;
 }
 
 typedef struct {
@@ -99,31 +106,45 @@ static Region bounding(const Views *views) {
     return (Region){left, top, right - left, bottom - top};
 }
 
-/* All of an image that came as RGB, with the slack that Source asks for. */
+/* All of an image that came as RGB. */
 static int copy_pixels(const Py_buffer *data, const Header *header, Pixels *pixels) {
-    *pixels = (Pixels){malloc((size_t)data->len + 64), 3 * (size_t)header->width, {0, 0, header->width, header->height}};
-    if (pixels->rows != NULL) {
-        memcpy(pixels->rows, data->buf, (size_t)data->len);
+    size_t plane = (size_t)header->width * (size_t)header->height;
+    const uint8_t *rgb = data->buf;
+    uint8_t *planes = malloc(3 * plane + PIXELS_SLACK);
+    if (planes == NULL) {
+        return 0;
     }
-    return pixels->rows != NULL;
+    for (size_t i = 0; i < 3 * plane; i++) {
+        planes[i % 3 * plane + i / 3] = rgb[i];
+    }
+    *pixels = (Pixels){{planes, planes + plane, planes + 2 * plane}, (size_t)header->width, {0, 0, header->width, header->height}};
+    return 1;
+}
+
+static int decode_any(const Py_buffer *data, const Header *header, const Processor *processor, Region wanted, Pixels *pixels) {
+    return processor->decode(data->buf, (size_t)data->len, header, wanted, pixels) ||
+           decode_region(data->buf, (size_t)data->len, header, wanted, pixels);
+}
+
+static Source source_of(const Pixels *pixels, const View *view) {
+    size_t row = (size_t)(view->top - pixels->region.top), column = (size_t)(view->left - pixels->region.left);
+    size_t offset = row * pixels->stride + column;
+    return (Source){{pixels->planes[0] + offset, pixels->planes[1] + offset, pixels->planes[2] + offset}, pixels->stride};
 }
 
 /* 1, or 0 where the reference renderer must do it. */
 static int render_views(const Py_buffer *data, const Header *header, int is_jpeg, const Style *style, const Views *views,
-                        RenderView *renderer, uint8_t *out) {
+                        const Processor *processor, uint8_t *out) {
     Pixels pixels;
     int done = 1;
-    if (is_jpeg ? !decode_region(data->buf, (size_t)data->len, header, bounding(views), &pixels)
-                : !copy_pixels(data, header, &pixels)) {
+    if (is_jpeg ? !decode_any(data, header, processor, bounding(views), &pixels) : !copy_pixels(data, header, &pixels)) {
         return 0;
     }
     for (int i = 0; done && i < views->count; i++) {
         const View *view = &views->views[i];
-        size_t row = (size_t)(view->top - pixels.region.top), column = (size_t)(view->left - pixels.region.left);
-        Source source = {pixels.rows + row * pixels.stride + 3 * column, pixels.stride};
-        done = renderer(style, view, source, out + (size_t)i * 3 * style->size * style->size);
+        done = processor->render(style, view, source_of(&pixels, view), out + (size_t)i * 3 * style->size * style->size);
     }
-    free(pixels.rows);
+    free(pixels.planes[0]);
     return done;
 }
 
@@ -150,14 +171,14 @@ static int style_is_valid(const Style *style, const Py_buffer *noise) {
 
 /* Width and height of 0: the data is a JPEG file, else RGB. */
 static PyObject *render_buffers(const Py_buffer *data, int width, int height, const Py_buffer *params,
-                                const Py_buffer *noise, Py_buffer *out, Style *style, RenderView *renderer) {
+                                const Py_buffer *noise, Py_buffer *out, Style *style, const Processor *processor) {
     Header header = {.width = width, .height = height};
     Views views = {NULL, 0};
     int done = 0, is_jpeg = width == 0 && height == 0;
     size_t bytes = 3 * (size_t)style->size * (size_t)style->size;
     style->noise = noise->buf;
     style->noise_length = (size_t)noise->len / 3;
-    if (renderer == NULL || width < 0 || height < 0 || (!is_jpeg && (size_t)data->len != 3 * (size_t)width * (size_t)height) ||
+    if (processor == NULL || width < 0 || height < 0 || (!is_jpeg && (size_t)data->len != 3 * (size_t)width * (size_t)height) ||
         !style_is_valid(style, noise) || out->len == 0 || (size_t)out->len % bytes != 0) {
         PyErr_SetString(PyExc_ValueError, "arguments do not describe views");
         return NULL;
@@ -169,7 +190,7 @@ static PyObject *render_buffers(const Py_buffer *data, int width, int height, co
     }
     Py_BEGIN_ALLOW_THREADS;
     done = (!is_jpeg || header_parse(data->buf, (size_t)data->len, &header)) && read_views(params, &header, style, &views) &&
-           render_views(data, &header, is_jpeg, style, &views, renderer, out->buf);
+           render_views(data, &header, is_jpeg, style, &views, processor, out->buf);
     Py_END_ALLOW_THREADS;
     free(views.views);
     return PyBool_FromLong(done);
@@ -190,7 +211,7 @@ static PyObject *module_render(PyObject *self, PyObject *arguments) {
     style.fill[1] = (uint8_t)green;
     style.fill[2] = (uint8_t)blue;
     style.erase_mode = (EraseMode)mode;
-    result = render_buffers(&data, width, height, &params, &noise, &out, &style, renderer_named(processor));
+    result = render_buffers(&data, width, height, &params, &noise, &out, &style, processor_named(processor));
     PyBuffer_Release(&data);
     PyBuffer_Release(&params);
     PyBuffer_Release(&noise);
@@ -212,50 +233,52 @@ static PyObject *module_coefficients(PyObject *self, PyObject *argument) {
     return PyBool_FromLong(done);
 }
 
-/* Region as bytes, for timing and for tests of decoding alone: (left, top, width, height, RGB) or None. */
+static PyObject *region_of(const Pixels *pixels) {
+    const Region *region = &pixels->region;
+    Py_ssize_t plane = (Py_ssize_t)(pixels->stride * (size_t)region->height);
+    return Py_BuildValue("iiiiy#y#y#", region->left, region->top, region->width, region->height, (const char *)pixels->planes[0],
+                         plane, (const char *)pixels->planes[1], plane, (const char *)pixels->planes[2], plane);
+}
+
+/* For timing and for tests of decoding alone. */
 static PyObject *module_decode(PyObject *self, PyObject *arguments) {
     Py_buffer data;
     Region wanted;
     Header header;
-    Pixels pixels = {NULL, 0, {0, 0, 0, 0}};
-    int done;
-    PyObject *result = Py_None;
+    Pixels pixels;
+    const char *name;
+    PyObject *result;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "y*(iiii)", &data, &wanted.left, &wanted.top, &wanted.width, &wanted.height)) {
+    if (!PyArg_ParseTuple(arguments, "y*(iiii)s", &data, &wanted.left, &wanted.top, &wanted.width, &wanted.height, &name)) {
         return NULL;
     }
+    const Processor *processor = processor_named(name);
+    DecodeRegion *decode = strcmp(name, "libjpeg") == 0 ? decode_region : processor != NULL ? processor->decode : NULL;
+    int done;
     Py_BEGIN_ALLOW_THREADS;
-    done = header_parse(data.buf, (size_t)data.len, &header) && wanted.left >= 0 && wanted.top >= 0 && wanted.width > 0 &&
-           wanted.height > 0 && wanted.left <= header.width - wanted.width && wanted.top <= header.height - wanted.height &&
-           decode_region(data.buf, (size_t)data.len, &header, wanted, &pixels);
+    done = decode != NULL && header_parse(data.buf, (size_t)data.len, &header) && wanted.left >= 0 && wanted.top >= 0 &&
+           wanted.width > 0 && wanted.height > 0 && wanted.left <= header.width - wanted.width &&
+           wanted.top <= header.height - wanted.height && decode(data.buf, (size_t)data.len, &header, wanted, &pixels);
     Py_END_ALLOW_THREADS;
     PyBuffer_Release(&data);
-    if (done) {
-        result = Py_BuildValue("iiiiy#", pixels.region.left, pixels.region.top, pixels.region.width, pixels.region.height,
-                               (const char *)pixels.rows, (Py_ssize_t)(pixels.stride * (size_t)pixels.region.height));
-        free(pixels.rows);
-        return result;
+    if (!done) {
+        Py_RETURN_NONE;
     }
-    Py_RETURN_NONE;
+    result = region_of(&pixels);
+    free(pixels.planes[0]);
+    return result;
 }
 
 static PyObject *module_processor(PyObject *self, PyObject *nothing) {
-    RenderView *best = best_renderer();
     (void)self;
     (void)nothing;
-#ifdef VIEWS_X86
-    if (best != render_view_baseline) {
-        return PyUnicode_FromString(best == render_view_avx512 ? "avx512" : "avx2");
-    }
-#endif
-    (void)best;
-    return PyUnicode_FromString("baseline");
+    return PyUnicode_FromString(processor_named("")->name);
 }
 
 static PyObject *module_supports(PyObject *self, PyObject *argument) {
     const char *name = PyUnicode_AsUTF8(argument);
     (void)self;
-    return name == NULL ? NULL : PyBool_FromLong(renderer_named(name) != NULL);
+    return name == NULL ? NULL : PyBool_FromLong(processor_named(name) != NULL);
 }
 
 static PyMethodDef methods[] = {
@@ -263,7 +286,9 @@ static PyMethodDef methods[] = {
     {"render", module_render, METH_VARARGS,
      "render(data, (width, height), params, size, bicubic, fill, erase_mode, noise, out, processor) -> bool\n\n"
      "data is a JPEG file, or RGB where width and height are not 0. False: the reference renderer must do it."},
-    {"decode", module_decode, METH_VARARGS, "decode(data, (left, top, width, height)) -> region and its RGB bytes, or None"},
+    {"decode", module_decode, METH_VARARGS, 
+     "decode(data, (left, top, width, height), decoder) -> region and its planes, or None\n\n"
+     "decoder is a processor, for sequential files, or 'libjpeg'."},
     {"coefficients", module_coefficients, METH_O, "coefficients(data): entropy decoding alone"},
     {"processor", module_processor, METH_NOARGS, "the instruction set that render uses by default"},
     {"supports", module_supports, METH_O, "supports(processor): whether render takes it here"},

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pixels.h"
+
 /* The operations by the numbers that tinyvit_kd/views/native.py gives them. */
 typedef enum {
     AUTO_CONTRAST,
@@ -53,18 +55,24 @@ typedef struct {
 } Style;
 
 typedef struct {
-    const uint8_t *rows; /* RGB, the crop's first pixel; 16 bytes past its end may be read */
+    const uint8_t *planes[3]; /* the crop's first pixel of each channel; 16 bytes past its end may be read */
     size_t stride;
 } Source;
 
 /* Writes the view, uint8 [3, size, size]; 0: no memory. */
 typedef int RenderView(const Style *style, const View *view, Source source, uint8_t *out);
 
-RenderView render_view_baseline;
+/* The pixel code as it is compiled for one instruction set. */
+typedef struct {
+    const char *name;
+    RenderView *render;
+    DecodeRegion *decode; /* of sequential files */
+} Processor;
+
+extern const Processor PROCESSOR_BASELINE;
 #if defined(__x86_64__) && defined(__GNUC__)
 #define VIEWS_X86 1
-RenderView render_view_avx2;
-RenderView render_view_avx512;
+extern const Processor PROCESSOR_AVX2, PROCESSOR_AVX512;
 #endif
 
 #endif

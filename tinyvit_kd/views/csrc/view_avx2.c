@@ -6,7 +6,9 @@
 #else
 #pragma GCC target("avx2,bmi,bmi2,lzcnt,popcnt")
 #endif
-#define RENDER_VIEW render_view_avx2
+#define VIEWS_AVX2 1
+#define PROCESSOR PROCESSOR_AVX2
+#define PROCESSOR_NAME "avx2"
 #include "kernels/all.h"
 #ifdef __clang__
 #pragma clang attribute pop

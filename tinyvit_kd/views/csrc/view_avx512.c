@@ -6,7 +6,9 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,bmi,bmi2,lzcnt,popcnt,prefer-vector-width=512")
 #endif
-#define RENDER_VIEW render_view_avx512
+#define VIEWS_AVX512 1
+#define PROCESSOR PROCESSOR_AVX512
+#define PROCESSOR_NAME "avx512"
 #include "kernels/all.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -1,3 +1,4 @@
 /* The pixel code for any processor. */
-#define RENDER_VIEW render_view_baseline
+#define PROCESSOR PROCESSOR_BASELINE
+#define PROCESSOR_NAME "baseline"
 #include "kernels/all.h"

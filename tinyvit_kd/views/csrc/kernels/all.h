@@ -1,4 +1,4 @@
-/* All pixel code, compiled once for each instruction set: RENDER_VIEW names the one function that is seen outside.
+/* All pixel code, compiled once for each instruction set: PROCESSOR is all that is seen outside.
  *
  * Nothing here may be contracted or reordered (-ffp-contract=off): the bytes are those of Pillow 13.
  */
@@ -7,6 +7,10 @@
 #include <string.h>
 
 #include "../view.h"
+
+#ifdef VIEWS_X86
+#include <immintrin.h>
+#endif
 
 #include "vectors.h"
 
@@ -21,3 +25,11 @@
 #include "affine.h"
 
 #include "render.h"
+
+#include "huffman.h"
+
+#include "idct.h"
+
+#include "baseline.h"
+
+const Processor PROCESSOR = {PROCESSOR_NAME, render_view, decode_baseline};

@@ -104,7 +104,7 @@ static Box read_box(const double *numbers) {
     return box;
 }
 
-int RENDER_VIEW(const Style *style, const View *view, Source source, uint8_t *out) {
+static int render_view(const Style *style, const View *view, Source source, uint8_t *out) {
     size_t bytes = 3 * (size_t)style->size * style->size;
     uint8_t *spare = view->operations > 0 ? malloc(bytes) : out;
     Planes planes = {out, spare};

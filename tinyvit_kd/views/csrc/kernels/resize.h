@@ -63,14 +63,11 @@ static int weights_new(Weights *weights, int in, int out, int bicubic) {
 }
 
 static inline i32x16 weighted(u8x16 bytes, int32_t weight) {
-    return __builtin_convertvector(bytes, i32x16) * weight;
+    return widen_u8(bytes) * weight;
 }
 
 static inline void store_rounded(uint8_t *to, i32x16 sum) {
-    sum >>= PRECISION;
-    sum &= ~(sum >> 31);
-    sum |= sum > 255;
-    store_u8(to, __builtin_convertvector(sum & 255, u8x16));
+    store_u8(to, narrow_u8(sum >> PRECISION));
 }
 
 /* to[i] = sum over k of from[k * stride + i] * weights[k], for a multiple of 16 values of i. */
@@ -99,23 +96,27 @@ static void weigh(const uint8_t *from, size_t stride, const int32_t *weights, in
     }
 }
 
-/* Sixteen rows of RGB, the last one repeated where there are fewer, to [width][3][16]. */
+/* Sixteen rows of three planes, the last one repeated where there are fewer, to [width][3][16]. */
 static void turn_rows(Source source, int top, int height, int width, uint8_t *turned) {
     uint8_t block[GROUP * GROUP];
-    for (int x = 0; x < 3 * width; x += GROUP) {
-        if (top + GROUP <= height) {
-            transpose_16x16(source.rows + (size_t)top * source.stride + x, source.stride, turned + (size_t)x * GROUP, GROUP);
-            continue;
+    for (int channel = 0; channel < 3; channel++) {
+        const uint8_t *plane = source.planes[channel];
+        uint8_t *to = turned + channel * GROUP;
+        for (int x = 0; x < width; x += GROUP, to += GROUP * PIXEL) {
+            if (top + GROUP <= height) {
+                transpose_16x16(plane + (size_t)top * source.stride + x, source.stride, to, PIXEL);
+                continue;
+            }
+            for (int i = 0; i < GROUP; i++) {
+                int row = top + i < height ? top + i : height - 1;
+                memcpy(block + i * GROUP, plane + (size_t)row * source.stride + x, GROUP);
+            }
+            transpose_16x16(block, GROUP, to, PIXEL);
         }
-        for (int i = 0; i < GROUP; i++) {
-            int row = top + i < height ? top + i : height - 1;
-            memcpy(block + i * GROUP, source.rows + (size_t)row * source.stride + x, GROUP);
-        }
-        transpose_16x16(block, GROUP, turned + (size_t)x * GROUP, GROUP);
     }
 }
 
-/* [height, width] of RGB to three planes of [height rounded up, padded size]. */
+/* Planes of [height, width] to planes of [height rounded up, padded size]. */
 static int resize_rows(Source source, int width, int height, const Weights *weights, int size, int flip, uint8_t *planes) {
     int padded = round_up(size, GROUP), rows = round_up(height, GROUP);
     uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
@@ -179,17 +180,21 @@ static int resize_horizontal_first(Source source, const View *view, const Weight
 
 static int resize_vertical_first(Source source, const View *view, const Weights *across, const Weights *down, int size,
                                  uint8_t *out) {
-    int padded = round_up(size, GROUP), length = round_up(3 * view->width, GROUP);
-    size_t middle = (size_t)length * size + GROUP;
-    uint8_t *rows = malloc(middle + 3 * (size_t)padded * padded);
-    int done = rows != NULL;
+    int padded = round_up(size, GROUP), length = round_up(view->width, GROUP);
+    size_t plane = (size_t)length * size;
+    uint8_t *rows = malloc(3 * plane + GROUP + 3 * (size_t)padded * padded);
+    uint8_t *squares = rows + 3 * plane + GROUP;
+    Source halfway = {{rows, rows + plane, rows + 2 * plane}, (size_t)length};
+    if (rows == NULL) {
+        return 0;
+    }
+    for (int channel = 0; channel < 3; channel++) {
+        uint8_t *to = rows + channel * plane;
+        resize_columns(source.planes[channel], source.stride, down, size, to, (size_t)length, length);
+    }
+    int done = resize_rows(halfway, view->width, size, across, size, view->flip, squares);
     if (done) {
-        Source halfway = {rows, (size_t)length};
-        resize_columns(source.rows, source.stride, down, size, rows, (size_t)length, length);
-        done = resize_rows(halfway, view->width, size, across, size, view->flip, rows + middle);
-        if (done) {
-            copy_planes(rows + middle, padded, padded, size, out);
-        }
+        copy_planes(squares, padded, padded, size, out);
     }
     free(rows);
     return done;

@@ -1,6 +1,9 @@
-/* Sixteen lanes, and transposing bytes, in the vector extensions of GCC and Clang. */
+/* Sixteen lanes, and transposing bytes, in the vector extensions of GCC and Clang; intrinsics only to widen and to
+ * narrow, which GCC makes scalar code of.
+ */
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
 
 enum { LANES = 16 };
@@ -34,4 +37,72 @@ static inline void transpose_16x16(const uint8_t *from, size_t from_stride, uint
     for (int i = 0; i < 16; i++) {
         store_u8(to + (size_t)i * to_stride, rows[i]);
     }
+}
+
+/* Sixteen levels as numbers. */
+static inline i32x16 widen_u8(u8x16 bytes) {
+#if defined(VIEWS_AVX512)
+    return (i32x16)_mm512_cvtepu8_epi32((__m128i)bytes);
+#elif defined(VIEWS_AVX2)
+    i32x8 low = (i32x8)_mm256_cvtepu8_epi32((__m128i)bytes);
+    i32x8 high = (i32x8)_mm256_cvtepu8_epi32(_mm_srli_si128((__m128i)bytes, 8));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    int32_t numbers[16];
+    i32x16 wide;
+    for (int i = 0; i < 16; i++) {
+        numbers[i] = bytes[i];
+    }
+    memcpy(&wide, numbers, sizeof wide);
+    return wide;
+#endif
+}
+
+/* Cut off at 0 and 255. */
+static inline u8x16 narrow_u8(i32x16 wide) {
+#if defined(VIEWS_AVX512)
+    __m512i positive = _mm512_max_epi32((__m512i)wide, _mm512_setzero_si512());
+    return (u8x16)_mm512_cvtusepi32_epi8(positive);
+#elif defined(VIEWS_AVX2)
+    __m256i halves[2];
+    memcpy(halves, &wide, sizeof halves);
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(halves[0], halves[1]), 0xD8);
+    return (u8x16)_mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+#else
+    int32_t numbers[16];
+    uint8_t bytes[16];
+    memcpy(numbers, &wide, sizeof numbers);
+    for (int i = 0; i < 16; i++) {
+        bytes[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
+    }
+    return load_u8(bytes);
+#endif
+}
+
+static inline i32x8 load_i16(const int16_t *from) {
+#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
+    return (i32x8)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)from));
+#else
+    int32_t numbers[8];
+    i32x8 wide;
+    for (int i = 0; i < 8; i++) {
+        numbers[i] = from[i];
+    }
+    memcpy(&wide, numbers, sizeof wide);
+    return wide;
+#endif
+}
+
+/* Cut off at 0 and 255. */
+static inline void store_8_levels(uint8_t *to, i32x8 wide) {
+#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)wide), _mm256_extracti128_si256((__m256i)wide, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
+#else
+    int32_t numbers[8];
+    memcpy(numbers, &wide, sizeof numbers);
+    for (int i = 0; i < 8; i++) {
+        to[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
+    }
+#endif
 }

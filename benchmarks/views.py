@@ -1,0 +1,185 @@
+"""How fast are views? Native and reference renderer over timm's own transform, on one core.
+
+Command:  taskset -c 1 python -m benchmarks.views --photos FOLDER [--images 150] [--rounds 7] [--peer CHECKOUT]
+Result:   a table of microseconds a view, and a last line of JSON.
+
+timm's ``create_transform`` makes the same views, decodes an image for each, ends in normalised float32, and has its three
+generators reseeded for each view, as a replay by seed must. FOLDER holds webdataset tars or JPEG files. Rounds are
+interleaved: each takes every image once through every column, and medians of the rounds are shown. --peer: a checkout of
+TinyViT (github.com/microsoft/Cream, folder TinyViT), whose transform is then timed in the same rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+
+from benchmarks.machine import describe
+from benchmarks.photos import load
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.views import native
+from tinyvit_kd.views.params import sample_params
+from tinyvit_kd.views.render import reference_views
+
+COUNTS = (1, 4, 10)
+Work = Callable[[bytes, int], object]
+"""Image and the number of the first seed → anything."""
+
+
+def main() -> None:
+    """Parse the arguments, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peer", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    photos = load(options.photos)
+    photos = photos[:: max(1, len(photos) // options.images)][: options.images]
+    columns = whole_views(ViewSpec()) | stages(ViewSpec())
+    if options.peer is not None:
+        columns["official TinyViT transform"] = (peer_transform(options.peer), 1)
+    times = measure(columns, photos, options.rounds)
+    print_table(times, photos)
+    print(json.dumps(result_of(times, photos, options)))
+
+
+def whole_views(spec: ViewSpec) -> dict[str, tuple[Work, int]]:
+    """By name what makes views, and how many it makes of one image."""
+    columns: dict[str, tuple[Work, int]] = {"timm to float32, reseeded": (timm_transform(spec), 1)}
+    for count in COUNTS:
+        columns[f"reference, {count} a decode"] = (rendering(reference_views, spec, count), count)
+        columns[f"native, {count} a decode"] = (rendering(native.render_views, spec, count), count)
+    return columns
+
+
+def rendering(render: Callable[[bytes, Sequence[int], ViewSpec], object], spec: ViewSpec, count: int) -> Work:
+    """Views of consecutive seeds from one decoding."""
+    return lambda image, seed: render(image, range(count * seed, count * (seed + 1)), spec)
+
+
+def timm_transform(spec: ViewSpec) -> Work:
+    """timm's transform with the spec's settings, normalised on the CPU."""
+    transform = create_transform(
+        spec.size,
+        is_training=True,
+        scale=spec.scale,
+        ratio=spec.ratio,
+        hflip=spec.hflip,
+        auto_augment=spec.auto_augment,
+        interpolation=spec.interpolation,
+        mean=spec.mean,
+        std=spec.std,
+        re_prob=spec.erase_prob,
+        re_mode=spec.erase_mode,
+        re_count=spec.erase_count,
+    )
+
+    def work(image: bytes, seed: int) -> object:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        return transform(Image.open(BytesIO(image)).convert("RGB"))
+
+    return work
+
+
+def peer_transform(checkout: Path) -> Work:
+    """The official code's training transform, for 22k distillation, with one seed a view as its dumps have."""
+    sys.path.insert(0, str(checkout))
+    from data.augmentation import create_transform as create  # type: ignore[import-not-found]
+
+    transform = create(
+        input_size=224,
+        is_training=True,
+        color_jitter=0.4,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        re_prob=0.25,
+        re_mode="pixel",
+        re_count=1,
+        interpolation="bicubic",
+    )
+    return lambda image, _seed: transform(Image.open(BytesIO(image)).convert("RGB"))
+
+
+def stages(spec: ViewSpec) -> dict[str, tuple[Work, int]]:
+    """Parts of a native view."""
+    if not native.is_on():
+        return {}
+    plain = spec.model_copy(update={"auto_augment": None, "color_jitter": 0.0, "erase_prob": 0.0})
+    module: Any = native.module()
+
+    def decoding(decoder: str) -> Work:
+        def work(image: bytes, seed: int) -> object:
+            width, height, _ = module.size(image)
+            return module.decode(image, sample_params(seed, spec, width, height).crop, decoder)
+
+        return work
+
+    return {
+        "parameters": (lambda _image, seed: sample_params(seed, spec, 500, 375), 1),
+        "parameters, decode of the crop": (decoding(module.processor()), 1),
+        "the same by libjpeg-turbo": (decoding("libjpeg"), 1),
+        "parameters, decode, resize": (rendering(native.render_views, plain, 1), 1),
+        "libjpeg-turbo, Huffman alone": (lambda image, _seed: module.coefficients(image), 1),
+    }
+
+
+def measure(columns: dict[str, tuple[Work, int]], photos: list[bytes], rounds: int) -> dict[str, float]:
+    """Microseconds a view by column, the median of the rounds after one to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in columns}
+    for number in range(rounds + 1):
+        for name, (work, views) in columns.items():
+            begin = time.perf_counter()
+            for index, photo in enumerate(photos):
+                work(photo, number * len(photos) + index)
+            seconds[name].append((time.perf_counter() - begin) / len(photos) / views)
+    return {name: 1e6 * statistics.median(found[1:]) for name, found in seconds.items()}
+
+
+def print_table(times: dict[str, float], photos: list[bytes]) -> None:
+    """Microseconds, views a second and the ratio to timm."""
+    timm = times["timm to float32, reseeded"]
+    print(f"{len(photos)} images of {sum(map(len, photos)) / len(photos) / 1000:.0f} KB on average\n")
+    print("| one core | µs a view | views/s | over timm |\n|---|---|---|---|")
+    for name, found in times.items():
+        print(f"| {name:32} | {found:6.0f} | {1e6 / found:7.0f} | {timm / found:6.2f} |")
+
+
+def result_of(times: dict[str, float], photos: list[bytes], options: argparse.Namespace) -> dict[str, object]:
+    """What the last line says."""
+    timm = times["timm to float32, reseeded"]
+    ratios = {
+        f"{renderer}_over_timm_{count}": round(timm / times[f"{renderer}, {count} a decode"], 3)
+        for renderer in ("native", "reference")
+        for count in COUNTS
+    }
+    pinned = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "machine": describe(),
+        "pinned_to_cores": pinned,
+        "images": len(photos),
+        "rounds": options.rounds,
+        "renderer": native.describe(),
+        **ratios,
+        "microseconds": {name: round(found, 1) for name, found in times.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+/* Sequential JPEG files with one scan: only the blocks that a region needs are transformed, and the rows below it are
+ * not even read. The arithmetic is libjpeg's, with its accurate inverse DCT and its triangle filter for upsampling.
+ */
+
+#include "../pixels.h"
+#include "../stream.h"
+
+typedef struct {
+    uint8_t *rows; /* of all blocks that are transformed */
+    size_t stride;
+    int left, top; /* of its first sample in the whole component */
+    int width, height; /* of the component in the image */
+} Samples;
+
+typedef struct {
+    const Header *header;
+    Stream stream;
+    Bits bits;
+    Huffman tables[2][4];
+    Samples samples[3];
+    int across, down;       /* the largest sampling factors */
+    int columns, rows;      /* of MCUs */
+    int left, top, right, bottom; /* MCUs that are transformed; none below are read */
+    int last[3];            /* DC */
+} Baseline;
+
+static int ceil_div(int value, int by) { return (value + by - 1) / by; }
+
+/* Colour spaces as libjpeg guesses them; only those that need no guessing. */
+static int space_is_known(const Header *header) {
+    const Component *own = header->component;
+    if (header->components == 1) {
+        return own[0].across == 1 && own[0].down == 1;
+    }
+    int numbered = own[0].id == 1 && own[1].id == 2 && own[2].id == 3;
+    int usual = own[0].across >= 1 && own[0].across <= 2 && own[0].down >= 1 && own[0].down <= 2;
+    for (int i = 1; i < 3; i++) {
+        usual = usual && own[i].across == 1 && own[i].down == 1;
+    }
+    return usual && numbered && (header->jfif || header->adobe == -1 || header->adobe == 1);
+}
+
+static int tables_new(Baseline *jpeg) {
+    const Header *header = jpeg->header;
+    const Tables *tables = &header->tables;
+    int made[2] = {0, 0};
+    for (int i = 0; i < header->components; i++) {
+        const Component *own = &header->component[i];
+        int numbers[2] = {own->dc, own->ac};
+        if (own->quantization > 3 || !(tables->known_quantizations >> own->quantization & 1)) {
+            return 0;
+        }
+        for (int kind = 0; kind < 2; kind++) {
+            int number = numbers[kind];
+            if (tables->huffman[kind][number] == NULL) {
+                return 0;
+            }
+            if (!(made[kind] >> number & 1) && !huffman_new(&jpeg->tables[kind][number], tables->huffman[kind][number], kind == 0)) {
+                return 0;
+            }
+            made[kind] |= 1 << number;
+        }
+    }
+    return 1;
+}
+
+/* Blocks around the region, with two pixels to spare on each side: upsampling looks across. */
+static int samples_new(Baseline *jpeg, const Region *wanted) {
+    const Header *header = jpeg->header;
+    int width = 8 * jpeg->across, height = 8 * jpeg->down;
+    jpeg->left = (wanted->left > 2 ? wanted->left - 2 : 0) / width;
+    jpeg->top = (wanted->top > 2 ? wanted->top - 2 : 0) / height;
+    jpeg->right = ceil_div(wanted->left + wanted->width + 2, width);
+    jpeg->bottom = ceil_div(wanted->top + wanted->height + 2, height);
+    jpeg->right = jpeg->right < jpeg->columns ? jpeg->right : jpeg->columns;
+    jpeg->bottom = jpeg->bottom < jpeg->rows ? jpeg->bottom : jpeg->rows;
+    for (int i = 0; i < header->components; i++) {
+        const Component *own = &header->component[i];
+        Samples *samples = &jpeg->samples[i];
+        samples->left = jpeg->left * own->across * 8;
+        samples->top = jpeg->top * own->down * 8;
+        samples->width = ceil_div(header->width * own->across, jpeg->across);
+        samples->height = ceil_div(header->height * own->down, jpeg->down);
+        samples->stride = (size_t)(jpeg->right - jpeg->left) * own->across * 8;
+        samples->rows = malloc(samples->stride * (size_t)(jpeg->bottom - jpeg->top) * own->down * 8 + PIXELS_SLACK);
+        if (samples->rows == NULL) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The block's samples; its numbers are 0 again afterwards. */
+static inline int transform(const Baseline *jpeg, int component, const Block *block, int last, uint8_t *to) {
+    size_t stride = jpeg->samples[component].stride;
+    int first = jpeg->last[component] * block->quantization[0], done;
+    if (last == 0) {
+        return idct_level(first, to, stride);
+    }
+    if (block->wide > 32767 || first > 16383 || first < -16384) {
+        return 0;
+    }
+    block->numbers[0] = (int16_t)first;
+    done = idct_block(block->numbers, to, stride);
+    memset(block->numbers, 0, 64 * sizeof *block->numbers);
+    return done;
+}
+
+/* One block; `to` is NULL where its samples are not needed. */
+static inline int read_block(Baseline *jpeg, int component, uint8_t *to, int16_t *numbers) {
+    const Component *own = &jpeg->header->component[component];
+    const Huffman *ac = &jpeg->tables[1][own->ac];
+    Block block = {numbers, jpeg->header->tables.quantization[own->quantization], 0};
+    Bits bits = jpeg->bits; /* a copy stays in registers */
+    int difference, last, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
+    jpeg->last[component] += difference;
+    if (!found || jpeg->last[component] > 4095 || jpeg->last[component] < -4095) {
+        return 0;
+    }
+    last = to == NULL ? read_ac(ac, &bits, NULL) : read_ac(ac, &bits, &block);
+    jpeg->bits = bits;
+    return to == NULL || last < 0 ? last >= 0 : transform(jpeg, component, &block, last, to);
+}
+
+static inline int read_mcu(Baseline *jpeg, int column, int row, int16_t *block) {
+    int needed = row >= jpeg->top && column >= jpeg->left && column < jpeg->right;
+    for (int i = 0; i < jpeg->header->components; i++) {
+        const Component *own = &jpeg->header->component[i];
+        const Samples *samples = &jpeg->samples[i];
+        for (int y = 0; y < own->down; y++) {
+            for (int x = 0; x < own->across; x++) {
+                size_t place = (size_t)((row - jpeg->top) * own->down + y) * 8 * samples->stride +
+                               (size_t)((column - jpeg->left) * own->across + x) * 8;
+                if (!read_block(jpeg, i, needed ? samples->rows + place : NULL, block)) {
+                    return 0;
+                }
+            }
+        }
+    }
+    return 1;
+}
+
+/* All of one restart interval that lies above the region's last row; nothing of one that lies above its first. */
+static int read_segment_blocks(Baseline *jpeg, int segment, int begin, int end) {
+    int16_t block[64] = {0};
+    const uint8_t *start = jpeg->stream.bytes + jpeg->stream.segments[segment];
+    size_t length = jpeg->stream.segments[segment + 1] - jpeg->stream.segments[segment];
+    int stop = jpeg->bottom * jpeg->columns < end ? jpeg->bottom * jpeg->columns : end;
+    int column = begin % jpeg->columns, row = begin / jpeg->columns;
+    if (end <= jpeg->top * jpeg->columns || begin >= stop) {
+        return 1;
+    }
+    jpeg->bits = (Bits){start, 0, 0};
+    memset(jpeg->last, 0, sizeof jpeg->last);
+    for (int i = begin; i < stop; i++) {
+        if (!read_mcu(jpeg, column, row, block) || (size_t)(jpeg->bits.next - start) > length + 8) {
+            return 0;
+        }
+        if (++column == jpeg->columns) {
+            column = 0;
+            row++;
+        }
+    }
+    ptrdiff_t left = (ptrdiff_t)(8 * length) - (8 * (jpeg->bits.next - start) - jpeg->bits.count);
+    return left >= 0 && (stop < end || left < 8);
+}
+
+static int read_blocks(Baseline *jpeg) {
+    int total = jpeg->columns * jpeg->rows, interval = jpeg->header->restarts > 0 ? jpeg->header->restarts : total;
+    for (int i = 0; i < jpeg->stream.count; i++) {
+        int begin = i * interval, end = begin + interval < total ? begin + interval : total;
+        if (!read_segment_blocks(jpeg, i, begin, end)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* A row of a component in the image's resolution: twice as wide by the triangle filter, or as it is. `near` is the
+ * row on the nearer side, where rows are filtered, too. */
+typedef struct {
+    int16_t *sums; /* of two rows, 3 to 1, with one entry to spare on each side */
+    uint8_t *row;
+} Wide;
+
+static const uint8_t *samples_row(const Samples *samples, int y) {
+    int inside = clamp(y, 0, samples->height - 1);
+    return samples->rows + (size_t)(inside - samples->top) * samples->stride;
+}
+
+/* [2 * count] from count + 2 sums: `bias` and `bits` make one sum a level again. */
+static void widen(const int16_t *sums, int count, int low_bias, int high_bias, int bits, uint8_t *out) {
+    for (int i = 0; i < count; i++) {
+        int own = 3 * sums[i + 1];
+        out[2 * i] = (uint8_t)((own + sums[i] + low_bias) >> bits);
+        out[2 * i + 1] = (uint8_t)((own + sums[i + 2] + high_bias) >> bits);
+    }
+}
+
+/* Chroma samples `left` to `left + count - 1` of image row y, at twice the width: uint8 [2 * count]. */
+static void chroma_row(const Baseline *jpeg, const Samples *samples, int y, int left, int count, const Wide *wide) {
+    int narrow = samples->width <= 2, own_y = y / jpeg->down, near_y = y % 2 == 0 ? own_y - 1 : own_y + 1;
+    const uint8_t *own = samples_row(samples, own_y) - samples->left, *near = samples_row(samples, near_y) - samples->left;
+    if (jpeg->across == 1 && jpeg->down == 2) {
+        int bias = y % 2 == 0 ? 1 : 2;
+        for (int i = 0; i < count; i++) {
+            wide->row[i] = (uint8_t)((3 * own[left + i] + near[left + i] + bias) >> 2);
+        }
+    } else if (jpeg->across == 1) {
+        memcpy(wide->row, own + left, (size_t)count);
+    } else if (narrow) {
+        for (int i = 0; i < count; i++) {
+            wide->row[2 * i] = wide->row[2 * i + 1] = own[left + i];
+        }
+    } else {
+        int weight = jpeg->down == 2 ? 3 : 1, last = samples->width - 1;
+        int begin = left > 0 ? left - 1 : 0, end = left + count <= last ? left + count : last;
+        int16_t *sums = wide->sums + 1 - left;
+        for (int x = begin; x <= end; x++) {
+            sums[x] = (int16_t)(weight * own[x] + (jpeg->down == 2 ? near[x] : 0));
+        }
+        sums[left - 1] = left > 0 ? sums[left - 1] : sums[0];
+        sums[left + count] = left + count <= last ? sums[left + count] : sums[last];
+        widen(wide->sums, count, jpeg->down == 2 ? 8 : 1, jpeg->down == 2 ? 7 : 2, jpeg->down == 2 ? 4 : 2, wide->row);
+    }
+}
+
+static inline uint8_t level(int value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
+
+static void colour_row(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int count, uint8_t *const *out) {
+    uint8_t *r = out[0], *g = out[1], *b = out[2];
+    for (int i = 0; i < count; i++) {
+        int y = luma[i], cb = blue[i] - 128, cr = red[i] - 128;
+        r[i] = level(y + ((91881 * cr + 32768) >> 16));
+        g[i] = level(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
+        b[i] = level(y + ((116130 * cb + 32768) >> 16));
+    }
+}
+
+static int colour_rows(const Baseline *jpeg, const Region *region, Pixels *pixels) {
+    const Samples *samples = jpeg->samples;
+    int left = region->left / jpeg->across, end = ceil_div(region->left + region->width, jpeg->across), count = end - left;
+    size_t room = 2 * (size_t)count + 64;
+    uint8_t *memory = malloc(2 * room + sizeof(int16_t) * room);
+    Wide wide[2] = {{(int16_t *)memory, memory + sizeof(int16_t) * room}, {(int16_t *)memory, memory + (sizeof(int16_t) + 1) * room}};
+    for (int y = 0; memory != NULL && y < region->height; y++) {
+        uint8_t *out[3];
+        const uint8_t *luma = samples_row(&samples[0], region->top + y) - samples[0].left + region->left;
+        int skip = region->left - left * jpeg->across;
+        for (int i = 0; i < 3; i++) {
+            out[i] = pixels->planes[i] + (size_t)y * pixels->stride;
+        }
+        for (int i = 0; i < 2; i++) {
+            chroma_row(jpeg, &samples[i + 1], region->top + y, left, count, &wide[i]);
+        }
+        colour_row(luma, wide[0].row + skip, wide[1].row + skip, region->width, out);
+    }
+    free(memory);
+    return memory != NULL;
+}
+
+/* Grey: the three planes are one. */
+static void grey_rows(const Baseline *jpeg, const Region *region, Pixels *pixels) {
+    for (int y = 0; y < region->height; y++) {
+        const uint8_t *row = samples_row(&jpeg->samples[0], region->top + y) - jpeg->samples[0].left;
+        memcpy(pixels->planes[0] + (size_t)y * pixels->stride, row + region->left, (size_t)region->width);
+    }
+}
+
+static int pixels_new(const Baseline *jpeg, const Region *region, Pixels *pixels) {
+    int planes = jpeg->header->components;
+    size_t plane = (size_t)region->width * region->height;
+    pixels->region = *region;
+    pixels->stride = (size_t)region->width;
+    pixels->planes[0] = malloc(plane * planes + PIXELS_SLACK);
+    for (int i = 1; i < 3 && pixels->planes[0] != NULL; i++) {
+        pixels->planes[i] = pixels->planes[0] + (planes == 3 ? i * plane : 0);
+    }
+    return pixels->planes[0] != NULL;
+}
+
+static int decode_all(Baseline *jpeg, const Region *wanted, Pixels *pixels) {
+    if (!samples_new(jpeg, wanted) || !read_blocks(jpeg) || !pixels_new(jpeg, wanted, pixels)) {
+        return 0;
+    }
+    if (jpeg->header->components == 1) {
+        grey_rows(jpeg, wanted, pixels);
+        return 1;
+    }
+    return colour_rows(jpeg, wanted, pixels);
+}
+
+static int decode_baseline(const uint8_t *data, size_t size, const Header *header, Region wanted, Pixels *pixels) {
+    Baseline *jpeg;
+    int done = 0;
+    if (!header->plain_scan || !space_is_known(header)) {
+        return 0;
+    }
+    jpeg = malloc(sizeof *jpeg);
+    if (jpeg == NULL) {
+        return 0;
+    }
+    jpeg->header = header;
+    jpeg->across = header->components == 1 ? 1 : header->component[0].across;
+    jpeg->down = header->components == 1 ? 1 : header->component[0].down;
+    jpeg->columns = ceil_div(header->width, 8 * jpeg->across);
+    jpeg->rows = ceil_div(header->height, 8 * jpeg->down);
+    memset(jpeg->samples, 0, sizeof jpeg->samples);
+    memset(pixels, 0, sizeof *pixels);
+    int mcus = jpeg->columns * jpeg->rows;
+    if (tables_new(jpeg) &&
+        stream_open(data, size, header, header->restarts > 0 ? ceil_div(mcus, header->restarts) : 1, &jpeg->stream)) {
+        done = decode_all(jpeg, &wanted, pixels);
+        stream_close(&jpeg->stream);
+    }
+    for (int i = 0; i < 3; i++) {
+        free(jpeg->samples[i].rows);
+    }
+    free(jpeg);
+    if (!done) {
+        free(pixels->planes[0]);
+        pixels->planes[0] = NULL;
+    }
+    return done;
+}

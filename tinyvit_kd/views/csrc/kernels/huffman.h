@@ -1,0 +1,146 @@
+/* Huffman decoding by tables that know a code together with the number that follows it.
+ *
+ * What no encoder writes (unknown codes, too many coefficients, data that ends early) ends the attempt; the file
+ * then goes to libjpeg.
+ */
+
+enum { LOOK = 10, END_OF_BLOCK = 127 };
+
+/* An entry of `codes`, for codes of LOOK bits at most: bits of code and number (6), of the code (5) and of the number
+ * (5), coefficients to advance (7); 0 for longer codes, which are found by their limits. */
+typedef struct {
+    uint32_t codes[1 << LOOK];
+    int32_t limit[17];  /* the first window of 16 bits that starts with no code up to this length */
+    int32_t offset[17]; /* symbol of a code = symbols[code + offset] */
+    const uint8_t *symbols;
+    int is_dc;
+} Huffman;
+
+typedef struct {
+    const uint8_t *next;
+    uint64_t bits; /* the next bit is the highest */
+    int count;     /* of valid bits */
+} Bits;
+
+static inline void refill(Bits *bits) {
+    uint64_t word;
+    memcpy(&word, bits->next, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    bits->bits |= word >> bits->count;
+    bits->next += (63 - bits->count) >> 3;
+    bits->count |= 56;
+}
+
+static inline void consume(Bits *bits, int count) {
+    bits->bits <<= count;
+    bits->count -= count;
+}
+
+/* The number that the first `size` of the bits stand for. */
+static inline int extend(uint64_t bits, int size) {
+    int value = (int)(bits >> 1 >> (63 - size)), negative = (int)~((int64_t)bits >> 63);
+    return value - (negative & ((1 << size) - 1));
+}
+
+/* Symbols of AC tables are a run and a size, of DC tables a size. 0: one that no encoder writes. */
+static inline uint32_t entry_of(int symbol, int length, int is_dc) {
+    int run = is_dc ? 0 : symbol >> 4, size = is_dc ? symbol : symbol & 15;
+    int advance = !is_dc && symbol == 0 ? END_OF_BLOCK : run + 1;
+    if (size > (is_dc ? 11 : 10) || (!is_dc && size == 0 && run != 0 && run != 15)) {
+        return 0;
+    }
+    return (uint32_t)(length + size) | (uint32_t)length << 6 | (uint32_t)size << 11 | (uint32_t)advance << 16;
+}
+
+static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
+    int code = 0, symbol = 0;
+    memset(table->codes, 0, sizeof table->codes);
+    table->symbols = definition + 16;
+    table->is_dc = is_dc;
+    for (int length = 1; length <= 16; length++, code <<= 1) {
+        table->offset[length] = symbol - code;
+        for (int i = 0; i < definition[length - 1]; i++, code++, symbol++) {
+            uint32_t entry = entry_of(table->symbols[symbol], length, is_dc);
+            for (int rest = 0; length <= LOOK && code < 1 << length && rest < 1 << (LOOK - length); rest++) {
+                table->codes[code << (LOOK - length) | rest] = entry;
+            }
+        }
+        if (symbol > 0 && code >= 1 << length) { /* no code is all ones */
+            return 0;
+        }
+        table->limit[length] = code << (16 - length);
+    }
+    return 1;
+}
+
+/* The entry of a code of more than LOOK bits, or 0. */
+static uint32_t long_entry(const Huffman *table, uint64_t bits) {
+    int window = (int)(bits >> 48), length = 1;
+    while (length <= 16 && window >= table->limit[length]) {
+        length++;
+    }
+    if (length > 16) {
+        return 0;
+    }
+    return entry_of(table->symbols[(window >> (16 - length)) + table->offset[length]], length, table->is_dc);
+}
+
+static inline uint32_t next_entry(const Huffman *table, const Bits *bits) {
+    uint32_t entry = table->codes[bits->bits >> (64 - LOOK)];
+    return __builtin_expect(entry == 0, 0) ? long_entry(table, bits->bits) : entry;
+}
+
+static inline int number_of(uint32_t entry, const Bits *bits) {
+    return extend(bits->bits << (entry >> 6 & 31), (int)(entry >> 11 & 31));
+}
+
+static inline int read_dc(const Huffman *table, Bits *bits, int *difference) {
+    refill(bits);
+    uint32_t entry = next_entry(table, bits);
+    *difference = number_of(entry, bits);
+    consume(bits, (int)(entry & 63));
+    return entry != 0;
+}
+
+/* Dequantised coefficients of a block, and whether one of them needs more than 15 bits. */
+typedef struct {
+    int16_t *numbers;
+    const uint16_t *quantization;
+    uint32_t wide; /* that, from 32768 up */
+} Block;
+
+/* One symbol of a block: the number of its coefficient, 64 and more where it is the last. `block` is NULL where
+ * coefficients are not needed. */
+static inline int read_coefficient(const Huffman *table, Bits *bits, int k, Block *block) {
+    uint32_t entry = next_entry(table, bits);
+    k += (int)(entry >> 16);
+    if (entry == 0) {
+        return 2 * END_OF_BLOCK;
+    }
+    if (block != NULL && k < 64) {
+        int place = NATURAL_ORDER[k], product = number_of(entry, bits) * block->quantization[place];
+        block->wide |= (uint32_t)(product + 16384);
+        block->numbers[place] = (int16_t)product;
+    }
+    consume(bits, (int)(entry & 63));
+    return k;
+}
+
+/* A block's coefficients but the first. Returns the number of the last one, or -1. Two symbols, of 26 bits at most,
+ * are read from one refill. */
+static inline int read_ac(const Huffman *table, Bits *bits, Block *block) {
+    int k = 0, last;
+    do {
+        refill(bits);
+        last = k;
+        k = read_coefficient(table, bits, k, block);
+        if (k >= 63) {
+            break;
+        }
+        last = k;
+        k = read_coefficient(table, bits, k, block);
+    } while (k < 63);
+    return k == 63 ? 63 : k >= END_OF_BLOCK && k < 2 * END_OF_BLOCK ? last : -1;
+}
