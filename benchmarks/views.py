@@ -3,10 +3,10 @@
 Command:  taskset -c 1 python -m benchmarks.views --photos FOLDER [--images 150] [--rounds 7] [--peer CHECKOUT]
 Result:   a table of microseconds a view, and a last line of JSON.
 
-timm's ``create_transform`` makes the same views, decodes an image for each, ends in normalised float32, and has its three
-generators reseeded for each view, as a replay by seed must. FOLDER holds webdataset tars or JPEG files. Rounds are
-interleaved: each takes every image once through every column, and medians of the rounds are shown. --peer: a checkout of
-TinyViT (github.com/microsoft/Cream, folder TinyViT), whose transform is then timed in the same rounds.
+timm's ``create_transform`` makes the same views, decodes an image for each, ends in normalised float32, and has its
+three generators reseeded for each view, as a replay by seed must. FOLDER holds webdataset tars or JPEG files. Rounds
+are interleaved: each takes every image once through every column, and medians of the rounds are shown. --peer: a
+checkout of TinyViT (github.com/microsoft/Cream, folder TinyViT), whose transform is then timed in the same rounds.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ typedef struct {
     int columns, rows;      /* of MCUs */
     int left, top, right, bottom; /* MCUs that are transformed; none below are read */
     int last[3];            /* DC */
+    int blocks[3], wide[3]; /* of each component in an MCU, and in a row of it */
 } Baseline;
 
 static int ceil_div(int value, int by) { return (value + by - 1) / by; }
@@ -90,51 +91,90 @@ static int samples_new(Baseline *jpeg, const Region *wanted) {
     return 1;
 }
 
+enum { MOST_BLOCKS = 6 }; /* of an MCU */
+
+/* A block whose coefficients are read, and where its samples go. */
+typedef struct {
+    int last;  /* number of its last coefficient, or -1 */
+    int first; /* DC, dequantised */
+    uint32_t wide;
+    uint8_t *to;
+    size_t stride;
+} Pending;
+
+typedef struct {
+    int16_t numbers[MOST_BLOCKS][64]; /* 0 but between reading and transforming */
+    Pending pending[MOST_BLOCKS];
+} Mcu;
+
 /* The block's samples; its numbers are 0 again afterwards. */
-static inline int transform(const Baseline *jpeg, int component, const Block *block, int last, uint8_t *to) {
-    size_t stride = jpeg->samples[component].stride;
-    int first = jpeg->last[component] * block->quantization[0], done;
-    if (last == 0) {
-        return idct_level(first, to, stride);
+static inline int transform(const Pending *pending, int16_t *numbers) {
+    int done;
+    if (pending->last == 0) {
+        return idct_level(pending->first, pending->to, pending->stride);
     }
-    if (block->wide > 32767 || first > 16383 || first < -16384) {
+    if (pending->last < 0 || pending->wide > 32767 || pending->first > 16383 || pending->first < -16384) {
         return 0;
     }
-    block->numbers[0] = (int16_t)first;
-    done = idct_block(block->numbers, to, stride);
-    memset(block->numbers, 0, 64 * sizeof *block->numbers);
+    numbers[0] = (int16_t)pending->first;
+    done = idct_block(numbers, pending->to, pending->stride);
+    memset(numbers, 0, 64 * sizeof *numbers);
     return done;
 }
 
-/* One block; `to` is NULL where its samples are not needed. */
-static inline int read_block(Baseline *jpeg, int component, uint8_t *to, int16_t *numbers) {
-    const Component *own = &jpeg->header->component[component];
+/* Up to the last coefficient. */
+static inline int read_block(Baseline *jpeg, const Component *own, int *dc, int16_t *numbers, Pending *pending) {
     const Huffman *ac = &jpeg->tables[1][own->ac];
     Block block = {numbers, jpeg->header->tables.quantization[own->quantization], 0};
     Bits bits = jpeg->bits; /* a copy stays in registers */
-    int difference, last, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
-    jpeg->last[component] += difference;
-    if (!found || jpeg->last[component] > 4095 || jpeg->last[component] < -4095) {
+    int difference, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
+    *dc += difference;
+    if (!found || *dc > 4095 || *dc < -4095) {
         return 0;
     }
-    last = to == NULL ? read_ac(ac, &bits, NULL) : read_ac(ac, &bits, &block);
+    pending->last = read_ac(ac, &bits, &block);
+    pending->first = *dc * block.quantization[0];
+    pending->wide = block.wide;
     jpeg->bits = bits;
-    return to == NULL || last < 0 ? last >= 0 : transform(jpeg, component, &block, last, to);
+    return pending->last >= 0;
 }
 
-static inline int read_mcu(Baseline *jpeg, int column, int row, int16_t *block) {
-    int needed = row >= jpeg->top && column >= jpeg->left && column < jpeg->right;
+static int skip_mcu(Baseline *jpeg) {
+    Bits bits = jpeg->bits;
+    for (int i = 0; i < jpeg->header->components; i++) {
+        const Component *own = &jpeg->header->component[i];
+        for (int k = 0; k < jpeg->blocks[i]; k++) {
+            int difference, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
+            jpeg->last[i] += difference;
+            if (!found || jpeg->last[i] > 4095 || jpeg->last[i] < -4095 || read_ac(&jpeg->tables[1][own->ac], &bits, NULL) < 0) {
+                return 0;
+            }
+        }
+    }
+    jpeg->bits = bits;
+    return 1;
+}
+
+/* All blocks are read before the first is transformed, which would wait for the last store else. */
+static int read_mcu(Baseline *jpeg, int column, int row, Mcu *mcu) {
+    int count = 0;
     for (int i = 0; i < jpeg->header->components; i++) {
         const Component *own = &jpeg->header->component[i];
         const Samples *samples = &jpeg->samples[i];
-        for (int y = 0; y < own->down; y++) {
-            for (int x = 0; x < own->across; x++) {
-                size_t place = (size_t)((row - jpeg->top) * own->down + y) * 8 * samples->stride +
-                               (size_t)((column - jpeg->left) * own->across + x) * 8;
-                if (!read_block(jpeg, i, needed ? samples->rows + place : NULL, block)) {
-                    return 0;
-                }
+        uint8_t *to = samples->rows + (size_t)(row - jpeg->top) * jpeg->blocks[i] / jpeg->wide[i] * 8 * samples->stride +
+                      (size_t)(column - jpeg->left) * jpeg->wide[i] * 8;
+        for (int k = 0; k < jpeg->blocks[i]; k++, count++) {
+            Pending *pending = &mcu->pending[count];
+            pending->to = to + (size_t)(k / jpeg->wide[i]) * 8 * samples->stride + (size_t)(k % jpeg->wide[i]) * 8;
+            pending->stride = samples->stride;
+            if (!read_block(jpeg, own, &jpeg->last[i], mcu->numbers[count], pending)) {
+                return 0;
             }
+        }
+    }
+    for (int k = 0; k < count; k++) {
+        if (!transform(&mcu->pending[k], mcu->numbers[k])) {
+            return 0;
         }
     }
     return 1;
@@ -142,7 +182,7 @@ static inline int read_mcu(Baseline *jpeg, int column, int row, int16_t *block) 
 
 /* All of one restart interval that lies above the region's last row; nothing of one that lies above its first. */
 static int read_segment_blocks(Baseline *jpeg, int segment, int begin, int end) {
-    int16_t block[64] = {0};
+    Mcu mcu = {0};
     const uint8_t *start = jpeg->stream.bytes + jpeg->stream.segments[segment];
     size_t length = jpeg->stream.segments[segment + 1] - jpeg->stream.segments[segment];
     int stop = jpeg->bottom * jpeg->columns < end ? jpeg->bottom * jpeg->columns : end;
@@ -153,7 +193,8 @@ static int read_segment_blocks(Baseline *jpeg, int segment, int begin, int end) 
     jpeg->bits = (Bits){start, 0, 0};
     memset(jpeg->last, 0, sizeof jpeg->last);
     for (int i = begin; i < stop; i++) {
-        if (!read_mcu(jpeg, column, row, block) || (size_t)(jpeg->bits.next - start) > length + 8) {
+        int needed = row >= jpeg->top && column >= jpeg->left && column < jpeg->right;
+        if (!(needed ? read_mcu(jpeg, column, row, &mcu) : skip_mcu(jpeg)) || (size_t)(jpeg->bits.next - start) > length + 8) {
             return 0;
         }
         if (++column == jpeg->columns) {
@@ -305,6 +346,10 @@ static int decode_baseline(const uint8_t *data, size_t size, const Header *heade
     jpeg->down = header->components == 1 ? 1 : header->component[0].down;
     jpeg->columns = ceil_div(header->width, 8 * jpeg->across);
     jpeg->rows = ceil_div(header->height, 8 * jpeg->down);
+    for (int i = 0; i < header->components; i++) {
+        jpeg->wide[i] = header->component[i].across;
+        jpeg->blocks[i] = header->component[i].across * header->component[i].down;
+    }
     memset(jpeg->samples, 0, sizeof jpeg->samples);
     memset(pixels, 0, sizeof *pixels);
     int mcus = jpeg->columns * jpeg->rows;

@@ -77,7 +77,7 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
 
 /* The entry of a code of more than LOOK bits, or 0. */
 static uint32_t long_entry(const Huffman *table, uint64_t bits) {
-    int window = (int)(bits >> 48), length = 1;
+    int window = (int)(bits >> 48), length = 1; /* a short code may be here for its symbol */
     while (length <= 16 && window >= table->limit[length]) {
         length++;
     }
