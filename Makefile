@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: setup.cfg pyproject.toml
+NATIVE := $(wildcard tinyvit_kd/views/csrc/*.[ch] tinyvit_kd/views/csrc/kernels/*.h)
+
+$(VENV)/.installed: setup.cfg pyproject.toml setup.py $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

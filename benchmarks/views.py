@@ -1,17 +1,18 @@
 """How fast are views? Native and reference renderer over timm's own transform, on one core.
 
-Command:  taskset -c 1 python -m benchmarks.views --photos FOLDER [--images 150] [--rounds 7] [--peer CHECKOUT]
-Result:   a table of microseconds a view, and a last line of JSON.
+Command:  taskset -c 1 python -m benchmarks.views --photos FOLDER [--images 150] [--rounds 7] [--peer TINYVIT]
+Result:   a table of microseconds of processor time a view, and a last line of JSON.
 
 timm's ``create_transform`` makes the same views, decodes an image for each, ends in normalised float32, and has its
 three generators reseeded for each view, as a replay by seed must. FOLDER holds webdataset tars or JPEG files. Rounds
-are interleaved: each takes every image once through every column, and medians of the rounds are shown. --peer: a
-checkout of TinyViT (github.com/microsoft/Cream, folder TinyViT), whose transform is then timed in the same rounds.
+are interleaved: each takes every image once through every column, and medians of the rounds are shown. --peer: the
+folder TinyViT of a checkout of github.com/microsoft/Cream, whose transform is then timed in the same rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--images", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--peer", type=Path, help="folder TinyViT of a checkout of microsoft/Cream")
     options = parser.parse_args()
     torch.set_num_threads(1)
     photos = load(options.photos)
@@ -100,11 +101,11 @@ def timm_transform(spec: ViewSpec) -> Work:
 
 
 def peer_transform(checkout: Path) -> Work:
-    """The official code's training transform, for 22k distillation, with one seed a view as its dumps have."""
-    sys.path.insert(0, str(checkout))
-    from data.augmentation import create_transform as create  # type: ignore[import-not-found]
-
-    transform = create(
+    """The official code's training transform, which it seeds for each view where it distils."""
+    sys.path.insert(0, str(checkout / "data"))
+    augmentation = importlib.import_module("augmentation")
+    context = importlib.import_module("augmentation.aug_random").AugRandomContext
+    transform = augmentation.create_transform(
         input_size=224,
         is_training=True,
         color_jitter=0.4,
@@ -114,7 +115,12 @@ def peer_transform(checkout: Path) -> Work:
         re_count=1,
         interpolation="bicubic",
     )
-    return lambda image, _seed: transform(Image.open(BytesIO(image)).convert("RGB"))
+
+    def work(image: bytes, seed: int) -> object:
+        with context(seed=seed):
+            return transform(Image.open(BytesIO(image)).convert("RGB"))
+
+    return work
 
 
 def stages(spec: ViewSpec) -> dict[str, tuple[Work, int]]:
@@ -145,10 +151,10 @@ def measure(columns: dict[str, tuple[Work, int]], photos: list[bytes], rounds: i
     seconds: dict[str, list[float]] = {name: [] for name in columns}
     for number in range(rounds + 1):
         for name, (work, views) in columns.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             for index, photo in enumerate(photos):
                 work(photo, number * len(photos) + index)
-            seconds[name].append((time.perf_counter() - begin) / len(photos) / views)
+            seconds[name].append((time.process_time() - begin) / len(photos) / views)
     return {name: 1e6 * statistics.median(found[1:]) for name, found in seconds.items()}
 
 
