@@ -103,3 +103,14 @@ def test_wild_coefficients_are_left_to_libjpeg(decoder: str) -> None:
 @pytest.mark.parametrize("box", [(-1, 0, 1, 1), (0, 0, 0, 1), (0, 0, 41, 1), (40, 0, 1, 1), (0, 39, 1, 2)])
 def test_boxes_outside_the_image_are_refused(box: tuple[int, int, int, int], decoder: str) -> None:
     assert native.module().decode(encoded(sample_image(40, 40), {}), box, decoder) is None
+
+
+@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
+def test_a_size_of_more_than_15_bits_in_a_table_refuses_the_file(grey: bool, decoder: str) -> None:
+    """libjpeg ends with an error there, though no code of the image may stand for it."""
+    image = sample_image(40, 40)
+    file = bytearray(encoded(image.convert("L") if grey else image, {}))
+    largest = file.index(b"\xff\xc4") + 2 + 2 + 1 + 16 + 11
+    assert file[largest] == 11
+    file[largest] = 16
+    assert native.module().decode(bytes(file), (0, 0, 40, 40), decoder) is None

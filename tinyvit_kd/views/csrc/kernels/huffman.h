@@ -63,6 +63,9 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
         table->offset[length] = symbol - code;
         for (int i = 0; i < definition[length - 1]; i++, code++, symbol++) {
             uint32_t entry = entry_of(table->symbols[symbol], length, is_dc);
+            if (is_dc && table->symbols[symbol] > 15) { /* which libjpeg refuses, used or not */
+                return 0;
+            }
             for (int rest = 0; length <= LOOK && code < 1 << length && rest < 1 << (LOOK - length); rest++) {
                 table->codes[code << (LOOK - length) | rest] = entry;
             }
