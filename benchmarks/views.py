@@ -95,9 +95,17 @@ def timm_transform(spec: ViewSpec) -> Work:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        return transform(Image.open(BytesIO(image)).convert("RGB"))
+        return attempt(transform, image)
 
     return work
+
+
+def attempt(transform: Callable[[Image.Image], object], image: bytes) -> object:
+    """The view, or None: Pillow 13 refuses to posterize to 0 bits, which RandAugment draws in .2 % of views."""
+    try:
+        return transform(Image.open(BytesIO(image)).convert("RGB"))
+    except ValueError:
+        return None
 
 
 def peer_transform(checkout: Path) -> Work:
@@ -118,7 +126,7 @@ def peer_transform(checkout: Path) -> Work:
 
     def work(image: bytes, seed: int) -> object:
         with context(seed=seed):
-            return transform(Image.open(BytesIO(image)).convert("RGB"))
+            return attempt(transform, image)
 
     return work
 
