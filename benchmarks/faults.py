@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -111,6 +112,8 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="tinyvit-kd-faults-"))
     if folder.exists() and any(folder.iterdir()):
         parser.error(f"{folder} is not empty")
+    # Shells start what runs in the background with SIGINT ignored, and every command would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begin = time.perf_counter()
     campaign = run(folder.absolute(), options)
     if not options.json:
