@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from benchmarks.fault_injection.corruption import Corruptions, Outcome, corrupt
 from benchmarks.fault_injection.damage import kinds
 from benchmarks.fault_injection.disk import DiskFull, fill_disks
 from benchmarks.fault_injection.kills import Round, Timing, run_reference, run_round, tell
+from benchmarks.fault_injection.processes import hear_interrupts
 from benchmarks.fault_injection.subjects import Subjects
 from benchmarks.fault_injection.world import (
     DUMP,
@@ -112,8 +112,7 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="tinyvit-kd-faults-"))
     if folder.exists() and any(folder.iterdir()):
         parser.error(f"{folder} is not empty")
-    # Shells start what runs in the background with SIGINT ignored, and every command would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_interrupts()
     begin = time.perf_counter()
     campaign = run(folder.absolute(), options)
     if not options.json:

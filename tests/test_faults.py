@@ -14,7 +14,7 @@ from benchmarks.fault_injection.compare import BlockWatch, shard_differences, st
 from benchmarks.fault_injection.corruption import MUTATIONS, Damage, Outcome, corrupt, examine, judge
 from benchmarks.fault_injection.damage import kinds
 from benchmarks.fault_injection.kills import Round, Timing
-from benchmarks.fault_injection.processes import Running
+from benchmarks.fault_injection.processes import Running, hear_interrupts
 from benchmarks.fault_injection.subjects import SIZE, Subjects
 from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, TARGETS, Size, World
 from benchmarks.faults import Campaign, kill_rounds, table
@@ -28,6 +28,11 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     made = Subjects(tmp_path_factory.mktemp("subjects"), seed=3)
     made.make()
     return made
+
+
+@pytest.fixture(autouse=True)
+def commands_hear_interrupts() -> None:
+    hear_interrupts()
 
 
 def test_a_stage_that_is_killed_and_run_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

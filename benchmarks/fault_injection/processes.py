@@ -31,6 +31,11 @@ class Member(NamedTuple):
     command: str
 
 
+def hear_interrupts() -> None:
+    """Let commands that are started from now on hear SIGINT: shells start what runs in the background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Running:
     """A command under way.
 
