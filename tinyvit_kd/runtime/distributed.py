@@ -71,10 +71,6 @@ class Job:
             dist.all_reduce(reduced, operation, group=self.control)
         return reduced
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; every process must call."""
-        return bool(self.sum(torch.tensor(int(flag))).item())
-
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value of a small picklable object of our own (never of file content)."""
         box = [value]

@@ -64,7 +64,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     check_dump(config, teacher)
     mine = range(part[0] - 1, len(shards.names), part[1])
     store = create_store(config, teacher, shards, job, mine)
-    left_behind = store.unfinished(mine)
+    left_behind = store.unfinished(mine) if job.is_main else []
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
     views = sum(len(group.views) * group.samples for group in groups)
@@ -77,9 +77,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     )
     begin = time.perf_counter()
     counts = job.sum(_make(config, job, teacher, shards, store, groups, views))
-    if job.is_main:
-        for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
-            path.unlink(missing_ok=True)
+    for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
+        path.unlink(missing_ok=True)
     seconds = max(time.perf_counter() - begin, 1e-9)
     made, holes = counts.tolist()
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")

@@ -74,7 +74,7 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         start = starting_weights(config.student, task.classes, job)
         identity = _identity(config, task, start)
         _require_same_everywhere(identity, job)
-        finished = job.broadcast(_finished(config, identity))
+        finished = job.broadcast(_finished(config, identity) if job.is_main else None)
     if finished is not None:
         say(job, f"{config.output} is already finished; remove the folder to train again")
         return dict(finished)
