@@ -26,6 +26,9 @@ typedef enum {
 
 typedef enum { ERASE_CONST, ERASE_RAND, ERASE_PIXEL } EraseMode;
 
+/* Beyond this the reference renderer, which knows Pillow's own limits, decides. */
+enum { MAX_SIDE = 1 << 14 };
+
 enum { PARAMS_HEAD = 7, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
 
 typedef struct {
@@ -62,11 +65,15 @@ typedef struct {
 /* Writes the view, uint8 [3, size, size]; 0: no memory. */
 typedef int RenderView(const Style *style, const View *view, Source source, uint8_t *out);
 
+/* `count` levels of two views to those of out: own with a weight in 1/65536, partner with the rest. */
+typedef void MixLevels(const uint8_t *own, const uint8_t *partner, size_t count, int weight, uint8_t *out);
+
 /* The pixel code as it is compiled for one instruction set. */
 typedef struct {
     const char *name;
     RenderView *render;
     DecodeRegion *decode; /* of sequential files */
+    MixLevels *mix;
 } Processor;
 
 extern const Processor PROCESSOR_BASELINE;

@@ -26,10 +26,12 @@
 
 #include "render.h"
 
+#include "mix.h"
+
 #include "huffman.h"
 
 #include "idct.h"
 
 #include "baseline.h"
 
-const Processor PROCESSOR = {PROCESSOR_NAME, render_view, decode_baseline};
+const Processor PROCESSOR = {PROCESSOR_NAME, render_view, decode_baseline, mix_levels};

@@ -1,0 +1,161 @@
+#include "views.h"
+
+#include <stdlib.h>
+
+#include "decode.h"
+
+enum { MAX_NUMBER = 1 << 30 };
+
+static int is_number(double value) { return value >= -MAX_NUMBER && value <= MAX_NUMBER; }
+
+static int operations_fit(const View *view) {
+    for (int i = 0; i < view->operations; i++) {
+        const double *operation = view->rest + (ptrdiff_t)i * PARAMS_OPERATION;
+        if (operation[0] != AFFINE && !is_number(operation[1])) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int boxes_fit(const View *view, const Style *style) {
+    const double *box = view->rest + (ptrdiff_t)view->operations * PARAMS_OPERATION;
+    for (int i = 0; i < view->boxes; i++, box += PARAMS_BOX) {
+        if (!(box[0] >= 0 && box[1] >= 0 && box[2] >= 0 && box[3] >= 0 && box[0] + box[2] <= style->size &&
+              box[1] + box[3] <= style->size && box[4] >= 0 && box[4] < (double)style->noise_length)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Advances past one view; 0: the numbers are not those of a view of an image of width x height. */
+static int read_view(const double **place, const double *end, const Header *header, const Style *style, View *view) {
+    const double *head = *place;
+    if (end - head < PARAMS_HEAD) {
+        return 0;
+    }
+    for (int i = 0; i < PARAMS_HEAD; i++) {
+        if (!(head[i] >= 0 && is_number(head[i]))) {
+            return 0;
+        }
+    }
+    *view = (View){(int)head[0], (int)head[1], (int)head[2], (int)head[3], (int)head[4], (int)head[5], (int)head[6], head + PARAMS_HEAD};
+    ptrdiff_t length = (ptrdiff_t)view->operations * PARAMS_OPERATION + (ptrdiff_t)view->boxes * PARAMS_BOX;
+    if (end - view->rest < length || view->width < 1 || view->height < 1 ||
+        view->left > header->width - view->width || view->top > header->height - view->height) {
+        return 0;
+    }
+    *place = view->rest + length;
+    return operations_fit(view) && boxes_fit(view, style);
+}
+
+static int read_views(const Params *params, const Header *header, const Style *style, int count, View *views) {
+    const double *place = params->numbers, *end = place + params->count;
+    for (int i = 0; i < count; i++) {
+        if (!read_view(&place, end, header, style, &views[i])) {
+            return 0;
+        }
+    }
+    return place == end;
+}
+
+/* The smallest region that holds all crops. */
+static Region bounding(const View *views, int count) {
+    int left = MAX_NUMBER, top = MAX_NUMBER, right = 0, bottom = 0;
+    for (const View *view = views; view < views + count; view++) {
+        left = view->left < left ? view->left : left;
+        top = view->top < top ? view->top : top;
+        right = view->left + view->width > right ? view->left + view->width : right;
+        bottom = view->top + view->height > bottom ? view->top + view->height : bottom;
+    }
+    return (Region){left, top, right - left, bottom - top};
+}
+
+/* All of an image that came as RGB. */
+static int copy_pixels(const Image *image, Pixels *pixels) {
+    size_t plane = (size_t)image->width * (size_t)image->height;
+    uint8_t *planes = malloc(3 * plane + PIXELS_SLACK);
+    if (planes == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < 3 * plane; i++) {
+        planes[i % 3 * plane + i / 3] = image->data[i];
+    }
+    *pixels = (Pixels){{planes, planes + plane, planes + 2 * plane}, (size_t)image->width, {0, 0, image->width, image->height}};
+    return 1;
+}
+
+static int is_small(const Header *header) { return header->width <= MAX_SIDE && header->height <= MAX_SIDE; }
+
+static int is_jpeg(const Image *image) { return image->width == 0 && image->height == 0; }
+
+static int pixels_of(const Image *image, const Header *header, const Processor *processor, Region wanted, Pixels *pixels) {
+    if (!is_jpeg(image)) {
+        return copy_pixels(image, pixels);
+    }
+    return processor->decode(image->data, image->bytes, header, wanted, pixels) ||
+           decode_region(image->data, image->bytes, header, wanted, pixels);
+}
+
+static Source source_of(const Pixels *pixels, const View *view) {
+    size_t row = (size_t)(view->top - pixels->region.top), column = (size_t)(view->left - pixels->region.left);
+    size_t offset = row * pixels->stride + column;
+    return (Source){{pixels->planes[0] + offset, pixels->planes[1] + offset, pixels->planes[2] + offset}, pixels->stride};
+}
+
+static size_t bytes_of_view(const Style *style) { return 3 * (size_t)style->size * (size_t)style->size; }
+
+static int render_all(const Image *image, const Header *header, const Style *style, const Processor *processor,
+                      const View *views, int count, uint8_t *out) {
+    Pixels pixels;
+    int done = 1;
+    if (!pixels_of(image, header, processor, bounding(views, count), &pixels)) {
+        return 0;
+    }
+    for (int i = 0; done && i < count; i++) {
+        done = processor->render(style, &views[i], source_of(&pixels, &views[i]), out + (size_t)i * bytes_of_view(style));
+    }
+    free(pixels.planes[0]);
+    return done;
+}
+
+static int style_fits(const Style *style) {
+    return style->size >= 1 && style->size <= MAX_SIDE && style->noise_length >= 1 &&
+           style->erase_mode >= ERASE_CONST && style->erase_mode <= ERASE_PIXEL;
+}
+
+static int is_sound(const Image *image, const Params *params, const Style *style, const Out *out) {
+    int width = image->width, height = image->height;
+    return width >= 0 && height >= 0 && (is_jpeg(image) || image->bytes == 3 * (size_t)width * (size_t)height) && style_fits(style) &&
+           (uintptr_t)params->numbers % _Alignof(double) == 0 &&
+           out->bytes > 0 && out->bytes % bytes_of_view(style) == 0 && out->bytes / bytes_of_view(style) <= MAX_NUMBER;
+}
+
+Outcome views_render(const Image *image, const Params *params, const Style *style, const Processor *processor, const Out *out) {
+    Header header = {.width = image->width, .height = image->height};
+    if (!is_sound(image, params, style, out)) {
+        return VIEWS_INVALID;
+    }
+    int count = (int)(out->bytes / bytes_of_view(style));
+    View *views = malloc(sizeof(View) * (size_t)count);
+    if (views == NULL) {
+        return VIEWS_NO_MEMORY;
+    }
+    int done = (is_jpeg(image) ? views_header(image->data, image->bytes, &header) : is_small(&header)) &&
+               read_views(params, &header, style, count, views) &&
+               render_all(image, &header, style, processor, views, count, out->views);
+    free(views);
+    return done ? VIEWS_MADE : VIEWS_LEFT;
+}
+
+int views_header(const uint8_t *data, size_t bytes, Header *header) {
+    return header_parse(data, bytes, header) && is_small(header);
+}
+
+int views_decode(const uint8_t *data, size_t bytes, DecodeRegion *decode, Region wanted, Pixels *pixels) {
+    Header header;
+    return views_header(data, bytes, &header) && wanted.left >= 0 && wanted.top >= 0 && wanted.width > 0 && wanted.height > 0 &&
+           wanted.left <= header.width - wanted.width && wanted.top <= header.height - wanted.height &&
+           decode(data, bytes, &header, wanted, pixels);
+}
