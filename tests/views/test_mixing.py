@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -11,16 +15,34 @@ from scipy import stats
 from timm.data.mixup import cutmix_bbox_and_lam
 
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.mixing import Mix, mix_views, partners, sample_mix
+from tinyvit_kd.views import native
+from tinyvit_kd.views.mixing import Mix, mix_views, partners, reference_mix, sample_mix
 
 SIZE = 24
 BOTH = ViewSpec(size=SIZE, mixup=0.8, cutmix=1.0)
 
 
-def views(seed: int) -> tuple[np.ndarray, np.ndarray]:
+UInt8 = npt.NDArray[np.uint8]
+Mixing = Callable[..., UInt8]
+
+
+def views(seed: int, size: int = SIZE) -> tuple[UInt8, UInt8]:
     generator = np.random.default_rng(seed)
-    first, second = generator.integers(0, 256, (2, 3, SIZE, SIZE)).astype(np.uint8)
+    first, second = generator.integers(0, 256, (2, 3, size, size)).astype(np.uint8)
     return first, second
+
+
+def some_mixes(size: int) -> list[Mix]:
+    """Weights at both ends, boxes that are empty, full, thin, clipped at borders, and drawn ones."""
+    weights = (0, 1, 32767, 32768, 65535, 65536, *np.random.default_rng(size).integers(0, 65537, 20).tolist())
+    half = size // 2
+    boxes = (
+        *((0, 0, 0, 0), (size, size, size, size), (half, 0, half, size), (0, half, size, half)),
+        *((0, 0, size, size), (0, 0, 1, 1), (size - 1, size - 1, size, size), (half, 0, size, half + 1)),
+    )
+    spec = ViewSpec.model_construct(**dict(ViewSpec(cutmix=1.0)) | {"size": size})
+    drawn = [mix for seed in range(20) if (mix := sample_mix(seed, seed + 1, spec)) is not None]
+    return [*map(Mix, weights), *(Mix(1, box) for box in boxes), *drawn]
 
 
 @given(st.integers(0, 2**40), st.integers(0, 5000), st.integers(0, 300), st.integers(1, 300))
@@ -96,3 +118,99 @@ def test_a_mixed_pair_equals_timms_arithmetic() -> None:
     theirs = batch * mix.lam + batch.flip(0) * (1 - mix.lam)  # timm/data/mixup.py, Mixup._mix_batch
     ours = np.stack([mix_views(own, partner, mix), mix_views(partner, own, mix)])
     assert np.abs(ours - theirs.numpy()).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("mixing", [mix_views, reference_mix])
+@pytest.mark.parametrize("size", [1, 7, 24])
+def test_a_mixed_view_can_go_into_a_given_array_or_into_its_own_view(mixing: Mixing, size: int) -> None:
+    own, partner = views(5, size)
+    for mix in some_mixes(size):
+        expected, batch, in_place = mixing(own, partner, mix), np.zeros((2, 3, size, size), np.uint8), own.copy()
+        assert mixing(own, partner, mix, batch[1]).base is batch
+        assert mixing(in_place, partner, mix, out=in_place) is in_place
+        np.testing.assert_array_equal(batch, np.stack([np.zeros_like(own), expected]))
+        np.testing.assert_array_equal(in_place, expected)
+
+
+@pytest.mark.parametrize("box", [None, (1, 2, 3, 4)])
+@pytest.mark.parametrize("mixing", [mix_views, reference_mix])
+def test_arrays_that_do_not_fit_are_refused(mixing: Mixing, box: tuple[int, int, int, int] | None) -> None:
+    (own, partner), mix = views(1), Mix(9, box)
+    batch = np.zeros((2, 3, SIZE, SIZE), np.uint8)
+    fixed = own.copy()
+    fixed.flags.writeable = False
+    for wrong in (own[:, 1:], own.astype(np.uint16), np.asfortranarray(own), own.reshape(-1)):
+        for arguments in ((wrong, partner, mix), (own, wrong, mix), (own, partner, mix, wrong)):
+            with pytest.raises(ValueError, match="expected contiguous uint8"):
+                mixing(*arguments)
+    for out, message in (
+        (fixed, "written"),
+        (partner, "overlaps"),
+        (batch.reshape(-1)[1 : own.size + 1].reshape(own.shape), "overlaps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mixing(batch[0], partner, mix, out)
+
+
+@pytest.mark.parametrize("mixing", [mix_views, reference_mix])
+@pytest.mark.parametrize(
+    "mix",
+    [Mix(-1), Mix(65537), *(Mix(0, box) for box in ((-1, 0, 1, 1), (0, 0, 25, 1), (3, 0, 2, 1), (0, 5, 9, 4)))],
+    ids=str,
+)
+def test_a_mix_that_does_not_fit_is_refused(mixing: Mixing, mix: Mix) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        mixing(*views(1), mix)
+
+
+@pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 97, 224])
+@pytest.mark.parametrize("processor", ["", "baseline", "avx2", "avx512"])
+def test_native_mixing_equals_the_references(size: int, processor: str) -> None:
+    if processor and not native.supports(processor):
+        pytest.skip(f"this machine, or this build, has no {processor}")
+    own, partner = views(size, size)
+    for mix in some_mixes(size):
+        expected = reference_mix(own, partner, mix)
+        np.testing.assert_array_equal(mix_views(own, partner, mix), expected, err_msg=str(mix))
+        if mix.box is None:
+            out = own.copy()
+            native.mixup(out, partner, mix.weight, out, processor)
+            np.testing.assert_array_equal(out, expected, err_msg=str(mix))
+
+
+@pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+def test_every_two_levels_mix_as_the_references_at_any_offset() -> None:
+    levels = np.indices((256, 256)).astype(np.uint8)
+    for weight in (0, 1, 255, 256, 32767, 32768, 43691, 65281, 65535, 65536):
+        own, partner = (np.ascontiguousarray(np.broadcast_to(each, (3, 256, 256))) for each in levels)
+        expected = reference_mix(own, partner, Mix(weight)).reshape(-1)
+        for start in range(18):
+            found = np.full(own.size - start + 1, 7, np.uint8)
+            native.mixup(own.reshape(-1)[start:], partner.reshape(-1)[start:], weight, found[:-1])
+            np.testing.assert_array_equal(found[:-1], expected[start:])
+            assert found[-1] == 7
+
+
+@pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+def test_the_extension_itself_refuses_what_would_leave_its_arrays() -> None:
+    own, partner = views(0)
+    out, both = own.copy(), np.zeros(2 * own.size, np.uint8)
+    for arguments in ((own[0], partner, 1, out), (own, partner[0], 1, out), (own, partner, 1, partner)):
+        with pytest.raises(ValueError, match="do not describe"):
+            native.mixup(*arguments)
+    with pytest.raises(ValueError, match="do not describe"):
+        native.mixup(both[: own.size], partner, 1, both[1 : own.size + 1])
+    for size, box in ((SIZE, (0, 0, SIZE + 1, 1)), (SIZE, (0, -1, 1, 1)), (SIZE + 1, (0, 0, 1, 1)), (0, (0, 0, 0, 0))):
+        with pytest.raises(ValueError, match="do not describe"):
+            native.module().cutmix(own, partner, size, box, out)
+    with pytest.raises(ValueError, match="do not describe"):
+        native.mixup(own, partner, 1, out, "no such processor")
+
+
+def test_threads_mix_alike() -> None:
+    (own, partner), mixes = views(11, 224), some_mixes(224)
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda mix: mix_views(own, partner, mix), mixes * 5))
+    for mix, view in zip(mixes * 5, found, strict=True):
+        np.testing.assert_array_equal(view, reference_mix(own, partner, mix))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -190,6 +191,37 @@ def test_images_above_the_pixel_limit_are_left_to_the_reference() -> None:
 def test_an_operation_that_only_the_reference_has_is_left_to_it() -> None:
     params = ViewParams((0, 0, 9, 9), False, (Operation("Solarize", 3), Operation("SolarizeAdd", -3)), ())
     assert native.render_image(sample_image(9, 9), params, ViewSpec(size=8)) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"], ids=["native", "left to the reference"])
+def test_views_can_go_into_a_part_of_a_batch(kind: str) -> None:
+    file, spec, seeds = encoded(sample_image(70, 50), kind), ViewSpec(size=20, erase_prob=0.5), [3, 2**32 - 1]
+    expected = reference_views(file, seeds, spec)
+    for renders in (render_views, reference_views):
+        batch = np.full((4, 3, 20, 20), 9, np.uint8)
+        assert renders(file, seeds, spec, out=batch[1:3]).base is batch
+        np.testing.assert_array_equal(batch[1:3], expected)
+        assert set(batch[[0, 3]].flat) == {9}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"], ids=["native", "left to the reference"])
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((1, 3, 20, 20), np.uint8),
+        np.empty((2, 3, 20, 21), np.uint8),
+        np.empty((2, 3, 20, 20), np.int8),
+        np.empty((2, 20, 20, 3), np.uint8).transpose(0, 3, 1, 2),
+        np.empty((2, 3, 20, 40), np.uint8)[..., ::2],
+        np.frombuffer(bytes(2400), np.uint8).reshape(2, 3, 20, 20),
+    ],
+    ids=["one too few", "wider", "signed", "other order", "strided", "read-only"],
+)
+def test_an_array_that_cannot_take_the_views_is_refused(kind: str, out: npt.NDArray[np.uint8]) -> None:
+    file, spec = encoded(sample_image(70, 50), kind), ViewSpec(size=20)
+    for renders in (render_views, reference_views):
+        with pytest.raises(ValueError, match="out"):
+            renders(file, [1, 2], spec, out=out)
 
 
 def test_threads_make_the_same_views(photos: list[bytes]) -> None:

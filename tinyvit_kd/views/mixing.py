@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws, hash64, permutation
+from tinyvit_kd.views import native
+from tinyvit_kd.views.outputs import output, require_views
 
 Uint8 = npt.NDArray[np.uint8]
 _ONE = 1 << 16  # λ in fixed point: mixing is integer arithmetic, the same on every machine
@@ -67,15 +69,53 @@ def sample_mix(own_seed: int, partner_seed: int, spec: ViewSpec) -> Mix | None:
     return Mix(round((1 - area / spec.size**2) * _ONE), box)
 
 
-def mix_views(own: Uint8, partner: Uint8, mix: Mix) -> Uint8:
-    """The mixed view: uint8 [3, S, S] of two such."""
+def mix_views(own: Uint8, partner: Uint8, mix: Mix, out: Uint8 | None = None) -> Uint8:
+    """The mixed view: uint8 [3, S, S] of two such, C-contiguous; natively where that is built.
+
+    Args:
+        out: the array that is filled and returned, of that shape; it may be ``own``, and overlaps neither otherwise.
+
+    Raises:
+        ValueError: views, mix or ``out`` do not fit each other.
+    """
+    mixed = _checked(own, partner, mix, out)
+    if not native.is_on():
+        return reference_mix(own, partner, mix, mixed)
+    if mix.box is None:
+        native.mixup(own, partner, mix.weight, mixed)
+    else:
+        native.cutmix(own, partner, mix.box, mixed)
+    return mixed
+
+
+def reference_mix(own: Uint8, partner: Uint8, mix: Mix, out: Uint8 | None = None) -> Uint8:
+    """The same by numpy alone, which defines what a mixed view is."""
+    mixed = _checked(own, partner, mix, out)
     if mix.box is not None:
         left, top, right, bottom = mix.box
-        mixed = own.copy()
+        mixed[:] = own
         mixed[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
         return mixed
     weighted = own.astype(np.uint32) * np.uint32(mix.weight) + partner.astype(np.uint32) * np.uint32(_ONE - mix.weight)
-    return ((weighted + np.uint32(_ONE // 2)) >> np.uint32(16)).astype(np.uint8)
+    mixed[:] = (weighted + np.uint32(_ONE // 2)) >> np.uint32(16)
+    return mixed
+
+
+def _checked(own: Uint8, partner: Uint8, mix: Mix, out: Uint8 | None) -> Uint8:
+    """Where the mixed view goes; ValueError where the arguments do not fit, alike for both ways of mixing."""
+    size = own.shape[-1] if own.ndim else 0
+    for name, view in (("own", own), ("partner", partner)):
+        require_views(view, (3, size, size), name)
+    left, top, right, bottom = mix.box or (0, 0, size, size)
+    if not (0 <= mix.weight <= _ONE and 0 <= left <= right <= size and 0 <= top <= bottom <= size):
+        raise ValueError(f"{mix} does not fit views of {size} x {size} pixels")
+    mixed = output(out, own.shape)
+    # Bounds are all there is to compare: the arrays are contiguous.
+    if np.may_share_memory(mixed, partner) or (
+        mixed.ctypes.data != own.ctypes.data and np.may_share_memory(mixed, own)
+    ):
+        raise ValueError("out overlaps a view that it is made of, and is not own itself")
+    return mixed
 
 
 def _box(draws: Draws, size: int, lam: float) -> tuple[int, int, int, int]:

@@ -22,6 +22,7 @@ from PIL import Image
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.views.erasing import noise_table
 from tinyvit_kd.views.operations import mean_colour
+from tinyvit_kd.views.outputs import output
 from tinyvit_kd.views.params import Operation, ViewParams, sample_params
 
 UInt8 = npt.NDArray[np.uint8]
@@ -46,11 +47,17 @@ _ONE_NUMBER = {
 }
 
 
-def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, processor: str = "") -> UInt8 | None:
+def render_views(
+    image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, processor: str = "", out: UInt8 | None = None
+) -> UInt8 | None:
     """One view a seed from one decoding: uint8 [V, 3, S, S]; None where the reference renderer must do it.
 
     Args:
         processor: the instruction set (``baseline``, ``avx2``, ``avx512``); by default the best one here.
+        out: where the views go, C-contiguous; undefined where the answer is None.
+
+    Raises:
+        ValueError: ``out`` is no such array.
     """
     if not is_on() or len(seeds) == 0:
         return None
@@ -58,22 +65,47 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, proce
     if found is None or found[2] or not _is_small(found[0], found[1], spec.max_pixels):
         return None
     params = [sample_params(seed, spec, found[0], found[1]) for seed in seeds]
-    return _render(image_bytes, (0, 0), params, spec, processor)
+    return _render(image_bytes, (0, 0), params, spec, processor, out)
 
 
 def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, processor: str = "") -> UInt8 | None:
     """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None where it is not built or cannot."""
-    views = _render(image.tobytes(), image.size, [params], spec, processor) if _module() is not None else None
+    if _module() is None:
+        return None
+    views = _render(image.tobytes(), image.size, [params], spec, processor, None)
     return None if views is None else views[0]
 
 
+def mixup(own: UInt8, partner: UInt8, weight: int, out: UInt8, processor: str = "") -> None:
+    """Into ``out``, which may be ``own``: views mixed by own's weight in 1/65536; where ``is_on``.
+
+    Raises:
+        ValueError: lengths or the weight do not fit, or ``out`` overlaps ``partner``.
+    """
+    module().mixup(own, partner, weight, out, processor)
+
+
+def cutmix(own: UInt8, partner: UInt8, box: tuple[int, int, int, int], out: UInt8) -> None:
+    """Into ``out``, which may be ``own``: a view with the partner's (left, top, right, bottom); where ``is_on``.
+
+    Raises:
+        ValueError: sizes or the box do not fit, or ``out`` overlaps ``partner``.
+    """
+    module().cutmix(own, partner, own.shape[-1], box, out)
+
+
 def _render(
-    data: bytes, size_of_rgb: tuple[int, int], params: Sequence[ViewParams], spec: ViewSpec, processor: str
+    data: bytes,
+    size_of_rgb: tuple[int, int],
+    params: Sequence[ViewParams],
+    spec: ViewSpec,
+    processor: str,
+    out: UInt8 | None,
 ) -> UInt8 | None:
     numbers = array("d")
     if not all(_pack(each, spec.size, numbers) for each in params):
         return None
-    views = np.empty((len(params), 3, spec.size, spec.size), np.uint8)
+    views = output(out, (len(params), 3, spec.size, spec.size))
     done = module().render(
         data,
         size_of_rgb,

@@ -16,6 +16,7 @@ from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
+from tinyvit_kd.views.outputs import output
 from tinyvit_kd.views.params import ViewParams, sample_params
 
 __all__ = ["decode", "reference_views", "render", "render_eval", "render_views", "view_digest"]
@@ -30,21 +31,26 @@ def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
     return view
 
 
-def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec) -> UInt8:
+def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
     """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous; natively where that can be done.
 
+    Args:
+        out: the array that is filled and returned, of that shape; a new one by default.
+
     Raises:
-        BadImageError: the image cannot be decoded or is too large.
+        BadImageError: the image cannot be decoded or is too large; what ``out`` then holds is undefined.
         ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
+        ValueError: ``out`` is no such array.
     """
-    views = native.render_views(image_bytes, seeds, spec)
-    return reference_views(image_bytes, seeds, spec) if views is None else views
+    views = output(out, (len(seeds), 3, spec.size, spec.size))
+    found = native.render_views(image_bytes, seeds, spec, out=views)
+    return reference_views(image_bytes, seeds, spec, out=views) if found is None else found
 
 
-def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec) -> UInt8:
+def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
     """The same by Pillow alone, whose bytes define what a view is."""
+    views = output(out, (len(seeds), 3, spec.size, spec.size))
     image = decode(image_bytes, spec.max_pixels)
-    views = np.empty((len(seeds), 3, spec.size, spec.size), np.uint8)
     for view, seed in zip(views, seeds, strict=True):
         _render_into(view, image, sample_params(seed, spec, *image.size), spec)
     return views

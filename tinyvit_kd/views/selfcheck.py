@@ -16,6 +16,7 @@ from PIL import Image
 from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
+from tinyvit_kd.views.mixing import Mix, mix_views, reference_mix
 from tinyvit_kd.views.params import Operation, ViewParams
 from tinyvit_kd.views.render import reference_views, render, render_eval, view_digest
 from tinyvit_kd.views.spec import RENDERER_VERSION, renderer_versions
@@ -56,12 +57,16 @@ _OPERATIONS = (
     Operation("GaussianBlur", 1.7),
 )
 
+_MIXES = {"Mixup": Mix(23_457), "CutMix": Mix(43_691, (5, 9, 36, 48))}
+
 _EXPECTED: Mapping[str, int] = {
     "view of seed 4": 0x82CCBB73,
     "view of seed 5": 0xB64EADB6,
     "view of seed 6": 0xB9BCE5AA,
     "view of seed 7": 0xD6EA2928,
     "evaluation": 0x1E203450,
+    "Mixup": 0x802220FB,
+    "CutMix": 0x25D784C9,
     "resize 90x40": 0x429375B4,
     "resize 40x90": 0x9318E829,
     "resize 20x20": 0x24F0748C,
@@ -115,18 +120,19 @@ def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
 
 def fixed_digests() -> dict[str, int]:
     """Digest of every fixed view by the name of what it exercises."""
-    digests = _digests(reference_views, render)
+    digests = _digests(reference_views, render, reference_mix)
     return digests | {"evaluation": view_digest(render_eval(b64decode(_JPEG), EvalViewSpec(size=32)))}
 
 
 def native_digests() -> dict[str, int]:
-    """The same from the native renderer, which has no evaluation views; 0 where it gives a view up."""
-    return _digests(native.render_views, native.render_image)
+    """The same from the native renderer, which has no evaluation views; black or 0 where it gives a view up."""
+    return _digests(native.render_views, native.render_image, mix_views)
 
 
 def _digests(
     render_jpeg: Callable[[bytes, Sequence[int], ViewSpec], UInt8 | None],
     render_image: Callable[[Image.Image, ViewParams, ViewSpec], UInt8 | None],
+    mix: Callable[[UInt8, UInt8, Mix], UInt8],
 ) -> dict[str, int]:
     def digest(width: int, height: int, *operations: Operation) -> int:
         """Of the whole arithmetic image, resized to 32 x 32, after the operations."""
@@ -135,8 +141,9 @@ def _digests(
         return 0 if view is None else view_digest(view)
 
     views = render_jpeg(b64decode(_JPEG), range(4, 8), ViewSpec(size=48, erase_prob=0.5))
-    shown = np.zeros((4, 1), np.uint8) if views is None else views
+    shown = np.zeros((4, 3, 48, 48), np.uint8) if views is None else views
     digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(shown, 4)}
+    digests |= {name: view_digest(mix(shown[0], shown[1], each)) for name, each in _MIXES.items()}
     for width, height in ((90, 40), (40, 90), (20, 20)):
         digests[f"resize {width}x{height}"] = digest(width, height)
     return digests | {f"{each.name} {each.value:g}": digest(32, 32, each) for each in _OPERATIONS}
