@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import ShardError, StalledError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
@@ -28,9 +31,39 @@ def runtime(workers: int, timeout: float = 60) -> RuntimeConfig:
     return RuntimeConfig(workers=workers, prefetch=2, data_timeout=timeout)
 
 
-def everything(make: Callable[[int], Any], tasks: Iterable[int], settings: RuntimeConfig) -> list[Any]:
-    with loading(make, tasks, settings, CPU) as loaded:
-        return list(loaded)
+@dataclass
+class Numbers(Maker[int, tuple[int, Any]]):
+    """Batches of 100,000 copies of a task, and what a function says of it."""
+
+    tell: Callable[[int], Any]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(ends=((2,), np.uint8), copies=((100_000,), np.int64))
+
+    def fill(self, task: int, arrays: Arrays) -> Any:
+        arrays["ends"][:] = task % 256
+        arrays["copies"][:] = task
+        return task, self.tell(task)
+
+    def join(self, tensors: Tensors, told: Any) -> tuple[int, Any]:
+        task, rest = told
+        assert (tensors["copies"] == task).all()
+        assert (tensors["ends"] == task % 256).all()
+        return task, rest
+
+
+@contextmanager
+def telling(
+    tell: Callable[[int], Any], tasks: Iterable[int], settings: RuntimeConfig
+) -> Iterator[Iterator[tuple[int, Any]]]:
+    with loading(Numbers(tell), tasks, settings, CPU) as loaded:
+        yield loaded
+
+
+def everything(tell: Callable[[int], Any], tasks: Iterable[int], settings: RuntimeConfig) -> list[Any]:
+    with telling(tell, tasks, settings) as loaded:
+        return [told for _, told in loaded]
 
 
 def draw(task: int) -> int:
@@ -52,8 +85,8 @@ def refuse(task: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_comes_in_its_place_and_unchanged(workers: int) -> None:
-    with loading(refuse, range(9), runtime(workers), CPU) as loaded:
-        assert [next(loaded) for _ in range(3)] == [0, 1, 2]
+    with telling(refuse, range(9), runtime(workers)) as loaded:
+        assert [next(loaded)[1] for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ShardError) as caught:
             next(loaded)
     assert caught.value.where == "shard 7"
@@ -95,7 +128,7 @@ def hang(task: int) -> int:
 
 def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told_of() -> None:
     def do_something_else() -> None:
-        with loading(draw, range(1000), runtime(1), CPU) as loaded:
+        with telling(draw, range(1000), runtime(1)) as loaded:
             next(loaded)
             multiprocessing.active_children()[0].kill()
             time.sleep(5)
@@ -106,7 +139,7 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
 
 def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:
     def write_something() -> None:
-        with loading(draw, range(1000), runtime(1), CPU) as loaded:
+        with telling(draw, range(1000), runtime(1)) as loaded:
             next(loaded)
             try:
                 multiprocessing.active_children()[0].kill()
@@ -147,7 +180,7 @@ def test_a_batch_that_takes_long_is_not_one_that_hangs() -> None:
 def test_a_loader_that_is_closed_early_leaves_no_process_behind() -> None:
     begin = time.monotonic()
     for make in (draw, hang):
-        with loading(make, range(1000), runtime(2), CPU) as loaded:
+        with telling(make, range(1000), runtime(2)) as loaded:
             next(loaded)
     assert not multiprocessing.active_children()
     assert time.monotonic() - begin < 15

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.stages.world import World, draw_shards, make_teacher
+from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.stages.dump_logits import dump_logits
 
@@ -27,3 +29,17 @@ def world(dumped: Path, tmp_path: Path) -> World:
     """A copy of the dumped world."""
     shutil.copytree(dumped, tmp_path / "world")
     return World(tmp_path / "world")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
+    """How often each sample's image (shard, index) is read, and so decoded, in this process."""
+    counts: Counter[tuple[int, int]] = Counter()
+    read = ShardReader.read
+
+    def counting(self: ShardReader, shard: int, index: int) -> bytes:
+        counts[shard, index] += 1
+        return read(self, shard, index)
+
+    monkeypatch.setattr(ShardReader, "read", counting)
+    return counts

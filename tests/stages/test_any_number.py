@@ -19,9 +19,10 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages.batches import Plan, StoredBatches, place
+from tinyvit_kd.stages.batches import StoredBatches, place
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import view_digest

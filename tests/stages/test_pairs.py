@@ -21,11 +21,12 @@ from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import BadImageError, ConfigError
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import LabelledBatches, Plan, StoredBatches
+from tinyvit_kd.stages.batches import LabelledBatches, StoredBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
@@ -50,20 +51,6 @@ def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     make_teacher(folder)
     dump_logits(World(folder).dump(views=MIXED), alone())
     return World(folder)
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Sample]:
-    """How often each sample's image is read, and so decoded."""
-    counts: Counter[Sample] = Counter()
-    read = ShardReader.read
-
-    def counting(self: ShardReader, shard: int, index: int) -> bytes:
-        counts[shard, index] += 1
-        return read(self, shard, index)
-
-    monkeypatch.setattr(ShardReader, "read", counting)
-    return counts
 
 
 def _plan(world: World, pairing: Pairing | None, **changes: int) -> Plan:
@@ -137,7 +124,8 @@ def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
         for row, sample in enumerate(samples):
             expected = _alone(reader, 0, epoch, sample)
             assert found.weights[row] == (expected is not None)
-            view, lam, other = expected or (np.zeros_like(found.views[row]), 1.0, sample)
+            view, lam, partner = expected or (np.zeros_like(found.views[row]), 1.0, sample)
+            other = partner if lam < 1 else sample
             assert np.array_equal(found.views[row], view)
             assert found.mixed.lam[row] == np.float32(lam)
             assert found.mixed.labels[row] == reader.labels(other[0], np.array([other[1]]))[0]
@@ -170,6 +158,29 @@ def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Cou
         assert set(reads) == set(samples)
         whole = [sample for sample, weight in zip(samples, weights, strict=True) if weight]
         assert {reads[sample] for sample in whole} == {1}
+
+
+def test_a_dump_decodes_each_image_once_a_view(mixed_world: World, tmp_path: Path, reads: Counter[Sample]) -> None:
+    store = {"path": str(tmp_path / "store"), "topk": 5, "views": 3}
+    dump_logits(mixed_world.dump(views=MIXED, store=store, batch_size=8), alone())
+    shards, broken = ShardSet.load(mixed_world.folder / "shards", "train"), _broken(mixed_world)
+    for shard, length in enumerate(shards.lengths.tolist()):
+        for index in range(length):
+            paired = {(shard, int(partners(0, shard, view, length)[index])) for view in range(3)}
+            if (shard, index) not in broken and not paired & broken:
+                assert reads[shard, index] == 3
+    one, other = LogitStore.open(mixed_world.folder / "store"), LogitStore.open(tmp_path / "store")
+    for shard in range(3):
+        for view in range(2):
+            left, right = one.read_block(shard, view), other.read_block(shard, view)
+            assert np.array_equal(left.digests, right.digests)
+            assert np.array_equal(left.seeds, right.seeds)
+
+
+def _broken(world: World) -> set[Sample]:
+    store = LogitStore.open(world.folder / "store")
+    statuses = {shard: store.read_block(shard, 0).status for shard in range(3)}
+    return {(shard, int(index)) for shard, status in statuses.items() for index in np.flatnonzero(status)}
 
 
 def test_a_stored_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:

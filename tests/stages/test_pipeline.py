@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.buffers import Tensors
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, HoleReason, ReplayError
@@ -169,21 +170,21 @@ def test_offline_distillation_equals_the_teacher_in_the_loop(world: World) -> No
 def train_with_teacher_in_the_loop(online: Any, dump: Any, classes: int) -> None:
     """Stage two on the same views, its targets from the teacher at every step instead of the store."""
     teacher = build_teacher(dump.teacher, torch.device("cpu"), "float32")
-    original = StoredBatches.__call__
+    original = StoredBatches.join
 
-    def with_teacher(self: StoredBatches, step: int) -> Batch:
-        batch = original(self, step)
+    def with_teacher(self: StoredBatches, tensors: Tensors, told: int) -> Batch:
+        batch = original(self, tensors, told)
         assert batch.targets is not None
         with torch.inference_mode():
             answers = [topk_probs(teacher(view[None]), classes) for view in batch.views]
         columns = [torch.cat(column).clone() for column in zip(*answers, strict=True)]
         return batch._replace(targets=type(batch.targets)(*columns))
 
-    StoredBatches.__call__ = with_teacher  # type: ignore[method-assign]
+    StoredBatches.join = with_teacher  # type: ignore[method-assign]
     try:
         pretrain(online, alone())
     finally:
-        StoredBatches.__call__ = original  # type: ignore[method-assign]
+        StoredBatches.join = original  # type: ignore[method-assign]
 
 
 def test_finetuning_at_a_higher_resolution_starts_from_the_lower_one(world: World) -> None:

@@ -45,7 +45,7 @@ def test_the_mean_over_parts_is_the_loss_of_the_whole(count: int) -> None:
 
 
 def test_parts_are_the_whole_in_order() -> None:
-    whole = batch().to(torch.device("cpu"))
+    whole = batch()
     parts = list(whole.chunks(3))
     assert torch.equal(torch.cat([part.views for part in parts]), whole.views)
     assert whole.labels is not None

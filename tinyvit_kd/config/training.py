@@ -41,12 +41,18 @@ class ScheduleConfig(Section):
     """The order of training and its length."""
 
     epochs: int = Field(ge=1, description="passes over the samples")
+    views_per_sample: int = Field(
+        1,
+        ge=1,
+        description="views of each sample in an epoch, all in one batch and from one decode (DeiT's repeated "
+        "augmentation, whose epochs are this many times shorter)",
+    )
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up, inside epochs")
-    global_batch_size: int = Field(ge=1, description="samples an optimiser step, over all ranks")
+    global_batch_size: int = Field(ge=1, description="views an optimiser step, over all ranks")
     micro_batch_size: int | None = Field(
         None,
         ge=1,
-        description="samples a forward pass; null: a process's whole share. Batch norm and stochastic depth follow "
+        description="views a forward pass; null: a process's whole share. Batch norm and stochastic depth follow "
         "from it, so that with a number here any number of processes trains alike",
     )
     lanes: int = Field(64, ge=1, description="slices of an epoch's order; a multiple of the number of ranks")

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.buffers import START_METHOD, Made, Maker, Task, shared_buffers
+from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError, chain
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
 
-Task = TypeVar("Task")
-Made = TypeVar("Made")
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
-_NO_PINNING = "the thread that copies batches into pinned memory, see above"
-_FILES_A_BATCH = 10  # a tensor that is handed over is an open file in two processes
+_IN_USE = 2  # batches outside the loader: one that a step computes on, and one whose copy may be under way
 
 
 @dataclass(frozen=True)
@@ -31,39 +31,59 @@ class _Failure:
     error: TinyVitKdError
 
 
-class _Tasks(Dataset[object], Generic[Task, Made]):
-    def __init__(self, make: Callable[[Task], Made]) -> None:
-        self.make = make
+class _Filled(Dataset[object], Generic[Task, Made]):
+    """In a loading process: fills the buffer that a task comes with."""
 
-    def __getitem__(self, task: Task) -> Made | _Failure:
-        # torch would turn an exception into a traceback text; ours carry parts that the user should read.
+    def __init__(self, maker: Maker[Task, Made], buffers: torch.Tensor) -> None:
+        self.maker, self.buffers = maker, buffers
+
+    def __getitem__(self, issued: tuple[int, Task]) -> object:
+        number, task = issued
         try:
-            return self.make(task)
+            return self.maker.fill(task, self.maker.layout.arrays(self.buffers[number].numpy()))
         except TinyVitKdError as error:
+            # torch would turn an exception into a traceback text; ours carry parts that the user should read.
             return _Failure(error)
+
+
+class _Issue(Generic[Task]):
+    """In the main process: gives each task a buffer, in turn, since batches come back in the order of their tasks."""
+
+    def __init__(self, tasks: Iterable[Task], buffers: torch.Tensor) -> None:
+        self.tasks = tasks
+        self.transfer = Transfer(buffers)
+        self.given: deque[int] = deque()  # numbers of buffers that have not come back yet
+
+    def __iter__(self) -> Iterator[tuple[int, Task]]:
+        for count, task in enumerate(self.tasks):
+            number = count % len(self.transfer.buffers)
+            self.transfer.wait_for(number)
+            self.given.append(number)
+            yield number, task
 
 
 @contextmanager
 def loading(
-    make: Callable[[Task], Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
+    maker: Maker[Task, Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
 ) -> Iterator[Iterator[Made]]:
-    """Run ``make`` over ``tasks`` in worker processes; results come in the order of the tasks.
+    """Make batches of ``tasks`` in worker processes; they come in the order of the tasks, on the device.
 
-    The processes are ended with the context.
+    The processes are ended with the context. A batch may be used until the next one is asked for: its memory then
+    becomes another batch.
 
     Args:
-        make: pure function from a task to a batch; it is copied into each worker.
+        maker: pure function from a task to a batch; it is copied into each worker.
         tasks: consumed lazily, a few ahead of what is yielded.
         runtime: number of workers, how far they run ahead, and how long to wait for one.
-        device: memory is pinned where this is a GPU.
+        device: where the batches shall be; memory is pinned where this is a GPU.
 
     Raises:
-        ConfigError: the system allows too few open files for so many workers.
-        TinyVitKdError: what ``make`` raised, unchanged.
+        ConfigError: the system allows too few open files for so many workers, or has too little memory.
+        TinyVitKdError: what ``maker`` raised, unchanged.
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
-    loaded = _load(make, tasks, runtime, device)
+    loaded = _load(maker, tasks, runtime, device)
     try:
         with closing(loaded):
             yield loaded
@@ -86,38 +106,44 @@ def _ended(told: str) -> WorkerError:
 
 
 def _load(
-    make: Callable[[Task], Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
+    maker: Maker[Task, Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
 ) -> Generator[Made, None, None]:
-    workers = runtime.workers
-    require_open_files(_OPEN_FILES + _FILES_A_BATCH * workers * runtime.prefetch)
+    workers, layout = runtime.workers, maker.layout
+    require_open_files(_OPEN_FILES)
+    buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
+    issue = _Issue(tasks, buffers)
     notes = Notes(workers)
     patience = Patience(notes, runtime.data_timeout)
     loader: DataLoader[object] = DataLoader(
-        _Tasks(make),
+        _Filled(maker, buffers),
         batch_size=None,
-        sampler=tasks,
+        sampler=issue,
         num_workers=workers,
         prefetch_factor=runtime.prefetch if workers else None,
-        pin_memory=device.type == "cuda",
         worker_init_fn=partial(_start_worker, notes),
+        multiprocessing_context=START_METHOD if workers else None,
         collate_fn=_as_it_is,
         timeout=runtime.data_timeout if workers else 0,
     )
-    iterator = iter(loader)
+    iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:
-        with patience.watching(), nullcontext() if workers else loading_here(notes):
+        with (
+            patience.watching(),
+            nullcontext() if workers else loading_here(notes),
+            transferring(buffers, device) as issue.transfer,
+        ):
             while True:
                 with patience.waiting():
-                    made = _receive(iterator) if workers else next(iterator)
-                if isinstance(made, _Failure):
-                    raise made.error
-                yield made
+                    told = _receive(iterator) if workers else next(iterator)
+                if isinstance(told, _Failure):
+                    raise told.error
+                number = issue.given.popleft()
+                yield maker.join(layout.tensors(issue.transfer.take(number)), told)
     except StopIteration:
         return
     except RuntimeError as error:
         if "DataLoader timed out" in str(error):
-            pinning = getattr(iterator, "_pin_memory_thread", None)
-            raise patience.error() if pinning is None or pinning.is_alive() else _ended(_NO_PINNING) from None
+            raise patience.error() from None
         raise
     finally:
         notes.dismiss()
@@ -128,7 +154,7 @@ def _receive(iterator: Iterator[Any]) -> Any:
     try:
         return next(iterator)
     except (EOFError, ConnectionError, FileNotFoundError) as error:
-        # The process died while it handed a batch over. What a process itself raised is marked by torch.
+        # The process died while it told of a batch. What a process itself raised is marked by torch.
         if "Caught " in str(error):
             raise
         raise _ended(f"{type(error).__name__} while a batch was handed over") from error

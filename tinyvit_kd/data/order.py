@@ -171,28 +171,34 @@ def rank_lanes(lanes: int, rank: int, world_size: int) -> range:
     return range(rank * lanes // world_size, (rank + 1) * lanes // world_size)
 
 
-def check_lanes(lanes: int, global_batch: int, world_size: int) -> None:
+def check_lanes(lanes: int, global_batch: int, world_size: int, views_per_sample: int = 1) -> None:
     """Check that every rank owns equally many lanes and every lane gives equally many samples to a batch.
+
+    Args:
+        views_per_sample: M, views of each sample in a batch.
 
     Raises:
         ConfigError: if not; it names the nearest values that fit.
     """
-    if lanes % world_size == 0 and global_batch % lanes == 0:
+    if lanes % world_size == 0 and global_batch % (lanes * views_per_sample) == 0:
         return
+    views = f", {views_per_sample} views a sample" if views_per_sample > 1 else ""
     raise ConfigError(
         "lanes, batch and number of processes do not fit together",
         where="schedule.lanes, schedule.global_batch_size",
-        found=f"lanes {lanes}, global_batch_size {global_batch}, {world_size} process(es)",
-        expected="lanes a multiple of the number of processes, global_batch_size a multiple of lanes",
-        fix=" or ".join(_remedies(lanes, global_batch, world_size)),
+        found=f"lanes {lanes}, global_batch_size {global_batch}, {world_size} process(es){views}",
+        expected="lanes a multiple of the number of processes, global_batch_size a multiple of lanes"
+        + (" times schedule.views_per_sample" if views else ""),
+        fix=" or ".join(_remedies(lanes, global_batch, world_size, views_per_sample)),
     )
 
 
-def _remedies(lanes: int, global_batch: int, world_size: int) -> list[str]:
-    fitting = [n for n in range(world_size, global_batch + 1, world_size) if global_batch % n == 0]
+def _remedies(lanes: int, global_batch: int, world_size: int, views: int) -> list[str]:
+    fitting = [n for n in range(world_size, global_batch + 1, world_size) if global_batch % (n * views) == 0]
     remedies = [f"set lanes to {_listed(_around(fitting, lanes))}"] if fitting else []
     kept = max(1, round(lanes / world_size)) * world_size
-    batches = _around([global_batch // kept * kept, (global_batch // kept + 1) * kept], global_batch)
+    unit = kept * views
+    batches = _around([global_batch // unit * unit, (global_batch // unit + 1) * unit], global_batch)
     change = "set" if kept == lanes else f"set lanes to {kept} and"
     return [*remedies, f"{change} global_batch_size to {_listed([n for n in batches if n])}"]
 

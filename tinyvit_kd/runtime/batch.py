@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -33,9 +33,12 @@ class Batch(NamedTuple):
     mixed: MixedLabels | None = None  # stage three, where views are mixed
     checked: int = 0  # views whose digest was compared with the stored one
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on ``device``; copies from pinned memory do not block."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor], checked: int = 0) -> Batch:
+        """A batch of named tensors: views, weights, labels, and the fields of targets and mixed labels."""
+        targets = SparseTargets(*map(tensors.__getitem__, SparseTargets._fields)) if "probs" in tensors else None
+        mixed = MixedLabels(tensors["mixed_labels"], tensors["lam"]) if "lam" in tensors else None
+        return cls(tensors["views"], tensors["weights"], tensors.get("labels"), targets, mixed, checked)
 
     def chunks(self, count: int) -> Iterator[Batch]:
         """Split into ``count`` equal parts, for gradient accumulation; ``count`` divides B."""

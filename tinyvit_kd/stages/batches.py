@@ -3,66 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import EvalViewSpec
-from tinyvit_kd.data.order import EpochOrder
+from tinyvit_kd.data.buffers import Arrays, Field, Layout, Maker, Tensors
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, ReplayError
-from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
+from tinyvit_kd.runtime.batch import Batch, SparseTargets
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.stages.sample_views import Pairing, Partner, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.store.cache import BlockCache
-from tinyvit_kd.views.mixing import Mix
 from tinyvit_kd.views.render import render_eval, view_digest
 
 Uint8 = npt.NDArray[np.uint8]
-Int32 = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which samples a rank trains on, step by step; a pure function of its fields."""
-
-    shard_lengths: tuple[int, ...]
-    schedule: ScheduleConfig
-    lanes: range  # the lanes of this rank
-    pairing: Pairing | None = None  # where views are mixed: samples that the order keeps together
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch."""
-        return self._order(0).steps(self.schedule.global_batch_size)
-
-    def samples(self, step: int) -> tuple[int, Int32, Int32]:
-        """Epoch, shards [B] and indexes [B] of this rank's batch at a step."""
-        epoch, inside = divmod(step, self.steps_per_epoch)
-        return epoch, *self._order(epoch).batch(inside, self.schedule.global_batch_size, self.lanes)
-
-    def _order(self, epoch: int) -> EpochOrder:
-        schedule = self.schedule
-        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window, self.pairing)
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(
-    seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int, pairing: Pairing | None
-) -> EpochOrder:
-    pairs = None if pairing is None else partial(pairing.pairs, epoch, lengths)
-    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window, pairs)
+def batch_layout(rows: int, size: int, topk: int | None = None, labels: bool = False, mixed: bool = False) -> Layout:
+    """The arrays of a ``Batch`` of ``rows`` views of ``size`` pixels, under the names that ``Batch.of`` takes."""
+    fields: dict[str, Field] = {"views": ((rows, 3, size, size), np.uint8), "weights": ((rows,), np.float32)}
+    if topk is not None:
+        fields |= {"indices": ((rows, topk), np.int64), "probs": ((rows, topk), np.float32)}
+        fields["residual"] = (rows,), np.float32
+    if labels:
+        fields["labels"] = (rows,), np.int64
+    if mixed:
+        fields |= {"mixed_labels": ((rows,), np.int64), "lam": ((rows,), np.float32)}
+    return Layout(**fields)
 
 
 @dataclass
-class StoredBatches:
+class StoredBatches(Maker[int, Batch]):
     """Stage two: replays the teacher's views and hands out its probabilities.
 
-    Epoch e uses view number e mod V of every sample.
+    Epoch e uses view numbers e M … e M + M - 1 modulo V of every sample.
     """
 
     samples: SampleViews
@@ -71,48 +48,59 @@ class StoredBatches:
     view_count: int
     plan: Plan
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of one step.
+    @property
+    def layout(self) -> Layout:
+        """Views, weights and sparse targets."""
+        return batch_layout(self.plan.batch_size, self.samples.spec.size, self.blocks.store.manifest.topk)
+
+    def fill(self, task: int, arrays: Arrays) -> int:
+        """The batch of a step; returns how many digests were compared.
 
         Raises:
             ReplayError: a view differs from the one that the teacher saw; it names the sample's key.
         """
-        epoch, shards, indexes = self.plan.samples(step)
-        view = epoch % self.view_count
-        records = self.blocks.gather(shards, indexes, view)
-        size = self.samples.spec.size
-        views = np.zeros((len(shards), 3, size, size), dtype=np.uint8)
-        checked = 0
-        for row in np.flatnonzero(records.valid):
-            shard, index, seed = int(shards[row]), int(indexes[row]), int(records.seeds[row])
-            views[row] = self._replay(shard, index, seed, view)
-            if self._is_checked(epoch, seed):
-                self._verify(views[row], int(records.digests[row]), shard, index)
-                checked += 1
-        return Batch(
-            views=torch.from_numpy(views),
-            weights=torch.from_numpy(records.valid.astype(np.float32)),
-            labels=None,
-            targets=SparseTargets(
-                torch.from_numpy(records.indices.astype(np.int64)),
-                torch.from_numpy(records.probs),
-                torch.from_numpy(records.residual),
-            ),
-            checked=checked,
-        )
+        epoch, shards, indexes = self.plan.samples(task)
+        numbers = [number % self.view_count for number in self.plan.view_numbers(epoch)]
+        records = [self.blocks.gather(shards, indexes, number) for number in numbers]
+        rows, checked = _by_sample(arrays, len(shards)), 0
+        for column, block in enumerate(records):
+            rows["weights"][:, column] = block.valid
+            for name in SparseTargets._fields:
+                rows[name][:, column] = getattr(block, name)
+        for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
+            seen = [column for column, block in enumerate(records) if block.valid[row]]
+            views = rows["views"][row]
+            if not seen:
+                views[:] = 0
+                continue
+            found = views if len(seen) == len(records) else np.empty_like(views[seen])
+            self._replay(shard, index, [(numbers[each], int(records[each].seeds[row])) for each in seen], found)
+            for view, each in zip(found, seen, strict=True):
+                if self._is_checked(epoch, int(records[each].seeds[row])):
+                    self._verify(view, int(records[each].digests[row]), shard, index)
+                    checked += 1
+            if found is not views:  # some of the views were holes
+                views[:] = 0
+                views[seen] = found
+        return checked
 
-    def _replay(self, shard: int, index: int, seed: int, view: int) -> Uint8:
-        decoded = index
+    def join(self, tensors: Tensors, told: int) -> Batch:
+        """The batch on the device."""
+        return Batch.of(tensors, told)
+
+    def _replay(self, shard: int, index: int, views: list[tuple[int, int]], out: Uint8) -> None:
+        """Fill ``out`` [V, 3, S, S] with views of a sample, of which each has a number and a seed."""
+        decoded, seeds = index, [seed for _, seed in views]
         try:
-            own = self.samples.view(shard, index, seed)
-            partner = self.samples.partner(shard, index, view)
-            if partner < 0:
-                return own
-            record = self.blocks.records(shard, view, np.array([partner], dtype=np.int32))
-            if not record.valid[0]:
-                return own
-            decoded = partner
-            return self.samples.mixed(shard, own, seed, Partner(partner, int(record.seeds[0])))[0]
+            self.samples.render(shard, index, seeds, out)
+            for row, (number, seed) in enumerate(views if self.samples.spec.mixes else ()):
+                partner = self.samples.partner(shard, index, number)
+                if partner < 0:
+                    continue
+                record = self.blocks.records(shard, number, np.array([partner], dtype=np.int32))
+                if record.valid[0]:
+                    decoded = partner
+                    self.samples.mix_in(shard, partner, [seed], record.seeds.tolist(), out[row : row + 1])
         except BadImageError as error:
             raise ReplayError(
                 "an image that the teacher saw can no longer be decoded",
@@ -138,66 +126,86 @@ class StoredBatches:
 
 
 @dataclass
-class LabelledBatches:
-    """Stage three: a fresh view of every sample in every epoch, with its label."""
+class LabelledBatches(Maker[int, Batch]):
+    """Stage three: fresh views of every sample in every epoch, with its label.
+
+    Seeds follow from (schedule seed, shard, index, view number), pairs from (schedule seed, shard, epoch).
+    """
 
     samples: SampleViews
     plan: Plan
     on_bad_image: str
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of one step; seeds follow from (schedule seed, shard, index, epoch)."""
-        epoch, shards, indexes = self.plan.samples(step)
-        reader, size = self.samples.reader, self.samples.spec.size
-        views = np.zeros((len(shards), 3, size, size), dtype=np.uint8)
-        weights, lam = np.ones(len(shards), dtype=np.float32), np.ones(len(shards), dtype=np.float32)
-        mixed_in = indexes.copy()
-        for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
-            try:
-                views[row], partner, mix = self._view(shard, index, epoch)
-            except BadImageError as error:
-                weights[row] = 0
-                refuse_hole(self.on_bad_image, error, reader, shard, index)
-                continue
-            if mix is not None:
-                mixed_in[row], lam[row] = partner, mix.lam
-        labels, others = gather_labels(reader, shards, indexes), gather_labels(reader, shards, mixed_in)
-        weights[(labels < 0) | (others < 0)] = 0
-        mixed = MixedLabels(torch.from_numpy(others), torch.from_numpy(lam)) if self.samples.spec.mixes else None
-        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None, mixed)
+    @property
+    def layout(self) -> Layout:
+        """Views, weights and labels, and those of mixed-in samples where the spec mixes."""
+        spec = self.samples.spec
+        return batch_layout(self.plan.batch_size, spec.size, labels=True, mixed=spec.mixes)
 
-    def _view(self, shard: int, index: int, epoch: int) -> tuple[Uint8, int, Mix | None]:
-        seed = self.samples.seed(shard, index, epoch)
-        own = self.samples.view(shard, index, seed)
-        partner = self.samples.partner(shard, index, epoch)
-        if partner < 0:
-            return own, index, None
-        other = Partner(partner, self.samples.seed(shard, partner, epoch))
-        view, mix = self.samples.mixed_if_whole(shard, own, seed, other)
-        return view, partner, mix
+    def fill(self, task: int, arrays: Arrays) -> int:
+        """The batch of a step; returns how many digests were compared, none."""
+        epoch, shards, indexes = self.plan.samples(task)
+        reader, rows, numbers = self.samples.reader, _by_sample(arrays, len(shards)), self.plan.view_numbers(epoch)
+        mixed_in, weights = indexes.copy(), rows["weights"]
+        weights[:] = 1
+        lam = rows["lam"] if self.samples.spec.mixes else np.ones_like(weights)
+        lam[:] = 1
+        for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
+            views = rows["views"][row]
+            try:
+                mixed_in[row], lam[row] = self.samples.render_new(shard, index, numbers, epoch, views)
+            except BadImageError as error:
+                views[:] = weights[row] = 0
+                refuse_hole(self.on_bad_image, error, reader, shard, index)
+        labels, others = gather_labels(reader, shards, indexes), gather_labels(reader, shards, mixed_in)
+        other = np.where(lam < 1, others[:, None], labels[:, None])
+        weights[(labels[:, None] < 0) | (other < 0)] = 0
+        rows["labels"][:] = labels[:, None]
+        if self.samples.spec.mixes:
+            rows["mixed_labels"][:] = other
+        return 0
+
+    def join(self, tensors: Tensors, told: int) -> Batch:
+        """The batch on the device."""
+        return Batch.of(tensors, told)
 
 
 @dataclass
-class EvalBatches:
+class EvalBatches(Maker[tuple[int, int, int], Batch]):
     """Every sample once: task (shard, start, stop) to its fixed views."""
 
     reader: ShardReader
     spec: EvalViewSpec
+    batch_size: int  # the most samples of a task
 
-    def __call__(self, task: tuple[int, int, int]) -> Batch:
-        """The batch of one run of samples; undecodable and unlabelled ones get weight 0."""
+    @property
+    def layout(self) -> Layout:
+        """Views, weights and labels."""
+        return batch_layout(self.batch_size, self.spec.size, labels=True)
+
+    def fill(self, task: tuple[int, int, int], arrays: Arrays) -> int:
+        """The batch of one run of samples, whose number it returns; undecodable and unlabelled ones get weight 0."""
         shard, start, stop = task
         indexes = np.arange(start, stop, dtype=np.int32)
-        views = np.zeros((len(indexes), 3, self.spec.size, self.spec.size), dtype=np.uint8)
-        weights = np.ones(len(indexes), dtype=np.float32)
+        views, weights, labels = (arrays[name][: len(indexes)] for name in ("views", "weights", "labels"))
+        weights[:] = 1
         for row, index in enumerate(indexes.tolist()):
             try:
                 views[row] = render_eval(self.reader.read(shard, index), self.spec)
             except BadImageError:
-                weights[row] = 0
-        labels = gather_labels(self.reader, np.full_like(indexes, shard), indexes)
+                views[row] = weights[row] = 0
+        labels[:] = gather_labels(self.reader, np.full_like(indexes, shard), indexes)
         weights[labels < 0] = 0
-        return Batch(torch.from_numpy(views), torch.from_numpy(weights), torch.from_numpy(labels), None)
+        return len(indexes)
+
+    def join(self, tensors: Tensors, told: int) -> Batch:
+        """The batch on the device, without the rows that a short run leaves."""
+        return Batch.of({name: tensor[:told] for name, tensor in tensors.items()})
+
+
+def _by_sample(arrays: Arrays, samples: int) -> Arrays:
+    """Arrays [B, …] as [B/M, M, …]: a sample's views are next to each other."""
+    return {name: array.reshape(samples, -1, *array.shape[1:]) for name, array in arrays.items()}
 
 
 def gather_labels(reader: ShardReader, shards: Int32, indexes: Int32) -> npt.NDArray[np.int64]:

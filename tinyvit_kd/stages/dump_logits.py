@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runtime.distributed import Job
@@ -66,7 +69,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     store = create_store(config, teacher, shards, job, mine)
     left_behind = store.unfinished(mine) if job.is_main else []
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
-    groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode)
+    pairs_seed = config.store.seed if config.views.mixes else None
+    groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode, pairs_seed)
     views = sum(len(group.views) * group.samples for group in groups)
     say(
         job,
@@ -110,9 +114,8 @@ def _make(
         for batch in batches:
             heed()
             with torch.inference_mode():
-                logits = teacher(batch.views.to(job.device, non_blocking=True))
-                answers = topk_probs(logits, config.store.topk)
-            writer.submit(batch, answers)
+                answers = topk_probs(teacher(batch.views), config.store.topk)
+            writer.submit(batch, to_host(answers))
             holes = list(_holes(batch))
             named = _name_holes(job, reader, holes, named)
             counts += torch.tensor([len(batch.status), len(holes)])
@@ -130,7 +133,7 @@ def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
         return
     row = 0
     for span in batch.task:
-        for index in range(span.start, span.stop):
+        for index in span.indexes.tolist():
             for _ in span.group.views:
                 if batch.status[row] != HoleReason.NONE:
                     yield span.group.shard, index, HoleReason(int(batch.status[row]))
@@ -147,11 +150,11 @@ def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleR
     return named + len(samples)
 
 
-Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # indices [B, K], probs [B, K], residual [B]
+Answers = Callable[[], list[npt.NDArray[Any]]]  # waits for the device: indices [B, K], probs [B, K], residual [B]
 
 
 class _Writer(AbstractContextManager["_Writer"]):
-    """Copies answers back, encodes and writes, in one thread beside the teacher's."""
+    """Encodes and writes, in one thread beside the teacher's."""
 
     def __init__(self, store: LogitStore, topk: int, timeout: float) -> None:
         self._store, self._assembler, self._timeout = store, Assembler(topk), timeout
@@ -172,9 +175,8 @@ class _Writer(AbstractContextManager["_Writer"]):
             raise stalled(what, str(self._store.path)) from None
 
     def _write(self, batch: DumpBatch, answers: Answers) -> None:
-        # The copy waits for the device in this thread, so that the next forward pass is launched meanwhile.
-        indices, probs, residual = (tensor.cpu().numpy() for tensor in answers)
-        for shard, view, block in self._assembler.add(batch, indices, probs, residual):
+        # This thread waits for the device, and the next forward pass is launched meanwhile.
+        for shard, view, block in self._assembler.add(batch, *answers()):
             self._store.write_block(shard, view, block)
 
     def __exit__(

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.errors import BadImageError, HoleReason
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
-from tinyvit_kd.stages.sample_views import Partner, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.records import Block
+from tinyvit_kd.views.mixing import pairs
 from tinyvit_kd.views.render import view_digest
 
 
 @dataclass(frozen=True)
 class Group:
-    """Missing blocks of one shard that are made together, so that each image is decoded once for all of them."""
+    """Missing blocks of one shard that are made together, so that each image is decoded once for all of them.
+
+    Attributes:
+        samples: of the shard.
+        pairs_seed: where views are mixed, the store's seed: samples are then walked through pair after pair.
+    """
 
     shard: int
     views: tuple[int, ...]
     samples: int
+    pairs_seed: int | None = None
+
+    @property
+    def unit(self) -> int:
+        """Samples that should be in one batch."""
+        return 1 if self.pairs_seed is None else 2
 
 
 @dataclass(frozen=True)
 class Span:
-    """Samples ``start`` to ``stop - 1`` of a group, in all of its views."""
+    """A run of a group's samples, in all of its views: numbers ``start`` to ``stop - 1`` of its walk."""
 
     group: Group
     start: int
@@ -39,6 +53,18 @@ class Span:
         """Views that this span makes."""
         return (self.stop - self.start) * len(self.group.views)
 
+    @property
+    def indexes(self) -> npt.NDArray[np.int64]:
+        """Its samples' indexes in their shard: [stop - start]."""
+        return _walk(self.group)[self.start : self.stop]
+
+
+@lru_cache(maxsize=4)
+def _walk(group: Group) -> npt.NDArray[np.int64]:
+    if group.pairs_seed is None:
+        return np.arange(group.samples)
+    return pairs(group.pairs_seed, group.shard, group.views[0], group.samples)
+
 
 Task = tuple[Span, ...]
 
@@ -46,22 +72,30 @@ Task = tuple[Span, ...]
 class DumpBatch(NamedTuple):
     """Views for one forward pass of the teacher, sample by sample and within it view by view."""
 
-    task: Task
     views: torch.Tensor  # uint8 [batch_size, 3, S, S]; the last rows may be padding
+    task: Task
     seeds: npt.NDArray[np.uint32]  # [rows]
     digests: npt.NDArray[np.uint32]  # [rows]
     status: npt.NDArray[np.uint8]  # [rows], a HoleReason
 
 
-def groups_of(missing: list[tuple[int, int]], lengths: list[int], views_per_decode: int) -> list[Group]:
-    """Group missing (shard, view) blocks by shard, ``views_per_decode`` views at the most a group."""
+def groups_of(
+    missing: list[tuple[int, int]], lengths: list[int], views_per_decode: int, pairs_seed: int | None = None
+) -> list[Group]:
+    """Group missing (shard, view) blocks by shard, ``views_per_decode`` views at the most a group.
+
+    Args:
+        pairs_seed: the store's seed where views are mixed. Every view number pairs the samples anew, so that only
+            one view at a time can be made from images that are decoded once.
+    """
+    size = views_per_decode if pairs_seed is None else 1
     by_shard: dict[int, list[int]] = {}
     for shard, view in missing:
         by_shard.setdefault(shard, []).append(view)
     return [
-        Group(shard, tuple(views[first : first + views_per_decode]), lengths[shard])
+        Group(shard, tuple(views[first : first + size]), lengths[shard], pairs_seed)
         for shard, views in sorted(by_shard.items())
-        for first in range(0, len(views), views_per_decode)
+        for first in range(0, len(views), size)
     ]
 
 
@@ -78,9 +112,9 @@ def tasks_of(groups: Iterator[Group], batch_size: int) -> Iterator[Task]:
     pending: list[Span] = []
     room = batch_size
     for group in groups:
-        start = 0
+        start, unit = 0, min(group.unit, batch_size)
         while start < group.samples:
-            take = min(group.samples - start, room // len(group.views))
+            take = min(group.samples - start, room // len(group.views) // unit * unit)
             if take:
                 pending.append(Span(group, start, start + take))
                 start, room = start + take, room - take * len(group.views)
@@ -91,43 +125,54 @@ def tasks_of(groups: Iterator[Group], batch_size: int) -> Iterator[Task]:
         yield tuple(pending)
 
 
+# The task, and of every row seed, digest and status.
+Told = tuple[Task, npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
+
+
 @dataclass
-class DumpBatches:
-    """Renders the views of a task, in a worker."""
+class DumpBatches(Maker[Task, DumpBatch]):
+    """Renders the views of a task."""
 
     samples: SampleViews
     batch_size: int
     on_bad_image: str
 
-    def __call__(self, task: Task) -> DumpBatch:
-        """Batches are always of full size: the teacher's arithmetic may depend on its batch's shape."""
-        rows, size = sum(span.rows for span in task), self.samples.spec.size
-        views = np.zeros((self.batch_size, 3, size, size), dtype=np.uint8)
+    @property
+    def layout(self) -> Layout:
+        """Views alone: batches are always of full size, as the teacher's arithmetic may depend on its batch's shape."""
+        size = self.samples.spec.size
+        return Layout(views=((self.batch_size, 3, size, size), np.uint8))
+
+    def fill(self, task: Task, arrays: Arrays) -> Told:
+        """The views, with zeros for holes and padding; what else a record keeps is told."""
+        rows, views = sum(span.rows for span in task), arrays["views"]
         seeds, digests = np.zeros(rows, dtype=np.uint32), np.zeros(rows, dtype=np.uint32)
         status = np.zeros(rows, dtype=np.uint8)
         first = 0
         for span in task:
-            for index in range(span.start, span.stop):
-                chosen = slice(first, first + len(span.group.views))
-                seeds[chosen] = [self.samples.seed(span.group.shard, index, view) for view in span.group.views]
-                status[chosen] = self._render(span.group, index, seeds[chosen].tolist(), views[chosen])
+            shard, numbers = span.group.shard, span.group.views
+            for index in span.indexes.tolist():
+                chosen = slice(first, first + len(numbers))
+                seeds[chosen] = [self.samples.seed(shard, index, view) for view in numbers]
+                status[chosen] = self._render(span.group, index, views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
                 first = chosen.stop
-        return DumpBatch(task, torch.from_numpy(views), seeds, digests, status)
+        views[rows:] = 0
+        return task, seeds, digests, status
 
-    def _render(self, group: Group, index: int, seeds: list[int], out: Uint8) -> HoleReason:
+    def join(self, tensors: Tensors, told: Told) -> DumpBatch:
+        """The views on the device."""
+        return DumpBatch(tensors["views"], *told)
+
+    def _render(self, group: Group, index: int, out: Uint8) -> HoleReason:
         """Fill ``out`` [views, 3, S, S], or say why not."""
         try:
-            out[:] = self.samples.views(group.shard, index, seeds)
+            self.samples.render_new(group.shard, index, group.views, group.views[0], out)
         except BadImageError as error:
+            out[:] = 0
             refuse_hole(self.on_bad_image, error, self.samples.reader, group.shard, index)
             return error.reason
-        for row, view in enumerate(group.views):
-            partner = self.samples.partner(group.shard, index, view)
-            if partner >= 0:
-                other = Partner(partner, self.samples.seed(group.shard, partner, view))
-                out[row] = self.samples.mixed_if_whole(group.shard, out[row], seeds[row], other)[0]
         return HoleReason.NONE
 
 
@@ -197,8 +242,7 @@ class _Partial:
             *(self.seeds, self.digests, self.status),
         )
         for target, rows in zip(mine, columns, strict=True):
-            part = target[span.start : span.stop]
-            part[:] = rows.reshape(part.shape)
+            target[span.indexes] = rows.reshape(-1, *target.shape[1:])
         self.filled += span.stop - span.start
 
     def blocks(self) -> Iterator[tuple[int, int, Block]]:

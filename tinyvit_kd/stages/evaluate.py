@@ -46,11 +46,11 @@ class Scorer:
         device = self.job.device
         network.eval()
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # correct@1, correct@5, scored, left out
-        make = EvalBatches(self.shards.reader(), self.config.views)
+        make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 heed()
-                sums += self._count(network, batch.to(device))
+                sums += self._count(network, batch)
         top1, top5, scored, left_out = self.job.sum(sums).tolist()
         share = 100 / max(scored, 1)
         return {"top1": top1 * share, "top5": top5 * share, "samples": scored, "holes": left_out}

@@ -68,13 +68,14 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
     Raises:
         ConfigError: naming the nearest values that fit.
     """
-    check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size)
+    check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size, schedule.views_per_sample)
     micro_batches(schedule, job)
-    if shards.total < schedule.global_batch_size:
+    needed = schedule.global_batch_size // schedule.views_per_sample
+    if shards.total < needed:
         raise ConfigError(
             "the shard set is too small for one step an epoch",
             where="schedule.global_batch_size",
-            found=f"{schedule.global_batch_size} samples a step, {shards.total} samples in {shards.name}",
+            found=f"{needed} samples a step, {shards.total} samples in {shards.name}",
             fix="lower schedule.global_batch_size (and schedule.lanes)",
         )
 

@@ -10,17 +10,20 @@ from functools import partial
 import torch
 
 from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import BlockMissingError
+from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.batches import Plan, StoredBatches
+from tinyvit_kd.stages.batches import StoredBatches
 from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import Pairing, SampleViews
 from tinyvit_kd.stages.students import Task, train_student
+from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.loss import soft_loss
 
@@ -38,18 +41,19 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
     shards = open_shards(config.shards, job, config.runtime)
     require_same_shards(manifest, shards)
     spec = require_same_views(manifest, job)
-    _require_blocks(store, min(manifest.views, config.schedule.epochs))
+    views = _views_in_use(manifest, config.schedule)
+    _require_blocks(store, views)
     task = Task(
         shards=shards,
         image_size=spec.size,
         num_classes=manifest.num_classes,
         classes=stored_classes(store),
-        pairing=Pairing(manifest.seed, manifest.views) if spec.mixes else None,
+        pairing=Pairing(manifest.seed, manifest.views, config.schedule.views_per_sample) if spec.mixes else None,
         make_batches=partial(_batches, config, store, spec, shards),
         objective=partial(soft_objective, config.loss.temperature),
         identity={
             "store": manifest.hash,
-            "views": f"{min(manifest.views, config.schedule.epochs)} in turn",  # a store may grow meanwhile
+            "views": f"{views} in turn",  # a store may grow meanwhile
             "loss": config.loss.model_dump_json(),
         },
     )
@@ -70,6 +74,22 @@ def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: 
     blocks = BlockCache(store, config.store.block_cache_mib << 20)
     samples = SampleViews(shards.reader(), spec, store.manifest.seed)
     return StoredBatches(samples, blocks, config.store, store.manifest.views, plan)
+
+
+def _views_in_use(manifest: Manifest, schedule: ScheduleConfig) -> int:
+    """View numbers that a run needs, from 0.
+
+    Raises:
+        ConfigError: a sample would have the same view twice in one batch.
+    """
+    if schedule.views_per_sample > manifest.views:
+        raise ConfigError(
+            "the store has fewer views than an epoch takes of a sample",
+            where="schedule.views_per_sample",
+            found=f"{schedule.views_per_sample} views a sample, {manifest.views} in the store",
+            fix="lower it, or dump more views",
+        )
+    return min(manifest.views, schedule.epochs * schedule.views_per_sample)
 
 
 def _require_blocks(store: LogitStore, views: int) -> None:

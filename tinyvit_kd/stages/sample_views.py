@@ -1,7 +1,8 @@
-"""A sample's views: its image, its seed and, where the spec mixes, its partner's."""
+"""A sample's views: its image, its seeds and, where the spec mixes, its partners'."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +12,12 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.views.mixing import Mix, mix_views, pairs, partners, sample_mix
+from tinyvit_kd.views.mixing import mix_views, pairs, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
 Uint8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
-_KEPT = 2  # views that are kept after rendering: the two of a pair, which the order puts next to each other
+_KEPT = 2  # samples whose views are kept after rendering: the two of a pair, which the order puts next to each other
 
 
 @dataclass(frozen=True)
@@ -25,27 +26,21 @@ class Pairing:
 
     Attributes:
         seed: base seed of the views.
-        view_count: V, view numbers that epochs use in turn; None: every epoch has one of its own.
+        view_count: V, view numbers that epochs use in turn; None: every epoch has pairs of its own.
+        views_per_sample: M, view numbers an epoch uses; with stored views the pairs are the first one's.
     """
 
     seed: int
     view_count: int | None = None
+    views_per_sample: int = 1
 
     def view(self, epoch: int) -> int:
-        """The view number that an epoch uses."""
-        return epoch if self.view_count is None else epoch % self.view_count
+        """The view number whose pairs an epoch keeps together."""
+        return epoch if self.view_count is None else epoch * self.views_per_sample % self.view_count
 
     def pairs(self, epoch: int, lengths: tuple[int, ...], shard: int) -> Int64:
         """The samples of one of the shards of ``lengths``, pair after pair: int64 [lengths[shard]]."""
         return pairs(self.seed, shard, self.view(epoch), lengths[shard])
-
-
-@dataclass(frozen=True)
-class Partner:
-    """The sample of the same shard that a view is mixed with."""
-
-    index: int
-    seed: int
 
 
 @dataclass
@@ -61,35 +56,23 @@ class SampleViews:
     reader: ShardReader
     spec: ViewSpec
     base_seed: int
-    _kept: dict[tuple[int, int, int], Uint8] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[tuple[int, int], dict[int, Uint8]] = field(default_factory=dict, init=False, repr=False)
 
     def seed(self, shard: int, index: int, view: int) -> int:
         """The seed of a view that is made for the first time."""
         return view_seed(self.base_seed, shard, index, view)
 
-    def views(self, shard: int, index: int, seeds: list[int]) -> Uint8:
-        """Views that are not mixed, from one decode: uint8 [V, 3, S, S].
+    def render(self, shard: int, index: int, seeds: Sequence[int], out: Uint8) -> None:
+        """Views that are not mixed, from one decode, into ``out``: uint8 [V, 3, S, S].
 
         Raises:
-            BadImageError: the image cannot be decoded.
+            BadImageError: the image cannot be decoded; what ``out`` then holds is undefined.
         """
-        return render_views(self.reader.read(shard, index), seeds, self.spec)
-
-    def view(self, shard: int, index: int, seed: int) -> Uint8:
-        """One view that is not mixed: uint8 [3, S, S]; not to be written to.
-
-        The views that were rendered last are kept, so that a pair whose samples follow each other is decoded once.
-
-        Raises:
-            BadImageError: the image cannot be decoded.
-        """
-        key = shard, index, seed
-        if key not in self._kept:
-            view = self.views(shard, index, [seed])[0]
-            while len(self._kept) >= _KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = view
-        return self._kept[key]
+        if not self.spec.mixes:
+            render_views(self.reader.read(shard, index), seeds, self.spec, out)
+            return
+        for row, view in enumerate(self._views(shard, index, seeds)):
+            out[row] = view
 
     def partner(self, shard: int, index: int, view: int) -> int:
         """Index of the sample's partner in a view number; -1 where it has none."""
@@ -98,20 +81,61 @@ class SampleViews:
         length = int(self.reader.shards.lengths[shard])
         return int(partners(self.base_seed, shard, view, length)[index])
 
-    def mixed(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
-        """A view mixed with its partner's: uint8 [3, S, S], and how; None where the pair is not mixed.
+    def mix_in(self, shard: int, partner: int, seeds: Sequence[int], others: Sequence[int], out: Uint8) -> list[float]:
+        """Mix a partner's views into those in ``out``, uint8 [V, 3, S, S]; returns each view's λ, 1 where not mixed.
+
+        Args:
+            seeds: of the views in ``out``.
+            others: of the partner's views.
 
         Raises:
-            BadImageError: the partner cannot be decoded.
+            BadImageError: the partner cannot be decoded; ``out`` is as it was.
         """
-        mix = sample_mix(own_seed, partner.seed, self.spec)
-        if mix is None:
-            return own, None
-        return mix_views(own, self.view(shard, partner.index, partner.seed), mix), mix
+        mixes = [sample_mix(*pair, self.spec) for pair in zip(seeds, others, strict=True)]
+        if not any(mixes):
+            return [1.0] * len(mixes)
+        for row, (mix, other) in enumerate(zip(mixes, self._views(shard, partner, others), strict=True)):
+            if mix is not None:
+                mix_views(out[row], other, mix, out[row])
+        return [1.0 if mix is None else mix.lam for mix in mixes]
 
-    def mixed_if_whole(self, shard: int, own: Uint8, own_seed: int, partner: Partner) -> tuple[Uint8, Mix | None]:
-        """The same where views are first made: a partner that is a hole leaves the view as it is."""
-        try:
-            return self.mixed(shard, own, own_seed, partner)
-        except BadImageError:
-            return own, None
+    def render_new(
+        self, shard: int, index: int, views: Sequence[int], paired_by: int, out: Uint8
+    ) -> tuple[int, list[float]]:
+        """Views that are made for the first time, into ``out``; a partner that is a hole leaves them as they are.
+
+        Args:
+            views: V view numbers.
+            paired_by: the view number whose pairs all of them have.
+
+        Returns:
+            the sample whose views were mixed in, else ``index`` itself, and each view's λ.
+
+        Raises:
+            BadImageError: the image cannot be decoded; what ``out`` then holds is undefined.
+        """
+        seeds = [self.seed(shard, index, view) for view in views]
+        self.render(shard, index, seeds, out)
+        partner = self.partner(shard, index, paired_by)
+        if partner >= 0:
+            others = [self.seed(shard, partner, view) for view in views]
+            try:
+                return partner, self.mix_in(shard, partner, seeds, others, out)
+            except BadImageError:
+                pass
+        return index, [1.0] * len(seeds)
+
+    def _views(self, shard: int, index: int, seeds: Sequence[int]) -> list[Uint8]:
+        """Views that are not mixed: uint8 [3, S, S] each, not to be written to.
+
+        Those that were rendered last are kept, so that a pair whose samples follow each other is decoded once.
+        """
+        kept = self._kept.pop((shard, index), {})
+        missing = [seed for seed in seeds if seed not in kept]
+        if missing:
+            rendered = render_views(self.reader.read(shard, index), missing, self.spec)
+            kept = {seed: kept[seed] for seed in seeds if seed in kept} | dict(zip(missing, rendered, strict=True))
+            while len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+        self._kept[shard, index] = kept
+        return [kept[seed] for seed in seeds]

@@ -14,6 +14,7 @@ from timm.utils import ModelEmaV3
 
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.buffers import Maker
 from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
@@ -28,11 +29,12 @@ from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_fr
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
-from tinyvit_kd.stages.batches import Plan, place
+from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.evaluate import build_scorer
 from tinyvit_kd.stages.inputs import check_schedule, micro_batches
 from tinyvit_kd.stages.sample_views import Pairing
 from tinyvit_kd.stages.starting import Start, starting_weights
+from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, checkpoints, load_checkpoint, load_latest
 from tinyvit_kd.training.loop import Objective, Run, fit
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
@@ -40,7 +42,6 @@ from tinyvit_kd.training.state import State
 
 SHOWN_WITHIN = 60  # seconds
 SUMMARY, RECIPE = "summary.json", "recipe.yaml"
-MakeBatch = Callable[[int], Batch]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Task:
     num_classes: int
     classes: ClassList | None
     pairing: Pairing | None  # where views are mixed
-    make_batches: Callable[[Plan], MakeBatch]
+    make_batches: Callable[[Plan], Maker[int, Batch]]
     objective: Objective
     identity: dict[str, str]  # of the data: a checkpoint of other data is not continued
 
@@ -161,7 +162,8 @@ def _name_samples(shards: ShardSet, plan: Plan, step: int, rows: Sequence[int]) 
     """Names of some samples of this process's batch at a step."""
     _, numbers, indexes = plan.samples(step)
     reader = shards.reader()
-    return [place(reader, int(numbers[row]), int(indexes[row])) for row in rows]
+    samples = [row // plan.views_per_sample for row in rows]
+    return [place(reader, int(numbers[sample]), int(indexes[sample])) for sample in samples]
 
 
 def _identity(config: TrainingConfig, task: Task, start: Start) -> dict[str, str]:

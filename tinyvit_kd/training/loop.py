@@ -69,7 +69,8 @@ def fit(
     """Train from ``state.step`` to ``run.total_steps``.
 
     Args:
-        batches: this rank's batches, from step ``state.step`` on.
+        batches: this rank's batches on its device, from step ``state.step`` on; each may be used until the next one
+            is asked for.
         objective: the loss and what else is to be logged.
         stop: set by a signal; a checkpoint is then written and ``Preempted`` raised, in every process.
         evaluate: scores a network; called at ends of epochs, after a checkpoint.
@@ -125,7 +126,7 @@ def train_step(run: Run, state: State, forward: nn.Module, batch: Batch, objecti
     stats_before = state.running_stats.read() if skips else None
     parts: dict[str, torch.Tensor] = {}
     finite_rows = []
-    chunks = list(batch.to(run.job.device).chunks(run.micro_batches))
+    chunks = list(batch.chunks(run.micro_batches))
     for number, chunk in enumerate(state.running_stats.each(chunks)):
         # Stochastic depth is the only user of torch's generator: its draws follow from the seed, the step and the
         # micro-batch's number in the global batch.

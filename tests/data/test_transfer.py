@@ -1,0 +1,87 @@
+"""What a loader hands over is on the device, whole, while the next batches are being made in the same memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.buffers import START_METHOD, Arrays, Layout, Maker, Tensors, shared_buffers
+from tinyvit_kd.data.loader import loading
+from tinyvit_kd.data.transfer import to_host
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+LAYOUT = Layout(views=((2, 3, 5), np.uint8), labels=((7,), np.int64), weights=((2, 2), np.float32), last=((), np.uint8))
+
+
+def test_arrays_and_tensors_are_the_same_memory() -> None:
+    buffer = torch.zeros(LAYOUT.nbytes, dtype=torch.uint8)
+    arrays, tensors = LAYOUT.arrays(buffer.numpy()), LAYOUT.tensors(buffer)
+    for number, (name, array) in enumerate(arrays.items(), start=1):
+        array[...] = number
+        assert tensors[name].shape == array.shape
+        assert tensors[name].dtype == torch.from_numpy(np.zeros(1, array.dtype)).dtype
+    for number, tensor in enumerate(tensors.values(), start=1):
+        assert (tensor == number).all()  # no array lies in another one
+
+
+def test_every_array_is_aligned_for_vectors() -> None:
+    buffer = shared_buffers(3, LAYOUT.nbytes)
+    for row in buffer:
+        assert all(array.ctypes.data % 64 == 0 for array in LAYOUT.arrays(row.numpy()).values())
+
+
+@pytest.mark.skipif(START_METHOD != "fork", reason="other systems hand memory over as a file")
+def test_shared_memory_is_shared_and_no_file() -> None:
+    before = set(os.listdir("/dev/shm"))
+    buffers = shared_buffers(2, 10_000)
+    process = multiprocessing.get_context("fork").Process(target=lambda: buffers[1].fill_(7))
+    process.start()
+    process.join()
+    assert buffers.sum(dim=1).tolist() == [0, 70_000]
+    assert set(os.listdir("/dev/shm")) == before
+
+
+def test_answers_come_back_as_arrays() -> None:
+    answers = to_host([torch.arange(3), torch.ones(2, 2)])
+    assert [array.tolist() for array in answers()] == [[0, 1, 2], [[1, 1], [1, 1]]]
+
+
+class Copies(Maker[int, torch.Tensor]):
+    """The copies themselves, on the device."""
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(copies=((100_000,), np.int64))
+
+    def fill(self, task: int, arrays: Arrays) -> None:
+        arrays["copies"][:] = task
+
+    def join(self, tensors: Tensors, told: None) -> torch.Tensor:
+        assert told is None
+        return tensors["copies"]
+
+
+def keep_the_gpu_busy() -> None:
+    torch.cuda._sleep(10_000_000)  # type: ignore[no-untyped-call]
+
+
+@NEEDS_GPU
+def test_batches_reach_the_gpu_whole_while_later_ones_are_made() -> None:
+    device, sums = torch.device("cuda"), []
+    with loading(Copies(), range(50), RuntimeConfig(workers=2, prefetch=2), device) as batches:
+        for copies in batches:
+            keep_the_gpu_busy()  # it is behind the host when it comes to read the batch
+            sums.append(copies.sum())
+    assert torch.stack(sums).tolist() == [task * 100_000 for task in range(50)]
+
+
+@NEEDS_GPU
+def test_answers_are_copied_behind_what_computes_them() -> None:
+    keep_the_gpu_busy()
+    answers = to_host([torch.full((1000,), 3, device="cuda")])
+    assert answers()[0].tolist() == [3] * 1000

@@ -1,0 +1,146 @@
+"""Several views of a sample in an epoch: next to each other, from one decode, the same as each alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.stages.world import SAMPLES, TRAINING, VIEWS, World
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.order import check_lanes, rank_lanes
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.seeding import view_seed
+from tinyvit_kd.stages.batches import LabelledBatches, StoredBatches
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
+from tinyvit_kd.views.render import render_views
+
+SPECS = {"plain": VIEWS, "mixed": VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}}
+VIEWS_IN_STORE, EPOCHS = 5, 4
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world whose store has five views."""
+    folder = tmp_path_factory.mktemp("several")
+    for name in ("shards", "teacher"):
+        (folder / name).symlink_to(dumped / name)
+    store = {"path": str(folder / "store"), "topk": 5, "views": VIEWS_IN_STORE}
+    dump_logits(World(folder).dump(views=SPECS[request.param], store=store), alone())
+    return World(folder)
+
+
+def plan_of(world: World, pairing: Pairing | None, views_per_sample: int, ranks: int = 1, rank: int = 0) -> Plan:
+    changes = {"views_per_sample": views_per_sample, "global_batch_size": 48, "epochs": EPOCHS}
+    schedule = world.finetune().schedule.model_copy(update=changes)
+    lengths = ShardSet.load(world.folder / "shards", "train").lengths.tolist()
+    return Plan(tuple(lengths), schedule, rank_lanes(schedule.lanes, rank, ranks), pairing)
+
+
+def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: int = 0) -> StoredBatches:
+    store = LogitStore.open(world.folder / "store")
+    manifest, reader = store.manifest, ShardSet.load(world.folder / "shards", "train").reader()
+    samples = SampleViews(reader, ViewSpec.model_validate(manifest.view_spec), manifest.seed)
+    pairing = Pairing(manifest.seed, manifest.views, views_per_sample) if samples.spec.mixes else None
+    plan = plan_of(world, pairing, views_per_sample, ranks, rank)
+    return StoredBatches(samples, BlockCache(store, 1 << 20), world.pretrain().store, manifest.views, plan)
+
+
+@pytest.mark.parametrize("views_per_sample", [2, 3])
+def test_a_stored_batch_holds_the_views_and_answers_that_the_store_has(stored: World, views_per_sample: int) -> None:
+    make = stored_batches(stored, views_per_sample)
+    store, seen = LogitStore.open(stored.folder / "store"), Counter[tuple[int, int, int]]()
+    for step in range(make.plan.steps_per_epoch * EPOCHS):
+        batch, (epoch, shards, indexes) = make(step), make.plan.samples(step)
+        assert batch.targets is not None
+        assert batch.checked == len(batch.views) == 48  # every digest is the teacher's
+        for row in range(48):
+            shard, index = int(shards[row // views_per_sample]), int(indexes[row // views_per_sample])
+            view = (epoch * views_per_sample + row % views_per_sample) % VIEWS_IN_STORE
+            record = store.read_block(shard, view)
+            assert np.array_equal(batch.targets.indices[row], record.indices[index])
+            assert np.array_equal(batch.targets.probs[row], record.probs[index])
+            seen[epoch, shard, index] += 1
+    assert set(seen.values()) == {views_per_sample}
+    assert len(seen) == SAMPLES * EPOCHS
+
+
+def test_ranks_share_a_batch_of_several_views(stored: World) -> None:
+    whole, parts = stored_batches(stored, 3), [stored_batches(stored, 3, 2, rank) for rank in range(2)]
+    for step in (0, 5):
+        joined = np.concatenate([np.asarray(part(step).views) for part in parts])
+        assert np.array_equal(joined, whole(step).views)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Path, name: str) -> None:
+    world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
+    reader = ShardSet.load(dumped / "shards", "train").reader()
+    plan = plan_of(world, Pairing(0) if spec.mixes else None, 3)
+    make = LabelledBatches(SampleViews(reader, spec, 0), plan, "error")
+    for step in (0, 3):
+        batch, (epoch, shards, indexes) = make(step), plan.samples(step)
+        for row, view in enumerate(np.asarray(batch.views)):
+            sample = int(shards[row // 3]), int(indexes[row // 3])
+            number = 3 * epoch + row % 3
+            assert np.array_equal(view, alone_and_mixed(reader, spec, sample, number, paired_by=epoch))
+            assert batch.labels is not None
+            assert batch.labels[row] == reader.labels(sample[0], np.array([sample[1]]))[0]
+
+
+def alone_and_mixed(reader: ShardReader, spec: ViewSpec, sample: tuple[int, int], number: int, paired_by: int) -> Any:
+    """One view of one sample, made by itself."""
+    shard, index = sample
+    seed = view_seed(0, shard, index, number)
+    own = render_views(reader.read(shard, index), [seed], spec)[0]
+    partner = int(partners(0, shard, paired_by, int(reader.shards.lengths[shard]))[index])
+    if not spec.mixes or partner < 0:
+        return own
+    other = view_seed(0, shard, partner, number)
+    mix = sample_mix(seed, other, spec)
+    return own if mix is None else mix_views(own, render_views(reader.read(shard, partner), [other], spec)[0], mix)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_finetuning_decodes_each_image_once_an_epoch(
+    dumped: Path, tmp_path: Path, name: str, reads: Counter[tuple[int, int]]
+) -> None:
+    schedule = TRAINING["schedule"] | {"views_per_sample": 2}
+    config = World(dumped).finetune(views=SPECS[name], schedule=schedule, output=str(tmp_path / "run"))
+    result = finetune(config, alone())
+    assert set(reads.values()) == {2}  # epochs
+    assert len(reads) == SAMPLES
+    assert result["samples_seen"] == 2 * 2 * SAMPLES
+
+
+def test_pretraining_decodes_each_image_once_an_epoch(
+    dumped: Path, tmp_path: Path, reads: Counter[tuple[int, int]]
+) -> None:
+    schedule = TRAINING["schedule"] | {"views_per_sample": 2}
+    result = pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), alone())
+    assert set(reads.values()) == {2}
+    assert result["digests_checked"] == 2 * 2 * SAMPLES
+
+
+def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
+    schedule = TRAINING["schedule"] | {"views_per_sample": 4}
+    with pytest.raises(ConfigError, match=r"4 views a sample, 2 in the store"):
+        pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), alone())
+
+
+def test_a_batch_that_is_no_multiple_is_refused_with_ones_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"3 views a sample.*global_batch_size to 12 or 24"):
+        check_lanes(4, 16, 1, views_per_sample=3)
+    check_lanes(4, 24, 2, views_per_sample=3)
