@@ -67,17 +67,21 @@ class StoredBatches(Maker[int, Batch]):
             rows["weights"][:, column] = block.valid
             for name in SparseTargets._fields:
                 rows[name][:, column] = getattr(block, name)
+        # By sample, as numbers of Python's own: the loop below must cost little beside rendering.
+        valid, seeds, digests = (
+            np.stack([getattr(block, name) for block in records], axis=1).tolist()
+            for name in ("valid", "seeds", "digests")
+        )
         for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
-            seen = [column for column, block in enumerate(records) if block.valid[row]]
-            views = rows["views"][row]
+            views, seen = rows["views"][row], [column for column, each in enumerate(valid[row]) if each]
             if not seen:
                 views[:] = 0
                 continue
             found = views if len(seen) == len(records) else np.empty_like(views[seen])
-            self._replay(shard, index, [(numbers[each], int(records[each].seeds[row])) for each in seen], found)
-            for view, each in zip(found, seen, strict=True):
-                if self._is_checked(epoch, int(records[each].seeds[row])):
-                    self._verify(view, int(records[each].digests[row]), shard, index)
+            self._replay(shard, index, [(numbers[column], seeds[row][column]) for column in seen], found)
+            for view, column in zip(found, seen, strict=True):
+                if self._is_checked(epoch, seeds[row][column]):
+                    self._verify(view, digests[row][column], shard, index)
                     checked += 1
             if found is not views:  # some of the views were holes
                 views[:] = 0
