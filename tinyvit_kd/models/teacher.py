@@ -45,12 +45,14 @@ class Teacher(nn.Module):
         weights_hash: 32 hexadecimal digits over all names and tensors.
     """
 
-    def __init__(self, network: nn.Module, facts: TeacherFacts, device: torch.device, precision: str) -> None:
+    def __init__(
+        self, network: nn.Module, facts: TeacherFacts, device: torch.device, precision: str, channels_last: bool = True
+    ) -> None:
         super().__init__()
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
-        self.network = place_network(network.eval().requires_grad_(False), device, channels_last=True)
-        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last=True, image_size=facts.image_size)
+        self.network = place_network(network.eval().requires_grad_(False), device, channels_last)
+        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """uint8 views [B, 3, S, S] to float32 logits [B, C]."""
@@ -59,8 +61,11 @@ class Teacher(nn.Module):
         return logits.float()
 
 
-def build_teacher(config: TeacherConfig, device: torch.device, precision: str) -> Teacher:
+def build_teacher(config: TeacherConfig, device: torch.device, precision: str, channels_last: bool = True) -> Teacher:
     """The teacher of a recipe, with weights from a local file or from timm's hub.
+
+    Args:
+        channels_last: memory format of convolutions on CUDA.
 
     Raises:
         ConfigError: timm knows no such model, or the name is missing.
@@ -72,7 +77,7 @@ def build_teacher(config: TeacherConfig, device: torch.device, precision: str) -
     else:
         network, card = _from_file(config)
         facts = _facts(config, network, card)
-    return Teacher(network, facts, device, precision)
+    return Teacher(network, facts, device, precision, channels_last)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -61,8 +61,9 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     """
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
-    teacher = build_teacher(config.teacher, job.device, config.runtime.precision)
-    if config.runtime.compile:
+    runtime = config.runtime
+    teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
+    if runtime.compile:
         teacher.network.compile()
     check_dump(config, teacher)
     mine = range(part[0] - 1, len(shards.names), part[1])

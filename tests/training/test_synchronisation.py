@@ -1,0 +1,52 @@
+"""A training step, and a dump's batch, launch work on the GPU and never wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.students import SyntheticBatches, new_run, new_state
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.loader import loading
+from tinyvit_kd.models.teacher import topk_probs
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.stages.pretrain import soft_objective
+from tinyvit_kd.training.loop import train_step
+from tinyvit_kd.training.meters import Meters
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
+    job = Job(0, 1, torch.device("cuda"))
+    state = new_state("tiny_vit_5m_224", 1000, 64, job.device)
+    run = new_run(state, job, tmp_path, 10, 8, "bfloat16")
+    meters = Meters(job.device, run.name_samples)
+    maker, objective = SyntheticBatches(8, 64, 10, 1000), partial(soft_objective, 1.0)
+    with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
+        train_step(run, state, state.model, next(batches), objective)  # the first makes the optimiser's state
+        for batch in batches:
+            with waiting_is_an_error():
+                meters.update(train_step(run, state, state.model, batch, objective), state.step, 0.0)
+            state.step += 1
+    assert state.step == 3
+
+
+def test_top_k_does_not_wait() -> None:
+    logits = torch.randn(16, 21841, device="cuda")
+    with waiting_is_an_error():
+        topk_probs(logits, 100)
