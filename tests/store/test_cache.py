@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,23 @@ def test_the_blocks_that_were_read_last_are_kept_and_no_more(tmp_path: Path) -> 
     cache.records(0, 2, some)
     with pytest.raises(BlockMissingError):
         cache.records(0, 1, some)
+
+
+def test_a_record_behind_the_end_of_its_shard_is_our_own_bug(store: LogitStore) -> None:
+    with pytest.raises(AssertionError):
+        BlockCache(store, 1 << 20).records(2, 0, np.array([17], np.int32))
+
+
+def test_a_cache_that_has_read_nothing_is_small_when_it_is_sent_to_a_process(store: LogitStore) -> None:
+    assert len(pickle.dumps(BlockCache(store, 1 << 30))) < 10_000
+
+
+def test_a_block_that_cannot_be_read_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    store, some = filled(tmp_path / "store"), np.array([4], np.int32)
+    store.block_path(1, 0).unlink()
+    cache = BlockCache(store, 1)
+    before = cache.records(0, 0, some)
+    with pytest.raises(BlockMissingError):
+        cache.records(1, 0, some)
+    store.block_path(0, 0).unlink()
+    assert same(cache.records(0, 0, some), before)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.blocks import header_of, random_block, same, simulated
-from tinyvit_kd.store.codec import decode, encode, plane_rows, read_header, read_status
+from tinyvit_kd.store.codec import decode, decode_rows, encode, plane_rows, read_header, read_status, row_bytes, rows_of
 from tinyvit_kd.store.records import ENCODINGS, HEADER_BYTES, Block, BlockHeader, Encoding
 
 CLASSES = st.one_of(st.integers(1, 70), st.sampled_from([256, 257, 1000, 21841, 65536, 65537, 2**17]))
@@ -101,18 +101,23 @@ def test_compact_probabilities_are_near_the_true_ones(case: Case) -> None:
 @given(cases(), st.sampled_from(ENCODINGS), st.data())
 def test_a_few_records_decode_as_in_the_whole_block(case: Case, encoding: Encoding, data: st.DataObject) -> None:
     block, num_classes = case
-    columns = np.array(data.draw(st.lists(st.integers(0, len(block) - 1), max_size=9)), dtype=np.int64)
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(block) - 1), max_size=9)), dtype=np.int64)
     header = header_of(block, num_classes, encoding)
     planes = encode(block, header)
-    assert same(decode(planes, header, columns), decode(planes, header), columns)
+    rows = rows_of(planes)
+    assert rows.shape == (len(block), row_bytes(encoding, header.topk, num_classes))
+    assert same(decode_rows(rows[chosen], encoding, header.topk, num_classes), decode(planes, header), chosen)
 
 
-def test_decoded_records_do_not_hold_on_to_the_block() -> None:
-    block = random_block(40, 5, 1000)
-    header = header_of(block, 1000)
-    planes = encode(block, header)
-    decoded = decode(planes, header, np.array([3, 1]))
-    assert not any(np.shares_memory(array, planes) for array in vars(decoded).values())
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("length", [1, 40])
+def test_decoded_records_do_not_hold_on_to_what_they_came_from(length: int, encoding: Encoding) -> None:
+    block = random_block(length, 5, 1000)
+    planes = encode(block, header_of(block, 1000, encoding))
+    rows = rows_of(planes)
+    assert not np.shares_memory(rows, planes)
+    decoded = decode_rows(rows, encoding, 5, 1000)
+    assert not any(np.shares_memory(array, rows) for array in vars(decoded).values())
 
 
 def test_a_negative_residual_is_clamped_to_zero() -> None:

@@ -1,8 +1,8 @@
 """Blocks to bytes and back: planes of uint8 [rows, n], one row a field's byte, one column a record.
 
 Rows: header, class planes (ascending, delta-coded, low bytes of all K first), probability planes, then residual,
-seed, digest, status. Columns of a few records can be taken out before decoding. Bytes of one kind side by side
-are what zstd compresses best.
+seed, digest, status. Bytes of one kind side by side are what zstd compresses best; who wants a few records of many
+blocks turns each block once (``rows_of``) and decodes rows of several blocks together.
 
 Two encodings:
 
@@ -22,15 +22,15 @@ import numpy.typing as npt
 from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, Encoding
 
 Planes = npt.NDArray[np.uint8]  # [rows, n]
+Rows = npt.NDArray[np.uint8]  # [n, bytes of a record]
 _LEVELS = 255
 _BELOW_ONE = np.nextafter(np.float16(1), np.float16(0))
-_SMALLEST = 0.25  # what code 0 stands for, in levels: a stored class never decodes to zero
+_SMALLEST = np.float32(0.25)  # what code 0 stands for, in levels: a stored class never decodes to zero
 
 
 def plane_rows(encoding: Encoding, length: int, topk: int, num_classes: int) -> int:
     """Rows of a block of ``length`` records."""
-    prob_bytes = 1 if encoding == "compact" else 4
-    return _header_rows(length) + topk * (_class_bytes(num_classes) + prob_bytes) + _tail_rows(encoding)
+    return _header_rows(length) + row_bytes(encoding, topk, num_classes)
 
 
 def encode(block: Block, header: BlockHeader) -> Planes:
@@ -54,29 +54,38 @@ def read_header(planes: Planes) -> BlockHeader | None:
     return BlockHeader.unpack(data[:HEADER_BYTES])
 
 
-def decode(planes: Planes, header: BlockHeader, columns: npt.NDArray[np.integer] | None = None) -> Block:
-    """The records of a block, or those in ``columns``, as arrays of their own."""
-    body = planes[_header_rows(header.length) :]
-    if columns is not None:
-        body = body[:, columns]
-    class_rows = header.topk * _class_bytes(header.num_classes)
-    prob_rows = header.topk * (1 if header.encoding == "compact" else 4)
-    classes, probs, tail = np.split(body, [class_rows, class_rows + prob_rows])
-    width = 2 if header.encoding == "compact" else 4
-    residual = _from_bytes(tail[:width], np.float16 if width == 2 else np.float32).astype(np.float32)
-    status = tail[width + 8].copy()
-    decoded = (
-        _decode_probs(probs.T, residual, status == 0)
-        if header.encoding == "compact"
-        else _join_planes(probs, header.topk, np.float32).T.copy()
-    )
+def decode(planes: Planes, header: BlockHeader) -> Block:
+    """The records of a block, as arrays of their own."""
+    return decode_rows(rows_of(planes), header.encoding, header.topk, header.num_classes)
+
+
+def row_bytes(encoding: Encoding, topk: int, num_classes: int) -> int:
+    """Bytes of an encoded record, before zstd."""
+    return topk * (_class_bytes(num_classes) + _prob_bytes(encoding)) + _tail_rows(encoding)
+
+
+def rows_of(planes: Planes) -> Rows:
+    """A block's records as they are encoded, each in one row: uint8 [n, bytes of a record], a copy without the header.
+
+    A record's bytes lie together in memory, so that taking some records out is several times faster than from planes.
+    """
+    return planes[_header_rows(planes.shape[1]) :].T.copy()
+
+
+def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> Block:
+    """Records of any blocks of one store, as arrays of their own."""
+    width = 2 if encoding == "compact" else 4
+    ends = np.cumsum([topk * _class_bytes(num_classes), topk * _prob_bytes(encoding), width, 4, 4])
+    classes, probs, residuals, seeds, digests, status = np.split(rows, ends, axis=1)
+    residual = _from_bytes(residuals, np.float16 if width == 2 else np.float32).astype(np.float32)
+    there = status[:, 0] == 0
     return Block(
-        indices=_decode_classes(classes, header.topk),
-        probs=decoded,
+        indices=_decode_classes(classes, topk),
+        probs=_decode_probs(probs, residual, there) if encoding == "compact" else _join_bytes(probs, topk),
         residual=residual,
-        seeds=_from_bytes(tail[width : width + 4], np.uint32),
-        digests=_from_bytes(tail[width + 4 : width + 8], np.uint32),
-        status=status,
+        seeds=_from_bytes(seeds, np.uint32),
+        digests=_from_bytes(digests, np.uint32),
+        status=status[:, 0].copy(),
     )
 
 
@@ -108,6 +117,10 @@ def _tail_rows(encoding: Encoding) -> int:
     return (2 if encoding == "compact" else 4) + 4 + 4 + 1
 
 
+def _prob_bytes(encoding: Encoding) -> int:
+    return 1 if encoding == "compact" else 4
+
+
 def _class_bytes(num_classes: int) -> int:
     return max(1, ((num_classes - 1).bit_length() + 7) // 8)
 
@@ -118,11 +131,13 @@ def _encode_classes(indices: npt.NDArray[np.int32], num_classes: int) -> Planes:
     return _byte_planes(deltas)[: len(deltas) * width]
 
 
-def _decode_classes(planes: Planes, topk: int) -> npt.NDArray[np.int32]:
-    deltas = np.zeros((topk, planes.shape[1]), dtype=np.int32)
-    for number, plane in enumerate(planes.reshape(len(planes) // topk, topk, planes.shape[1])):
-        deltas |= plane.astype(np.int32) << (8 * number)
-    return np.ascontiguousarray(np.add.accumulate(deltas, axis=0, dtype=np.int32).T)
+def _decode_classes(rows: Rows, topk: int) -> npt.NDArray[np.int32]:
+    *lower, highest = np.split(rows, rows.shape[1] // topk, axis=1)
+    deltas = highest.astype(np.int32)
+    for part in reversed(lower):
+        deltas <<= 8
+        deltas |= part
+    return np.add.accumulate(deltas, axis=1, out=deltas)
 
 
 def _encode_probs(probs: npt.NDArray[np.float32]) -> Planes:
@@ -137,14 +152,14 @@ def _encode_probs(probs: npt.NDArray[np.float32]) -> Planes:
 
 
 def _decode_probs(
-    codes: Planes, residual: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+    codes: Rows, residual: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
-    squares = _SQUARES[codes]  # [n, K]
-    scale = (1 - residual) * valid / squares.sum(axis=1, dtype=np.float32)
-    return np.ascontiguousarray(squares * scale[:, None])
-
-
-_SQUARES = np.square(np.maximum(np.arange(_LEVELS + 1), _SMALLEST)).astype(np.float32)
+    probs = np.maximum(codes, _SMALLEST, dtype=np.float32)  # [n, K]
+    probs *= probs
+    # Whatever the order of its terms, this sum is exact, so that a record decodes alike in any company.
+    scale = (1 - residual) * valid / probs.sum(axis=1, dtype=np.float32)
+    probs *= scale[:, None]
+    return probs
 
 
 def _half_residual(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
@@ -164,14 +179,14 @@ def _byte_planes(values: npt.NDArray[np.generic]) -> Planes:
     return np.ascontiguousarray(little.transpose(2, 0, 1)).reshape(width * rows, length)
 
 
-def _join_planes(planes: Planes, rows: int, dtype: npt.DTypeLike) -> npt.NDArray[np.float32]:
-    split = planes.reshape(len(planes) // rows, rows, planes.shape[1]).transpose(1, 2, 0)
-    return np.ascontiguousarray(split).view(dtype)[..., 0]
+def _join_bytes(rows: Rows, topk: int) -> npt.NDArray[np.float32]:
+    """[n, 4 * K] bytes, all lowest first, to [n, K] of float32."""
+    return rows.reshape(len(rows), 4, topk).transpose(0, 2, 1).copy().view(np.float32)[..., 0]
 
 
 def _bytes_of(values: npt.NDArray[np.generic]) -> Planes:
     return _byte_planes(values[None])
 
 
-def _from_bytes(planes: Planes, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(planes.T).view(dtype)[:, 0]
+def _from_bytes(rows: Rows, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return rows.copy().view(dtype)[:, 0]
