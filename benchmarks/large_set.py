@@ -27,10 +27,9 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.stages.batches import StoredBatches
+from tinyvit_kd.stages.batches import StoredBatches, block_cache
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 
 PER_SHARD = 6934  # as ImageNet-21k in 2,048 shards
@@ -80,8 +79,7 @@ def measure(folder: Path) -> dict[str, float]:
     plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(LANES, 0, 1))
     # The digests are made up: none is compared.
     config = StoredTargetsConfig(path=store.path, verify_rate=0)
-    cache = BlockCache(store, config.block_cache_mib << 20)
-    maker = StoredBatches(SampleViews(shards.reader(), SPEC, 0), cache, config, 1, plan)
+    maker = StoredBatches(SampleViews(shards.reader(), SPEC, 0), block_cache(config, store, plan), config, 1, plan)
     starts = [place * plan.steps_per_epoch // PLACES for place in range(PLACES)]
     tasks = chain.from_iterable(range(start, start + STEPS) for start in starts)
     loaded = time.perf_counter()

@@ -36,10 +36,9 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.stages.batches import StoredBatches
+from tinyvit_kd.stages.batches import StoredBatches, block_cache
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views import native
 from tinyvit_kd.views.render import render_views
@@ -143,7 +142,7 @@ def stored_batches(shards: ShardSet, store: LogitStore, batch: int, lanes: int) 
     plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1))
     manifest, config = store.manifest, StoredTargetsConfig(path=store.path)
     samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
-    return StoredBatches(samples, BlockCache(store, config.block_cache_mib << 20), config, manifest.views, plan)
+    return StoredBatches(samples, block_cache(config, store, plan), config, manifest.views, plan)
 
 
 def measure_large(samples: int, folder: Path) -> dict[str, float]:

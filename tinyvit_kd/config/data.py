@@ -44,4 +44,9 @@ class StoredTargetsConfig(Section):
 
     path: Path = Field(description="folder of the store")
     verify_rate: float = Field(1.0, ge=0, le=1, description="share of views whose digest is compared, in microseconds")
-    block_cache_mib: int = Field(256, ge=1, description="memory a worker for store blocks, MiB")
+    block_cache_mib: int | None = Field(
+        None,
+        ge=1,
+        description="memory a worker for store blocks, MiB; null: what the blocks take that its process's lanes read "
+        "from at a time. With less, blocks are read again and again",
+    )

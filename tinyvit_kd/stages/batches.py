@@ -16,7 +16,8 @@ from tinyvit_kd.runtime.batch import Batch, SparseTargets
 from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.training_plan import Int32, Plan
-from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.cache import BlockCache, block_bytes
+from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import render_eval, view_digest
 
 Uint8 = npt.NDArray[np.uint8]
@@ -33,6 +34,12 @@ def batch_layout(rows: int, size: int, topk: int | None = None, labels: bool = F
     if mixed:
         fields |= {"mixed_labels": ((rows,), np.int64), "lam": ((rows,), np.float32)}
     return Layout(**fields)
+
+
+def block_cache(config: StoredTargetsConfig, store: LogitStore, plan: Plan) -> BlockCache:
+    """A worker's cache of blocks, as large as the recipe says or the plan needs."""
+    limit = config.block_cache_mib
+    return BlockCache(store, plan.blocks_at_a_time * block_bytes(store.manifest) if limit is None else limit << 20)
 
 
 @dataclass

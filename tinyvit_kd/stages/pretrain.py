@@ -17,12 +17,11 @@ from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.batches import StoredBatches
+from tinyvit_kd.stages.batches import StoredBatches, block_cache
 from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import Pairing, SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.loss import soft_loss
@@ -71,9 +70,8 @@ def soft_objective(temperature: float, student_logits: torch.Tensor, batch: Batc
 
 
 def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: ShardSet, plan: Plan) -> StoredBatches:
-    blocks = BlockCache(store, config.store.block_cache_mib << 20)
     samples = SampleViews(shards.reader(), spec, store.manifest.seed)
-    return StoredBatches(samples, blocks, config.store, store.manifest.views, plan)
+    return StoredBatches(samples, block_cache(config.store, store, plan), config.store, store.manifest.views, plan)
 
 
 def _views_in_use(manifest: Manifest, schedule: ScheduleConfig) -> int:

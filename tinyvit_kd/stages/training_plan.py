@@ -42,6 +42,12 @@ class Plan:
         """This rank's views a step."""
         return self.schedule.global_batch_size // self.schedule.lanes * len(self.lanes)
 
+    @property
+    def blocks_at_a_time(self) -> int:
+        """Blocks that this rank's lanes read from at a time: a window begins and ends somewhere inside a shard."""
+        mean = max(1, sum(self.shard_lengths) // len(self.shard_lengths))
+        return len(self.lanes) * (2 + self.schedule.window // mean) * self.views_per_sample
+
     def samples(self, step: int) -> tuple[int, Int32, Int32]:
         """Epoch, shards [B/M] and indexes [B/M] of this rank's batch at a step."""
         epoch, inside = divmod(step, self.steps_per_epoch)

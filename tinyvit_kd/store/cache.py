@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.store.codec import Rows, decode_rows, row_bytes, rows_of
+from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
 Int32 = npt.NDArray[np.int32]
+
+
+def block_bytes(manifest: Manifest) -> int:
+    """What a cache takes for each block: room for the longest."""
+    return max(1, *manifest.shard_lengths) * row_bytes(manifest.encoding, manifest.topk, manifest.num_classes)
 
 
 class BlockCache:
@@ -31,9 +37,9 @@ class BlockCache:
         self.store = store
         self._coding = manifest.encoding, manifest.topk, manifest.num_classes
         self._lengths = np.array(manifest.shard_lengths, dtype=np.int64)
-        self._slot_rows, self._row_bytes = int(self._lengths.max(initial=1)), row_bytes(*self._coding)
-        blocks = manifest.views * len(self._lengths)
-        slots = max(1, min(max_bytes // (self._slot_rows * self._row_bytes), blocks))
+        self._row_bytes = row_bytes(*self._coding)
+        self._slot_rows = block_bytes(manifest) // self._row_bytes
+        slots = max(1, min(max_bytes // block_bytes(manifest), manifest.views * len(self._lengths)))
         self._shape = slots * self._slot_rows, self._row_bytes
         # By block; first is the one that has been asked for least recently. No shard is number -1: its slots are free.
         self._slots = OrderedDict(((-1, slot), slot) for slot in range(slots))

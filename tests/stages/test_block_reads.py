@@ -1,0 +1,71 @@
+"""What stage two keeps of the store in memory: enough to read each block about once, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.store.blocks import block_for, manifest_of
+from tinyvit_kd.config.data import StoredTargetsConfig
+from tinyvit_kd.config.training import ScheduleConfig
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.stages.batches import block_cache
+from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.store.cache import BlockCache, block_bytes
+from tinyvit_kd.store.codec import Planes
+from tinyvit_kd.store.store import LogitStore
+
+EQUAL, UNEQUAL = (60,) * 32, tuple(range(31, 95, 2))
+SCHEDULE = ScheduleConfig(epochs=1, global_batch_size=16, lanes=8, window=36)
+
+
+class Noting(LogitStore):
+    """A store that notes which shards' blocks are read."""
+
+    def read_planes(self, shard: int, view: int) -> Planes:
+        self.read.append(shard)
+        return super().read_planes(shard, view)
+
+    read: list[int]
+
+
+@pytest.fixture(scope="module", params=[EQUAL, UNEQUAL], ids=["equal shards", "unequal shards"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Noting:
+    path = tmp_path_factory.mktemp("reads") / "store"
+    store = Noting.create(path, manifest_of(request.param, encoding="compact", views=1))
+    for shard in range(len(request.param)):
+        store.write_block(shard, 0, block_for(store.manifest, shard, 0))
+    assert isinstance(store, Noting)
+    return store
+
+
+def blocks_read(store: Noting, cache: BlockCache, plan: Plan, workers: int) -> list[int]:
+    """Shards of the blocks that one worker reads in an epoch, in the order of reading."""
+    store.read = []
+    for step in range(0, plan.steps_per_epoch, workers):
+        epoch, shards, indexes = plan.samples(step)
+        cache.gather(shards, indexes, epoch)
+    return store.read
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("processes", [1, 4])
+def test_each_block_is_read_about_once_by_a_worker(processes: int, workers: int, store: Noting) -> None:
+    plan = Plan(store.manifest.shard_lengths, SCHEDULE, rank_lanes(SCHEDULE.lanes, 0, processes))
+    read = blocks_read(store, block_cache(StoredTargetsConfig(path=store.path), store, plan), plan, workers)
+    assert len(read) <= 1.3 * len(set(read))  # more than once: shards that lie in two lanes
+    again = blocks_read(
+        store, BlockCache(store, plan.blocks_at_a_time // 4 * block_bytes(store.manifest)), plan, workers
+    )
+    assert len(again) > 2 * len(read)
+
+
+def test_a_process_keeps_no_more_than_its_own_lanes_need() -> None:
+    plan = Plan((6836,) * 2048, ScheduleConfig(epochs=1, global_batch_size=4096), rank_lanes(64, 0, 8))
+    assert plan.blocks_at_a_time == 16
+    manifest = manifest_of((6836,), encoding="compact", topk=100, num_classes=21841)
+    assert block_bytes(manifest) == 6836 * 311
+
+
+def test_short_shards_share_a_window() -> None:
+    plan = Plan((100, 300), ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
+    assert plan.blocks_at_a_time == 4 * 6
