@@ -288,11 +288,3 @@ def test_a_native_renderer_with_other_bytes_is_switched_off() -> None:
     line = check_native(fixed_digests() | {"Equalize 0": 1})
     assert "other bytes here for Equalize 0" in line
     assert not native.is_on()
-
-
-@pytest.mark.parametrize("numbers", [[], [0.0] * 6, [0, 0, 9, 9, 0, 0, 0], [0, 0, 8, 8, 0, 5, 0], [float("nan")] * 7])
-def test_parameters_that_do_not_fit_are_refused(numbers: list[float]) -> None:
-    out = np.empty((1, 3, 8, 8), np.uint8)
-    pixels, noise = bytes(8 * 8 * 3), bytes(3)
-    params = np.array(numbers)
-    assert not native.module().render(pixels, (8, 8), params, 8, True, (0, 0, 0), 0, noise, out, "")

@@ -4,14 +4,35 @@
 
 #include "decode.h"
 
-enum { MAX_NUMBER = 1 << 30 };
+/* MAX_AFFINE times MAX_SIDE is a coordinate that is an int; boxes of MAX_BLUR pixels are added up one by one. */
+enum { MAX_NUMBER = 1 << 30, MAX_AFFINE = 1 << 15, MAX_BLUR = 1 << 8 };
 
-static int is_number(double value) { return value >= -MAX_NUMBER && value <= MAX_NUMBER; }
+static int is_within(double value, double low, double high) { return value >= low && value <= high; }
+
+static int is_number(double value) { return is_within(value, -MAX_NUMBER, MAX_NUMBER); }
+
+static int operation_fits(const double *numbers) {
+    if (!is_within(numbers[0], 0, GAUSSIAN_BLUR) || numbers[0] != (int)numbers[0]) {
+        return 0;
+    }
+    switch ((Kind)numbers[0]) {
+    case AFFINE:
+        for (int i = 1; i < PARAMS_OPERATION; i++) {
+            if (!is_within(numbers[i], -MAX_AFFINE, MAX_AFFINE)) {
+                return 0;
+            }
+        }
+        return 1;
+    case TURN: return is_within(numbers[1], 0, 3);
+    case SOLARIZE_ADD: return is_within(numbers[1], 0, MAX_NUMBER);
+    case GAUSSIAN_BLUR: return is_within(numbers[1], 0, MAX_BLUR);
+    default: return is_number(numbers[1]);
+    }
+}
 
 static int operations_fit(const View *view) {
     for (int i = 0; i < view->operations; i++) {
-        const double *operation = view->rest + (ptrdiff_t)i * PARAMS_OPERATION;
-        if (operation[0] != AFFINE && !is_number(operation[1])) {
+        if (!operation_fits(view->rest + (ptrdiff_t)i * PARAMS_OPERATION)) {
             return 0;
         }
     }

@@ -1,0 +1,41 @@
+"""The extension checks the numbers it is handed, whoever hands them over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyvit_kd.views import native
+
+pytestmark = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+
+INFINITY, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize("numbers", [[], [0.0] * 6, [0, 0, 9, 9, 0, 0, 0], [0, 0, 8, 8, 0, 5, 0], [NAN] * 7])
+def test_parameters_that_do_not_fit_are_refused(numbers: list[float]) -> None:
+    assert not renders(numbers)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *([kind, 0, 0, 0, 0, 0, 0] for kind in (-1, 13, 3.5, NAN, INFINITY, 1e300)),
+        *([3, 1, number, 0, 0, 1, 0] for number in (NAN, -INFINITY, 1e300, 2**31)),
+        *([3, 0.5, 0.5, 0, number, 1, 0] for number in (NAN, INFINITY, -1e300)),
+        *([4, quarters, 0, 0, 0, 0, 0] for quarters in (-1, 4, NAN)),
+        *([kind, NAN, 0, 0, 0, 0, 0] for kind in (5, 6, 8, 11)),
+        [7, -1, 0, 0, 0, 0, 0],
+        *([12, radius, 0, 0, 0, 0, 0] for radius in (-1, 2**30, NAN)),
+    ],
+    ids=str,
+)
+def test_operations_with_numbers_that_have_no_meaning_are_refused(operation: list[float]) -> None:
+    assert renders([0, 0, 8, 8, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0])
+    assert not renders([0, 0, 8, 8, 0, 1, 0, *operation])
+
+
+def renders(numbers: list[float]) -> bool:
+    out = np.empty((1, 3, 8, 8), np.uint8)
+    pixels, noise, params = bytes(8 * 8 * 3), bytes(3), np.array(numbers, np.float64)
+    return bool(native.module().render(pixels, (8, 8), params, 8, True, (0, 0, 0), 0, noise, out, ""))
