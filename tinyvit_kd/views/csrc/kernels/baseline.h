@@ -283,8 +283,11 @@ static int colour_rows(const Baseline *jpeg, const Region *region, Pixels *pixel
     int left = region->left / jpeg->across, end = ceil_div(region->left + region->width, jpeg->across), count = end - left;
     size_t room = 2 * (size_t)count + 64;
     uint8_t *memory = malloc(2 * room + sizeof(int16_t) * room);
+    if (memory == NULL) {
+        return 0;
+    }
     Wide wide[2] = {{(int16_t *)memory, memory + sizeof(int16_t) * room}, {(int16_t *)memory, memory + (sizeof(int16_t) + 1) * room}};
-    for (int y = 0; memory != NULL && y < region->height; y++) {
+    for (int y = 0; y < region->height; y++) {
         uint8_t *out[3];
         const uint8_t *luma = samples_row(&samples[0], region->top + y) - samples[0].left + region->left;
         int skip = region->left - left * jpeg->across;
@@ -297,7 +300,7 @@ static int colour_rows(const Baseline *jpeg, const Region *region, Pixels *pixel
         colour_row(luma, wide[0].row + skip, wide[1].row + skip, region->width, out);
     }
     free(memory);
-    return memory != NULL;
+    return 1;
 }
 
 /* Grey: the three planes are one. */

@@ -83,7 +83,10 @@ static inline int idct_block(const int16_t *block, uint8_t *to, size_t stride) {
 
 /* The same where only the first coefficient is not 0. */
 static inline int idct_level(int first, uint8_t *to, size_t stride) {
+    if (first < -4096 || first >= 4096) {
+        return 0;
+    }
     int level = ((first * 4 * (1 << 13) + (1 << 17)) >> 18) + 128;
     store_level(to, stride, level < 0 ? 0 : level > 255 ? 255 : level);
-    return first >= -4096 && first < 4096;
+    return 1;
 }

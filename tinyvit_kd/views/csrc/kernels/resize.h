@@ -120,10 +120,10 @@ static void turn_rows(Source source, int top, int height, int width, uint8_t *tu
 static int resize_rows(Source source, int width, int height, const Weights *weights, int size, int flip, uint8_t *planes) {
     int padded = round_up(size, GROUP), rows = round_up(height, GROUP);
     uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
-    uint8_t *resized = turned + (size_t)(width + GROUP) * PIXEL;
     if (turned == NULL) {
         return 0;
     }
+    uint8_t *resized = turned + (size_t)(width + GROUP) * PIXEL;
     memset(resized, 0, (size_t)padded * PIXEL);
     for (int top = 0; top < rows; top += GROUP) {
         turn_rows(source, top, height, width, turned);
@@ -165,8 +165,11 @@ static int resize_horizontal_first(Source source, const View *view, const Weight
     int padded = round_up(size, GROUP), rows = round_up(view->height, GROUP);
     size_t plane = (size_t)rows * padded, square = (size_t)padded * padded;
     uint8_t *planes = malloc(3 * (plane + square));
+    if (planes == NULL) {
+        return 0;
+    }
     uint8_t *squares = planes + 3 * plane;
-    int done = planes != NULL && resize_rows(source, view->width, view->height, across, size, view->flip, planes);
+    int done = resize_rows(source, view->width, view->height, across, size, view->flip, planes);
     for (int channel = 0; done && channel < 3; channel++) {
         uint8_t *to = padded == size ? out : squares;
         resize_columns(planes + channel * plane, (size_t)padded, down, size, to + channel * square, (size_t)padded, padded);
@@ -183,11 +186,11 @@ static int resize_vertical_first(Source source, const View *view, const Weights 
     int padded = round_up(size, GROUP), length = round_up(view->width, GROUP);
     size_t plane = (size_t)length * size;
     uint8_t *rows = malloc(3 * plane + GROUP + 3 * (size_t)padded * padded);
-    uint8_t *squares = rows + 3 * plane + GROUP;
-    Source halfway = {{rows, rows + plane, rows + 2 * plane}, (size_t)length};
     if (rows == NULL) {
         return 0;
     }
+    uint8_t *squares = rows + 3 * plane + GROUP;
+    Source halfway = {{rows, rows + plane, rows + 2 * plane}, (size_t)length};
     for (int channel = 0; channel < 3; channel++) {
         uint8_t *to = rows + channel * plane;
         resize_columns(source.planes[channel], source.stride, down, size, to, (size_t)length, length);
