@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from benchmarks.photos import damaged, encodings, load
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.views import native
+from tinyvit_kd.views.mixing import Mix, reference_mix, sample_mix
 from tinyvit_kd.views.render import reference_views
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -41,6 +43,7 @@ SPECS = {
     "3-augment": ViewSpec(size=384, auto_augment="rand-m9-n3-p0.9-mstd1-t3aw", erase_mode="const"),
     "jitter": ViewSpec(size=64, auto_augment=None, color_jitter=0.4, mean=(0.5, 0.2, 0.9)),
 }
+MIXED_SPEC = ViewSpec(size=97, mixup=0.8, cutmix=1.0)
 DAMAGED_SPEC = ViewSpec(size=32, scale=(0.02, 0.5), auto_augment=None, color_jitter=0, erase_prob=0)
 UInt8 = npt.NDArray[np.uint8]
 
@@ -98,8 +101,10 @@ def compare(options: argparse.Namespace) -> dict[str, Count]:
     """Every row of the table."""
     photos, draw = load(options.photos), random.Random(options.seed)
     rows: dict[str, Count] = {}
+    views = options.views // (len(SPECS) + 1) // len(processors())
     for name, spec in SPECS.items():
-        rows |= compare_photos(name, photos, spec, options.views // len(SPECS) // len(processors()), draw)
+        rows |= compare_photos(name, photos, spec, views, draw)
+    rows |= compare_mixed(photos, views, draw)
     if options.odd is not None:
         rows["odd images"] = compare_files(load(options.odd) * 4, draw)
     sources = [*photos[::9], *(kind for photo in photos[::5] for kind in encodings(photo))]
@@ -118,6 +123,45 @@ def compare_photos(
         for processor in processors():
             rows[f"{name}, {processor}"].add(native.render_views(photo, seeds, spec, processor), expected, len(seeds))
     return rows
+
+
+def compare_mixed(photos: Sequence[bytes], views: int, draw: random.Random) -> dict[str, Count]:
+    """A row for every instruction set: random pairs, mixed with each other."""
+    rows = {f"mixed, {processor}": Count() for processor in processors()}
+    for _ in range(-(-views // 2)):
+        pair, seeds = draw.choices(photos, k=2), [draw.randrange(2**32), draw.randrange(2**32)]
+        mix = sample_mix(seeds[0], seeds[1], MIXED_SPEC)
+        assert mix is not None
+        expected = mixed_pair([reference_views(*each) for each in shots(pair, seeds)], mix, reference_mix)
+        for processor in processors():
+            found = [native.render_views(*each, processor) for each in shots(pair, seeds)]
+            whole = [each for each in found if each is not None]
+            native_mix = partial(mix_natively, processor=processor)
+            rows[f"mixed, {processor}"].add(
+                mixed_pair(whole, mix, native_mix) if len(whole) == 2 else None, expected, 2
+            )
+    return rows
+
+
+def shots(pair: Sequence[bytes], seeds: Sequence[int]) -> list[tuple[bytes, list[int], ViewSpec]]:
+    """What each of a pair's unmixed views is rendered from."""
+    return [(photo, [seed], MIXED_SPEC) for photo, seed in zip(pair, seeds, strict=True)]
+
+
+def mixed_pair(views: Sequence[UInt8], mix: Mix, mixing: Callable[[UInt8, UInt8, Mix], UInt8]) -> UInt8:
+    """Both mixed views of two unmixed ones, each [1, 3, S, S]: uint8 [2, 3, S, S]."""
+    first, second = views[0][0], views[1][0]
+    return np.stack([mixing(first, second, mix), mixing(second, first, mix)])
+
+
+def mix_natively(own: UInt8, partner: UInt8, mix: Mix, processor: str) -> UInt8:
+    """``mix_views`` by one instruction set; CutMix only copies, by none of them."""
+    out = np.empty_like(own)
+    if mix.box is None:
+        native.mixup(own, partner, mix.weight, out, processor)
+    else:
+        native.cutmix(own, partner, mix.box, out)
+    return out
 
 
 def compare_files(files: Sequence[bytes] | Iterator[bytes], draw: random.Random) -> Count:
