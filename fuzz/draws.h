@@ -8,7 +8,7 @@
 
 #include "view.h"
 
-enum { TAIL = 16, MOST_NUMBERS = 256, MOST_VIEWS = 3, MOST_SIDE = 80 };
+enum { TAIL = 16, MOST_NUMBERS = 256, MOST_VIEWS = 3, MOST_SIDE = 80, MOST_NOISE = 97 };
 
 typedef struct {
     uint64_t state;
@@ -28,10 +28,12 @@ static int one_in(Draw *from, int count) { return below(from, count) == 0; }
 
 static double between(Draw *from, double low, double high) { return low + (high - low) * ((double)(draw(from) >> 11) * 0x1p-53); }
 
-/* By the last bytes of the input, so that a change of the image leaves its views as they are. */
-static Draw draw_by_tail(const uint8_t *data, size_t size) {
+/* By the last bytes alone for half of the inputs, so that a change of the image leaves its views as they are; by all
+ * bytes for the others, so that there are always other views. */
+static Draw draw_by_input(const uint8_t *data, size_t size) {
     Draw from = {0};
-    for (size_t i = size > TAIL ? size - TAIL : 0; i < size; i++) {
+    int by_all = size > 0 && data[size - 1] & 1;
+    for (size_t i = size > TAIL && !by_all ? size - TAIL : 0; i < size; i++) {
         from.state = (from.state ^ data[i]) * 0x100000001B3u;
     }
     draw(&from);
@@ -86,21 +88,20 @@ static void add_operation(Draw *from, Numbers *numbers, int size) {
     add_all(numbers, operation, PARAMS_OPERATION);
 }
 
+/* 0 to `most`, which is what stands at limits. */
+static int up_to(Draw *from, int most) { return one_in(from, 4) ? most : below(from, most + 1); }
+
 static void add_box(Draw *from, Numbers *numbers, int size, int noise_length) {
-    int left = below(from, size + 1), top = below(from, size + 1);
-    const double box[PARAMS_BOX] = {left, top, below(from, size - left + 1), below(from, size - top + 1), below(from, noise_length)};
+    int left = up_to(from, size), top = up_to(from, size), width = up_to(from, size - left), height = up_to(from, size - top);
+    const double box[PARAMS_BOX] = {left, top, width, height, up_to(from, noise_length - 1)};
     add_all(numbers, box, PARAMS_BOX);
 }
 
 /* A view of an image of width x height. */
 static void add_view(Draw *from, Numbers *numbers, int width, int height, const Style *style) {
-    int across = 1 + below(from, width), down = 1 + below(from, height), operations = below(from, 5), boxes = below(from, 3);
-    if (one_in(from, 8)) {
-        across = width;
-        down = height;
-    }
-    const double head[PARAMS_HEAD] = {below(from, width - across + 1), below(from, height - down + 1), across, down,
-                                      below(from, 2), operations, boxes};
+    int across = 1 + up_to(from, width - 1), down = 1 + up_to(from, height - 1), operations = below(from, 5), boxes = below(from, 3);
+    int left = up_to(from, width - across), top = up_to(from, height - down);
+    const double head[PARAMS_HEAD] = {left, top, across, down, below(from, 2), operations, boxes};
     add_all(numbers, head, PARAMS_HEAD);
     for (int i = 0; i < operations; i++) {
         add_operation(from, numbers, style->size);
@@ -110,7 +111,7 @@ static void add_view(Draw *from, Numbers *numbers, int width, int height, const 
     }
 }
 
-/* One number becomes another one, or the last is lost, or one too many is there. */
+/* One number becomes its neighbour or quite another one, or the last is lost, or one too many is there. */
 static void spoil(Draw *from, Numbers *numbers) {
     const double strange[] = {NAN, INFINITY, -INFINITY, 1e300, -1e300, 0x1p30, -0x1p30, 0x1p31, -0x1p31, 0x1p62, -0.0, 1e-310, -1, 0.5,
                               13, 1e6, 254.5, -0.999, 0x1p15, 40};
@@ -122,11 +123,13 @@ static void spoil(Draw *from, Numbers *numbers) {
     } else if (one_in(from, 8)) {
         add(numbers, between(from, 0, 9));
     } else if (numbers->count > 0) {
-        numbers->list[below(from, (int)numbers->count)] = one_in(from, 4) ? bits : strange[below(from, 20)];
+        double *place = &numbers->list[below(from, (int)numbers->count)];
+        *place = one_in(from, 2) ? *place + below(from, 5) * 0.5 - 1 : one_in(from, 4) ? bits : strange[below(from, 20)];
     }
 }
 
-static Style draw_style(Draw *from, const uint8_t *noise, int noise_length) {
+/* But for the noise itself. */
+static Style draw_style(Draw *from) {
     Style style;
     style.size = 1 + below(from, one_in(from, 4) ? MOST_SIDE : 36);
     style.bicubic = below(from, 2);
@@ -134,8 +137,8 @@ static Style draw_style(Draw *from, const uint8_t *noise, int noise_length) {
         style.fill[i] = (uint8_t)below(from, 256);
     }
     style.erase_mode = (EraseMode)below(from, 3);
-    style.noise = noise;
-    style.noise_length = (size_t)(1 + below(from, noise_length));
+    style.noise = NULL;
+    style.noise_length = (size_t)(1 + below(from, MOST_NOISE));
     return style;
 }
 

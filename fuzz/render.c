@@ -13,7 +13,7 @@
 #include "processors.h"
 #include "views.h"
 
-enum { MOST_PIXELS = 40000, NOISE = 97 };
+enum { MOST_PIXELS = 40000 };
 
 static const char *const NAMES[] = {"baseline", "avx2", "avx512"};
 enum { PROCESSORS = 3 };
@@ -54,6 +54,14 @@ static double *exact_copy(const Numbers *numbers) {
     return copy;
 }
 
+static uint8_t *new_noise(size_t length) {
+    uint8_t *noise = new_bytes(3 * length);
+    for (size_t i = 0; i < 3 * length; i++) {
+        noise[i] = (uint8_t)(i * 37 ^ i >> 3);
+    }
+    return noise;
+}
+
 /* The same views by every processor, from memory with other bytes and into other bytes. */
 static void check_views(Draw *from, const Image *image, const Numbers *numbers, const Style *style, int count) {
     size_t bytes = 3 * (size_t)style->size * (size_t)style->size * (size_t)count, offset = (size_t)below(from, 33);
@@ -89,13 +97,10 @@ static void check_views(Draw *from, const Image *image, const Numbers *numbers, 
 }
 
 static void try_views(Draw *from, const Image *image, int width, int height) {
-    uint8_t noise[3 * NOISE];
-    Style style = draw_style(from, noise, NOISE);
+    Style style = draw_style(from);
+    uint8_t *noise = new_noise(style.noise_length);
     Numbers numbers = {{0}, 0};
     int count = one_in(from, 3) ? 1 + below(from, MOST_VIEWS) : 1;
-    for (int i = 0; i < 3 * NOISE; i++) {
-        noise[i] = (uint8_t)(i * 37 ^ i >> 3);
-    }
     for (int i = 0; i < count; i++) {
         add_view(from, &numbers, width, height, &style);
     }
@@ -108,7 +113,9 @@ static void try_views(Draw *from, const Image *image, int width, int height) {
     if (one_in(from, 64)) {
         style.noise_length = 0;
     }
+    style.noise = noise;
     check_views(from, image, &numbers, &style, style.size > 0 ? count : 1);
+    free(noise);
 }
 
 /* The part that was asked for, without what a decoder adds around it: uint8 [3, height, width]. */
@@ -138,8 +145,8 @@ static uint8_t *decoded(const uint8_t *data, size_t size, DecodeRegion *decode, 
 }
 
 static void try_decoders(Draw *from, const uint8_t *data, size_t size, const Header *header) {
-    int width = 1 + below(from, header->width), height = 1 + below(from, header->height);
-    Region wanted = {below(from, header->width - width + 1), below(from, header->height - height + 1), width, height};
+    int width = 1 + up_to(from, header->width - 1), height = 1 + up_to(from, header->height - 1);
+    Region wanted = {up_to(from, header->width - width), up_to(from, header->height - height), width, height};
     if (one_in(from, 16)) {
         const int strange[] = {-1, 0, 1, header->width, header->height, 1 << 30, -2147483647 - 1, 2147483647};
         ((int *[]){&wanted.left, &wanted.top, &wanted.width, &wanted.height}[below(from, 4)])[0] = strange[below(from, 8)];
@@ -210,7 +217,7 @@ static void try_mixing(Draw *from) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    Draw from = draw_by_tail(data, size);
+    Draw from = draw_by_input(data, size);
     Header header;
     if (one_in(&from, 16)) {
         try_mixing(&from);
