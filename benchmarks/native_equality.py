@@ -6,6 +6,14 @@ Result:   a table of views compared and of views that differ, and a last line of
 FOLDER holds webdataset tars or image files. Every instruction set of this machine is compared. Damaged files are
 copies of photos, and of their encodings in other kinds of JPEG, that were cut, changed or added to: where the native
 renderer makes a view of one, the reference must make the same one. --o1 compares a copy that is compiled with -O1.
+
+--through COMMAND compares what another program makes, for example one for another processor, under an emulator:
+
+    cd tinyvit_kd/views/csrc
+    aarch64-linux-gnu-gcc -std=c11 -O3 -ffp-contract=off -fwrapv -fno-math-errno -fno-trapping-math -I. \\
+        -idirafter /usr/include -idirafter /usr/include/aarch64-linux-gnu \\
+        -o /tmp/render_jobs ../../../benchmarks/render_jobs.c $(ls *.c | grep -v module.c) -ljpeg -lm
+    python -m benchmarks.native_equality … --through "qemu-aarch64 -L /usr/aarch64-linux-gnu /tmp/render_jobs"
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ import numpy.typing as npt
 
 from benchmarks.machine import describe
 from benchmarks.photos import damaged, encodings, load
+from benchmarks.remote_renderer import RemoteRenderer
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.views import native
@@ -79,7 +88,10 @@ def main() -> None:
     parser.add_argument("--damaged", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--o1", action="store_true", help="compile a copy without optimisation and compare that")
+    parser.add_argument("--through", help="command of a program made of render_jobs.c, whose views are compared")
     options = parser.parse_args()
+    if options.through is not None:
+        use(RemoteRenderer(options.through))
     if options.o1:
         sys.exit(unoptimised([argument for argument in sys.argv[1:] if argument != "--o1"]))
     print(native.describe(), native.path())
@@ -104,7 +116,8 @@ def compare(options: argparse.Namespace) -> dict[str, Count]:
     views = options.views // (len(SPECS) + 1) // len(processors())
     for name, spec in SPECS.items():
         rows |= compare_photos(name, photos, spec, views, draw)
-    rows |= compare_mixed(photos, views, draw)
+    if options.through is None:  # which mixes nothing
+        rows |= compare_mixed(photos, views, draw)
     if options.odd is not None:
         rows["odd images"] = compare_files(load(options.odd) * 4, draw)
     sources = [*photos[::9], *(kind for photo in photos[::5] for kind in encodings(photo))]
@@ -182,8 +195,14 @@ def reference_or_hole(file: bytes, seeds: Sequence[int]) -> UInt8 | None:
 
 
 def processors() -> list[str]:
-    """The instruction sets that this machine has and this build knows."""
-    return [name for name in PROCESSORS if native.supports(name)]
+    """The instruction sets that this machine has and this build knows; another program chooses its own."""
+    return [name for name in PROCESSORS if native.supports(name)] or [""]
+
+
+def use(renderer: RemoteRenderer) -> None:
+    """Render by another program instead of the extension."""
+    setattr(native, "module", lambda: renderer)  # noqa: B010  assigning to a function is what mypy refuses
+    setattr(native, "_module", lambda: renderer)  # noqa: B010
 
 
 def unoptimised(arguments: list[str]) -> int:
