@@ -8,18 +8,27 @@ import os
 import platform
 from pathlib import Path
 
+import torch
+
 LIBRARIES = ("torch", "timm", "numpy", "zarr", "pillow")
 
 
 def describe() -> dict[str, str | int]:
-    """Date, processor, cores and versions."""
+    """Date, processor, cores, the GPU where there is one, and versions."""
     return {
         "date": datetime.date.today().isoformat(),
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
+        **_gpu(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
+
+
+def _gpu() -> dict[str, str | int]:
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "gpus": torch.cuda.device_count(), "cuda": torch.version.cuda or ""}
 
 
 def _processor() -> str:
