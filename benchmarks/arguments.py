@@ -1,0 +1,47 @@
+"""What benchmarks of a device are asked, and what they take where nothing is said."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that they share."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    made.add_argument("--threads", type=int, default=1, help="of the networks, on the CPU")
+    made.add_argument("--teacher", help="timm's name; its weights are random")
+    made.add_argument("--classes", type=int, default=21841)
+    made.add_argument("--topk", type=int, default=100)
+    made.add_argument("--size", type=int, default=224, help="pixels")
+    made.add_argument(
+        "--views", choices=("synthetic", "real"), default="synthetic", help="bytes at random, or of photos"
+    )
+    made.add_argument("--photos", type=Path, help="folder of webdataset tars or JPEG files, for real views")
+    made.add_argument("--rounds", type=int, default=3)
+    return made
+
+
+def parse(
+    given: argparse.ArgumentParser, arguments: Sequence[str] | None, defaults: Mapping[str, Mapping[str, Any]]
+) -> argparse.Namespace:
+    """The arguments, where None is said with what ``defaults`` has for the type of device."""
+    options = given.parse_args(arguments)
+    if options.views == "real" and options.photos is None:
+        given.error("--views real needs --photos")
+    on_gpu = options.device != "cpu" and torch.cuda.is_available()
+    for name, value in defaults["cuda" if on_gpu else "cpu"].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

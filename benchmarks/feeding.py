@@ -1,0 +1,72 @@
+"""What benchmarks feed to networks: shard sets of any length from a few images, and views without image work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tarfile
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.photos import load
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.stages.batches import Uint8
+from tinyvit_kd.stages.dump_tasks import DumpBatches, Group
+from tinyvit_kd.views.render import render_views
+
+
+def write_shards(folder: Path, images: list[bytes], shards: int, samples: int) -> str:
+    """Write ``shards`` tars of ``samples`` samples each; returns a pattern that names them.
+
+    All of them are one file: the images are read from memory in any case, and a disk need not hold them often.
+    """
+    folder.mkdir(parents=True)
+    first = folder / "photos-000000.tar"
+    with tarfile.open(first, "w") as tar:
+        for number in range(samples):
+            image = images[number % len(images)]
+            member = tarfile.TarInfo(f"{number:09d}.jpg")
+            member.size = len(image)
+            tar.addfile(member, BytesIO(image))
+    for shard in range(1, shards):
+        os.link(first, folder / f"photos-{shard:06d}.tar")
+    return str(folder / "photos-*.tar")
+
+
+def grey_image() -> bytes:
+    """A JPEG file that is not looked at."""
+    file = BytesIO()
+    Image.new("RGB", (16, 16), "grey").save(file, "JPEG")
+    return file.getvalue()
+
+
+def resident_views(options: argparse.Namespace, count: int) -> torch.Tensor:
+    """Views of photos, or bytes at random: uint8 [count, 3, S, S]."""
+    if options.views == "synthetic":
+        shape = count, 3, options.size, options.size
+        return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    photos, spec = load(options.photos), ViewSpec(size=options.size)
+    views = [render_views(photos[number % len(photos)], [number], spec)[0] for number in range(count)]
+    return torch.from_numpy(np.stack(views))
+
+
+@dataclass
+class StillBatches(DumpBatches):
+    """Stage one's batches, with the same bytes at random in place of every sample's views."""
+
+    @cached_property
+    def still(self) -> Uint8:
+        """Noise: uint8 [3, S, S]."""
+        size = self.samples.spec.size
+        return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
+
+    def _render(self, _group: Group, _index: int, out: Uint8) -> HoleReason:
+        out[:] = self.still
+        return HoleReason.NONE
