@@ -16,7 +16,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     made.add_argument("--threads", type=int, default=1, help="of the networks, on the CPU")
-    made.add_argument("--teacher", help="timm's name; its weights are random")
     made.add_argument("--classes", type=int, default=21841)
     made.add_argument("--topk", type=int, default=100)
     made.add_argument("--size", type=int, default=224, help="pixels")

@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(__doc__)
+    made.add_argument("--teacher", help="timm's name; its weights are random")
     made.add_argument("--batch", type=int)
     made.add_argument("--batches", type=int, help="of a group, which is a shard in all of its views")
     made.add_argument("--groups", type=int, help="of a run, at least 2; the first is not timed")

@@ -16,8 +16,10 @@ from PIL import Image
 
 from benchmarks.photos import load
 from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.errors import HoleReason
-from tinyvit_kd.stages.batches import Uint8
+from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.stages.batches import Uint8, batch_layout
 from tinyvit_kd.stages.dump_tasks import DumpBatches, Group
 from tinyvit_kd.views.render import render_views
 
@@ -70,3 +72,31 @@ class StillBatches(DumpBatches):
     def _render(self, _group: Group, _index: int, out: Uint8) -> HoleReason:
         out[:] = self.still
         return HoleReason.NONE
+
+
+class SyntheticBatches(Maker[int, Batch]):
+    """Batches of stage two that cost next to nothing: random views, made once a buffer, and random records."""
+
+    def __init__(self, batch: int, size: int, topk: int, classes: int) -> None:
+        self.shape, self.classes = (batch, size, topk), classes
+
+    @property
+    def layout(self) -> Layout:
+        """As stage two's."""
+        return batch_layout(*self.shape)
+
+    def fill(self, task: int, arrays: Arrays) -> int:
+        """Records of their own for every task."""
+        batch, _, topk = self.shape
+        draw = np.random.default_rng(task)
+        if not arrays["weights"].any():  # a buffer's first use
+            arrays["views"][:] = draw.integers(0, 256, arrays["views"].shape, dtype=np.uint8)
+        masses = draw.random((batch, topk + 1), dtype=np.float32)
+        masses /= masses.sum(axis=1, keepdims=True)
+        arrays["probs"][:], arrays["residual"][:], arrays["weights"][:] = masses[:, 1:], masses[:, 0], 1
+        arrays["indices"][:] = np.cumsum(draw.integers(1, self.classes // topk, (batch, topk)), axis=1) - 1
+        return 0
+
+    def join(self, tensors: Tensors, told: int) -> Batch:
+        """The batch on the device."""
+        return Batch.of(tensors, told)

@@ -6,19 +6,17 @@ Result:   a line of JSON.
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
 import sys
-import tarfile
 import time
 from itertools import chain
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from benchmarks.feeding import grey_image, write_shards
 from benchmarks.memory import private_mib
 from benchmarks.stores import made_up_block, made_up_manifest
 from tinyvit_kd.config.data import StoredTargetsConfig
@@ -41,14 +39,11 @@ PLACES, STEPS = 8, 5  # of an epoch, and steps at each of them: enough to fill e
 
 def make(folder: Path, samples: int) -> None:
     """Write the shard set and the store."""
-    names = [f"train-{number:06d}.tar" for number in range(-(-samples // PER_SHARD))]
-    (folder / "shards").mkdir(parents=True)
-    _write_tar(folder / "shards" / names[0])
-    first = ShardSet.load(folder / "shards" / names[0])
-    key_hash = first.index(0).key_hash  # makes the index, too
+    write_shards(folder / "shards", [grey_image()], -(-samples // PER_SHARD), PER_SHARD)
+    names = sorted(path.name for path in (folder / "shards").glob("*.tar"))
+    key_hash = ShardSet.load(folder / "shards" / names[0]).index(0).key_hash  # makes the index, too
     for name in names[1:]:
-        for suffix in ("", ".idx.npz"):
-            os.link(folder / "shards" / (names[0] + suffix), folder / "shards" / (name + suffix))
+        os.link(folder / "shards" / f"{names[0]}.idx.npz", folder / "shards" / f"{name}.idx.npz")
     info = {"name": "large", "splits": {"train": {"filenames": names, "shard_lengths": [PER_SHARD] * len(names)}}}
     (folder / "shards" / "_info.json").write_text(json.dumps(info))
     shards = ShardSet.load(folder / "shards", "train")
@@ -56,16 +51,6 @@ def make(folder: Path, samples: int) -> None:
     store, block = LogitStore.create(folder / "store", manifest), made_up_block(PER_SHARD, TOPK, CLASSES)
     for shard in range(len(names)):
         store.write_block(shard, 0, block)
-
-
-def _write_tar(path: Path) -> None:
-    file = io.BytesIO()
-    Image.effect_noise((40, 30), 60).convert("RGB").save(file, "JPEG")
-    with tarfile.open(path, "w") as tar:
-        for number in range(PER_SHARD):
-            member = tarfile.TarInfo(f"{number:09d}.jpg")
-            member.size = len(file.getvalue())
-            tar.addfile(member, io.BytesIO(file.getvalue()))
 
 
 def measure(folder: Path) -> dict[str, float]:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ VIEWS = 2  # of the store
 WARM_UP = 2  # batches a worker that are not timed
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of a shard set")
@@ -56,8 +57,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8, help="of each timing")
-    parser.add_argument("--samples", type=int, nargs="*", default=[1_000_000, 14_000_000])
-    options = parser.parse_args()
+    parser.add_argument("--samples", type=int, nargs="*", default=[1_000_000, 14_000_000], help="of the large sets")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rates = measure_rates(options, Path(folder))

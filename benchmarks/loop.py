@@ -1,13 +1,12 @@
 """What does the training loop cost beside forward, backward and step?
 
-Command:  python -m benchmarks.loop [--photos FOLDER] [--students tiny_vit_5m_224 deit_tiny_patch16_224] [--batch 32]
+Command:  python -m benchmarks.loop [--views real --photos FOLDER] [--device cuda] [--students NAME …] [--batch 256]
 Result:   a table of optimiser steps a second, and a last line of JSON.
 
 Bare: forward, sparse loss, backward, optimiser step on one batch that lies on the device. The loop:
 ``training.loop.fit`` as stage two runs it, with loader, copies to the device, clipping, meters and log lines, timed
-from its second step to its last. With --photos the views are real ones, replayed from a store with made-up
-probabilities, and digests are compared; without, they cost nothing, so that what is seen is the loop's own. Rounds are
-interleaved.
+from its second step to its last. Real views are replayed from a store with made-up probabilities, and their digests
+compared; synthetic ones cost nothing, so that what is seen is the loop's own. Rounds are interleaved.
 
 On a CPU the network gets --threads threads and the loading process what is left.
 """
@@ -20,18 +19,20 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.arguments import cores, parse, parser
+from benchmarks.feeding import SyntheticBatches
 from benchmarks.loader import stored_batches
 from benchmarks.machine import describe
+from benchmarks.networks import student_run, student_state
 from benchmarks.stores import made_up_store
-from benchmarks.students import SyntheticBatches, new_run, new_state
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
@@ -39,16 +40,19 @@ from tinyvit_kd.data.buffers import Maker
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.stages.pretrain import soft_objective
 from tinyvit_kd.training.loop import Run, fit
 from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.state import State
 
-STUDENTS = ("tiny_vit_5m_224", "deit_tiny_patch16_224")
-TOPK, CLASSES = 100, 21841
-SETTINGS = ("batch", "size", "steps", "rounds", "precision", "workers", "threads", "compile")
+STUDENTS = ["tiny_vit_5m_224", "deit_tiny_patch16_224"]
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "cpu": {"students": STUDENTS, "batch": 16, "steps": 6, "workers": 1},
+    "cuda": {"students": ["tiny_vit_21m_224", *STUDENTS], "batch": 256, "steps": 50, "workers": max(1, cores() - 2)},
+}
+SETTINGS = ("views", "batch", "size", "steps", "rounds", "precision", "workers", "threads", "compile")
 OBJECTIVE = partial(soft_objective, 1.0)
 
 
@@ -60,13 +64,10 @@ class Rates(NamedTuple):
     data_wait: float  # share of the loop's time
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, time, print."""
-    options = parse()
-    torch.set_num_threads(options.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    job = Job(0, 1, torch.device(device if options.device == "auto" else options.device))
-    with tempfile.TemporaryDirectory() as folder:
+    options = parse(_parser(), arguments, DEFAULTS)
+    with start_job(options.device, options.threads) as job, tempfile.TemporaryDirectory() as folder:
         maker = batches_of(options, Path(folder))
         rates = {name: measure(name, maker, options, job, Path(folder)) for name in options.students}
     print_table(rates, options)
@@ -76,7 +77,6 @@ def main() -> None:
         "machine": describe(),
         "device": str(job.device),
         **settings,
-        "views": "synthetic" if options.photos is None else "real",
         "over_bare_step": min(over.values()),
         "over_bare_step_by_student": over,
         "students": {name: each._asdict() for name, each in rates.items()},
@@ -84,37 +84,33 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="folder of a shard set; without it views cost nothing")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--students", nargs="+", default=STUDENTS, help="timm models")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--steps", type=int, default=8, help="of each timing")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="of the network, on a CPU")
-    parser.add_argument("--compile", action="store_true")
-    return parser.parse_args()
+def _parser() -> argparse.ArgumentParser:
+    made = parser(__doc__)
+    made.add_argument("--split", default="train")
+    made.add_argument("--students", nargs="+", help="timm's names")
+    made.add_argument("--batch", type=int)
+    made.add_argument("--steps", type=int, help="of each timing")
+    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    made.add_argument("--workers", type=int, help="loading processes")
+    made.add_argument("--compile", action="store_true")
+    return made
 
 
 def batches_of(options: argparse.Namespace, folder: Path) -> Maker[int, Batch]:
     """Stage two's batches: real views of photos, or views that cost nothing."""
-    if options.photos is None:
-        return SyntheticBatches(options.batch, options.size, TOPK, CLASSES)
+    if options.views == "synthetic":
+        return SyntheticBatches(options.batch, options.size, options.topk, options.classes)
     shards = ShardSet.load(options.photos, options.split, index_dir=folder / "indexes")
-    store = made_up_store(folder / "store", shards, ViewSpec(size=options.size), TOPK, CLASSES, views=1)
+    spec = ViewSpec(size=options.size)
+    store = made_up_store(folder / "store", shards, spec, options.topk, options.classes, views=1)
     return stored_batches(shards, store, options.batch, lanes=min(8, options.batch))
 
 
 def measure(name: str, maker: Maker[int, Batch], options: argparse.Namespace, job: Job, folder: Path) -> Rates:
     """One student's rates: medians of the rounds."""
-    state, waits = new_state(name, CLASSES, options.size, job.device), list[float]()
-    run = new_run(state, job, folder / name, options.steps, options.batch, options.precision, options.compile)
+    state, waits = student_state(name, options.classes, options.size, options.batch, job.device), list[float]()
+    steps, precision, compiled = options.steps, options.precision, options.compile
+    run = student_run(state, options.batch, job, folder / name, steps, precision, compiled)
     with loading(maker, range(1), RuntimeConfig(workers=0), job.device) as batches:
         batch = next(batches)
         columns: dict[str, Callable[[], float]] = {

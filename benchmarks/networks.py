@@ -10,7 +10,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.training import OptimConfig, RuntimeConfig, TrainConfig
+from tinyvit_kd.config.training import OptimConfig, TrainConfig
 from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.network import build_network
@@ -49,24 +49,32 @@ def student_state(name: str, num_classes: int, size: int, batch: int, device: to
     return State(model, build_optimizer(model, _optim(), batch), None)
 
 
-def student_run(state: State, batch: int, job: Job, folder: Path) -> Run:
-    """What the training loop needs beside the state; nothing is written into ``folder`` by single steps."""
-    runtime = RuntimeConfig()
+def student_run(
+    state: State,
+    batch: int,
+    job: Job,
+    folder: Path,
+    steps: int = STEPS,
+    precision: str = "auto",
+    compiled: bool = False,
+) -> Run:
+    """What the training loop needs beside the state; ``folder`` is written to at the end alone, after ``steps``."""
     return Run(
         job=job,
         folder=folder,
-        config=TrainConfig(),
+        config=TrainConfig(checkpoint_every=STEPS),
         identity={},
-        steps_per_epoch=STEPS,
-        total_steps=STEPS,
+        steps_per_epoch=steps,
+        total_steps=steps,
         global_batch_size=batch,
         micro_batches=1,
         seed=0,
         clip_grad=_optim().clip_grad,
         normalize=Normalizer(IMAGENET_MEAN, IMAGENET_STD, job.device, channels_last=True),
-        autocast=partial(autocast, job.device, runtime.precision),
+        autocast=partial(autocast, job.device, precision),
         set_rates=build_scheduler(state.optimizer, _optim(), STEPS, 0, batch).step_update,
         name_samples=lambda _step, _rows: [],
+        compile=compiled,
     )
 
 

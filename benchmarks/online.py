@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(__doc__)
+    made.add_argument("--teacher", help="timm's name; its weights are random")
     made.add_argument("--students", nargs="+", help="timm's names")
     made.add_argument("--batches", nargs="+", type=int, help="views a step")
     made.add_argument("--steps", type=int, help="of a round")
@@ -224,8 +225,10 @@ def result_of(options: argparse.Namespace, job: Job, times: Figures, memory: Fig
         "machine": describe(),
         "device": job.device.type,
         **{name: getattr(options, name) for name in told},
-        "step_time_ratio": {row: ratio(found) for row, found in times.items()},
-        "memory_ratio": {row: ratio(found) for row, found in memory.items()},
+        "step_time_ratio": max(ratio(found) for found in times.values()),
+        "memory_ratio": max(ratio(found) for found in memory.values()),
+        "step_time_ratios": {row: ratio(found) for row, found in times.items()},
+        "memory_ratios": {row: ratio(found) for row, found in memory.items()},
         "step_over_labels_alone": {row: round(found[STORED] / found[LABELS], 3) for row, found in times.items()},
         "milliseconds": rounded(times),
         "peak_mib": rounded(memory),

@@ -72,6 +72,7 @@ def test_resident_views_are_of_photos_where_asked_for(shared_data: Path) -> None
 def test_what_is_not_said_is_the_devices_default() -> None:
     given = parser(None)
     given.add_argument("--batch", type=int)
+    given.add_argument("--teacher")
     defaults = {"cpu": {"batch": 4, "teacher": "small"}, "cuda": {"batch": 128, "teacher": "large"}}
     options = parse(given, ["--device", "cpu", "--batch", "5"], defaults)
     assert (options.batch, options.teacher) == (5, "small")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.students import SyntheticBatches, new_run, new_state
+from benchmarks.feeding import SyntheticBatches
+from benchmarks.networks import student_run, student_state
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.models.teacher import topk_probs
@@ -33,8 +34,8 @@ def waiting_is_an_error() -> Iterator[None]:
 
 def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
     job = Job(0, 1, torch.device("cuda"))
-    state = new_state("tiny_vit_5m_224", 1000, 64, job.device)
-    run = new_run(state, job, tmp_path, 10, 8, "bfloat16")
+    state = student_state("tiny_vit_5m_224", 1000, 64, 8, job.device)
+    run = student_run(state, 8, job, tmp_path, precision="bfloat16")
     meters = Meters(job.device, run.name_samples)
     maker, objective = SyntheticBatches(8, 64, 10, 1000), partial(soft_objective, 1.0)
     with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
