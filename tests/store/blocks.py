@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,16 +82,3 @@ def same(a: Block, b: Block, rows: npt.NDArray[np.integer[Any]] | None = None) -
     chosen = slice(None) if rows is None else rows
     pairs = [(getattr(a, field.name), getattr(b, field.name)[chosen]) for field in fields(Block)]
     return all(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs)
-
-
-def simulated(path: Path) -> tuple[Block, int]:
-    """Simulated top-k of a teacher as a block, and the number of its classes."""
-    with np.load(path) as arrays:
-        order = np.argsort(arrays["indices"], axis=1)
-        indices = np.take_along_axis(arrays["indices"].astype(np.int32), order, axis=1)
-        probs = np.take_along_axis(arrays["probs"], order, axis=1)
-        num_classes = int(arrays["num_classes"])
-    rng = np.random.default_rng(0)
-    seeds, digests = rng.integers(0, 2**32, (2, len(indices)), dtype=np.uint32)
-    residual = (1 - probs.sum(axis=1, dtype=np.float64)).astype(np.float32)
-    return Block(indices, probs, residual, seeds, digests, np.zeros(len(indices), np.uint8)), num_classes

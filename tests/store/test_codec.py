@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.store.blocks import header_of, random_block, same, simulated
+from benchmarks.stored.fidelity import kl
+from benchmarks.stored.records import simulated
+from tests.store.blocks import header_of, random_block, same
 from tinyvit_kd.store.codec import decode, decode_rows, encode, plane_rows, read_header, read_status, row_bytes, rows_of
 from tinyvit_kd.store.records import ENCODINGS, HEADER_BYTES, Block, BlockHeader, Encoding
 
@@ -142,16 +144,6 @@ def test_all_classes_of_a_large_list_can_be_stored() -> None:
     assert not decoded.residual.any()
 
 
-def divergence(block: Block, decoded: Block, num_classes: int) -> float:
-    """Mean KL from the block's recovered distributions, residuals spread evenly, to the decoded ones."""
-    tail = num_classes - block.probs.shape[1]
-    p = np.column_stack([block.probs, np.maximum(block.residual, 0) / tail]).astype(np.float64)
-    q = np.column_stack([decoded.probs, decoded.residual / tail]).astype(np.float64)
-    terms = np.where(p > 0, p * np.log(np.maximum(p, 1e-300) / np.maximum(q, 1e-300)), 0)
-    terms[:, -1] *= tail
-    return float(terms.sum(axis=1).mean())
-
-
 @pytest.fixture(scope="module", params=["in22k_k100", "in1k_k10"])
 def teacher_block(request: pytest.FixtureRequest, shared_data: Path) -> Case:
     """Simulated records of a whole shard."""
@@ -160,7 +152,9 @@ def teacher_block(request: pytest.FixtureRequest, shared_data: Path) -> Case:
 
 def test_compact_coding_barely_moves_a_teachers_distribution(teacher_block: Case) -> None:
     block, decoded = teacher_block[0], round_trip(teacher_block, "compact")
-    assert divergence(block, decoded, teacher_block[1]) <= 3e-4
+    divergence = kl(block, decoded, teacher_block[1])
+    assert divergence["kl"] <= 3e-4
+    assert divergence["kl_infinite"] == 0
     assert (decoded.probs.argmax(axis=1) == block.probs.argmax(axis=1)).all()
     assert decoded.probs.min() > 0
 

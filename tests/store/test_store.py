@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.store.blocks import block_for, manifest_of, same, simulated
+from benchmarks.stored.records import simulated
+from tests.store.blocks import block_for, manifest_of, same
 from tinyvit_kd.errors import BlockMissingError, ManifestMismatchError, StoreError
 from tinyvit_kd.store.arrays import complete_arrays
 from tinyvit_kd.store.manifest import MANIFEST, Manifest
