@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +13,7 @@ from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 
 def block_bytes(manifest: Manifest) -> int:
@@ -24,8 +24,9 @@ def block_bytes(manifest: Manifest) -> int:
 class BlockCache:
     """Keeps the blocks that were read last, as they are encoded: less than half the memory of their records.
 
-    All lie in one array, in slots of equal size: a batch's records come out of any number of blocks by one call, and
-    memory is neither asked for nor given back as one block replaces another.
+    All lie in one array, in slots of equal size, and a table says which slot holds a block. A batch holds but a few
+    records of each of many blocks: its records come out of all of them by one call. Nor is memory asked for or given
+    back as one block replaces another.
 
     Args:
         store: where the blocks are.
@@ -39,10 +40,12 @@ class BlockCache:
         self._lengths = np.array(manifest.shard_lengths, dtype=np.int64)
         self._row_bytes = row_bytes(*self._coding)
         self._slot_rows = block_bytes(manifest) // self._row_bytes
-        slots = max(1, min(max_bytes // block_bytes(manifest), manifest.views * len(self._lengths)))
-        self._shape = slots * self._slot_rows, self._row_bytes
-        # By block; first is the one that has been asked for least recently. No shard is number -1: its slots are free.
-        self._slots = OrderedDict(((-1, slot), slot) for slot in range(slots))
+        blocks = manifest.views * len(self._lengths)
+        slots = max(1, min(max_bytes // block_bytes(manifest), blocks))
+        self._slot_of = np.full(blocks, -1, dtype=np.int32)  # by view * shards + shard
+        self._block_in = np.full(slots, -1, dtype=np.int64)
+        self._used = np.zeros(slots, dtype=np.int64)  # when a slot was last read from
+        self._now = 0
 
     def gather(self, shards: Int32, indexes: Int32, view: int) -> Block:
         """Records of one view of samples of several shards, in the order given: arrays [B, …], copies.
@@ -51,15 +54,7 @@ class BlockCache:
             BlockMissingError, BlockCorruptError: see ``LogitStore.read_planes``.
         """
         assert (indexes < self._lengths[shards]).all(), "behind a shard's end its slot holds other records"
-        rows = np.empty((len(shards), self._row_bytes), dtype=np.uint8)
-        distinct, numbers = np.unique(shards, return_inverse=True)
-        at_once = len(self._slots)
-        for first in range(0, len(distinct), at_once):
-            some = distinct[first : first + at_once]
-            slots = np.array([self._slot(shard, view) for shard in some.tolist()])
-            here = np.flatnonzero((numbers >= first) & (numbers < first + len(some)))
-            rows[here] = self._memory.take(slots[numbers[here] - first] * self._slot_rows + indexes[here], axis=0)
-        return decode_rows(rows, *self._coding)
+        return decode_rows(self._rows(shards + np.int64(view * len(self._lengths)), indexes), *self._coding)
 
     def records(self, shard: int, view: int, indexes: Int32) -> Block:
         """Records of samples of one shard; as ``gather``."""
@@ -68,15 +63,37 @@ class BlockCache:
     @cached_property
     def _memory(self) -> Rows:
         # Made where it is first used: a copy of this object is sent to each loading process.
-        return np.empty(self._shape, dtype=np.uint8)
+        return np.empty((len(self._used) * self._slot_rows, self._row_bytes), dtype=np.uint8)
 
-    def _slot(self, shard: int, view: int) -> int:
-        key = shard, view
-        if key not in self._slots:
-            rows = rows_of(self.store.read_planes(shard, view))
-            _, slot = self._slots.popitem(last=False)
-            start = slot * self._slot_rows
-            self._memory[start : start + len(rows)] = rows
-            self._slots[key] = slot
-        self._slots.move_to_end(key)
-        return self._slots[key]
+    def _rows(self, blocks: Int64, indexes: Int32) -> Rows:
+        """Encoded records of any blocks: [B, bytes of a record]."""
+        self._read_missing(blocks)
+        slots = self._slot_of[blocks]
+        if (slots >= 0).all():
+            return self._memory.take(slots * np.int64(self._slot_rows) + indexes, axis=0)
+        rows = np.empty((len(blocks), self._row_bytes), dtype=np.uint8)
+        for block in np.unique(blocks):  # more than there are slots: one after the other
+            here = blocks == block
+            rows[here] = self._rows(blocks[here], indexes[here])
+        return rows
+
+    def _read_missing(self, blocks: Int64) -> None:
+        """Read blocks into the slots that have not been read from for longest, but into none that these need."""
+        self._now += 1
+        slots = self._slot_of[blocks]
+        self._used[slots[slots >= 0]] = self._now
+        missing = np.unique(blocks[slots < 0])
+        if len(missing):
+            free = np.flatnonzero(self._used < self._now)
+            oldest = free[np.argsort(self._used[free], kind="stable")]
+            for block, slot in zip(missing.tolist(), oldest.tolist(), strict=False):
+                self._read(block, slot)
+
+    def _read(self, block: int, slot: int) -> None:
+        view, shard = divmod(block, len(self._lengths))
+        rows = rows_of(self.store.read_planes(shard, view))
+        if self._block_in[slot] >= 0:
+            self._slot_of[self._block_in[slot]] = -1  # before its records go
+        start = slot * self._slot_rows
+        self._memory[start : start + len(rows)] = rows
+        self._block_in[slot], self._used[slot], self._slot_of[block] = block, self._now, slot

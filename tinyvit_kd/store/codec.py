@@ -14,6 +14,7 @@ Two encodings:
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def rows_of(planes: Planes) -> Rows:
 def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> Block:
     """Records of any blocks of one store, as arrays of their own."""
     width = 2 if encoding == "compact" else 4
-    ends = np.cumsum([topk * _class_bytes(num_classes), topk * _prob_bytes(encoding), width, 4, 4])
-    classes, probs, residuals, seeds, digests, status = np.split(rows, ends, axis=1)
+    widths = topk * _class_bytes(num_classes), topk * _prob_bytes(encoding), width, 4, 4, 1
+    parts = (rows[:, end - each : end] for each, end in zip(widths, accumulate(widths), strict=True))
+    classes, probs, residuals, seeds, digests, status = parts
     residual = _from_bytes(residuals, np.float16 if width == 2 else np.float32).astype(np.float32)
     there = status[:, 0] == 0
     return Block(
@@ -132,11 +134,12 @@ def _encode_classes(indices: npt.NDArray[np.int32], num_classes: int) -> Planes:
 
 
 def _decode_classes(rows: Rows, topk: int) -> npt.NDArray[np.int32]:
-    *lower, highest = np.split(rows, rows.shape[1] // topk, axis=1)
-    deltas = highest.astype(np.int32)
-    for part in reversed(lower):
+    width = rows.shape[1] // topk
+    parts = rows.reshape(len(rows), width, topk)
+    deltas = parts[:, -1].astype(np.int32)
+    for number in reversed(range(width - 1)):
         deltas <<= 8
-        deltas |= part
+        deltas |= parts[:, number]
     return np.add.accumulate(deltas, axis=1, out=deltas)
 
 
