@@ -6,9 +6,12 @@ Result:   a table of optimiser steps a second, and a last line of JSON.
 Bare: forward, sparse loss, backward, optimiser step on one batch that lies on the device. The loop:
 ``training.loop.fit`` as stage two runs it, with loader, copies to the device, clipping, meters and log lines, timed
 from its second step to its last. Real views are replayed from a store with made-up probabilities, and their digests
-compared; synthetic ones cost nothing, so that what is seen is the loop's own. Rounds are interleaved.
+compared; synthetic ones cost nothing, so that what is seen is the loop's own. Rounds are interleaved, and ratios are
+medians of the rounds' ratios.
 
-On a CPU the network gets --threads threads and the loading process what is left.
+On a CPU the network gets --threads threads and the loading process what is left. There the allocator gives large blocks
+back after every step, and what they cost to have again varies; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 in
+the environment keeps them, for both columns alike.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ class Rates(NamedTuple):
 
     bare: float  # steps/s
     loop: float  # steps/s
+    over_bare: float  # the median of the rounds' ratios
     data_wait: float  # share of the loop's time
 
 
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         maker = batches_of(options, Path(folder))
         rates = {name: measure(name, maker, options, job, Path(folder)) for name in options.students}
     print_table(rates, options)
-    over = {name: round(each.loop / each.bare, 4) for name, each in rates.items()}
+    over = {name: round(each.over_bare, 4) for name, each in rates.items()}
     settings = {name: getattr(options, name) for name in SETTINGS}
     result = {
         "machine": describe(),
@@ -117,8 +121,10 @@ def measure(name: str, maker: Maker[int, Batch], options: argparse.Namespace, jo
             "bare": lambda: seconds(partial(bare_steps, run, state, batch), job.device) / options.steps,
             "loop": lambda: loop_step(run, state, maker, options.workers, waits),
         }
-        found = {column: statistics.median(each) for column, each in in_turns(columns, options.rounds).items()}
-    return Rates(1 / found["bare"], 1 / found["loop"], statistics.median(waits[1:]))
+        found = in_turns(columns, options.rounds)
+    bare, loop = (statistics.median(found[column]) for column in ("bare", "loop"))
+    ratios = [one / other for one, other in zip(found["bare"], found["loop"], strict=True)]
+    return Rates(1 / bare, 1 / loop, statistics.median(ratios), statistics.median(waits[1:]))
 
 
 def bare_steps(run: Run, state: State, batch: Batch) -> None:
@@ -169,8 +175,7 @@ def print_table(rates: dict[str, Rates], options: argparse.Namespace) -> None:
     print(f"batches of {options.batch} views of {options.size} pixels")
     print("\n| student | bare steps/s | loop, steps/s | loop over bare | waiting for data |\n|---|---|---|---|---|")
     for name, each in rates.items():
-        ratio = each.loop / each.bare
-        print(f"| {name} | {each.bare:.3f} | {each.loop:.3f} | {ratio:.3f} | {each.data_wait:.1%} |")
+        print(f"| {name} | {each.bare:.3f} | {each.loop:.3f} | {each.over_bare:.3f} | {each.data_wait:.1%} |")
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ class BlockCache:
 
     def _read(self, block: int, slot: int) -> None:
         view, shard = divmod(block, len(self._lengths))
-        rows = rows_of(self.store.read_planes(shard, view))
+        planes = self.store.read_planes(shard, view)
         if self._block_in[slot] >= 0:
             self._slot_of[self._block_in[slot]] = -1  # before its records go
         start = slot * self._slot_rows
-        self._memory[start : start + len(rows)] = rows
+        rows_of(planes, self._memory[start : start + planes.shape[1]])
         self._block_in[slot], self._used[slot], self._slot_of[block] = block, self._now, slot

@@ -65,12 +65,19 @@ def row_bytes(encoding: Encoding, topk: int, num_classes: int) -> int:
     return topk * (_class_bytes(num_classes) + _prob_bytes(encoding)) + _tail_rows(encoding)
 
 
-def rows_of(planes: Planes) -> Rows:
+def rows_of(planes: Planes, out: Rows | None = None) -> Rows:
     """A block's records as they are encoded, each in one row: uint8 [n, bytes of a record], a copy without the header.
 
     A record's bytes lie together in memory, so that taking some records out is several times faster than from planes.
+
+    Args:
+        out: where the copy goes; a new array by default.
     """
-    return planes[_header_rows(planes.shape[1]) :].T.copy()
+    rows = planes[_header_rows(planes.shape[1]) :].T
+    if out is None:
+        return rows.copy()
+    out[:] = rows
+    return out
 
 
 def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> Block:
