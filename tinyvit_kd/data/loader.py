@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Generic
 
@@ -52,14 +52,15 @@ class _Issue(Generic[Task]):
     def __init__(self, tasks: Iterable[Task], buffers: torch.Tensor) -> None:
         self.tasks = tasks
         self.transfer = Transfer(buffers)
-        self.given: deque[int] = deque()  # numbers of buffers that have not come back yet
 
     def __iter__(self) -> Iterator[tuple[int, Task]]:
-        for count, task in enumerate(self.tasks):
-            number = count % len(self.transfer.buffers)
+        for task, number in zip(self.tasks, self.numbers(), strict=False):
             self.transfer.wait_for(number)
-            self.given.append(number)
             yield number, task
+
+    def numbers(self) -> Iterator[int]:
+        """Of the buffers, in the order in which they are given and come back."""
+        return cycle(range(len(self.transfer.buffers)))
 
 
 @contextmanager
@@ -132,12 +133,11 @@ def _load(
             nullcontext() if workers else loading_here(notes),
             transferring(buffers, device) as issue.transfer,
         ):
-            while True:
+            for number in issue.numbers():
                 with patience.waiting():
                     told = _receive(iterator) if workers else next(iterator)
                 if isinstance(told, _Failure):
                     raise told.error
-                number = issue.given.popleft()
                 yield maker.join(layout.tensors(issue.transfer.take(number)), told)
     except StopIteration:
         return
