@@ -42,9 +42,8 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
         ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
         ValueError: ``out`` is no such array.
     """
-    views = output(out, (len(seeds), 3, spec.size, spec.size))
-    found = native.render_views(image_bytes, seeds, spec, out=views)
-    return reference_views(image_bytes, seeds, spec, out=views) if found is None else found
+    views = native.render_views(image_bytes, seeds, spec, out=out)
+    return reference_views(image_bytes, seeds, spec, out=out) if views is None else views
 
 
 def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
