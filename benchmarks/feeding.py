@@ -69,7 +69,7 @@ class StillBatches(DumpBatches):
         size = self.samples.spec.size
         return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
 
-    def _render(self, _group: Group, _index: int, out: Uint8) -> HoleReason:
+    def _render(self, _group: Group, _index: int, _seeds: dict[int, int], out: Uint8) -> HoleReason:
         out[:] = self.still
         return HoleReason.NONE
 

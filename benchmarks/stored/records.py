@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +33,7 @@ def simulated(path: Path) -> tuple[Block, int]:
 
 def repeated(block: Block, first: int, length: int) -> Block:
     """Records number ``first`` to ``first + length - 1`` of the block said over and over."""
-    chosen = np.arange(first, first + length) % len(block)
-    return Block(*(getattr(block, field.name)[chosen] for field in fields(block)))
+    return block.take(np.arange(first, first + length) % len(block))
 
 
 def shard_lengths(records: int) -> tuple[int, ...]:

@@ -164,7 +164,8 @@ class LabelledBatches(Maker[int, Batch]):
         for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
             views = rows["views"][row]
             try:
-                mixed_in[row], lam[row] = self.samples.render_new(shard, index, numbers, epoch, views)
+                seeds = self.samples.seeds(shard, index, numbers)
+                mixed_in[row], lam[row] = self.samples.render_new(shard, index, seeds, epoch, views)
             except BadImageError as error:
                 views[:] = weights[row] = 0
                 refuse_hole(self.on_bad_image, error, reader, shard, index)

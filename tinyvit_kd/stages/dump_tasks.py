@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -153,8 +153,9 @@ class DumpBatches(Maker[Task, DumpBatch]):
             shard, numbers = span.group.shard, span.group.views
             for index in span.indexes.tolist():
                 chosen = slice(first, first + len(numbers))
-                seeds[chosen] = [self.samples.seed(shard, index, view) for view in numbers]
-                status[chosen] = self._render(span.group, index, views[chosen])
+                own = self.samples.seeds(shard, index, numbers)
+                seeds[chosen] = list(own.values())
+                status[chosen] = self._render(span.group, index, own, views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
                 first = chosen.stop
@@ -165,10 +166,10 @@ class DumpBatches(Maker[Task, DumpBatch]):
         """The views on the device."""
         return DumpBatch(tensors["views"], *told)
 
-    def _render(self, group: Group, index: int, out: Uint8) -> HoleReason:
+    def _render(self, group: Group, index: int, seeds: dict[int, int], out: Uint8) -> HoleReason:
         """Fill ``out`` [views, 3, S, S], or say why not."""
         try:
-            self.samples.render_new(group.shard, index, group.views, group.views[0], out)
+            self.samples.render_new(group.shard, index, seeds, group.views[0], out)
         except BadImageError as error:
             out[:] = 0
             refuse_hole(self.on_bad_image, error, self.samples.reader, group.shard, index)
@@ -191,73 +192,39 @@ class Assembler:
         residual: npt.NDArray[np.float32],
     ) -> Iterator[tuple[int, int, Block]]:
         """Take the answers [batch_size, K] for a batch; yields (shard, view, block) for blocks that are now whole."""
+        made = len(batch.status)
+        answers = Block(
+            indices[:made].astype(np.int32), probs[:made], residual[:made], batch.seeds, batch.digests, batch.status
+        )
         first = 0
         for span in batch.task:
             if span.group not in self._open:
                 self._open[span.group] = _Partial.empty(span.group, self.topk)
             partial = self._open[span.group]
-            rows = slice(first, first + span.rows)
-            partial.fill(
-                span,
-                indices[rows],
-                probs[rows],
-                residual[rows],
-                batch.seeds[rows],
-                batch.digests[rows],
-                batch.status[rows],
-            )
-            first = rows.stop
+            partial.fill(span, answers.take(slice(first, first + span.rows)))
+            first += span.rows
             if partial.filled == span.group.samples:
                 del self._open[span.group]
-                yield from partial.blocks()
+                yield from partial.whole()
 
 
 @dataclass
 class _Partial:
     group: Group
-    indices: npt.NDArray[np.int32]  # [n, views, K]
-    probs: npt.NDArray[np.float32]  # [n, views, K]
-    residual: npt.NDArray[np.float32]  # [n, views]
-    seeds: npt.NDArray[np.uint32]  # [n, views]
-    digests: npt.NDArray[np.uint32]  # [n, views]
-    status: npt.NDArray[np.uint8]  # [n, views]
+    blocks: list[Block]  # of each of the group's views
     filled: int = 0
 
     @classmethod
     def empty(cls, group: Group, topk: int) -> _Partial:
-        shape = (group.samples, len(group.views))
-        return cls(
-            group,
-            np.zeros((*shape, topk), np.int32),
-            np.zeros((*shape, topk), np.float32),
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.uint32),
-            np.zeros(shape, np.uint32),
-            np.zeros(shape, np.uint8),
-        )
+        return cls(group, [Block.empty(group.samples, topk) for _ in group.views])
 
-    def fill(self, span: Span, *columns: npt.NDArray[Any]) -> None:
-        mine: tuple[npt.NDArray[Any], ...] = (
-            *(self.indices, self.probs, self.residual),
-            *(self.seeds, self.digests, self.status),
-        )
-        for target, rows in zip(mine, columns, strict=True):
-            target[span.indexes] = rows.reshape(-1, *target.shape[1:])
+    def fill(self, span: Span, answers: Block) -> None:
+        for column, block in enumerate(self.blocks):
+            block.put(span.indexes, answers.take(slice(column, None, len(self.blocks))))
         self.filled += span.stop - span.start
 
-    def blocks(self) -> Iterator[tuple[int, int, Block]]:
-        hole = self.status != HoleReason.NONE
-        self.indices[hole], self.probs[hole], self.residual[hole] = 0, 0, 0
-        for column, view in enumerate(self.group.views):
-            yield (
-                self.group.shard,
-                view,
-                Block(
-                    indices=self.indices[:, column],
-                    probs=self.probs[:, column],
-                    residual=self.residual[:, column],
-                    seeds=self.seeds[:, column],
-                    digests=self.digests[:, column],
-                    status=self.status[:, column],
-                ),
-            )
+    def whole(self) -> Iterator[tuple[int, int, Block]]:
+        for view, block in zip(self.group.views, self.blocks, strict=True):
+            hole = ~block.valid
+            block.indices[hole], block.probs[hole], block.residual[hole] = 0, 0, 0
+            yield self.group.shard, view, block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,9 +58,9 @@ class SampleViews:
     base_seed: int
     _kept: dict[tuple[int, int], dict[int, Uint8]] = field(default_factory=dict, init=False, repr=False)
 
-    def seed(self, shard: int, index: int, view: int) -> int:
-        """The seed of a view that is made for the first time."""
-        return view_seed(self.base_seed, shard, index, view)
+    def seeds(self, shard: int, index: int, views: Iterable[int]) -> dict[int, int]:
+        """The seeds of views that are made for the first time, by view number."""
+        return {view: view_seed(self.base_seed, shard, index, view) for view in views}
 
     def render(self, shard: int, index: int, seeds: Sequence[int], out: Uint8) -> None:
         """Views that are not mixed, from one decode, into ``out``: uint8 [V, 3, S, S].
@@ -100,12 +100,12 @@ class SampleViews:
         return [1.0 if mix is None else mix.lam for mix in mixes]
 
     def render_new(
-        self, shard: int, index: int, views: Sequence[int], paired_by: int, out: Uint8
+        self, shard: int, index: int, seeds: dict[int, int], paired_by: int, out: Uint8
     ) -> tuple[int, list[float]]:
         """Views that are made for the first time, into ``out``; a partner that is a hole leaves them as they are.
 
         Args:
-            views: V view numbers.
+            seeds: of the V views, as ``seeds`` gives them.
             paired_by: the view number whose pairs all of them have.
 
         Returns:
@@ -114,16 +114,16 @@ class SampleViews:
         Raises:
             BadImageError: the image cannot be decoded; what ``out`` then holds is undefined.
         """
-        seeds = [self.seed(shard, index, view) for view in views]
-        self.render(shard, index, seeds, out)
+        own = list(seeds.values())
+        self.render(shard, index, own, out)
         partner = self.partner(shard, index, paired_by)
         if partner >= 0:
-            others = [self.seed(shard, partner, view) for view in views]
+            others = list(self.seeds(shard, partner, seeds).values())
             try:
-                return partner, self.mix_in(shard, partner, seeds, others, out)
+                return partner, self.mix_in(shard, partner, own, others, out)
             except BadImageError:
                 pass
-        return index, [1.0] * len(seeds)
+        return index, [1.0] * len(own)
 
     def _views(self, shard: int, index: int, seeds: Sequence[int]) -> list[Uint8]:
         """Views that are not mixed: uint8 [3, S, S] each, not to be written to.

@@ -53,6 +53,10 @@ class Block:
             np.zeros(length, np.uint8),
         )
 
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> Block:
+        """These records; where ``rows`` is a slice, in the same memory."""
+        return Block(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     def put(self, rows: npt.NDArray[np.int64], other: Block) -> None:
         """Copy ``other``'s records into these rows."""
         for field in fields(self):
