@@ -18,16 +18,11 @@ import torch
 
 from benchmarks.feeding import grey_image, write_shards
 from benchmarks.memory import private_mib
-from benchmarks.stores import made_up_block, made_up_manifest
-from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
+from benchmarks.stores import made_up_block, made_up_manifest, stored_batches
+from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.stages.batches import StoredBatches, block_cache
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.store import LogitStore
 
 PER_SHARD = 6934  # as ImageNet-21k in 2,048 shards
@@ -46,8 +41,7 @@ def make(folder: Path, samples: int) -> None:
         os.link(folder / "shards" / f"{names[0]}.idx.npz", folder / "shards" / f"{name}.idx.npz")
     info = {"name": "large", "splits": {"train": {"filenames": names, "shard_lengths": [PER_SHARD] * len(names)}}}
     (folder / "shards" / "_info.json").write_text(json.dumps(info))
-    shards = ShardSet.load(folder / "shards", "train")
-    manifest = made_up_manifest(shards, (key_hash,) * len(names), SPEC, TOPK, CLASSES)
+    manifest = made_up_manifest(dict.fromkeys(names, PER_SHARD), (key_hash,) * len(names), SPEC, TOPK, CLASSES)
     store, block = LogitStore.create(folder / "store", manifest), made_up_block(PER_SHARD, TOPK, CLASSES)
     for shard in range(len(names)):
         store.write_block(shard, 0, block)
@@ -60,12 +54,8 @@ def measure(folder: Path) -> dict[str, float]:
     shards.key_hashes()
     opened = time.perf_counter()
     store = LogitStore.open(folder / "store")
-    schedule = ScheduleConfig(epochs=1, global_batch_size=BATCH, lanes=LANES)
-    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(LANES, 0, 1))
-    # The digests are made up: none is compared.
-    config = StoredTargetsConfig(path=store.path, verify_rate=0)
-    maker = StoredBatches(SampleViews(shards.reader(), SPEC, 0), block_cache(config, store, plan), config, 1, plan)
-    starts = [place * plan.steps_per_epoch // PLACES for place in range(PLACES)]
+    maker = stored_batches(shards, store, BATCH, LANES, verify_rate=0)  # the digests are made up
+    starts = [place * maker.plan.steps_per_epoch // PLACES for place in range(PLACES)]
     tasks = chain.from_iterable(range(start, start + STEPS) for start in starts)
     loaded = time.perf_counter()
     peak = 0.0

@@ -22,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,12 @@ import torch
 
 from benchmarks import large_set
 from benchmarks.machine import describe
-from benchmarks.stores import made_up_store
-from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
+from benchmarks.stores import made_up_store, stored_batches
+from benchmarks.timing import in_turns
+from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.stages.batches import StoredBatches, block_cache
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views import native
 from tinyvit_kd.views.render import render_views
@@ -84,13 +81,11 @@ def measure_rates(options: argparse.Namespace, folder: Path) -> dict[str, float]
     """Views a second by column, medians of interleaved rounds."""
     shards = ShardSet.load(options.photos, options.split, index_dir=folder / "indexes")
     store = made_up_store(folder / "store", shards, ViewSpec(size=options.size), topk=100, classes=21841, views=VIEWS)
-    found: dict[str, list[float]] = {}
-    for number in range(options.rounds + 1):
-        for workers in WORKERS:
-            found.setdefault(f"bare, {workers}", []).append(bare_rate(shards, options, workers))
-            found.setdefault(f"loader, {workers}", []).append(loader_rate(shards, store, options, workers))
-        print(f"round {number} of {options.rounds}", file=sys.stderr)
-    return {name: statistics.median(rates[1:]) for name, rates in found.items()}
+    columns: dict[str, Callable[[], float]] = {}
+    for workers in WORKERS:
+        columns[f"bare, {workers}"] = partial(bare_rate, shards, options, workers)
+        columns[f"loader, {workers}"] = partial(loader_rate, shards, store, options, workers)
+    return {name: statistics.median(rates) for name, rates in in_turns(columns, options.rounds).items()}
 
 
 def bare_rate(shards: ShardSet, options: argparse.Namespace, processes: int) -> float:
@@ -135,15 +130,6 @@ def loader_rate(shards: ShardSet, store: LogitStore, options: argparse.Namespace
             next(batches)
             count += 1
         return count * BATCH / (time.perf_counter() - begin)
-
-
-def stored_batches(shards: ShardSet, store: LogitStore, batch: int, lanes: int) -> StoredBatches:
-    """Stage two's batches, as its defaults have them."""
-    schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
-    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1))
-    manifest, config = store.manifest, StoredTargetsConfig(path=store.path)
-    samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
-    return StoredBatches(samples, block_cache(config, store, plan), config, manifest.views, plan)
 
 
 def measure_large(samples: int, folder: Path) -> dict[str, float]:

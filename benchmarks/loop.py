@@ -32,10 +32,9 @@ import torch
 
 from benchmarks.arguments import cores, parse, parser
 from benchmarks.feeding import SyntheticBatches
-from benchmarks.loader import stored_batches
 from benchmarks.machine import describe
 from benchmarks.networks import student_run, student_state
-from benchmarks.stores import made_up_store
+from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec

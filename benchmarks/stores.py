@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from tinyvit_kd.config.data import StoredTargetsConfig
+from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.runtime.seeding import view_seed
+from tinyvit_kd.stages.batches import StoredBatches, block_cache
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -17,13 +24,17 @@ from tinyvit_kd.views.spec import view_spec_hash
 
 
 def made_up_manifest(
-    shards: ShardSet, key_hashes: tuple[int, ...], spec: ViewSpec, topk: int, classes: int, views: int = 1
+    lengths: Mapping[str, int], key_hashes: tuple[int, ...], spec: ViewSpec, topk: int, classes: int, views: int = 1
 ) -> Manifest:
-    """The manifest of a store whose teacher does not exist."""
+    """The manifest of a compact store whose teacher does not exist.
+
+    Args:
+        lengths: of the shards, by name.
+    """
     return Manifest(
-        shard_set=shards.name,
-        shard_names=shards.names,
-        shard_lengths=tuple(shards.lengths.tolist()),
+        shard_set="made up",
+        shard_names=tuple(lengths),
+        shard_lengths=tuple(lengths.values()),
         key_hashes=key_hashes,
         view_spec=spec.model_dump(mode="json"),
         view_spec_hash=view_spec_hash(spec),
@@ -55,7 +66,8 @@ def made_up_block(length: int, topk: int, classes: int, seed: int = 0) -> Block:
 
 def made_up_store(path: Path, shards: ShardSet, spec: ViewSpec, topk: int, classes: int, views: int) -> LogitStore:
     """A store that stage two can replay: every view is rendered once for its digest."""
-    manifest = made_up_manifest(shards, tuple(shards.key_hashes()), spec, topk, classes, views)
+    lengths = dict(zip(shards.names, shards.lengths.tolist(), strict=True))
+    manifest = made_up_manifest(lengths, tuple(shards.key_hashes()), spec, topk, classes, views)
     store, reader = LogitStore.create(path, manifest), shards.reader()
     for shard, length in enumerate(shards.lengths.tolist()):
         blocks = [made_up_block(length, topk, classes, seed=view) for view in range(views)]
@@ -71,3 +83,14 @@ def _see(reader: ShardReader, shard: int, index: int, spec: ViewSpec, blocks: li
     seeds = [view_seed(0, shard, index, view) for view in range(len(blocks))]
     for block, seed, view in zip(blocks, seeds, render_views(reader.read(shard, index), seeds, spec), strict=True):
         block.seeds[index], block.digests[index] = seed, view_digest(view)
+
+
+def stored_batches(
+    shards: ShardSet, store: LogitStore, batch: int, lanes: int, verify_rate: float = 1.0
+) -> StoredBatches:
+    """Stage two's batches, as its defaults have them, of more epochs than are timed."""
+    schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
+    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1))
+    manifest, config = store.manifest, StoredTargetsConfig(path=store.path, verify_rate=verify_rate)
+    samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
+    return StoredBatches(samples, block_cache(config, store, plan), config, manifest.views, plan)

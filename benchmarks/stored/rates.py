@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.stored.raw import LeanReader, OfficialReader, load_keys
 from benchmarks.stored.records import SHARD, VALUES, official_key, official_type, repeated
+from benchmarks.timing import in_turns
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
@@ -267,9 +268,10 @@ def forgets(path: Path) -> bool:
 
 def measure(columns: dict[str, Work], rounds: int) -> dict[str, float]:
     """Records a second by column, the median of the rounds after one to warm up."""
-    rates: dict[str, list[float]] = {name: [] for name in columns}
-    for _ in range(rounds + 1):
-        for name, work in columns.items():
-            records, seconds = work()
-            rates[name].append(records / seconds)
-    return {name: statistics.median(found[1:]) for name, found in rates.items()}
+    timed = {name: partial(_rate, work) for name, work in columns.items()}
+    return {name: statistics.median(each) for name, each in in_turns(timed, rounds).items()}
+
+
+def _rate(work: Work) -> float:
+    records, seconds = work()
+    return records / seconds

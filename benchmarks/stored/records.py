@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.stores import made_up_manifest
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.runtime.seeding import hash64
-from tinyvit_kd.store.manifest import Manifest, TeacherEntry
+from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.spec import view_spec_hash
 
 SHARD = 6836  # samples: 14M in 2,048 shards
 KEYS, VALUES = "rank0-keys.txt", "rank0-values.bin"  # names that the official code gives
@@ -44,31 +44,9 @@ def shard_lengths(records: int) -> tuple[int, ...]:
 
 def manifest_for(block: Block, num_classes: int, lengths: tuple[int, ...]) -> Manifest:
     """The manifest of a compact store of one view a sample."""
-    spec = ViewSpec()
-    return Manifest(
-        shard_set="simulated",
-        shard_names=tuple(f"imagenet22k-train-{shard:04d}.tar" for shard in range(len(lengths))),
-        shard_lengths=lengths,
-        key_hashes=tuple(hash64(shard) for shard in range(len(lengths))),
-        view_spec=spec.model_dump(mode="json"),
-        view_spec_hash=view_spec_hash(spec),
-        teacher=TeacherEntry(
-            name="simulated",
-            weights_hash="0" * 32,
-            image_size=spec.size,
-            mean=spec.mean,
-            std=spec.std,
-            precision="float32",
-        ),
-        num_classes=num_classes,
-        class_list=None,
-        class_list_hash=None,
-        topk=block.probs.shape[1],
-        views=1,
-        encoding="compact",
-        seed=0,
-        versions={},
-    )
+    shards = {f"imagenet22k-train-{shard:04d}.tar": length for shard, length in enumerate(lengths)}
+    key_hashes = tuple(hash64(shard) for shard in range(len(lengths)))
+    return made_up_manifest(shards, key_hashes, ViewSpec(), block.probs.shape[1], num_classes)
 
 
 def fill_store(folder: Path, block: Block, num_classes: int, records: int) -> LogitStore:

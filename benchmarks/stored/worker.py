@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.memory import private_mib
 from benchmarks.stored.rates import plan_for
 from benchmarks.stored.raw import LeanReader, load_keys
 from benchmarks.stored.records import official_key
@@ -47,7 +48,7 @@ def run(path: Path, *options: str) -> Numbers:
 
 def ours(options: argparse.Namespace) -> Numbers:
     """Open the store, plan the order, read batches."""
-    before, begin = private_mib(), time.perf_counter()
+    before, begin = private_mib(os.getpid()), time.perf_counter()
     store = LogitStore.open(options.path)
     plan = plan_for(store, options.processes, options.batch)
     cache = block_cache(StoredTargetsConfig(path=options.path), store, plan)
@@ -56,11 +57,11 @@ def ours(options: argparse.Namespace) -> Numbers:
     cache.gather(shards[:1], indexes[:1], epoch)
     first = time.perf_counter()
     cache.gather(shards, indexes, epoch)
-    ready, peak = time.perf_counter(), private_mib()
+    ready, peak = time.perf_counter(), private_mib(os.getpid())
     for number in range(1, options.batches):
         _, shards, indexes = plan.samples(number * options.workers)
         cache.gather(shards, indexes, 0)
-        peak = max(peak, private_mib())
+        peak = max(peak, private_mib(os.getpid()))
     return {
         "planned_s": planned - begin,
         "first_record_s": first - begin,
@@ -72,18 +73,12 @@ def ours(options: argparse.Namespace) -> Numbers:
 
 def official(folder: Path) -> Numbers:
     """Load the keys, read the first record."""
-    before, begin = private_mib(), time.perf_counter()
+    before, begin = private_mib(os.getpid()), time.perf_counter()
     keys = load_keys(folder)
     reader = LeanReader(folder, 1, keys)
     reader.read(official_key(0))
     seconds = time.perf_counter() - begin
-    return {"first_record_s": seconds, "mib": private_mib() - before, "keys": len(keys)}
-
-
-def private_mib() -> float:
-    """Memory that this process shares with no other, MiB."""
-    lines = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty"))) / 1024
+    return {"first_record_s": seconds, "mib": private_mib(os.getpid()) - before, "keys": len(keys)}
 
 
 if __name__ == "__main__":
