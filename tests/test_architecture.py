@@ -16,7 +16,8 @@ ALLOWED = {
     "runtime": {"errors", "config"},
     **dict.fromkeys(PIECES, BELOW),
     "stages": {*BELOW, *PIECES},
-    "cli": {*BELOW, "stages"},
+    "commands": {*BELOW, "stages"},
+    "cli": {*BELOW, "stages", "commands"},
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
+from tinyvit_kd.commands import shards_group, store_group
 from tinyvit_kd.errors import BusyError, ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
@@ -109,102 +110,8 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     _run_stage(EvaluateConfig, recipe, overrides, evaluate)
 
 
-@cli.group("shards")
-def shards_group() -> None:
-    """Pack images into shards, index shards that exist, look into them and check them."""
-
-
-@shards_group.command("build")
-@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("output", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--split", default="train", show_default=True, help="Name of the split.")
-@click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples a shard.")
-@click.option("--seed", default=0, show_default=True, help="Samples are spread over the shards by this seed.")
-@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards written at a time.")
-def shards_build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> None:
-    """Pack SOURCE into webdataset tars in OUTPUT.
-
-    SOURCE is a folder of one folder, one tar or one zip a class. Run again after an interruption, it goes on.
-    """
-    from tinyvit_kd.stages.shards import build
-
-    click.echo(build(source, output, split, samples_per_shard, seed, processes))
-
-
-def _shard_set_options(function: Function) -> Function:
-    function = click.option(
-        "--index-dir", type=click.Path(path_type=Path), help="Where the byte indexes are; default: beside the shards."
-    )(function)
-    function = click.option("--split", help="Split named in _info.json.")(function)
-    return click.argument("path")(function)
-
-
-@shards_group.command("index")
-@_shard_set_options
-def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Prepare existing webdataset tars (.jpg + .cls or .json) at PATH for random access."""
-    from tinyvit_kd.stages.shards import index
-
-    click.echo(index(path, split, index_dir))
-
-
-@shards_group.command("info")
-@_shard_set_options
-def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Print what a shard set holds."""
-    from tinyvit_kd.stages.shards import info
-
-    click.echo(info(path, split, index_dir))
-
-
-@shards_group.command("check")
-@_shard_set_options
-@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-def shards_check(path: str, split: str | None, index_dir: Path | None, processes: int) -> None:
-    """Read every sample at PATH: does it decode, is its key unique, has it a label? Exit code 1 if not."""
-    from tinyvit_kd.stages.shards import check
-
-    text, sound = check(path, split, index_dir, processes)
-    click.echo(text)
-    sys.exit(0 if sound else 1)
-
-
-@cli.group("store")
-def store_group() -> None:
-    """Look into a store of probabilities, check and repair it."""
-
-
-@store_group.command("info")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
-def store_info(path: Path, holes: bool) -> None:
-    """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
-    from tinyvit_kd.stages.store_info import describe, list_holes
-
-    click.echo(list_holes(path) if holes else describe(path))
-
-
-@store_group.command("check")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-@click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
-def store_check(path: Path, processes: int, repair: bool) -> None:
-    """Read every block at PATH: is it whole, is it the store's own, and what lies beside them? Exit code 1 if not.
-
-    Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a
-    killed dump left behind more than a minute ago; it leaves everything else.
-    """
-    from tinyvit_kd.stages.store_check import check, describe, mend, require_writable
-
-    if repair:
-        require_writable(path)
-    report = check(path, processes)
-    click.echo(describe(report))
-    sound = report.sound
-    if repair:
-        text, sound = mend(path, report)
-        click.echo(text)
-    sys.exit(0 if sound else 1)
+cli.add_command(shards_group)
+cli.add_command(store_group)
 
 
 @cli.command("demo")
