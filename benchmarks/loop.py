@@ -36,7 +36,7 @@ from benchmarks.machine import describe
 from benchmarks.networks import student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds
-from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.buffers import Maker
 from tinyvit_kd.data.loader import loading
@@ -44,9 +44,9 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.signals import StopRequest
-from tinyvit_kd.stages.pretrain import soft_objective
 from tinyvit_kd.training.loop import Run, fit
 from tinyvit_kd.training.loss import soft_loss
+from tinyvit_kd.training.objectives import DistillObjective
 from tinyvit_kd.training.state import State
 
 STUDENTS = ["tiny_vit_5m_224", "deit_tiny_patch16_224"]
@@ -55,7 +55,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"students": ["tiny_vit_21m_224", *STUDENTS], "batch": 256, "steps": 50, "workers": max(1, cores() - 2)},
 }
 SETTINGS = ("views", "batch", "size", "steps", "rounds", "precision", "workers", "threads", "compile")
-OBJECTIVE = partial(soft_objective, 1.0)
+OBJECTIVE = DistillObjective(DistillLossConfig())
 
 
 class Rates(NamedTuple):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ from benchmarks.machine import describe
 from benchmarks.memory import peak_mib
 from benchmarks.networks import random_network, student_run, student_state
 from benchmarks.timing import interleaved
+from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import place_network
 from tinyvit_kd.runtime.distributed import Job, start_job
-from tinyvit_kd.stages.pretrain import soft_objective
 from tinyvit_kd.training.loop import train_step
+from tinyvit_kd.training.objectives import DistillObjective
 
 STORED, ONLINE, LOW, LABELS = (
     "stored targets",
@@ -97,7 +98,7 @@ class Subject:
         self.options, self.device, self.size = options, job.device, batch
         self.state = student_state(student, options.classes, options.size, batch, job.device)
         self.run = student_run(self.state, batch, job, Path(tempfile.gettempdir()))
-        self.objective = partial(soft_objective, 1.0)
+        self.objective = DistillObjective(DistillLossConfig())
 
     @property
     def columns(self) -> dict[str, Callable[[], object]]:

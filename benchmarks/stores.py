@@ -13,9 +13,10 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import StoredBatches, block_cache
 from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -90,7 +91,8 @@ def stored_batches(
 ) -> StoredBatches:
     """Stage two's batches, as its defaults have them, of more epochs than are timed."""
     schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
-    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1))
     manifest, config = store.manifest, StoredTargetsConfig(path=store.path, verify_rate=verify_rate)
+    views = ViewSchedule(1, ((0, manifest.views),))
+    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1), stored=views)
     samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
-    return StoredBatches(samples, block_cache(config, store, plan), config, manifest.views, plan)
+    return StoredBatches(samples, block_caches(config, [store], plan), config, plan)

@@ -24,11 +24,12 @@ from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, TinyVitKdError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
-from tinyvit_kd.stages.batches import StoredBatches
 from tinyvit_kd.stages.inputs import require_same_shards, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.store_check import check
+from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, load_latest
@@ -141,7 +142,7 @@ class Subjects:
         require_same_shards(store.manifest, shards)
         samples = SampleViews(shards.reader(), ViewSpec.model_validate(store.manifest.view_spec), self.world.seed)
         config = StoredTargetsConfig(path=self.store)
-        batches = StoredBatches(samples, BlockCache(store, 1 << 24), config, SIZE.views, self._plan)
+        batches = StoredBatches(samples, (BlockCache(store, 1 << 24),), config, self._plan)
         return [_batch_digest(batches(self._steps[sample])) for sample in wanted]
 
     @cached_property
@@ -152,7 +153,8 @@ class Subjects:
     def _plan(self) -> Plan:
         """One sample a step, every view in turn."""
         schedule = ScheduleConfig(epochs=SIZE.views, global_batch_size=1, lanes=1, window=8)
-        return Plan((SIZE.per_shard,) * SIZE.shards, schedule, range(1))
+        views = ViewSchedule(1, ((0, SIZE.views),))
+        return Plan((SIZE.per_shard,) * SIZE.shards, schedule, range(1), stored=views)
 
     @cached_property
     def _steps(self) -> dict[SampleView, int]:

@@ -20,7 +20,7 @@ from benchmarks.timing import in_turns
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.stages.batches import block_cache
+from tinyvit_kd.stages.stored_batches import block_caches
 from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.codec import Planes, decode, encode, plane_rows, read_header
 from tinyvit_kd.store.records import Block, BlockHeader
@@ -60,7 +60,7 @@ class Training:
 
     def __init__(self, store: LogitStore, processes: int, global_batch: int, workers: int) -> None:
         self.store, self.plan, self.workers, self.step = store, plan_for(store, processes, global_batch), workers, 0
-        self.cache = block_cache(StoredTargetsConfig(path=store.path), store, self.plan)
+        (self.cache,) = block_caches(StoredTargetsConfig(path=store.path), [store], self.plan)
         self.steps = max(1, min(SHARD * LANES * processes // global_batch, self.plan.steps_per_epoch) // workers)
 
     def batches(self) -> list[tuple[int, Int32, Int32]]:
@@ -88,7 +88,8 @@ class Training:
         begin, batches = self.step, self.batches()
         shards = np.unique(np.concatenate([shards for _, shards, _ in batches])).tolist()
         drop(self.store.block_path(shard, 0) for shard in shards)
-        self.cache, self.step = block_cache(StoredTargetsConfig(path=self.store.path), self.store, self.plan), begin
+        (self.cache,) = block_caches(StoredTargetsConfig(path=self.store.path), [self.store], self.plan)
+        self.step = begin
         return self.read(cold=True)
 
 

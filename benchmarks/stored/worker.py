@@ -19,7 +19,7 @@ from benchmarks.stored.rates import plan_for
 from benchmarks.stored.raw import LeanReader, load_keys
 from benchmarks.stored.records import official_key
 from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.stages.batches import block_cache
+from tinyvit_kd.stages.stored_batches import block_caches
 from tinyvit_kd.store.store import LogitStore
 
 Numbers = dict[str, float]
@@ -51,7 +51,7 @@ def ours(options: argparse.Namespace) -> Numbers:
     before, begin = private_mib(os.getpid()), time.perf_counter()
     store = LogitStore.open(options.path)
     plan = plan_for(store, options.processes, options.batch)
-    cache = block_cache(StoredTargetsConfig(path=options.path), store, plan)
+    (cache,) = block_caches(StoredTargetsConfig(path=options.path), [store], plan)
     epoch, shards, indexes = plan.samples(0)
     planned = time.perf_counter()
     cache.gather(shards[:1], indexes[:1], epoch)

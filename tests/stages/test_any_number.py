@@ -19,10 +19,12 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages.batches import StoredBatches, place
+from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import view_digest
@@ -52,11 +54,17 @@ def global_batches(config: PretrainConfig, ranks: int, workers: int, first_step:
 def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, first_step: int) -> Iterator[Global]:
     shards, store = ShardSet.load(config.shards.path, "train"), LogitStore.open(config.store.path)
     spec = ViewSpec.model_validate(store.manifest.view_spec)
-    pairing = Pairing(store.manifest.seed, store.manifest.views) if spec.mixes else None
+    pairs_seed = store.manifest.seed if spec.mixes else None
     lanes = rank_lanes(config.schedule.lanes, rank, ranks)
-    plan = Plan(tuple(shards.lengths.tolist()), config.schedule, lanes, pairing)
+    plan = Plan(
+        tuple(shards.lengths.tolist()),
+        config.schedule,
+        lanes,
+        pairs_seed,
+        ViewSchedule(1, ((0, store.manifest.views),)),
+    )
     samples = SampleViews(shards.reader(), spec, store.manifest.seed)
-    make = StoredBatches(samples, BlockCache(store, 1 << 20), config.store, store.manifest.views, plan)
+    make = StoredBatches(samples, (BlockCache(store, 1 << 20),), config.store, plan)
     steps = range(first_step, plan.steps_per_epoch * config.schedule.epochs)
     name = partial(place, shards.reader())
     with loading(make, steps, RuntimeConfig(workers=workers, prefetch=2), CPU) as batches:

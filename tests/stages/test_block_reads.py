@@ -8,7 +8,7 @@ from tests.store.blocks import block_for, manifest_of
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.stages.batches import block_cache
+from tinyvit_kd.stages.stored_batches import block_caches
 from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.codec import Planes
@@ -51,7 +51,7 @@ def blocks_read(store: Noting, cache: BlockCache, plan: Plan, workers: int) -> l
 @pytest.mark.parametrize("processes", [1, 4])
 def test_each_block_is_read_about_once_by_a_worker(processes: int, workers: int, store: Noting) -> None:
     plan = Plan(store.manifest.shard_lengths, SCHEDULE, rank_lanes(SCHEDULE.lanes, 0, processes))
-    read = blocks_read(store, block_cache(StoredTargetsConfig(path=store.path), store, plan), plan, workers)
+    read = blocks_read(store, block_caches(StoredTargetsConfig(path=store.path), [store], plan)[0], plan, workers)
     assert len(read) <= 1.3 * len(set(read))  # more than once: shards that lie in two lanes
     again = blocks_read(
         store, BlockCache(store, plan.blocks_at_a_time // 4 * block_bytes(store.manifest)), plan, workers

@@ -11,8 +11,8 @@ import torch
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.errors import NonFiniteLossError
 from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages import pretrain as stage
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.training import objectives
 from tinyvit_kd.training.checkpoint import load_checkpoint
 from tinyvit_kd.training.loop import SKIPS_IN_A_ROW
 from tinyvit_kd.training.loss import soft_loss
@@ -25,7 +25,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, calls: range) -> None:
     def poisoned(*arguments: Any) -> torch.Tensor:
         return soft_loss(*arguments) * (torch.nan if next(count) in calls else 1)
 
-    monkeypatch.setattr(stage, "soft_loss", poisoned)
+    monkeypatch.setattr(objectives, "soft_loss", poisoned)
 
 
 def skipping(world: World, **train: Any) -> Any:

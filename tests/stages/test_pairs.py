@@ -21,12 +21,14 @@ from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import BadImageError, ConfigError
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import LabelledBatches, StoredBatches
+from tinyvit_kd.stages.batches import LabelledBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
@@ -34,6 +36,7 @@ from tinyvit_kd.views.render import render_views
 
 MIXED = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
 SPEC = ViewSpec.model_validate(MIXED)
+TWO_VIEWS = ViewSchedule(1, ((0, 2),))  # as many as a store here has
 BROKEN = range(0, 97, 12)  # of 97 images in shards of 40, 40 and 17
 Sample = tuple[int, int]
 Uint8 = npt.NDArray[np.uint8]
@@ -53,10 +56,11 @@ def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder)
 
 
-def _plan(world: World, pairing: Pairing | None, **changes: int) -> Plan:
+def _plan(world: World, paired: bool = True, stored: ViewSchedule | None = None, **changes: int) -> Plan:
     schedule = world.finetune().schedule.model_copy(update=changes)
     shards = ShardSet.load(world.folder / "shards", "train")
-    return Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(schedule.lanes, 0, 1), pairing)
+    lanes = rank_lanes(schedule.lanes, 0, 1)
+    return Plan(tuple(shards.lengths.tolist()), schedule, lanes, 0 if paired else None, stored)
 
 
 def _labelled(world: World, plan: Plan) -> LabelledBatches:
@@ -69,12 +73,7 @@ def _stored(world: World, plan: Plan, **targets: Any) -> StoredBatches:
     reader = ShardSet.load(world.folder / "shards", "train").reader()
     config = world.pretrain(store={"path": str(world.folder / "store")} | targets).store
     samples = SampleViews(reader, SPEC, store.manifest.seed)
-    return StoredBatches(samples, BlockCache(store, 1 << 20), config, store.manifest.views, plan)
-
-
-def _pairing(world: World) -> Pairing:
-    manifest = LogitStore.open(world.folder / "store").manifest
-    return Pairing(manifest.seed, manifest.views)
+    return StoredBatches(samples, (BlockCache(store, 1 << 20),), config, plan)
 
 
 def _samples(plan: Plan, step: int) -> tuple[int, list[Sample]]:
@@ -114,7 +113,7 @@ SHARES = pytest.mark.parametrize(
 def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
     mixed_world: World, paired: bool, batch: int
 ) -> None:
-    plan = _plan(mixed_world, Pairing(0) if paired else None, global_batch_size=batch)
+    plan = _plan(mixed_world, paired, global_batch_size=batch)
     batches = _labelled(mixed_world, plan)
     reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
     for step in range(2 * plan.steps_per_epoch):
@@ -133,15 +132,14 @@ def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
 
 @SHARES
 def test_stored_batches_hold_the_views_that_each_sample_has_alone(mixed_world: World, paired: bool, batch: int) -> None:
-    pairing = _pairing(mixed_world)
-    plan = _plan(mixed_world, pairing if paired else None, global_batch_size=batch)
+    plan = _plan(mixed_world, paired, TWO_VIEWS, global_batch_size=batch)
     batches = _stored(mixed_world, plan, verify_rate=1.0)
     reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
     for step in range(3 * plan.steps_per_epoch):
         found = batches(step)
         epoch, samples = _samples(plan, step)
         for row, sample in enumerate(samples):
-            expected = _alone(reader, pairing.seed, epoch % 2, sample)
+            expected = _alone(reader, 0, epoch % 2, sample)
             assert found.weights[row] == (expected is not None)
             assert np.array_equal(
                 found.views[row], np.zeros_like(found.views[row]) if expected is None else expected[0]
@@ -150,7 +148,7 @@ def test_stored_batches_hold_the_views_that_each_sample_has_alone(mixed_world: W
 
 
 def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
-    plan = _plan(mixed_world, Pairing(0))
+    plan = _plan(mixed_world)
     batches = _labelled(mixed_world, plan)
     for step in range(plan.steps_per_epoch):
         reads.clear()
@@ -184,7 +182,7 @@ def _broken(world: World) -> set[Sample]:
 
 
 def test_a_stored_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
-    plan = _plan(mixed_world, _pairing(mixed_world))
+    plan = _plan(mixed_world, stored=TWO_VIEWS)
     batches = _stored(mixed_world, plan)
     for step in range(2 * plan.steps_per_epoch):
         reads.clear()
@@ -215,18 +213,18 @@ def test_a_set_too_small_for_a_step_of_pairs_is_refused(mixed_world: World) -> N
 
 
 def test_a_plan_with_pairs_travels_to_workers(mixed_world: World) -> None:
-    plan = _plan(mixed_world, _pairing(mixed_world))
+    plan = _plan(mixed_world, stored=TWO_VIEWS)
     there: Plan = pickle.loads(pickle.dumps(plan))
     assert there == plan
     assert all(np.array_equal(*columns) for columns in zip(there.samples(7)[1:], plan.samples(7)[1:], strict=True))
 
 
 def test_ranks_share_a_batch_of_pairs(mixed_world: World) -> None:
-    whole = _plan(mixed_world, Pairing(0))
+    whole = _plan(mixed_world)
     batches = _labelled(mixed_world, whole)
     views = batches(3).views
     halves = [
-        _labelled(mixed_world, Plan(whole.shard_lengths, whole.schedule, lanes, whole.pairing))(3).views
+        _labelled(mixed_world, Plan(whole.shard_lengths, whole.schedule, lanes, whole.pairs_seed))(3).views
         for lanes in (rank_lanes(4, 0, 2), rank_lanes(4, 1, 2))
     ]
     assert torch.equal(torch.cat(halves), views)

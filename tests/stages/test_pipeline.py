@@ -23,11 +23,11 @@ from tinyvit_kd.errors import CheckpointError, HoleReason, ReplayError
 from tinyvit_kd.models.teacher import build_teacher, topk_probs
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages.batches import StoredBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 

@@ -16,12 +16,14 @@ from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import LabelledBatches, StoredBatches
+from tinyvit_kd.stages.batches import LabelledBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
@@ -42,20 +44,27 @@ def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytes
     return World(folder)
 
 
-def plan_of(world: World, pairing: Pairing | None, views_per_sample: int, ranks: int = 1, rank: int = 0) -> Plan:
+def plan_of(
+    world: World,
+    pairs_seed: int | None,
+    views_per_sample: int,
+    ranks: int = 1,
+    rank: int = 0,
+    stored: ViewSchedule | None = None,
+) -> Plan:
     changes = {"views_per_sample": views_per_sample, "global_batch_size": 48, "epochs": EPOCHS}
     schedule = world.finetune().schedule.model_copy(update=changes)
     lengths = ShardSet.load(world.folder / "shards", "train").lengths.tolist()
-    return Plan(tuple(lengths), schedule, rank_lanes(schedule.lanes, rank, ranks), pairing)
+    return Plan(tuple(lengths), schedule, rank_lanes(schedule.lanes, rank, ranks), pairs_seed, stored)
 
 
 def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: int = 0) -> StoredBatches:
     store = LogitStore.open(world.folder / "store")
     manifest, reader = store.manifest, ShardSet.load(world.folder / "shards", "train").reader()
     samples = SampleViews(reader, ViewSpec.model_validate(manifest.view_spec), manifest.seed)
-    pairing = Pairing(manifest.seed, manifest.views, views_per_sample) if samples.spec.mixes else None
-    plan = plan_of(world, pairing, views_per_sample, ranks, rank)
-    return StoredBatches(samples, BlockCache(store, 1 << 20), world.pretrain().store, manifest.views, plan)
+    views = ViewSchedule(views_per_sample, ((0, manifest.views),))
+    plan = plan_of(world, manifest.seed if samples.spec.mixes else None, views_per_sample, ranks, rank, views)
+    return StoredBatches(samples, (BlockCache(store, 1 << 20),), world.pretrain().store, plan)
 
 
 @pytest.mark.parametrize("views_per_sample", [2, 3])
@@ -88,7 +97,7 @@ def test_ranks_share_a_batch_of_several_views(stored: World) -> None:
 def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Path, name: str) -> None:
     world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
     reader = ShardSet.load(dumped / "shards", "train").reader()
-    plan = plan_of(world, Pairing(0) if spec.mixes else None, 3)
+    plan = plan_of(world, 0 if spec.mixes else None, 3)
     make = LabelledBatches(SampleViews(reader, spec, 0), plan, "error")
     for step in (0, 3):
         batch, (epoch, shards, indexes) = make(step), plan.samples(step)

@@ -26,7 +26,7 @@ def state(step: int) -> dict[str, Any]:
     model(torch.ones(2, 4)).sum().backward()
     optimizer.step()
     parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": None}
-    return {**parts, "step": step, "identity": {"store": "abc"}}
+    return {**parts, "step": step, "identity": {"store": "abc"}, "kept": {}}
 
 
 def names(folder: Path) -> list[str]:
@@ -166,7 +166,7 @@ folder, step = Path(sys.argv[1]), 0
 while True:
     step += 1
     big = torch.full((500_000,), float(step))
-    save_checkpoint(folder, {"model": {"w": big}, "optimizer": {}, "identity": {}, "step": step}, step, 2)
+    save_checkpoint(folder, {"model": {"w": big}, "optimizer": {}, "identity": {}, "kept": {}, "step": step}, step, 2)
     print(step, flush=True)
 """
 

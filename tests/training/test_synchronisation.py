@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ import torch
 
 from benchmarks.feeding import SyntheticBatches
 from benchmarks.networks import student_run, student_state
-from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.stages.pretrain import soft_objective
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.meters import Meters
+from tinyvit_kd.training.objectives import DistillObjective
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -37,7 +36,7 @@ def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
     state = student_state("tiny_vit_5m_224", 1000, 64, 8, job.device)
     run = student_run(state, 8, job, tmp_path, precision="bfloat16")
     meters = Meters(job.device, run.name_samples)
-    maker, objective = SyntheticBatches(8, 64, 10, 1000), partial(soft_objective, 1.0)
+    maker, objective = SyntheticBatches(8, 64, 10, 1000), DistillObjective(DistillLossConfig())
     with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
         train_step(run, state, state.model, next(batches), objective)  # the first makes the optimiser's state
         for batch in batches:

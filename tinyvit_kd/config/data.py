@@ -39,10 +39,30 @@ class StoreConfig(Section):
     seed: int = Field(0, ge=0, description="seed from which the views' stored seeds follow")
 
 
+class OtherStoreConfig(Section):
+    """A further teacher's store."""
+
+    path: Path = Field(description="folder of the store, dumped with --views-from the first one")
+    weight: float = Field(1.0, gt=0, description="its share, relative to the others' weights")
+
+
 class StoredTargetsConfig(Section):
-    """The store that stage two reads."""
+    """The store that stage two reads; or several, of teachers that saw the same views."""
 
     path: Path = Field(description="folder of the store")
+    weight: float = Field(1.0, gt=0, description="its share where there are others")
+    others: list[OtherStoreConfig] = Field(
+        default_factory=list, description="further teachers; the student learns the weighted mean of all probabilities"
+    )
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="V, the view numbers that are used, from 0; null: all, with those that are dumped meanwhile",
+    )
+    view_schedule: Literal["modulo", "permutation"] = Field(
+        "modulo",
+        description="which views an epoch uses: the next ones, modulo V; or a fresh permutation of all V a cycle",
+    )
     verify_rate: float = Field(1.0, ge=0, le=1, description="share of views whose digest is compared, in microseconds")
     block_cache_mib: int | None = Field(
         None,

@@ -11,11 +11,11 @@ from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
+    DistillLossConfig,
     OptimConfig,
     PlainLossConfig,
     RuntimeConfig,
     ScheduleConfig,
-    SoftLossConfig,
     TrainConfig,
 )
 from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
@@ -46,6 +46,9 @@ class DumpConfig(Section):
     stage: Literal["dump-logits"]
     shards: ShardsConfig
     views: ViewSpec = Field(default_factory=ViewSpec)
+    views_from: Path | None = Field(
+        None, description="store of another teacher, whose views and seed are taken; views and store.seed are left out"
+    )
     teacher: TeacherConfig
     store: StoreConfig
     batch_size: int = Field(128, ge=1, description="views a forward pass of the teacher, a rank")
@@ -76,12 +79,12 @@ class TrainingConfig(Section):
 
 
 class PretrainConfig(TrainingConfig):
-    """Stage two, ``pretrain``: the views, their size and the classes are the store's."""
+    """Stage two, ``pretrain``: views, size and classes are the store's; labels matter with ``loss.alpha`` below 1."""
 
     stage: Literal["pretrain"]
-    shards: ShardsConfig
+    shards: LabelledShardsConfig
     store: StoredTargetsConfig
-    loss: SoftLossConfig = Field(default_factory=SoftLossConfig)
+    loss: DistillLossConfig = Field(default_factory=DistillLossConfig)
 
 
 class FinetuneConfig(TrainingConfig):

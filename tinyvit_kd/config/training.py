@@ -11,10 +11,39 @@ from tinyvit_kd.config.base import Section
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class SoftLossConfig(Section):
-    """Stage two's loss: cross-entropy to the recovered teacher distribution."""
+class DistillLossConfig(Section):
+    """Stage two's loss: ``alpha`` of the teacher's part and 1 - ``alpha`` of cross-entropy to the label."""
 
-    temperature: float = Field(1.0, gt=0, description="softens teacher and student alike; the loss is scaled by T^2")
+    kind: Literal["soft", "hard", "token"] = Field(
+        "soft",
+        description="soft: cross-entropy to the teacher's distribution; hard: to its best class; token: DeiT's, the "
+        "distillation token to the teacher's best class and the class token to the label",
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="soft alone: softens teacher and student alike; its part is scaled by T^2"
+    )
+    alpha: float | None = Field(
+        None, gt=0, le=1, description="the teacher's share; null: 1, which needs no labels, and 0.5 for token"
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the label's part: mass spread over all classes")
+
+    @property
+    def teacher_share(self) -> float:
+        """Alpha, with its default."""
+        return self.alpha if self.alpha is not None else 0.5 if self.kind == "token" else 1.0
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether the labels have a part."""
+        return self.teacher_share < 1
+
+    @model_validator(mode="after")
+    def _every_part_learns(self) -> DistillLossConfig:
+        if self.kind == "token" and not self.uses_labels:
+            raise ValueError("with alpha 1 nothing would train the class token: use soft or hard, or a smaller alpha")
+        if self.kind != "soft" and self.temperature != 1:
+            raise ValueError(f"temperature means something for soft alone, not for {self.kind}")
+        return self
 
 
 class PlainLossConfig(Section):

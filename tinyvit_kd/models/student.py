@@ -72,6 +72,23 @@ def open_model(path: Path) -> tuple[nn.Module, ModelCard]:
     return network, card
 
 
+def train_both_heads(network: nn.Module) -> None:
+    """Let a network with a distillation token give the logits of both heads while it trains, not their mean.
+
+    Raises:
+        ConfigError: it has no such token.
+    """
+    if not hasattr(network, "set_distilled_training"):
+        raise ConfigError(
+            "this network has no distillation token",
+            where="loss.kind: token",
+            found=type(network).__name__,
+            expected="a network with two heads, such as deit_small_distilled_patch16_224",
+            fix="set student.name to such a one, or loss.kind to hard or soft",
+        )
+    network.set_distilled_training(True)  # type: ignore[operator]
+
+
 def _checkpoint_gradients(network: nn.Module) -> None:
     try:
         network.set_grad_checkpointing(True)  # type: ignore[operator]

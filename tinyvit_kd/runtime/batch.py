@@ -9,11 +9,11 @@ import torch
 
 
 class SparseTargets(NamedTuple):
-    """Teacher probabilities of one batch, as the store keeps them."""
+    """Teacher probabilities of one batch, as the store keeps them; of several teachers side by side."""
 
-    indices: torch.Tensor  # int64 [B, K], ascending classes
-    probs: torch.Tensor  # float32 [B, K]
-    residual: torch.Tensor  # float32 [B], mass outside the K classes
+    indices: torch.Tensor  # int64 [B, K], ascending classes; of several teachers [B, ΣK]
+    probs: torch.Tensor  # float32 [B, K] or [B, ΣK]
+    residual: torch.Tensor  # float32 [B], mass outside the K classes; of several teachers [B, T]
 
 
 class MixedLabels(NamedTuple):
@@ -28,9 +28,9 @@ class Batch(NamedTuple):
 
     views: torch.Tensor  # uint8 [B, 3, S, S], not normalised
     weights: torch.Tensor  # float32 [B], 0 for holes
-    labels: torch.Tensor | None  # int64 [B], -1 where there is none; stage three
+    labels: torch.Tensor | None  # int64 [B], -1 where there is none; stage three, and two where its loss asks
     targets: SparseTargets | None  # stage two
-    mixed: MixedLabels | None = None  # stage three, where views are mixed
+    mixed: MixedLabels | None = None  # beside labels, where views are mixed
     checked: int = 0  # views whose digest was compared with the stored one
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import nn
 
 from tinyvit_kd.config.stages import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
+from tinyvit_kd.data.labels import load_class_list
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -25,7 +25,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import heed
 from tinyvit_kd.stages.batches import EvalBatches
-from tinyvit_kd.stages.inputs import card_classes, label_classes, open_shards, require_labels
+from tinyvit_kd.stages.inputs import card_classes, label_classes, label_map, open_shards, require_labels
 from tinyvit_kd.training.metrics import topk_correct
 from tinyvit_kd.views.selfcheck import self_check
 
@@ -97,29 +97,8 @@ def build_scorer(
     shards = open_shards(config.shards, job, runtime)
     labels = label_classes(config.shards, shards)
     require_labels(shards, len(labels.ids) if labels else card.num_classes)
-    columns = _columns(labels, card_classes(card), card.num_classes)
+    columns = label_map(labels, card_classes(card), card.num_classes)
     return Scorer(job, config, runtime, shards, columns, normalize)
-
-
-def _columns(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:
-    if labels is None or (classes is not None and labels.ids == classes.ids):
-        return None
-    if classes is None:
-        if len(labels.ids) == num_classes:
-            return None
-        raise ConfigError(
-            "the model's classes are not the labels' classes, and its file does not say which they are",
-            found=f"{num_classes} classes in the model, {len(labels.ids)} in {labels.name}",
-            fix="name the model's class list (class_list), for example imagenet22k",
-        )
-    columns = class_map(classes, labels)
-    if (columns >= 0).sum() < 0.5 * len(columns):
-        raise ConfigError(
-            "fewer than half of the labels' classes are among the model's",
-            found=f"{int((columns >= 0).sum())} of {len(columns)} classes of {labels.name} in {classes.name}",
-            fix="check eval.shards.class_list and the model's class_list",
-        )
-    return columns
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:

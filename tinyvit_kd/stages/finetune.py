@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
 from tinyvit_kd.config.stages import FinetuneConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches
 from tinyvit_kd.stages.inputs import check_views, fingerprint, label_classes, open_shards, require_labels
-from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.training.loss import plain_loss
+from tinyvit_kd.training.objectives import PlainObjective
 
 
 def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
@@ -41,9 +38,9 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         image_size=config.views.size,
         num_classes=num_classes,
         classes=classes if classes is not None and len(classes.ids) == num_classes else None,
-        pairing=Pairing(config.schedule.seed) if config.views.mixes else None,
+        pairs_seed=config.schedule.seed if config.views.mixes else None,
         make_batches=partial(_batches, config, shards),
-        objective=partial(plain_objective, config.loss.label_smoothing),
+        objective=PlainObjective(config.loss),
         identity={
             "shards": fingerprint(shards),
             "views": config.views.model_dump_json(),
@@ -51,15 +48,6 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         },
     )
     return train_student(config, task, job)
-
-
-def plain_objective(smoothing: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-    """Cross-entropy to the label, the accuracy on the training views, and the share of holes."""
-    assert batch.labels is not None
-    partner_labels, lam = batch.mixed or (None, None)
-    loss = plain_loss(student_logits, batch.labels, batch.weights, smoothing, partner_labels, lam)
-    correct = (student_logits.argmax(dim=1) == batch.labels) * batch.weights
-    return {"loss": loss, "accuracy": correct.mean(), "holes": (batch.weights == 0).float().mean()}
 
 
 def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.data.shards import CLASSES, ShardSet
 from tinyvit_kd.errors import ConfigError, ManifestMismatchError, StoreError
@@ -60,6 +63,41 @@ def require_labels(shards: ShardSet, num_classes: int) -> None:
             expected=f"at most {num_classes - 1}, for {num_classes} classes",
             fix="correct the class list (shards.class_list) or num_classes",
         )
+
+
+def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:
+    """Where each class of the labels is in a head: int64 [classes of the labels], -1 where it is not.
+
+    Args:
+        labels: the labels' list, where known.
+        classes: the head's, where known.
+        num_classes: of the head.
+
+    Returns:
+        None where they are the same, or have to be taken for the same.
+
+    Raises:
+        ConfigError: they differ in number and the head's are not known, or have little in common.
+    """
+    if labels is None or (classes is not None and labels.ids == classes.ids):
+        return None
+    if classes is None:
+        if len(labels.ids) == num_classes:
+            return None
+        raise ConfigError(
+            "the labels' classes are not the network's, and it is not known which those are",
+            found=f"{num_classes} classes in the network, {len(labels.ids)} in {labels.name}",
+            fix="name the class list of the model (class_list) or of the teacher (teacher.class_list), for example "
+            "imagenet22k",
+        )
+    found = class_map(classes, labels)
+    if (found >= 0).sum() < 0.5 * len(found):
+        raise ConfigError(
+            "fewer than half of the labels' classes are among the network's",
+            found=f"{int((found >= 0).sum())} of {len(found)} classes of {labels.name} in {classes.name}",
+            fix="check the class lists of the labelled shards and of the model or the teacher",
+        )
+    return found
 
 
 def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
@@ -122,6 +160,16 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
             found=f"other keys, image sizes or another order, in {len(changed)} of {len(shards.names)} shards",
             fix="use the shards that the store was dumped from, or dump these into another store",
         )
+
+
+def require_same_teaching(store: LogitStore, first: Manifest) -> None:
+    """Check that a further teacher saw the views of the first one's store, and names classes alike.
+
+    Raises:
+        ManifestMismatchError: naming what differs.
+    """
+    names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
+    store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
 
 
 def check_views(spec: ViewSpec, job: Job) -> None:

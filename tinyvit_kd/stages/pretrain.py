@@ -7,96 +7,146 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from tinyvit_kd.config.stages import PretrainConfig
-from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BlockMissingError, ConfigError
-from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.batches import StoredBatches, block_cache
-from tinyvit_kd.stages.inputs import open_shards, require_same_shards, require_same_views, stored_classes
-from tinyvit_kd.stages.sample_views import Pairing, SampleViews
+from tinyvit_kd.stages.batches import Labels
+from tinyvit_kd.stages.inputs import (
+    label_classes,
+    label_map,
+    open_shards,
+    require_labels,
+    require_same_shards,
+    require_same_teaching,
+    require_same_views,
+    stored_classes,
+)
+from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.stages.view_schedule import Counts, ViewSchedule
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.training.loss import soft_loss
+from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.targets import Teachers
 
 
 def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
-    """Train a student on the views and probabilities of a store.
+    """Train a student on the views of a store, and on the probabilities of it and of further teachers' stores.
 
     Raises:
-        StoreError: the store is missing, incomplete, or belongs to other shards or to another renderer.
+        StoreError: a store is missing, incomplete, or belongs to other shards, views or to another renderer.
+        ConfigError: the loss needs labels, and there are none of the store's classes.
         ReplayError: a replayed view is not the teacher's.
     """
+    paths = [config.store.path, *(other.path for other in config.store.others)]
     with watched(config.runtime.data_timeout):
-        store = LogitStore.open(config.store.path)
-    manifest = store.manifest
+        stores = [LogitStore.open(path) for path in paths]
+    manifest = stores[0].manifest
     shards = open_shards(config.shards, job, config.runtime)
     require_same_shards(manifest, shards)
-    spec = require_same_views(manifest, job)
-    views = _views_in_use(manifest, config.schedule)
-    _require_blocks(store, views)
+    for other in stores[1:]:
+        require_same_teaching(other, manifest)
+    spec, classes = require_same_views(manifest, job), stored_classes(stores[0])
+    weights = [config.store.weight, *(other.weight for other in config.store.others)]
+    taught = [f"{weight:g} x {store.manifest.hash}" for weight, store in zip(weights, stores, strict=True)]
+    class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None
     task = Task(
         shards=shards,
         image_size=spec.size,
         num_classes=manifest.num_classes,
-        classes=stored_classes(store),
-        pairing=Pairing(manifest.seed, manifest.views, config.schedule.views_per_sample) if spec.mixes else None,
-        make_batches=partial(_batches, config, store, spec, shards),
-        objective=partial(soft_objective, config.loss.temperature),
+        classes=classes,
+        pairs_seed=manifest.seed if spec.mixes else None,
+        make_batches=partial(_batches, config, stores, spec, shards, class_map),
+        objective=DistillObjective(config.loss, Teachers([store.manifest.topk for store in stores], weights)),
         identity={
-            "store": manifest.hash,
-            "views": f"{views} in turn",  # a store may grow meanwhile
+            "store": " + ".join(taught),
+            "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile
             "loss": config.loss.model_dump_json(),
+            "labels": str(class_map.tolist()) if class_map is not None else "",
         },
+        two_heads=config.loss.kind == "token",
+        stored_views=partial(_views, config, stores, job),
     )
     return train_student(config, task, job)
 
 
-def soft_objective(temperature: float, student_logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-    """The soft loss, how often student and teacher agree on the best class, and the share of holes."""
-    assert batch.targets is not None
-    indices, probs, residual = batch.targets
-    loss = soft_loss(student_logits, indices, probs, residual, batch.weights, temperature)
-    teacher_top1 = indices.gather(1, probs.argmax(dim=1, keepdim=True)).squeeze(1)
-    agrees = (student_logits.argmax(dim=1) == teacher_top1) * batch.weights
-    return {"loss": loss, "agreement": agrees.mean(), "holes": (batch.weights == 0).float().mean()}
+def _class_map(
+    config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
+) -> npt.NDArray[np.int64] | None:
+    labels = label_classes(config.shards, shards)
+    require_labels(shards, len(labels.ids) if labels is not None else num_classes)
+    return label_map(labels, classes, num_classes)
 
 
-def _batches(config: PretrainConfig, store: LogitStore, spec: ViewSpec, shards: ShardSet, plan: Plan) -> StoredBatches:
-    samples = SampleViews(shards.reader(), spec, store.manifest.seed)
-    return StoredBatches(samples, block_cache(config.store, store, plan), config.store, store.manifest.views, plan)
+def _batches(
+    config: PretrainConfig,
+    stores: list[LogitStore],
+    spec: ViewSpec,
+    shards: ShardSet,
+    class_map: npt.NDArray[np.int64] | None,
+    plan: Plan,
+) -> StoredBatches:
+    reader = shards.reader()
+    samples = SampleViews(reader, spec, stores[0].manifest.seed)
+    labels = Labels(reader, class_map) if config.loss.uses_labels else None
+    return StoredBatches(samples, block_caches(config.store, stores, plan), config.store, plan, labels)
 
 
-def _views_in_use(manifest: Manifest, schedule: ScheduleConfig) -> int:
-    """View numbers that a run needs, from 0.
+def _views(config: PretrainConfig, stores: list[LogitStore], job: Job, kept: Counts | None, epoch: int) -> ViewSchedule:
+    """Which views are used; from ``epoch`` on also those that were dumped since the run was stopped.
 
     Raises:
-        ConfigError: a sample would have the same view twice in one batch.
+        ConfigError: a sample would have the same view twice in one batch, or the recipe takes views away.
+        BlockMissingError: the run would come to views that are not there.
     """
-    if schedule.views_per_sample > manifest.views:
+    schedule, limit = config.schedule, config.store.views
+    # A store that is just growing must not stop a run that goes on, and may look different from each process.
+    counted = min(store.manifest.views if kept is None else store.complete_views() for store in stores)
+    count = job.broadcast(min(counted, limit or counted))
+    seed = schedule.seed if config.store.view_schedule == "permutation" else None
+    views = ViewSchedule(schedule.views_per_sample, kept or ((0, count),), seed)
+    if kept is not None:
+        _require_as_many(limit, kept)
+        views = views.grown(count, epoch)
+    if schedule.views_per_sample > views.counts[-1][1]:
         raise ConfigError(
             "the store has fewer views than an epoch takes of a sample",
             where="schedule.views_per_sample",
-            found=f"{schedule.views_per_sample} views a sample, {manifest.views} in the store",
+            found=f"{schedule.views_per_sample} views a sample, {views.counts[-1][1]} in the store",
             fix="lower it, or dump more views",
         )
-    return min(manifest.views, schedule.epochs * schedule.views_per_sample)
+    for store in stores:
+        _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
+    return views
 
 
-def _require_blocks(store: LogitStore, views: int) -> None:
-    missing = store.missing_blocks(range(views))
+def _require_as_many(limit: int | None, kept: Counts) -> None:
+    if limit is not None and limit < kept[-1][1]:
+        raise ConfigError(
+            "the run has used more views already",
+            where="store.views",
+            found=str(limit),
+            expected=f"{kept[-1][1]} or more, or null",
+            fix="with fewer views, start a run in another output folder",
+        )
+
+
+def _require_blocks(store: LogitStore, views: list[int]) -> None:
+    missing = store.missing_blocks(views)
     if missing:
         shard, view = missing[0]
         raise BlockMissingError(
-            f"{len(missing)} of the {views * len(store.manifest.shard_names)} blocks that this run needs are missing",
+            f"{len(missing)} of the {len(views) * len(store.manifest.shard_names)} blocks "
+            "that this run needs are missing",
             where=str(store.path),
             found=f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
-            fix="finish dump-logits (it makes only the missing blocks), or train fewer epochs",
+            fix="finish dump-logits (it makes only the missing blocks), lower store.views, or train fewer epochs",
         )

@@ -12,35 +12,11 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.views.mixing import mix_views, pairs, partners, sample_mix
+from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
 Uint8 = npt.NDArray[np.uint8]
-Int64 = npt.NDArray[np.int64]
 _KEPT = 2  # samples whose views are kept after rendering: the two of a pair, which the order puts next to each other
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """How samples are paired in each epoch.
-
-    Attributes:
-        seed: base seed of the views.
-        view_count: V, view numbers that epochs use in turn; None: every epoch has pairs of its own.
-        views_per_sample: M, view numbers an epoch uses; with stored views the pairs are the first one's.
-    """
-
-    seed: int
-    view_count: int | None = None
-    views_per_sample: int = 1
-
-    def view(self, epoch: int) -> int:
-        """The view number whose pairs an epoch keeps together."""
-        return epoch if self.view_count is None else epoch * self.views_per_sample % self.view_count
-
-    def pairs(self, epoch: int, lengths: tuple[int, ...], shard: int) -> Int64:
-        """The samples of one of the shards of ``lengths``, pair after pair: int64 [lengths[shard]]."""
-        return pairs(self.seed, shard, self.view(epoch), lengths[shard])
 
 
 @dataclass

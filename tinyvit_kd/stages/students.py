@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,9 +17,9 @@ from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, load_model_file, save_model
-from tinyvit_kd.models.student import build_student, student_spec
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
 from tinyvit_kd.runtime.distributed import Job
@@ -32,16 +30,23 @@ from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.evaluate import build_scorer
 from tinyvit_kd.stages.inputs import check_schedule, micro_batches
-from tinyvit_kd.stages.sample_views import Pairing
+from tinyvit_kd.stages.resuming import (
+    SUMMARY,
+    finished_summary,
+    newest_checkpoint,
+    require_same_everywhere,
+    run_identity,
+)
 from tinyvit_kd.stages.starting import Start, starting_weights
 from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, checkpoints, load_checkpoint, load_latest
-from tinyvit_kd.training.loop import Objective, Run, fit
+from tinyvit_kd.stages.view_schedule import Counts, ViewSchedule
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
+from tinyvit_kd.training.loop import Run, fit
+from tinyvit_kd.training.objectives import Objective
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_rates
 from tinyvit_kd.training.state import State
 
-SHOWN_WITHIN = 60  # seconds
-SUMMARY, RECIPE = "summary.json", "recipe.yaml"
+RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,16 @@ class Task:
     image_size: int
     num_classes: int
     classes: ClassList | None
-    pairing: Pairing | None  # where views are mixed
+    pairs_seed: int | None  # where views are mixed
     make_batches: Callable[[Plan], Maker[int, Batch]]
     objective: Objective
     identity: dict[str, str]  # of the data: a checkpoint of other data is not continued
+    two_heads: bool = False  # the objective takes the outputs of both heads of a distilled network
+    stored_views: StoredViews | None = None  # where the views are a store's
+
+
+# From the counts that a checkpoint kept (none at a start) and the epoch that begins next to what is used from then on.
+StoredViews = Callable[[Counts | None, int], ViewSchedule]
 
 
 def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, float]:
@@ -73,23 +84,26 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
     check_schedule(config.schedule, task.shards, job)
     with watched(config.runtime.data_timeout):
         start = starting_weights(config.student, task.classes, job)
-        identity = _identity(config, task, start)
-        _require_same_everywhere(identity, job)
-        finished = job.broadcast(_finished(config, identity) if job.is_main else None)
+        identity = task.identity | run_identity(config, task.num_classes, task.classes, start)
+        require_same_everywhere(identity, job)
+        finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
     if finished is not None:
         say(job, f"{config.output} is already finished; remove the folder to train again")
         return dict(finished)
-    plan = _plan(config, task, job)
-    state, card = _build(config, task, start, job)
-    run = _describe(config, task, identity, job, plan, state)
-    scorer = None
-    if config.eval is not None:
-        scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
     with sole_writer(config.output) if job.is_main else nullcontext():
         job.barrier()
-        _require_space(config, state)
         with watched(config.runtime.data_timeout):
-            _resume(run, state)
+            saved = newest_checkpoint(config, identity, job)
+            plan = _plan(config, task, job, saved)
+        state, card = _build(config, task, start, job)
+        run = _describe(config, task, identity, job, plan, state)
+        scorer = None
+        if config.eval is not None:
+            scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
+        _require_space(config, state)
+        if saved is not None:
+            state.restore(saved, job)
+            say(job, f"continuing from step {state.step} of {run.total_steps}")
         _announce(config, task, run, state)
         make, steps = task.make_batches(plan), range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(make, steps, config.runtime, job.device) as batches:
@@ -97,22 +111,30 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         return _finish(config, run, state, card, results)
 
 
-def _plan(config: TrainingConfig, task: Task, job: Job) -> Plan:
+def _plan(config: TrainingConfig, task: Task, job: Job, saved: dict[str, Any] | None) -> Plan:
     lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
-    plan = Plan(tuple(task.shards.lengths.tolist()), config.schedule, lanes, task.pairing)
-    if plan.steps_per_epoch:
+    plan = Plan(tuple(task.shards.lengths.tolist()), config.schedule, lanes, task.pairs_seed)
+    steps = plan.steps_per_epoch
+    if not steps:
+        raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
+            "the shard set is too small for one step an epoch of pairs that stay together",
+            where="schedule.global_batch_size, schedule.lanes",
+            found=f"{task.shards.total} samples, {config.schedule.global_batch_size} a step "
+            f"from {config.schedule.lanes} lanes",
+            fix="lower schedule.lanes so that each gives an even number of samples a step",
+        )
+    if task.stored_views is None:
         return plan
-    raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
-        "the shard set is too small for one step an epoch of pairs that stay together",
-        where="schedule.global_batch_size, schedule.lanes",
-        found=f"{task.shards.total} samples, {plan.schedule.global_batch_size} a step from {plan.schedule.lanes} lanes",
-        fix="lower schedule.lanes so that each gives an even number of samples a step",
-    )
+    # An epoch that has begun ends with the views that it began with.
+    kept, epoch = (None, 0) if saved is None else (saved["kept"]["stored_views"], -(-saved["step"] // steps))
+    return replace(plan, stored=task.stored_views(kept, epoch))
 
 
 def _build(config: TrainingConfig, task: Task, start: Start, job: Job) -> tuple[State, ModelCard]:
     spec = student_spec(config.student, start.card)
     model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, start.initial)
+    if task.two_heads:
+        train_both_heads(model)
     place_network(model, job.device, config.runtime.channels_last)
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay
@@ -152,6 +174,7 @@ def _describe(config: TrainingConfig, task: Task, identity: dict[str, str], job:
         autocast=partial(autocast, job.device, config.runtime.precision),
         set_rates=rates.step_update,
         name_samples=partial(_name_samples, task.shards, plan),
+        kept={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compile=config.runtime.compile,
         fsync=config.runtime.fsync,
         data_timeout=config.runtime.data_timeout,
@@ -166,76 +189,12 @@ def _name_samples(shards: ShardSet, plan: Plan, step: int, rows: Sequence[int]) 
     return [place(reader, int(numbers[sample]), int(indexes[sample])) for sample in samples]
 
 
-def _identity(config: TrainingConfig, task: Task, start: Start) -> dict[str, str]:
-    """What must be the same for a checkpoint to be continued; the number of processes is not in it."""
-    sections = {
-        "student": config.student,
-        "normalize": config.normalize,
-        "optim": config.optim,
-        "schedule": config.schedule,
-    }
-    return {
-        **task.identity,
-        **{name: json.dumps(section.model_dump(mode="json")) for name, section in sections.items()},
-        "classes": f"{task.num_classes} {task.classes.hash if task.classes else ''}",
-        "start": start.weights_hash,
-        "average": f"ema_decay {config.train.ema_decay}",
-        "batch norm": f"freeze_bn_stats {config.train.freeze_bn_stats}",
-    }
-
-
 def _require_space(config: TrainingConfig, state: State) -> None:
     """Room for the checkpoints that are kept and one more: weights, two moments, and an average if there is one."""
     weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
     needed = (config.train.keep_checkpoints + 1) * weights * (3 if state.ema is None else 4)
     there = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
     require_free_space(config.output, max(0, needed - there))
-
-
-def _require_same_everywhere(identity: dict[str, str], job: Job) -> None:
-    """Check that all processes have the same data, recipe and first weights, which may lie on their own disks."""
-    theirs = job.gather(identity)
-    for rank, (name, value) in ((rank, item) for rank, each in enumerate(theirs) for item in each.items()):
-        if theirs[0].get(name) != value:
-            raise ConfigError(
-                f"the processes of this job have another {name} each",
-                found=f"{value} on rank {rank}",
-                expected=f"{theirs[0].get(name)}, as on rank 0",
-                fix="give all machines the same recipe, shards, store and files",
-            )
-
-
-def _newest_checkpoint(run: Run) -> dict[str, Any] | None:
-    """Rank 0's choice, for every process; a shared disk may show it to other machines a little later."""
-    folder, saved = run.folder / CHECKPOINTS, None
-    if run.job.is_main:
-        saved = load_latest(folder, lambda error: say(run.job, f"passing over a checkpoint: {error}"))
-    step = run.job.broadcast(None if saved is None else int(saved["step"]))
-    if step is None or saved is not None:
-        return saved
-    path = checkpoint_path(folder, step)
-    for _ in range(SHOWN_WITHIN):
-        if path.exists():
-            break
-        time.sleep(1)
-    return load_checkpoint(path)
-
-
-def _resume(run: Run, state: State) -> None:
-    saved = _newest_checkpoint(run)
-    if saved is None:
-        return
-    for name, expected in run.identity.items():
-        if saved["identity"].get(name) != expected:
-            raise CheckpointError(
-                f"the run folder holds a checkpoint with another {name}",
-                where=str(run.folder),
-                found=str(saved["identity"].get(name)),
-                expected=expected,
-                fix="restore the recipe to continue that run, or set output to a new folder",
-            )
-    state.restore(saved, run.job)
-    say(run.job, f"continuing from step {state.step} of {run.total_steps}")
 
 
 def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> None:
@@ -271,18 +230,3 @@ def _finish(
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary
-
-
-def _finished(config: TrainingConfig, identity: dict[str, str]) -> dict[str, float] | None:
-    """The summary of a run that has ended, if it was this one."""
-    path = config.output / SUMMARY
-    if not path.is_file() or not (config.output / MODEL).is_file():
-        return None
-    try:
-        saved = json.loads(path.read_bytes())
-        if saved["identity"] != identity:
-            return None
-        load_model_file(config.output)
-        return dict(saved["results"])
-    except (ValueError, KeyError, TypeError):  # one of them is damaged: the last checkpoint makes it again
-        return None

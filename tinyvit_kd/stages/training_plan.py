@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import EpochOrder
-from tinyvit_kd.stages.sample_views import Pairing
+from tinyvit_kd.stages.view_schedule import ViewSchedule
+from tinyvit_kd.views.mixing import pairs
 
 Int32 = npt.NDArray[np.int32]
 
@@ -20,12 +22,18 @@ class Plan:
     """Which samples a rank trains on, step by step; a pure function of its fields.
 
     A step of B views takes B / M samples, M = ``schedule.views_per_sample``; an epoch is a pass over the samples.
+
+    Attributes:
+        lanes: of this rank.
+        pairs_seed: where views are mixed: seed of the pairs, which the order keeps together.
+        stored: which of a store's views each epoch uses; None: every epoch makes new ones.
     """
 
     shard_lengths: tuple[int, ...]
     schedule: ScheduleConfig
-    lanes: range  # the lanes of this rank
-    pairing: Pairing | None = None  # where views are mixed: samples that the order keeps together
+    lanes: range
+    pairs_seed: int | None = None
+    stored: ViewSchedule | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -53,22 +61,36 @@ class Plan:
         epoch, inside = divmod(step, self.steps_per_epoch)
         return epoch, *self._order(epoch).batch(inside, self._samples_a_step, self.lanes)
 
-    def view_numbers(self, epoch: int) -> range:
-        """Numbers of the M views that a sample has in an epoch, counted through all epochs."""
+    def view_numbers(self, epoch: int) -> Sequence[int]:
+        """Numbers of the M views that a sample has in an epoch; new ones are counted through all epochs."""
+        if self.stored is not None:
+            return self.stored.numbers(epoch)
         return range(epoch * self.views_per_sample, (epoch + 1) * self.views_per_sample)
+
+    def pairs_view(self, epoch: int) -> int:
+        """The view number whose pairs an epoch keeps together: of new views its own, of stored ones their first's."""
+        return epoch if self.stored is None else self.stored.numbers(epoch)[0]
 
     @property
     def _samples_a_step(self) -> int:
         return self.schedule.global_batch_size // self.views_per_sample
 
     def _order(self, epoch: int) -> EpochOrder:
-        schedule = self.schedule
-        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window, self.pairing)
+        schedule, paired = self.schedule, None
+        if self.pairs_seed is not None:
+            paired = self.pairs_seed, self.pairs_view(epoch)
+        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window, paired)
 
 
 @lru_cache(maxsize=2)
 def _epoch_order(
-    seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int, pairing: Pairing | None
+    seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int, paired: tuple[int, int] | None
 ) -> EpochOrder:
-    pairs = None if pairing is None else partial(pairing.pairs, epoch, lengths)
-    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window, pairs)
+    """The order of an epoch; ``paired`` by the pairs of a seed and a view number."""
+
+    def shard_pairs(shard: int) -> npt.NDArray[np.int64]:
+        assert paired is not None
+        return pairs(paired[0], shard, paired[1], lengths[shard])
+
+    order = None if paired is None else shard_pairs
+    return EpochOrder(seed, epoch, np.asarray(lengths, dtype=np.int64), lanes, window, order)

@@ -99,6 +99,10 @@ class LogitStore:
             missing += [(shard, view) for view in wanted if length and chunk_name(view) not in present]
         return missing
 
+    def complete_views(self) -> int:
+        """How many view numbers, from 0, have the blocks of all shards."""
+        return min((view for _, view in self.missing_blocks()), default=self.manifest.views)
+
     def unfinished(self, shards: Iterable[int]) -> list[Path]:
         """Temporary files of these shards: of writers at work, or left behind by killed ones."""
         return sorted(path for shard in shards for path in (self.path / array_name(shard)).glob("*.partial"))

@@ -16,7 +16,7 @@ from tinyvit_kd.runtime.watchdog import doing
 
 CHECKPOINTS = "checkpoints"  # their folder, within a run's
 _NAME = re.compile(r"step-(\d+)\.pt")
-_REQUIRED = frozenset({"model", "optimizer", "step", "identity"})
+_REQUIRED = frozenset({"model", "optimizer", "step", "identity", "kept"})
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, fsync: bool = False) -> Path:

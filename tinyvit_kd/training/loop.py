@@ -9,8 +9,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,11 +27,10 @@ from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.meters import Meters, NameSamples, Step, non_finite_error
+from tinyvit_kd.training.objectives import Objective, Output
 from tinyvit_kd.training.state import State
 from tinyvit_kd.training.stop_vote import StopVote
 
-# An objective maps (logits [B, C], batch) to named scalars, of which "loss" is differentiated.
-Objective = Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]]
 Evaluate = Callable[[nn.Module], dict[str, float]]
 SKIPS_IN_A_ROW = 100  # more are no outliers: the run has diverged
 
@@ -53,6 +53,7 @@ class Run:
     autocast: Callable[[], AbstractContextManager[None]]
     set_rates: Callable[[int], None]  # sets the rates of a step
     name_samples: NameSamples
+    kept: dict[str, Any] = field(default_factory=dict)  # what a stage finds again in each checkpoint
     compile: bool = False
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer of the disk
@@ -133,10 +134,11 @@ def train_step(run: Run, state: State, forward: nn.Module, batch: Batch, objecti
         torch.manual_seed(hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1)
         with _gradient_sync(forward, number == len(chunks) - 1):
             with run.autocast():
-                student_logits = forward(run.normalize(chunk.views))
-            named = objective(student_logits, chunk)
+                output: Output = forward(run.normalize(chunk.views))
+            named = objective(output, chunk)
             (named["loss"] / len(chunks)).backward()  # type: ignore[no-untyped-call]
-        finite_rows.append(torch.isfinite(student_logits.detach()).all(dim=1))
+        heads = output if isinstance(output, tuple) else (output,)
+        finite_rows.append(torch.stack([torch.isfinite(logits.detach()).all(dim=1) for logits in heads]).all(dim=0))
         for name, value in named.items():
             parts[name] = parts.get(name, 0) + value.detach() / len(chunks)
     # Without clipping the norm is still taken: an infinite gradient under a finite loss must not reach a checkpoint.
@@ -158,7 +160,7 @@ def train_step(run: Run, state: State, forward: nn.Module, batch: Batch, objecti
 
 def checkpoint(run: Run, state: State) -> None:
     """Write the state, from rank 0; every process must call."""
-    content = {**state.gather(run.job), "identity": run.identity}
+    content = {**state.gather(run.job), "identity": run.identity, "kept": run.kept}
     if run.job.is_main:
         folder = run.folder / CHECKPOINTS
         with watched(run.data_timeout):

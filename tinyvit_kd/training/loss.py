@@ -17,6 +17,7 @@ def soft_loss(
     residual: torch.Tensor,
     weights: torch.Tensor,
     temperature: float = 1.0,
+    distinct: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy of the student to the recovered teacher distribution (arXiv 2207.10666, section 3.1).
 
@@ -31,15 +32,18 @@ def soft_loss(
         residual: mass of the other classes, [B]; clamped at zero.
         weights: per sample, [B]; zero for holes.
         temperature: τ; both distributions are softened, and the loss is scaled by τ² (Hinton et al., 2015).
+        distinct: bool [B, K], False where a class stands a second time and counts for nothing; None: all True.
 
     Returns:
-        a scalar.
+        a scalar. It is the Kullback-Leibler divergence and the teacher's entropy, which has no gradient.
     """
     logits = student_logits.float() / temperature
-    probs, tail = _recover(probs.float(), residual.float(), logits.shape[1], temperature)
-    stored = logits.gather(1, indices)
+    stored, absent = logits.gather(1, indices), torch.full_like(residual, logits.shape[1] - indices.shape[1])
+    if distinct is not None:
+        stored, absent = stored * distinct, absent + (~distinct).sum(dim=1)
+    probs, tail = _recover(probs.float(), residual.float(), absent, temperature)
     others = logits.sum(dim=1) - stored.sum(dim=1)
-    mass = probs.sum(dim=1) + tail * (logits.shape[1] - indices.shape[1])
+    mass = probs.sum(dim=1) + tail * absent
     losses = mass * logits.logsumexp(dim=1) - (probs * stored).sum(dim=1) - tail * others
     return (losses * weights).sum() * (temperature**2 / len(weights))
 
@@ -76,13 +80,12 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float)
 
 
 def _recover(
-    probs: torch.Tensor, residual: torch.Tensor, classes: int, temperature: float
+    probs: torch.Tensor, residual: torch.Tensor, absent: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stored probabilities [B, K] and the share of each other class [B], at a temperature."""
-    missing = classes - probs.shape[1]
-    tail = residual.clamp(min=0) / missing if missing else torch.zeros_like(residual)
+    """Stored probabilities [B, K] and the share of each of the ``absent`` [B] other classes, at a temperature."""
+    tail = residual.clamp(min=0) / absent.clamp(min=1) * (absent > 0)
     if temperature == 1:
         return probs, tail
     probs, tail = probs ** (1 / temperature), tail ** (1 / temperature)
-    total = probs.sum(dim=1) + tail * missing
+    total = probs.sum(dim=1) + tail * absent
     return probs / total.unsqueeze(1).clamp(min=1e-30), tail / total.clamp(min=1e-30)

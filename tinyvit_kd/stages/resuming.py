@@ -1,0 +1,98 @@
+"""Whether a run goes on where it was: what must be the same, the newest checkpoint, and the end that it came to."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.errors import CheckpointError, ConfigError
+from tinyvit_kd.models.modelfile import MODEL, load_model_file
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.stages.starting import Start
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, load_checkpoint, load_latest
+
+SHOWN_WITHIN = 60  # seconds
+SUMMARY = "summary.json"
+
+
+def run_identity(config: TrainingConfig, num_classes: int, classes: ClassList | None, start: Start) -> dict[str, str]:
+    """What of a recipe must be the same for a checkpoint to be continued; the number of processes is not in it."""
+    sections = {
+        "student": config.student,
+        "normalize": config.normalize,
+        "optim": config.optim,
+        "schedule": config.schedule,
+    }
+    return {
+        **{name: json.dumps(section.model_dump(mode="json")) for name, section in sections.items()},
+        "classes": f"{num_classes} {classes.hash if classes else ''}",
+        "start": start.weights_hash,
+        "average": f"ema_decay {config.train.ema_decay}",
+        "batch norm": f"freeze_bn_stats {config.train.freeze_bn_stats}",
+    }
+
+
+def require_same_everywhere(identity: dict[str, str], job: Job) -> None:
+    """Check that all processes have the same data, recipe and first weights, which may lie on their own disks."""
+    theirs = job.gather(identity)
+    for rank, (name, value) in ((rank, item) for rank, each in enumerate(theirs) for item in each.items()):
+        if theirs[0].get(name) != value:
+            raise ConfigError(
+                f"the processes of this job have another {name} each",
+                found=f"{value} on rank {rank}",
+                expected=f"{theirs[0].get(name)}, as on rank 0",
+                fix="give all machines the same recipe, shards, store and files",
+            )
+
+
+def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job) -> dict[str, Any] | None:
+    """Rank 0's choice, for every process; a shared disk may show it to other machines a little later.
+
+    Raises:
+        CheckpointError: none can be read, or it is of another recipe or of other data.
+    """
+    folder, saved = config.output / CHECKPOINTS, None
+    if job.is_main:
+        saved = load_latest(folder, lambda error: say(job, f"passing over a checkpoint: {error}"))
+    step = job.broadcast(None if saved is None else int(saved["step"]))
+    if step is not None and saved is None:
+        path = checkpoint_path(folder, step)
+        for _ in range(SHOWN_WITHIN):
+            if path.exists():
+                break
+            time.sleep(1)
+        saved = load_checkpoint(path)
+    if saved is not None:
+        _require_same_run(saved["identity"], identity, config)
+    return saved
+
+
+def _require_same_run(found: dict[str, str], identity: dict[str, str], config: TrainingConfig) -> None:
+    for name, expected in identity.items():
+        if found.get(name) != expected:
+            raise CheckpointError(
+                f"the run folder holds a checkpoint with another {name}",
+                where=str(config.output),
+                found=str(found.get(name)),
+                expected=expected,
+                fix="restore the recipe to continue that run, or set output to a new folder",
+            )
+
+
+def finished_summary(config: TrainingConfig, identity: dict[str, str]) -> dict[str, float] | None:
+    """The summary of a run that has ended, if it was this one."""
+    path = config.output / SUMMARY
+    if not path.is_file() or not (config.output / MODEL).is_file():
+        return None
+    try:
+        saved = json.loads(path.read_bytes())
+        if saved["identity"] != identity:
+            return None
+        load_model_file(config.output)
+        return dict(saved["results"])
+    except (ValueError, KeyError, TypeError):  # one of them is damaged: the last checkpoint makes it again
+        return None
