@@ -71,12 +71,20 @@ def _recipe_options(function: Function) -> Function:
     metavar="I/N",
     help="Make the I-th of N parts, for jobs without a common torchrun.",
 )
-def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str) -> None:
+@click.option(
+    "--views-from",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Show this teacher the views of another teacher's store, so that a student can learn from both.",
+)
+def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: Path | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
     from tinyvit_kd.config.stages import DumpConfig
     from tinyvit_kd.stages.dump_logits import dump_logits
 
     chosen = _part(part)
+    if views_from is not None:
+        overrides = (*overrides, f"views_from={json.dumps(str(views_from))}")
     _run_stage(DumpConfig, recipe, overrides, lambda config, job: dump_logits(config, job, chosen))
 
 

@@ -38,6 +38,7 @@ from tinyvit_kd.stages.dump_tasks import (
 from tinyvit_kd.stages.inputs import check_views, open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
 from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.views_from import Forerunner, follow, take_views
 from tinyvit_kd.store.store import LogitStore
 
 QUEUE = 8  # batches whose answers may wait for encoding and writing
@@ -57,11 +58,16 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
 
     Raises:
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
+        ReplayError: with ``views_from``, a view is not the one that the other teacher saw.
         Preempted: under the command line, a signal asked to stop; the blocks that were whole are in the store.
     """
-    check_views(config.views, job)
-    shards = open_shards(config.shards, job, config.runtime)
-    runtime = config.runtime
+    runtime, other = config.runtime, None
+    if config.views_from is not None:
+        config, other = take_views(config, config.views_from, job)
+    else:
+        check_views(config.views, job)
+    shards = open_shards(config.shards, job, runtime)
+    forerunner = None if other is None else follow(other, shards)
     teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
     if runtime.compile:
         teacher.network.compile()
@@ -81,7 +87,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         f"of {shards.total:,} samples, on {job.world_size} process(es)",
     )
     begin = time.perf_counter()
-    counts = job.sum(_make(config, job, teacher, shards, store, groups, views))
+    counts = job.sum(_make(config, job, teacher, shards, store, forerunner, groups, views))
     for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
         path.unlink(missing_ok=True)
     seconds = max(time.perf_counter() - begin, 1e-9)
@@ -96,6 +102,7 @@ def _make(
     teacher: Teacher,
     shards: ShardSet,
     store: LogitStore,
+    forerunner: Forerunner | None,
     groups: list[Group],
     views: int,
 ) -> torch.Tensor:
@@ -109,7 +116,7 @@ def _make(
     # No signal is caught here: whatever it interrupts, the blocks that were whole are in the store.
     with (
         loading(make, tasks, config.runtime, job.device) as batches,
-        _Writer(store, config.store.topk, config.runtime.data_timeout) as writer,
+        _Writer(store, config.store.topk, config.runtime.data_timeout, forerunner) as writer,
         progress_bar(job, views, "view", label="dump-logits") as bar,
     ):
         for batch in batches:
@@ -157,8 +164,8 @@ Answers = Callable[[], list[npt.NDArray[Any]]]  # waits for the device: indices 
 class _Writer(AbstractContextManager["_Writer"]):
     """Encodes and writes, in one thread beside the teacher's."""
 
-    def __init__(self, store: LogitStore, topk: int, timeout: float) -> None:
-        self._store, self._assembler, self._timeout = store, Assembler(topk), timeout
+    def __init__(self, store: LogitStore, topk: int, timeout: float, forerunner: Forerunner | None) -> None:
+        self._store, self._assembler, self._timeout, self._forerunner = store, Assembler(topk), timeout, forerunner
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
         self._waiting: deque[Future[None]] = deque()
 
@@ -178,6 +185,8 @@ class _Writer(AbstractContextManager["_Writer"]):
     def _write(self, batch: DumpBatch, answers: Answers) -> None:
         # This thread waits for the device, and the next forward pass is launched meanwhile.
         for shard, view, block in self._assembler.add(batch, *answers()):
+            if self._forerunner is not None:
+                self._forerunner.require_same(shard, view, block)
             self._store.write_block(shard, view, block)
 
     def __exit__(
