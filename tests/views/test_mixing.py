@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from timm.data import mixup
 from timm.data.mixup import cutmix_bbox_and_lam
 
 from tinyvit_kd.config.views import ViewSpec
@@ -111,13 +112,33 @@ def test_cutmix_pastes_the_partners_box_and_lambda_is_its_true_share() -> None:
         assert mix.lam == pytest.approx(1 - (right - left) * (bottom - top) / SIZE**2, abs=1e-5)
 
 
-def test_a_mixed_pair_equals_timms_arithmetic() -> None:
-    own, partner = views(9)
-    mix = Mix(round(0.3 * 65536))
-    batch = torch.from_numpy(np.stack([own, partner])).float()
-    theirs = batch * mix.lam + batch.flip(0) * (1 - mix.lam)  # timm/data/mixup.py, Mixup._mix_batch
-    ours = np.stack([mix_views(own, partner, mix), mix_views(partner, own, mix)])
-    assert np.abs(ours - theirs.numpy()).max() <= 0.5 + 1e-4
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_pairs_are_mixed_as_timms_mixup_mixes_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's own ``Mixup`` with our λ and our boxes; images to half a level, λ of the labels exactly."""
+    spec = ViewSpec(size=SIZE, mixup=0.8 if kind == "mixup" else 0, cutmix=1.0 if kind == "cutmix" else 0)
+    pairs = [views(seed) for seed in range(40)]
+    mixes = [mix for seed in range(40) if (mix := sample_mix(seed, seed + 1, spec)) is not None]
+    boxes = iter([mix.box for mix in mixes if mix.box is not None])
+
+    def our_box(shape: tuple[int, ...], *_: object, **__: object) -> tuple[tuple[int, int, int, int], float]:
+        left, top, right, bottom = next(boxes)
+        return (top, bottom, left, right), 1 - (right - left) * (bottom - top) / (shape[-1] * shape[-2])
+
+    mixer = mixup.Mixup(mode="pair", num_classes=80, label_smoothing=0.0)
+    lams = np.array([mix.lam for mix in mixes])
+    cuts = np.full(40, kind == "cutmix")
+    monkeypatch.setattr(mixer, "_params_per_elem", lambda _: (lams.copy() - 1e-9 * cuts, cuts))
+    monkeypatch.setattr(mixup, "cutmix_bbox_and_lam", our_box)
+    # Sample i's partner is the i-th last of the batch.
+    batch = np.stack([own for own, _ in pairs] + [partner for _, partner in pairs[::-1]])
+    theirs, targets = mixer(torch.from_numpy(batch).double(), torch.arange(80))
+    for row, ((own, partner), mix) in enumerate(zip(pairs, mixes, strict=True)):
+        other = 79 - row
+        assert np.abs(mix_views(own, partner, mix) - theirs[row].numpy()).max() <= 0.5 + 1e-9
+        assert np.abs(mix_views(partner, own, mix) - theirs[other].numpy()).max() <= 0.5 + 1e-9
+        for sample, counterpart in ((row, other), (other, row)):
+            assert float(targets[sample, sample]) == pytest.approx(mix.lam, abs=1e-5)
+            assert float(targets[sample, counterpart]) == pytest.approx(1 - mix.lam, abs=1e-5)
 
 
 @pytest.mark.parametrize("mixing", [mix_views, reference_mix])
