@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.head import ClassMap, remap_rows
+from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
 from tinyvit_kd.models.modelfile import State
 from tinyvit_kd.models.official import to_timm
 
@@ -84,10 +84,7 @@ def resize_attention_biases(biases: torch.Tensor, length: int) -> torch.Tensor:
 
 def head_names(network: nn.Module) -> list[str]:
     """Names of the weights and biases of the classification head (of both, for DeiT's distilled ones)."""
-    config = getattr(network, "pretrained_cfg", None)  # none where TinyVit was built from widths
-    classifiers = config["classifier"] if config else "head.fc"
-    modules = (classifiers,) if isinstance(classifiers, str) else classifiers
-    names = [f"{module}.{part}" for module in modules for part in ("weight", "bias")]
+    names = [f"{module}.{part}" for module in head_modules(network) for part in ("weight", "bias")]
     own = network.state_dict()
     return [name for name in names if name in own]
 

@@ -1,4 +1,4 @@
-"""``evaluate``: top-1 and top-5 on labelled shards, every sample counted once over all ranks."""
+"""``evaluate``: accuracy on labelled shards, every sample counted once over all ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinyvit_kd.data.labels import load_class_list
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.models.head import select_columns
+from tinyvit_kd.models.head import distilled_heads, forward_heads, select_columns
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runtime.batch import Batch
@@ -26,7 +26,7 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import heed
 from tinyvit_kd.stages.batches import EvalBatches
 from tinyvit_kd.stages.inputs import card_classes, label_classes, label_map, open_shards, require_labels
-from tinyvit_kd.training.metrics import topk_correct
+from tinyvit_kd.training.metrics import class_counts, mean_per_class, topk_right
 from tinyvit_kd.views.selfcheck import self_check
 
 
@@ -39,21 +39,35 @@ class Scorer:
     runtime: RuntimeConfig
     shards: ShardSet
     columns: npt.NDArray[np.int64] | None  # from label to the head's class; null where they are the same
+    num_classes: int  # C, classes of the labels
     normalize: Normalizer
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Top-1 and top-5 accuracy in percent, and how many samples were scored and left out."""
-        device = self.job.device
+        """Accuracy in percent, and how many samples were scored and left out.
+
+        Returns:
+            top1, top5, mean_per_class (the mean over classes of top-1 inside each), samples, holes. A network with a
+            distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and
+            has top1_head and top1_head_dist besides, each head's own.
+        """
+        device, classes = self.job.device, self.num_classes
         network.eval()
-        sums = torch.zeros(4, dtype=torch.float64, device=device)  # correct@1, correct@5, scored, left out
+        heads = tuple(distilled_heads(network))
+        sums = torch.zeros(4 + len(heads), dtype=torch.float64, device=device)
+        by_class = torch.zeros(2, classes, dtype=torch.float64, device=device)
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 heed()
-                sums += self._count(network, batch)
-        top1, top5, scored, left_out = self.job.sum(sums).tolist()
+                counts, counts_by_class = self._count(network, batch)
+                sums += counts
+                by_class += counts_by_class
+        top1, top5, scored, left_out, *own = self.job.sum(sums).tolist()
         share = 100 / max(scored, 1)
-        return {"top1": top1 * share, "top5": top5 * share, "samples": scored, "holes": left_out}
+        results = {"top1": top1 * share, "top5": top5 * share}
+        results["mean_per_class"] = 100 * mean_per_class(self.job.sum(by_class))
+        results |= {f"top1_{head}": right * share for head, right in zip(heads, own, strict=True)}
+        return results | {"samples": scored, "holes": left_out}
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""
@@ -64,15 +78,29 @@ class Scorer:
                     yield shard, start, min(start + size, length)
                 number += 1
 
-    def _count(self, network: nn.Module, batch: Batch) -> torch.Tensor:
-        assert batch.labels is not None
+    def _count(self, network: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a batch: right among the best 1 and 5, scored, left out, right by each head; and by class, [2, C]."""
+        labels, weights = batch.labels, batch.weights
+        assert labels is not None
+        scores, by_head = self._scores(network, batch)
+        top1, top5 = topk_right(scores, labels, weights, (1, 5))
+        own = [topk_right(logits, labels, weights, (1,))[0].sum() for logits in by_head]
+        scored = weights.sum()
+        counts = torch.stack([top1.sum(), top5.sum(), scored, len(weights) - scored, *own]).double()
+        return counts, class_counts(top1, labels, weights, self.num_classes)
+
+    def _scores(self, network: nn.Module, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Scores [B, C] of the labels' classes, the higher the better, and each head's own where there are two."""
         with autocast(self.job.device, self.runtime.precision):
-            logits = network(self.normalize(batch.views)).float()
-        if self.columns is not None:
-            logits = select_columns(logits, self.columns)
-        top1, top5 = topk_correct(logits, batch.labels, batch.weights, (1, 5))
-        scored = batch.weights.sum()
-        return torch.stack([top1, top5, scored, len(batch.weights) - scored]).double()
+            logits, by_head = forward_heads(network, self.normalize(batch.views))
+        heads = [self._select(each) for each in by_head.values()]
+        if not heads:
+            return self._select(logits), []
+        return torch.stack([each.softmax(dim=1) for each in heads]).mean(dim=0), heads
+
+    def _select(self, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
+        return logits if self.columns is None else select_columns(logits, self.columns)
 
 
 def build_scorer(
@@ -98,14 +126,15 @@ def build_scorer(
     labels = label_classes(config.shards, shards)
     require_labels(shards, len(labels.ids) if labels else card.num_classes)
     columns = label_map(labels, card_classes(card), card.num_classes)
-    return Scorer(job, config, runtime, shards, columns, normalize)
+    num_classes = card.num_classes if columns is None else len(columns)
+    return Scorer(job, config, runtime, shards, columns, num_classes, normalize)
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     """Score one model file.
 
     Returns:
-        top1 and top5 in percent, samples scored, holes left out.
+        as ``Scorer``: accuracies in percent, samples scored, holes left out.
     """
     self_check()
     network, card = open_model(config.model)
@@ -118,9 +147,16 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
     scorer = build_scorer(job, config, config.runtime, normalize, card)
     scores = scorer(network)
-    say(
-        job,
-        f"{config.model}: top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % "
-        f"of {scores['samples']:,.0f} samples, {scores['holes']:.0f} holes left out",
-    )
+    say(job, f"{config.model}: {_message(scores)}")
     return scores
+
+
+def _message(scores: dict[str, float]) -> str:
+    by_head = ", ".join(
+        f"{name.removeprefix('top1_')} {value:.2f} %" for name, value in scores.items() if name.startswith("top1_")
+    )
+    return (
+        f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "
+        f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, "
+        f"{scores['holes']:.0f} holes left out"
+    )

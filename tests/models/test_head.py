@@ -1,0 +1,86 @@
+"""Which modules are a network's heads, what each of them says, and that nothing else is trained."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from torch import nn
+
+from tests.models.networks import tiny
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.head import distilled_heads, forward_heads, freeze_body, head_modules
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2, "num_classes": 4}
+
+
+def distilled_deit() -> VisionTransformerDistilled:
+    """A DeiT with two heads, in evaluation mode."""
+    network = timm.create_model("deit_tiny_distilled_patch16_224", **SMALL)
+    assert isinstance(network, VisionTransformerDistilled)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"head": "head", "head_dist": "head_dist"}),
+        ("levit_128s", {"head": "head.linear", "head_dist": "head_dist.linear"}),
+        ("efficientformer_l1", {"head": "head", "head_dist": "head_dist"}),
+        ("repvit_m1", {"head": "head.head.l", "head_dist": "head.head_dist.l"}),
+        ("crossvit_tiny_240", {}),
+        ("volo_d1_224", {}),
+        ("deit_tiny_patch16_224", {}),
+        ("tiny_vit_5m_224", {}),
+    ],
+)
+def test_networks_with_a_distillation_head_are_known(name: str, modules: dict[str, str]) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=3)
+    assert distilled_heads(network) == modules
+    for module in head_modules(network):
+        assert network.get_submodule(module).out_features == 3
+
+
+def test_a_network_of_one_head_says_one_thing() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    logits, by_head = forward_heads(tiny(), images)
+    assert by_head == {}
+    assert torch.equal(logits, tiny()(images))
+
+
+def test_both_heads_of_a_distilled_network_are_heard() -> None:
+    network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
+    tokens = network.forward_features(images)
+    logits, by_head = forward_heads(network, images)
+    assert list(by_head) == ["head", "head_dist"]
+    torch.testing.assert_close(by_head["head"], network.head(tokens[:, 0]))
+    torch.testing.assert_close(by_head["head_dist"], network.head_dist(tokens[:, 1]))
+    assert torch.equal(logits, network(images))
+    assert not network.head._forward_hooks
+
+
+def test_heads_of_a_compiled_network_are_heard() -> None:
+    network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
+    expected = forward_heads(network, images)
+    network.compile(backend="eager")
+    network(images)  # traced without hooks
+    _, by_head = forward_heads(network, images)
+    assert torch.equal(by_head["head_dist"], expected[1]["head_dist"])
+
+
+def test_a_frozen_body_leaves_the_heads_alone_to_be_trained() -> None:
+    deit, tiny_vit = distilled_deit(), tiny()
+    for network in (deit, tiny_vit):
+        freeze_body(network)
+    names = [[name for name, each in network.named_parameters() if each.requires_grad] for network in (deit, tiny_vit)]
+    assert names == [
+        ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"],
+        ["head.fc.weight", "head.fc.bias"],
+    ]
+
+
+def test_a_network_without_a_head_has_nothing_to_train_alone() -> None:
+    with pytest.raises(ConfigError, match=r"train\.trainable"):
+        freeze_body(nn.Linear(2, 2))
