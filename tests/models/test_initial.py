@@ -7,7 +7,6 @@ import pytest
 import timm
 import torch
 from timm.layers import resize_rel_pos_bias_table_levit
-from timm.models.deit import checkpoint_filter_fn
 from torch import nn
 from torch.nn import functional as F
 
@@ -39,16 +38,6 @@ def test_a_student_at_a_higher_resolution_differs_only_in_its_attention_biases()
             assert torch.equal(value, resize_attention_biases(low[name], value.shape[1]))
         else:
             assert torch.equal(value, low[name])
-
-
-def test_position_embeddings_are_resized_as_timm_does() -> None:
-    name, kwargs = "deit_tiny_distilled_patch16_224", {"depth": 1, "embed_dim": 12, "num_classes": 4}
-    state = timm.create_model(name, img_size=64, **kwargs).state_dict()
-    network = timm.create_model(name, img_size=96, **kwargs)
-    expected = checkpoint_filter_fn(dict(state), network)
-    assert expected["pos_embed"].shape[1] == 2 + 36
-    load_into(network, Initial(state), "here")
-    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
 
 
 def test_windowed_teachers_change_their_size_too() -> None:
@@ -114,6 +103,19 @@ def test_both_heads_of_a_distilled_student_are_moved() -> None:
     load_into(new, Initial(old.state_dict(), np.array([3, -1])), "here")
     for head in ("head", "head_dist"):
         assert torch.equal(new.state_dict()[f"{head}.weight"][0], old.state_dict()[f"{head}.weight"][3])
+
+
+def test_both_22k_heads_of_a_distilled_student_become_1k_heads() -> None:
+    spec = ModelSpec(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
+    old, new, fresh = (build_network(spec, classes, 32) for classes in (21841, 1000, 1000))
+    mapping = class_map(load_class_list("imagenet22k"), load_class_list("imagenet"))
+    load_into(new, Initial(old.state_dict(), mapping, source_classes=21841), "here")
+    load_into(fresh, Initial(old.state_dict(), mapping, source_classes=21841, fresh_head=True), "here")
+    for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
+        rows, found = old.state_dict()[name], new.state_dict()[name]
+        assert torch.equal(found[mapping >= 0], rows[mapping[mapping >= 0]])
+        torch.testing.assert_close(found[850], rows[mapping[mapping >= 0]].mean(dim=0))
+        assert not fresh.state_dict()[name].any()
 
 
 def test_a_head_of_another_size_can_be_refused() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from timm.models.tiny_vit import TinyVit
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
@@ -61,10 +62,13 @@ def load_into(network: nn.Module, initial: Initial, where: str) -> None:
 def fit_resolution(state: State, network: nn.Module) -> State:
     """Resize what depends on the resolution (attention biases, position embeddings), bicubically.
 
-    Other models have their own filter in timm, which also knows the names of their authors' checkpoints.
+    TinyViT's and DeiT's as published; what remains is for the model's own filter in timm, which also knows the names
+    of its authors' checkpoints.
     """
     if isinstance(network, TinyVit):
         return _fit_attention_biases(state, network.state_dict())
+    if isinstance(network, VisionTransformer):
+        state = _fit_position_embeddings(state, network)
     module = inspect.getmodule(type(network))
     fit: Callable[[State, nn.Module], State] | None = getattr(module, "checkpoint_filter_fn", None)
     return state if fit is None else fit(state, network)
@@ -80,6 +84,18 @@ def resize_attention_biases(biases: torch.Tensor, length: int) -> torch.Tensor:
     old_side, side = round(old**0.5), round(length**0.5)
     square = biases.float().reshape(1, heads, old_side, old_side)
     return F.interpolate(square, (side, side), mode="bicubic").view(heads, length).to(biases.dtype)
+
+
+def resize_position_embeddings(embeddings: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
+    """Position embeddings [1, prefix + S², D] to [1, prefix + rows x columns, D]; the first ``prefix`` are kept.
+
+    As in DeiT's main.py ("interpolate position embedding"): without antialiasing, which timm's own filter has.
+    """
+    kept, places = embeddings[:, :prefix], embeddings[:, prefix:]
+    side, width = round(places.shape[1] ** 0.5), places.shape[2]
+    square = places.float().reshape(1, side, side, width).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, grid, mode="bicubic", align_corners=False)
+    return torch.cat([kept, resized.permute(0, 2, 3, 1).flatten(1, 2).to(embeddings.dtype)], dim=1)
 
 
 def head_names(network: nn.Module) -> list[str]:
@@ -108,6 +124,15 @@ def _fit_attention_biases(state: State, own: State) -> State:
         else value
         for name, value in state.items()
     }
+
+
+def _fit_position_embeddings(state: State, network: VisionTransformer) -> State:
+    embeddings, own = state.get("pos_embed"), network.pos_embed
+    if embeddings is None or own is None or embeddings.shape == own.shape:
+        return state
+    prefix = 0 if network.no_embed_class else network.num_prefix_tokens
+    rows, columns = network.patch_embed.grid_size
+    return state | {"pos_embed": resize_position_embeddings(embeddings, prefix, (rows, columns))}
 
 
 def _head_rows(rows: torch.Tensor, own: torch.Tensor, initial: Initial, where: str) -> torch.Tensor:
