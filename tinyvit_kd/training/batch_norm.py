@@ -49,21 +49,21 @@ class RunningStats:
             yield chunks[0]
             return
         before, counts = self.read(), [counter.clone() for counter in self._counters]
-        total = torch.zeros_like(before)
+        total = torch.zeros_like(before, dtype=torch.float64)  # what nobody changed comes out of it bit for bit
         for chunk in chunks:
             self.write(before)
             yield chunk
             total += self.read()
-        self.write(total / len(chunks))
+        self.write((total / len(chunks)).float())
         for counter, count in zip(self._counters, counts, strict=True):
             counter.copy_(torch.minimum(counter, count + 1))
 
     def average(self, job: Job) -> None:
         """Make them the mean over all processes; every process must call."""
         if job.world_size > 1 and self._buffers:
-            values = self.read()
+            values = self.read().double()  # frozen statistics, equal everywhere, stay as they are bit for bit
             dist.all_reduce(values)
-            self.write(values / job.world_size)
+            self.write((values / job.world_size).float())
 
     def gather(self, job: Job) -> torch.Tensor:
         """Those of all processes: float32 [processes, n], on the CPU; every process must call."""
@@ -77,4 +77,4 @@ class RunningStats:
     def restore(self, gathered: torch.Tensor, job: Job) -> None:
         """Take this process's share of what ``gather`` returned; the mean where there were more or fewer processes."""
         same = len(gathered) == job.world_size
-        self.write(gathered[job.rank] if same else gathered.mean(dim=0))
+        self.write(gathered[job.rank] if same else gathered.double().mean(dim=0).float())
