@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from tests.stages.world import NETWORK, TRAINING, World
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.stages import FinetuneConfig
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.stages.evaluate import evaluate
+from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
 
@@ -38,7 +40,7 @@ SAME: dict[str, Any] = {
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.load import load_recipe, read_yaml
 from tinyvit_kd.config.stages import STAGE_CONFIGS
 from tinyvit_kd.runtime.distributed import start_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -48,8 +50,9 @@ from tinyvit_kd.stages.pretrain import pretrain
 
 with start_job("cpu") as job:
     stages = {"dump-logits": dump_logits, "pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
-    for command, stage in stages.items():
-        result = stage(load_recipe(STAGE_CONFIGS[command], Path(sys.argv[1]) / f"{command}.yaml"), job)
+    for path in sorted(Path(sys.argv[1]).glob("*.yaml")):
+        stage = read_yaml(path)["stage"]
+        result = stages[stage](load_recipe(STAGE_CONFIGS[stage], path), job)
         if job.is_main:
             print(json.dumps(result))
 """
@@ -64,14 +67,21 @@ def two_ranks(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         "dump-logits": world.dump(store={"path": str(folder / "store"), "topk": 5, "views": 2}),
         "pretrain": world.pretrain(**distilled, **SAME),
         "finetune": world.finetune(output=str(folder / "finetuned"), student={"init_from": str(folder / "distilled")}),
+        "probe": probe_config(world, folder / "probed"),
         "evaluate": world.evaluate(model=str(folder / "distilled")),
     }
-    for command, config in stages.items():
-        (folder / f"{command}.yaml").write_text(dump_yaml(config))
+    for number, config in enumerate(stages.values()):
+        (folder / f"{number}.yaml").write_text(dump_yaml(config))
     (folder / "stages.py").write_text(SCRIPT)
     printed = torchrun(2, str(folder / "stages.py"), str(folder))
     results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return folder, dict(zip(stages, results, strict=True))
+
+
+def probe_config(world: World, output: Path) -> FinetuneConfig:
+    """The teacher's head alone, trained on."""
+    sections = SAME | {"student": {"init_from": str(world.folder / "teacher")}}
+    return world.finetune(output=str(output), **sections | {"train": SAME["train"] | {"trainable": "head"}})
 
 
 def torchrun(processes: int, *arguments: str) -> str:
@@ -97,6 +107,17 @@ def test_two_ranks_train_to_the_weights_of_one(two_ranks: tuple[Path, Any], worl
     pretrain(world.pretrain(**SAME), alone())
     one = load_file(world.folder / "distilled" / "model.safetensors")
     two = load_file(two_ranks[0] / "distilled" / "model.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_train_a_head_alone(two_ranks: tuple[Path, Any], world: World) -> None:
+    finetune(probe_config(world, world.folder / "probed"), alone())
+    before, one, two = (
+        load_file(folder / "model.safetensors")
+        for folder in (world.folder / "teacher", world.folder / "probed", two_ranks[0] / "probed")
+    )
+    assert {name for name in one if not torch.equal(two[name], before[name])} == {"head.fc.bias", "head.fc.weight"}
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
 
@@ -127,5 +148,5 @@ def test_a_run_of_two_ranks_continues_with_one(two_ranks: tuple[Path, Any], worl
 
 def test_the_command_line_runs_under_torchrun(two_ranks: tuple[Path, Any]) -> None:
     folder, results = two_ranks
-    printed = torchrun(2, "-m", "tinyvit_kd", "evaluate", str(folder / "evaluate.yaml"))
+    printed = torchrun(2, "-m", "tinyvit_kd", "evaluate", str(folder / "4.yaml"))
     assert json.loads(printed.splitlines()[-1]) == pytest.approx(results["evaluate"], abs=1e-5)

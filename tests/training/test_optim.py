@@ -114,6 +114,19 @@ def test_tokens_and_position_embeddings_of_deit_do_not_decay() -> None:
     assert found["blocks.0.attn.qkv.weight"][0] == 0.05
 
 
+def test_layers_of_a_distilled_deit_are_numbered_from_its_tokens_to_its_heads() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("deit_tiny_distilled_patch16_224", depth=3)
+    powers = {
+        **dict.fromkeys(("cls_token", "dist_token", "pos_embed", "patch_embed.proj.weight"), 4),
+        **{f"blocks.{block}.attn.qkv.weight": 3 - block for block in range(3)},
+        "norm.weight": 1,
+        **dict.fromkeys(("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"), 0),
+    }
+    scales = layer_scales(model, 0.5)
+    assert {name: scales[name] for name in powers} == {name: 0.5**power for name, power in powers.items()}
+
+
 def test_a_network_that_timm_does_not_know_has_one_layer() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     assert settings_by_name(model, 0.1, 0.5) == {

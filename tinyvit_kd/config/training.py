@@ -96,8 +96,13 @@ class ScheduleConfig(Section):
 
 
 class TrainConfig(Section):
-    """What happens around the steps."""
+    """What is trained, and what happens around the steps."""
 
+    trainable: Literal["all", "head"] = Field(
+        "all",
+        description="head: the classification head alone (both, where there are two), all else frozen and in "
+        "evaluation mode, as for a linear probe",
+    )
     freeze_bn_stats: bool = Field(False, description="batch norm in evaluation mode while training")
     on_non_finite: Literal["stop", "skip"] = Field(
         "stop",

@@ -31,6 +31,7 @@ def run_identity(config: TrainingConfig, num_classes: int, classes: ClassList | 
         **{name: json.dumps(section.model_dump(mode="json")) for name, section in sections.items()},
         "classes": f"{num_classes} {classes.hash if classes else ''}",
         "start": start.weights_hash,
+        "trainable": config.train.trainable,
         "average": f"ema_decay {config.train.ema_decay}",
         "batch norm": f"freeze_bn_stats {config.train.freeze_bn_stats}",
     }

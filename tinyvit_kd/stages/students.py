@@ -18,6 +18,7 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runtime.batch import Batch
@@ -135,6 +136,8 @@ def _build(config: TrainingConfig, task: Task, start: Start, job: Job) -> tuple[
     model = build_student(config.student, spec, task.num_classes, task.image_size, config.schedule.seed, start.initial)
     if task.two_heads:
         train_both_heads(model)
+    if config.train.trainable == "head":
+        freeze_body(model)
     place_network(model, job.device, config.runtime.channels_last)
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay

@@ -184,10 +184,11 @@ def _gradient_sync(forward: nn.Module, last: bool) -> AbstractContextManager[Non
 
 def _train_mode(run: Run, model: nn.Module) -> None:
     model.train()
-    if run.config.freeze_bn_stats:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    for module in model.modules():
+        # What lies around a head that is trained alone stays in training mode, so that two heads are asked for both.
+        frozen = run.config.trainable == "head" and not any(each.requires_grad for each in module.parameters())
+        if frozen or (run.config.freeze_bn_stats and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            module.eval()
 
 
 def _received(

@@ -1,0 +1,55 @@
+"""``train.trainable: head``: the heads learn, and nothing else moves, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.test_evaluate import DEIT, save_deit
+from tests.stages.world import TRAINING, World
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.finetune import finetune
+
+PROBE: dict[str, Any] = TRAINING["train"] | {"trainable": "head", "ema_decay": 0.5}
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    """Names of the tensors that two run folders do not share bit for bit."""
+    first, second = (load_file(folder / "model.safetensors") for folder in (before, after))
+    assert first.keys() == second.keys()
+    return {name for name, value in first.items() if not torch.equal(value, second[name])}
+
+
+def test_only_the_head_is_trained_behind_a_body_in_evaluation_mode(world: World) -> None:
+    student, optim = {"init_from": str(world.folder / "teacher")}, TRAINING["optim"] | {"layer_decay": 0.5}
+    for name, drop_path_rate in (("probe", 0.0), ("dropping", 0.5)):
+        config = world.finetune(
+            output=str(world.folder / name),
+            student=student | {"drop_path_rate": drop_path_rate},
+            optim=optim,
+            train=PROBE,
+            schedule=TRAINING["schedule"] | {"micro_batch_size": 4},
+        )
+        finetune(config, alone())
+    assert changed(world.folder / "teacher", world.folder / "probe") == {"head.fc.weight", "head.fc.bias"}
+    assert not changed(world.folder / "probe", world.folder / "dropping")
+
+
+def test_both_heads_of_a_distilled_network_are_trained(world: World) -> None:
+    save_deit(world.folder / "deit", 24)
+    student = DEIT | {"init_from": str(world.folder / "deit"), "drop_path_rate": 0.5}
+    finetune(world.finetune(student=student, train=PROBE), alone())
+    heads = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    assert changed(world.folder / "deit", world.folder / "finetuned") == heads
+
+
+def test_a_probe_is_another_run_than_one_that_trains_everything(world: World) -> None:
+    student = {"init_from": str(world.folder / "teacher")}
+    finetune(world.finetune(student=student, train=PROBE), alone())
+    with pytest.raises(CheckpointError, match="another trainable"):
+        finetune(world.finetune(student=student, train=PROBE | {"trainable": "all"}), alone())
