@@ -56,6 +56,8 @@ SHIPPED = {
         for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))
     },
     **{f"scratch/tiny_vit_{size}_1k": (SCRATCH_1K, drop) for size, drop in (("5m", 0.0), ("11m", 0.1), ("21m", 0.2))},
+    # Not published: the numbers from scratch, without stochastic depth.
+    **{f"pretrain/tiny_vit_{size}_1k_distill": (SCRATCH_1K, 0.0) for size in ("5m", "11m", "21m")},
     **{f"finetune/tiny_vit_21m_{size}": (HIGHER_RESOLUTION, 0.1) for size in (384, 512)},
 }
 
