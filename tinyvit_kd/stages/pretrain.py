@@ -46,6 +46,15 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
         ConfigError: the loss needs labels, and there are none of the store's classes.
         ReplayError: a replayed view is not the teacher's.
     """
+    return train_student(config, open_task(config, job), job)
+
+
+def open_task(config: PretrainConfig, job: Job) -> Task:
+    """Shards and stores of a recipe, opened and checked.
+
+    Raises:
+        StoreError, ConfigError: as ``pretrain``.
+    """
     paths = [config.store.path, *(other.path for other in config.store.others)]
     with watched(config.runtime.data_timeout):
         stores = [LogitStore.open(path) for path in paths]
@@ -58,7 +67,7 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
     taught = [f"{weight:g} x {store.manifest.hash}" for weight, store in zip(weights, stores, strict=True)]
     class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None
-    task = Task(
+    return Task(
         shards=shards,
         image_size=spec.size,
         num_classes=manifest.num_classes,
@@ -75,7 +84,6 @@ def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
         two_heads=config.loss.kind == "token",
         stored_views=partial(_views, config, stores, job),
     )
-    return train_student(config, task, job)
 
 
 def _class_map(
