@@ -86,6 +86,10 @@ class ReplayError(TinyVitKdError, ValueError):
     """A replayed view is not, bit for bit, the view that the teacher saw."""
 
 
+class TransformError(TinyVitKdError, ValueError):
+    """A recipe's own transform fails, gives no uint8 view, or gives views that do not follow from their seeds."""
+
+
 class RendererError(TinyVitKdError, RuntimeError):
     """The renderer of this machine makes other bytes than the one that defines views."""
 

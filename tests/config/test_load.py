@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tinyvit_kd.config.load import dump_yaml, load_recipe, parse_yaml, validate
-from tinyvit_kd.config.stages import DumpConfig, PretrainConfig
+from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.errors import ConfigError
 
 GOOD = """
@@ -54,6 +54,9 @@ def test_set_overrides_a_field_and_creates_a_section(tmp_path: Path) -> None:
         ),
         pytest.param("student: {name: a, tiny_vit: {embed_dims: [1, 2, 3, 4]}}", "not both", id="two architectures"),
         pytest.param("student: {}", "give name or tiny_vit", id="no architecture"),
+        pytest.param(
+            "store: {path: store, trust_transform: maybe}", "store.trust_transform: found 'maybe'", id="half a trust"
+        ),
         pytest.param("store: elsewhere", "store", id="a text where a section belongs"),
         pytest.param("stage: finetune", "stage: found 'finetune'", id="recipe of another stage"),
     ],
@@ -123,3 +126,32 @@ def test_color_jitter_beside_randaugment_is_refused() -> None:
     }
     with pytest.raises(ConfigError, match="views: color_jitter needs"):
         validate(DumpConfig, tree, "here")
+
+
+@pytest.mark.parametrize(
+    ("views", "expected"),
+    [
+        ({"transform": {"call": "a.b"}, "erase_prob": 0.5, "hflip": 0.5}, "hflip, erase_prob would have no effect"),
+        ({"transform": {"call": "a.b", "name": "a.b"}}, "views.transform: give exactly one of call"),
+        ({"transform": {}}, "views.transform: give exactly one of call"),
+        ({"transform": {"name": "a.b", "kwargs": {"c": 1}}}, "views.transform: args and kwargs are of call"),
+        (
+            {"transform": {"call": "a.b", "args": [{"c": float("nan")}]}},
+            "args.0.dict.c.float: found nan",
+        ),
+    ],
+    ids=["fields beside a transform", "both", "neither", "arguments of nothing", "not a number"],
+)
+def test_a_transform_stands_alone_and_is_called_or_named(views: dict[str, object], expected: str) -> None:
+    tree = {"stage": "dump-logits", "shards": {"path": "x"}, "store": {"path": "y", "views": 1}, "views": views}
+    with pytest.raises(ConfigError) as caught:
+        validate(DumpConfig, tree | {"teacher": {"checkpoint": "c"}}, "here")
+    assert expected in str(caught.value)
+
+
+def test_a_recipe_with_a_transform_survives_being_written_out(tmp_path: Path) -> None:
+    text = GOOD.replace("pretrain", "finetune").replace(
+        "store: {path: store}", "views: {transform: {call: a.b}, mixup: 1}"
+    )
+    recipe = load_recipe(FinetuneConfig, write(tmp_path, text))
+    assert load_recipe(FinetuneConfig, write(tmp_path, dump_yaml(recipe))) == recipe

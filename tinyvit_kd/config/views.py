@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tinyvit_kd.config.base import Section
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["bicubic", "bilinear"]
+_BESIDE_TRANSFORM = frozenset(
+    {"size", "transform", "mixup", "cutmix", "mix_prob", "mix_switch_prob", "max_pixels"}
+)  # fields that mean something where a transform makes the views
+
+
+class TransformConfig(Section):
+    """Any other transform, from a PIL image to a uint8 view: a callable by its dotted name, or what a call returns.
+
+    Inside ``args`` and ``kwargs``, at any depth, a mapping with ``call`` stands for what that call returns, and a
+    mapping of ``name`` alone for the thing of that name, so that pipelines, types and enums can be written in YAML:
+    ``{name: torch.uint8}``, ``{call: torchvision.transforms.v2.RandomResizedCrop, kwargs: {size: 224}}``.
+    """
+
+    call: str | None = Field(
+        None,
+        description="dotted name of a class or function that returns the transform, for example "
+        "timm.data.create_transform; modules in the current directory are found, too",
+    )
+    args: list[JsonValue] = Field(default_factory=list, description="positional arguments of call")
+    kwargs: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of call")
+    name: str | None = Field(None, description="dotted name of the transform itself, instead of call")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> TransformConfig:
+        if (self.call is None) == (self.name is None):
+            raise ValueError(
+                "give exactly one of call (it is called with args and kwargs) and name (it is taken as it is)"
+            )
+        if self.name is not None and (self.args or self.kwargs):
+            raise ValueError("args and kwargs are of call; what name means is not called to make the transform")
+        return self
+
+    def __str__(self) -> str:
+        """Its dotted name."""
+        return self.call or self.name or ""
 
 
 class ViewSpec(Section):
@@ -43,6 +78,12 @@ class ViewSpec(Section):
     std: tuple[float, float, float] = Field(IMAGENET_STD, description="spread of the erasing noise, 0..1")
     max_pixels: int = Field(89_478_485, ge=1, description="larger images are holes, pixels (Pillow's own limit)")
 
+    transform: TransformConfig | None = Field(
+        None,
+        description="any other transform instead of crop, flip, RandAugment, jitter and erasing, replayed by seeding "
+        "Python's, NumPy's and torch's generators; it gives uint8 views of size x size, not normalised",
+    )
+
     @property
     def mixes(self) -> bool:
         """Whether views are mixed in pairs."""
@@ -59,6 +100,21 @@ class ViewSpec(Section):
         if self.color_jitter and self.auto_augment:
             raise ValueError("color_jitter needs auto_augment: null (timm applies it only where RandAugment is off)")
         return self
+
+    @model_validator(mode="after")
+    def _transform_alone(self) -> ViewSpec:
+        idle = [name for name in ViewSpec.model_fields if name in self.model_fields_set - _BESIDE_TRANSFORM]
+        if self.transform is not None and idle:
+            raise ValueError(f"{', '.join(idle)} would have no effect: views come from transform, which does all of it")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests, hashes and checkpoints name what has an effect; those made before there were transforms stay valid.
+        fields: dict[str, Any] = handler(self)
+        if self.transform is not None:
+            return {name: value for name, value in fields.items() if name in _BESIDE_TRANSFORM}
+        return {name: value for name, value in fields.items() if name != "transform"}
 
 
 class EvalViewSpec(Section):

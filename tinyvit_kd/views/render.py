@@ -34,14 +34,21 @@ def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
 def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
     """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous; natively where that can be done.
 
+    Where the spec has a transform, it makes the views (``views.replay``).
+
     Args:
         out: the array that is filled and returned, of that shape; a new one by default.
 
     Raises:
         BadImageError: the image cannot be decoded or is too large; what ``out`` then holds is undefined.
-        ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
+        ConfigError: ``spec.auto_augment`` is not a RandAugment policy, or ``spec.transform`` cannot be made.
+        TransformError: ``spec.transform`` fails.
         ValueError: ``out`` is no such array.
     """
+    if spec.transform is not None:
+        from tinyvit_kd.views.replay import replay_views  # imports torch, which no other view needs
+
+        return replay_views(image_bytes, seeds, spec, out=out)
     views = native.render_views(image_bytes, seeds, spec, out=out)
     return reference_views(image_bytes, seeds, spec, out=out) if views is None else views
 

@@ -1,0 +1,238 @@
+"""Any other transform, replayed by seeding: a timm or torchvision pipeline, or a callable by its dotted name.
+
+Such transforms draw from generators that are global to a process. Around each call Python's, NumPy's and torch's
+default generators are seeded from the view's seed, and restored afterwards. Randomness of a transform's own is out
+of reach; stage one looks for it (``stages/replay_check.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import platform
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from pydantic import JsonValue
+
+from tinyvit_kd.config.load import validate
+from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.errors import ConfigError, TransformError
+from tinyvit_kd.runtime.seeding import hash64
+from tinyvit_kd.views.decode import decode
+from tinyvit_kd.views.outputs import output
+
+UInt8 = npt.NDArray[np.uint8]
+Transform = Callable[[Image.Image], object]
+
+PLACE = "views.transform"
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+_PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
+_DEEP_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so
+
+
+def replay_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
+    """One view a seed from one decoding, by ``spec.transform``: uint8 [V, 3, S, S], C-contiguous.
+
+    The three default generators are as they were afterwards, whatever happens; those of GPUs are left alone.
+
+    Args:
+        out: the array that is filled and returned, of that shape; a new one by default.
+
+    Raises:
+        BadImageError: the image cannot be decoded or is too large; what ``out`` then holds is undefined.
+        ConfigError: the transform cannot be made.
+        TransformError: it raises something, or returns no uint8 view of the spec's size.
+        ValueError: ``out`` is no such array.
+    """
+    assert spec.transform is not None
+    views = output(out, (len(seeds), 3, spec.size, spec.size))
+    image = decode(image_bytes, spec.max_pixels)
+    transform = build_transform(spec.transform)
+    with _generators_kept():
+        for view, seed in zip(views, seeds, strict=True):
+            _seed_generators(int(seed))  # stored seeds are NumPy integers
+            _write(view, _apply(transform, image.copy(), spec.transform), spec.transform)
+    return views
+
+
+def build_transform(config: TransformConfig) -> Transform:
+    """The transform of a recipe; it is made once a process, and in every process with the same random choices.
+
+    Raises:
+        ConfigError: a name cannot be imported, a call of the recipe fails, or what comes out cannot be called.
+    """
+    return _built(config.model_dump_json())
+
+
+def forget_built() -> None:
+    """Have transforms made anew where they are used next."""
+    _built.cache_clear()
+
+
+def transform_versions(spec: ViewSpec) -> dict[str, str]:
+    """Versions of Python and of the packages that can change what ``spec.transform`` does, for the manifest."""
+    if spec.transform is None:
+        return {}
+    owners = importlib.metadata.packages_distributions()
+    modules = {name.partition(".")[0] for name in _names(spec.transform.model_dump(mode="json"))}
+    packages = {*_LIBRARIES, *(package for module in modules for package in owners.get(module, ()))}
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in sorted(packages)}
+
+
+@lru_cache(maxsize=4)
+def _built(text: str) -> Transform:
+    config = TransformConfig.model_validate_json(text)
+    with _generators_kept():
+        _seed_generators(_BUILDING)
+        transform: object = _make(config, PLACE)
+    if not callable(transform):
+        raise ConfigError(
+            "the transform cannot be called",
+            where=f"{PLACE}: {config}",
+            found=f"{type(transform).__name__}, {transform!r:.80}",
+            fix="name a callable, or call what returns one",
+        )
+    return transform
+
+
+def _make(config: TransformConfig, place: str) -> Any:
+    if config.name is not None:
+        return _resolve(config.name, place)
+    call = _resolve(str(config.call), place)
+    args = [_value(each, f"{place}.args.{number}") for number, each in enumerate(config.args)]
+    kwargs = {name: _value(each, f"{place}.kwargs.{name}") for name, each in config.kwargs.items()}
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:  # a class or function of others: it may raise anything
+        raise ConfigError(
+            "a call that makes the transform failed",
+            where=f"{place}: {config}",
+            found=_told(error),
+            fix="correct args and kwargs in the recipe",
+        ) from error
+
+
+def _value(value: JsonValue, place: str) -> Any:
+    """An argument, with the things that its mappings stand for."""
+    if isinstance(value, list):
+        return [_value(each, f"{place}.{number}") for number, each in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if "call" in value or value.keys() == {"name"}:
+        return _make(validate(TransformConfig, value, place), place)
+    return {name: _value(each, f"{place}.{name}") for name, each in value.items()}
+
+
+def _names(value: JsonValue) -> Iterator[str]:
+    """All dotted names in a transform's data, and maybe other texts."""
+    if isinstance(value, dict):
+        yield from (each for key, each in value.items() if key in ("call", "name") and isinstance(each, str))
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+
+
+def _resolve(name: str, place: str) -> Any:
+    try:
+        # A console script does not look there, `python -m` does. Last, so that no file there hides a package; and
+        # for good, since a transform may import when it is called.
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
+        return pkgutil.resolve_name(name)
+    except Exception as error:  # importing runs the module
+        raise ConfigError(
+            "a name of the transform cannot be imported",
+            where=f"{place}: {name}",
+            found=_told(error),
+            expected="a dotted name, such as torchvision.transforms.v2.Compose, or my_file.my_function for a module in "
+            "the current directory",
+        ) from error
+
+
+def _apply(transform: Transform, image: Image.Image, config: TransformConfig) -> object:
+    try:
+        return transform(image)
+    except Exception as error:
+        raise TransformError(
+            "the transform failed on an image",
+            where=f"{PLACE}: {config}",
+            found=_told(error),
+            fix="mend the transform: images of any size come to it, as Pillow images in RGB",
+        ) from error
+
+
+def _write(view: UInt8, result: object, config: TransformConfig) -> None:
+    """Copy what a transform returned into ``view``, uint8 [3, S, S]."""
+    array, kind = _pixels(result), type(result).__name__
+    if array is None:
+        dtype = getattr(result, "dtype", getattr(result, "mode", ""))
+        fix = "leave out the conversion to floats and normalisation, which is done on the device (normalize: false of "
+        fix += "timm.data.create_transform, which then does no erasing either)"
+        raise _refusal(config, view, f"{kind} {dtype}", fix)
+    if array.shape == view.shape:
+        view[:] = array
+    elif array.shape == (*view.shape[1:], 3):
+        view[:] = array.transpose(2, 0, 1)
+    else:
+        fix = "give views.size and the transform's own arguments the same size"
+        raise _refusal(config, view, f"{kind} {list(array.shape)}", fix)
+
+
+def _pixels(result: object) -> UInt8 | None:
+    """The result as an array of 8 bits, in whatever order; None where it is none such."""
+    if isinstance(result, Image.Image):
+        return None if result.mode.startswith(_DEEP_MODES) else np.asarray(result.convert("RGB"))
+    if isinstance(result, torch.Tensor) and result.dtype == torch.uint8:
+        return np.asarray(result.detach().cpu())
+    return result if isinstance(result, np.ndarray) and result.dtype == np.uint8 else None
+
+
+def _refusal(config: TransformConfig, view: UInt8, found: str, fix: str) -> TransformError:
+    side = view.shape[-1]
+    return TransformError(
+        "the transform does not return a view",
+        where=f"{PLACE}: {config}",
+        found=found,
+        expected=f"a Pillow image of {side} x {side}, or uint8 [3, {side}, {side}] or [{side}, {side}, 3]",
+        fix=fix,
+    )
+
+
+def _told(error: Exception) -> str:
+    """An error of somebody else's code in one line, with its place there: its traceback ends in a loading process."""
+    ours = {__file__, pkgutil.__file__, importlib.__file__}
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in ours]
+    places = [f" ({each.filename}:{each.lineno})" for each in frames if not each.filename.startswith("<frozen")]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{''.join(places[-1:])}"
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    python, numpy, pytorch = random.getstate(), np.random.get_state(legacy=False), torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.default_generator.set_state(pytorch)
+
+
+def _seed_generators(seed: int) -> None:
+    # Hashed apart: NumPy's and torch's Mersenne twisters, seeded alike, would run in step.
+    random.seed(hash64(seed, _PYTHON))
+    np.random.seed(hash64(seed, _NUMPY) >> 32)
+    # Not torch.manual_seed, which reseeds GPUs, too, and takes 100 µs.
+    torch.default_generator.manual_seed(hash64(seed, _TORCH) >> 1)
