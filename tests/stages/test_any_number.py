@@ -19,9 +19,8 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.stages.view_schedule import ViewSchedule

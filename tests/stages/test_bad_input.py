@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stages.world import NETWORK, TRAINING, VIEWS, World, draw_shards, make_teacher
+from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, draw_shards, make_teacher
 from tinyvit_kd import cli
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
@@ -137,6 +137,11 @@ def a_bad_policy_for_a_dump(world: World) -> tuple[str, Section, list[str]]:
     return "dump-logits", world.dump(views=VIEWS | {"auto_augment": "rnd-m9"}, store=store), []
 
 
+def a_transform_that_is_not_there(world: World) -> tuple[str, Section, list[str]]:
+    views = {"size": SIZE, "transform": {"call": "timm.data.create_transforms"}}
+    return "dump-logits", world.dump(views=views, teacher={"checkpoint": "no teacher is looked for before"}), []
+
+
 def a_swapped_class_list(world: World) -> tuple[str, Section, list[str]]:
     path = world.folder / "store" / "classes.txt"
     path.write_text("\n".join(reversed(path.read_text().split())))
@@ -193,6 +198,7 @@ CASES: list[tuple[Case, str]] = [
     (a_malformed_part, "--part"),
     (an_evaluation_at_another_size, "eval.views.size.*64 pixels.*16"),
     (a_bad_policy_for_a_dump, "auto_augment"),
+    (a_transform_that_is_not_there, "views.transform: timm.data.create_transforms.*has no attribute"),
     (a_swapped_class_list, "class list is missing or not the teacher's"),
     (a_run_folder_that_is_a_file, "file/run|Not a directory"),
     (a_gpu_that_is_not_there, "no CUDA device"),

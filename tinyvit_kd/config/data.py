@@ -70,3 +70,8 @@ class StoredTargetsConfig(Section):
         description="memory a worker for store blocks, MiB; null: what the blocks take that its process's lanes read "
         "from at a time. With less, blocks are read again and again",
     )
+    trust_transform: bool = Field(
+        False,
+        description="import and call the transform that the store's views come from, where they come from one: it may "
+        "be any code that is installed here",
+    )

@@ -13,7 +13,7 @@ from tinyvit_kd.data.buffers import Arrays, Field, Layout, Maker, Tensors
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.views.render import render_eval
 
@@ -163,8 +163,3 @@ def refuse_hole(policy: str, error: BadImageError, reader: ShardReader, shard: i
     error.where = place(reader, shard, index)
     error.fix = "mend or remove the image, or set on_bad_image: hole to go on without it"
     raise error
-
-
-def place(reader: ShardReader, shard: int, index: int) -> str:
-    """A sample's name in messages."""
-    return f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"

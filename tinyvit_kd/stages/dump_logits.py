@@ -25,7 +25,6 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, tell, warn
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, heed
 from tinyvit_kd.runtime.watchdog import stalled
-from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.dump_tasks import (
     Assembler,
     DumpBatch,
@@ -37,7 +36,7 @@ from tinyvit_kd.stages.dump_tasks import (
 )
 from tinyvit_kd.stages.inputs import check_views, open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.views_from import Forerunner, follow, take_views
 from tinyvit_kd.store.store import LogitStore
 

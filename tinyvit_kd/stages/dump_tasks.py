@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.errors import BadImageError, HoleReason
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
+from tinyvit_kd.stages.replay_check import Rendered, require_replay
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.views.mixing import pairs
@@ -131,11 +132,12 @@ Told = tuple[Task, npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[n
 
 @dataclass
 class DumpBatches(Maker[Task, DumpBatch]):
-    """Renders the views of a task."""
+    """Renders the views of a task; those of each process's first batch twice, where a transform makes them."""
 
     samples: SampleViews
     batch_size: int
     on_bad_image: str
+    _replayed: bool = field(default=False, init=False, repr=False)
 
     @property
     def layout(self) -> Layout:
@@ -148,6 +150,7 @@ class DumpBatches(Maker[Task, DumpBatch]):
         rows, views = sum(span.rows for span in task), arrays["views"]
         seeds, digests = np.zeros(rows, dtype=np.uint32), np.zeros(rows, dtype=np.uint32)
         status = np.zeros(rows, dtype=np.uint8)
+        rendered: list[Rendered] = []
         first = 0
         for span in task:
             shard, numbers = span.group.shard, span.group.views
@@ -158,13 +161,20 @@ class DumpBatches(Maker[Task, DumpBatch]):
                 status[chosen] = self._render(span.group, index, own, views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
+                    rendered.append(Rendered(shard, index, own, digests[chosen]))
                 first = chosen.stop
         views[rows:] = 0
+        self._check_replay(rendered)
         return task, seeds, digests, status
 
     def join(self, tensors: Tensors, told: Told) -> DumpBatch:
         """The views on the device."""
         return DumpBatch(tensors["views"], *told)
+
+    def _check_replay(self, rendered: list[Rendered]) -> None:
+        if rendered and not self._replayed and self.samples.spec.transform is not None:
+            require_replay(self.samples, rendered)
+            self._replayed = True
 
     def _render(self, group: Group, index: int, seeds: dict[int, int], out: Uint8) -> HoleReason:
         """Fill ``out`` [views, 3, S, S], or say why not."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.views import TransformConfig, ViewSpec
 from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.data.shards import CLASSES, ShardSet
@@ -22,6 +22,7 @@ from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.replay import PLACE, build_transform, transform_versions
 from tinyvit_kd.views.selfcheck import check_native, self_check
 from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
 
@@ -173,29 +174,61 @@ def require_same_teaching(store: LogitStore, first: Manifest) -> None:
 
 
 def check_views(spec: ViewSpec, job: Job) -> None:
-    """Check that this machine can render a spec, and renders views as they are defined; say which renderer does.
+    """Check that this machine can render a spec, and renders views as they are defined; say what renders them.
 
     Raises:
-        ConfigError: the policy is not one that can be rendered.
+        ConfigError: the policy is not one that can be rendered, or the transform cannot be made.
         RendererError: the renderer makes other bytes.
     """
-    if spec.auto_augment is not None:
+    if spec.transform is not None:
+        build_transform(spec.transform)
+    elif spec.auto_augment is not None:
         parse_auto_augment(spec.auto_augment)
     self_check()
-    say(job, check_native())
+    renderer = check_native()
+    if spec.transform is not None:
+        generators = "Python's, NumPy's and torch's default generators"
+        renderer = f"views come from {spec.transform}, replayed by seeding {generators}"
+    say(job, renderer)
 
 
-def require_same_views(manifest: Manifest, job: Job) -> ViewSpec:
+def require_same_views(manifest: Manifest, job: Job, trusted: bool, consent: str) -> ViewSpec:
     """The store's view spec, after checking that this machine renders it to the same bytes.
 
+    Args:
+        trusted: whether a transform that the store names may be imported and called.
+        consent: what a user does who trusts it.
+
     Raises:
+        ConfigError: the store's views come from a transform, which is not trusted, or cannot be made here.
         ManifestMismatchError: the store's views were rendered by another version of the renderer.
         RendererError: this machine's renderer makes other bytes than that version.
     """
     spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
+    if spec.transform is not None:
+        _require_trust(spec.transform, trusted, consent)
+        _tell_versions(manifest, spec, job)
     check_views(spec, job)
     return spec
+
+
+def _require_trust(transform: TransformConfig, trusted: bool, consent: str) -> None:
+    if not trusted:  # a store may be somebody else's, and any function of any package can be named in its manifest
+        raise ConfigError(
+            "the store's views come from a transform, which this run would import and call",
+            where=f"{PLACE} of the store",
+            found=transform.model_dump_json(exclude_defaults=True),
+            fix=f"if you trust whoever made the store, {consent}",
+        )
+
+
+def _tell_versions(manifest: Manifest, spec: ViewSpec, job: Job) -> None:
+    here = transform_versions(spec)
+    there = {name: manifest.versions.get(name, "absent") for name in here}
+    differing = [f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name]]
+    if differing:
+        say(job, f"versions differ from the dump's: {', '.join(differing)}; digests will show whether views differ")
 
 
 def stored_classes(store: LogitStore) -> ClassList | None:

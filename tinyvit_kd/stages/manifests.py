@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from tinyvit_kd.config.stages import DumpConfig
+from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.shards import CLASSES, ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -15,6 +16,7 @@ from tinyvit_kd.runtime.files import atomic_write, require_free_space
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.replay import transform_versions
 from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
 
 # Measured on simulated top-100 of a 22k teacher: 0.53 and 0.83. A disk that is full after all costs no block.
@@ -93,8 +95,13 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
         views=config.store.views,
         encoding=config.store.encoding,
         seed=config.store.seed,
-        versions={name: importlib.metadata.version(name) for name in LIBRARIES} | renderer_versions(),
+        versions=_versions(config.views),
     )
+
+
+def _versions(spec: ViewSpec) -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return libraries | renderer_versions() | transform_versions(spec)
 
 
 def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:

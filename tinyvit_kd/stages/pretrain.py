@@ -63,7 +63,8 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
     require_same_shards(manifest, shards)
     for other in stores[1:]:
         require_same_teaching(other, manifest)
-    spec, classes = require_same_views(manifest, job), stored_classes(stores[0])
+    spec = require_same_views(manifest, job, config.store.trust_transform, "set store.trust_transform: true")
+    classes = stored_classes(stores[0])
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
     taught = [f"{weight:g} x {store.manifest.hash}" for weight, store in zip(weights, stores, strict=True)]
     class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
-from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.errors import BadImageError, TransformError
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
 from tinyvit_kd.views.render import render_views
@@ -45,7 +45,7 @@ class SampleViews:
             BadImageError: the image cannot be decoded; what ``out`` then holds is undefined.
         """
         if not self.spec.mixes:
-            render_views(self.reader.read(shard, index), seeds, self.spec, out)
+            self._render(shard, index, seeds, out)
             return
         for row, view in enumerate(self._views(shard, index, seeds)):
             out[row] = view
@@ -109,9 +109,21 @@ class SampleViews:
         kept = self._kept.pop((shard, index), {})
         missing = [seed for seed in seeds if seed not in kept]
         if missing:
-            rendered = render_views(self.reader.read(shard, index), missing, self.spec)
+            rendered = self._render(shard, index, missing)
             kept = {seed: kept[seed] for seed in seeds if seed in kept} | dict(zip(missing, rendered, strict=True))
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
         self._kept[shard, index] = kept
         return [kept[seed] for seed in seeds]
+
+    def _render(self, shard: int, index: int, seeds: Sequence[int], out: Uint8 | None = None) -> Uint8:
+        try:
+            return render_views(self.reader.read(shard, index), seeds, self.spec, out)
+        except TransformError as error:
+            error.where += f"; {place(self.reader, shard, index)}"
+            raise
+
+
+def place(reader: ShardReader, shard: int, index: int) -> str:
+    """A sample's name in messages."""
+    return f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"

@@ -13,8 +13,8 @@ from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.errors import BadImageError, ReplayError
 from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.stages.batches import Labels, Uint8, batch_layout, by_sample, place, write_labels
-from tinyvit_kd.stages.sample_views import SampleViews
+from tinyvit_kd.stages.batches import Labels, Uint8, batch_layout, by_sample, write_labels
+from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.records import Block
@@ -23,6 +23,11 @@ from tinyvit_kd.views.render import view_digest
 
 View = tuple[int, int]  # number and seed
 Mixed = tuple[int, float]  # the sample that is mixed into a view, and λ; 1 where none is
+_CHANGED = "the image's bytes have changed since the dump: restore the shard, or dump it again"
+_CHANGED_TRANSFORM = (
+    "the image's bytes, the transform's code or its libraries have changed since the dump, or it has randomness that "
+    "seeding cannot reach: restore what has changed, or dump again"
+)
 
 
 def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: Plan) -> tuple[BlockCache, ...]:
@@ -146,7 +151,7 @@ class StoredBatches(Maker[int, Batch]):
                 where=place(self.samples.reader, shard, index),
                 found=f"digest {found:08x}",
                 expected=f"digest {stored:08x}, from the store",
-                fix="the image's bytes have changed since the dump: restore the shard, or dump it again",
+                fix=_CHANGED if self.samples.spec.transform is None else _CHANGED_TRANSFORM,
             )
 
     def _refuse_other(self, shard: int, index: int, number: int, store: LogitStore) -> None:

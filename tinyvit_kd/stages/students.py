@@ -28,7 +28,6 @@ from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_fr
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
-from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.evaluate import build_scorer
 from tinyvit_kd.stages.inputs import check_schedule, micro_batches
 from tinyvit_kd.stages.resuming import (
@@ -38,6 +37,7 @@ from tinyvit_kd.stages.resuming import (
     require_same_everywhere,
     run_identity,
 )
+from tinyvit_kd.stages.sample_views import place
 from tinyvit_kd.stages.starting import Start, starting_weights
 from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.stages.view_schedule import Counts, ViewSchedule

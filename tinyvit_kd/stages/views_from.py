@@ -12,8 +12,8 @@ from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.batches import place
 from tinyvit_kd.stages.inputs import require_same_shards, require_same_views
+from tinyvit_kd.stages.sample_views import place
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
@@ -52,12 +52,13 @@ def take_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, Lo
 
     Raises:
         StoreError: there is no store.
-        ConfigError: the recipe itself gives other views or another seed.
+        ConfigError: the recipe itself gives other views or another seed, or does not name the views' transform.
         ManifestMismatchError, RendererError: this machine would render other views.
     """
     with watched(config.runtime.data_timeout):
         other = LogitStore.open(path)
-    seed, spec = other.manifest.seed, require_same_views(other.manifest, job)
+    seed, named = other.manifest.seed, other.manifest.view_spec == config.views.model_dump(mode="json")
+    spec = require_same_views(other.manifest, job, named, "write the same views into this recipe")
     if "views" in config.model_fields_set and config.views != spec:
         raise _refusal("views", "another view spec")
     if "seed" in config.store.model_fields_set and config.store.seed != seed:

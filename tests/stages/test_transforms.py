@@ -1,0 +1,173 @@
+"""Views from any other transform go through all stages; one that is no function of its seed is caught at the dump."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.stages.world import TRAINING, World, make_teacher
+from tests.views import transforms
+from tests.views.transforms import PIPELINE, SIZE, SOUND, timm
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.synthetic import write_image_folder
+from tinyvit_kd.errors import ConfigError, ReplayError, TransformError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.stages.store_check import check
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.replay import forget_built
+
+HERE = "tests.views.transforms"
+
+
+def dump(world: World, transform: dict[str, Any], name: str = "other", **sections: Any) -> LogitStore:
+    """A store of two views of every sample."""
+    path = world.folder / name
+    views = {"size": SIZE, "transform": transform} | sections.pop("views", {})
+    dump_logits(world.dump(views=views, store={"path": str(path), "topk": 3, "views": 2}, **sections), alone())
+    return LogitStore.open(path)
+
+
+def replay(world: World, name: str = "other", **sections: Any) -> dict[str, float]:
+    """Stage two from such a store."""
+    store = {"path": str(world.folder / name), "trust_transform": True}
+    return pretrain(world.pretrain(store=store, **sections), alone())
+
+
+@pytest.mark.parametrize(
+    ("transform", "mixing"),
+    [(SOUND["three-augment"], {}), (PIPELINE, {"mixup": 0.8, "cutmix": 1.0})],
+    ids=["three-augment", "torchvision v2, mixed"],
+)
+def test_every_view_of_a_transform_is_replayed_bit_for_bit(
+    world: World, transform: dict[str, Any], mixing: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = dump(world, transform, views=mixing)
+    assert f"views come from {transform['call']}, replayed by seeding" in capsys.readouterr().err
+    assert {"torchvision", "timm", "python"} <= store.manifest.versions.keys()
+    assert replay(world)["digests_checked"] == 2 * 96
+    assert "versions differ" not in capsys.readouterr().err
+    assert check(store.path, 1).sound
+
+
+def test_the_number_of_workers_changes_no_view(world: World) -> None:
+    one = dump(world, SOUND["AugMix"], "one")
+    two = dump(world, SOUND["AugMix"], "two", runtime={"workers": 2})
+    for shard, view in ((0, 0), (1, 1), (2, 0)):
+        assert np.array_equal(one.read_block(shard, view).digests, two.read_block(shard, view).digests)
+    assert replay(world, "one", runtime={"workers": 2})["digests_checked"] == 2 * 96
+
+
+def test_labels_train_on_a_transforms_views(world: World) -> None:
+    result = finetune(world.finetune(views={"size": SIZE, "transform": PIPELINE, "mixup": 0.8}), alone())
+    assert np.isfinite(result["loss"])
+
+
+def test_a_stores_transform_is_called_only_where_the_recipe_trusts_it(world: World) -> None:
+    dump(world, timm())
+    with pytest.raises(ConfigError, match="would import and call") as caught:
+        pretrain(world.pretrain(store={"path": str(world.folder / "other")}), alone())
+    assert "timm.data.create_transform" in caught.value.found
+    assert caught.value.fix.endswith("set store.trust_transform: true")
+
+
+def test_a_further_teacher_takes_its_views_from_a_transform_that_its_recipe_names_too(world: World) -> None:
+    first = dump(world, timm())
+    store = {"path": str(world.folder / "second"), "topk": 3, "views": 2}
+    views: dict[str, Any] = {"size": SIZE, "transform": timm()}
+    with pytest.raises(ConfigError, match="would import and call"):
+        dump_logits(world.dump(store=store, views={}, views_from=str(first.path)), alone())
+    dump_logits(world.dump(store=store, views=views, views_from=str(first.path)), alone())
+    second = LogitStore.open(world.folder / "second")
+    assert np.array_equal(first.read_block(1, 1).digests, second.read_block(1, 1).digests)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"call": f"{HERE}.WithItsOwnGenerator"},
+        {"call": f"{HERE}.WithASeededGenerator"},
+        {"call": f"{HERE}.WithState"},
+        {"name": f"{HERE}.with_a_global_generator"},
+    ],
+    ids=["its own generator", "a seeded generator", "state", "a global generator"],
+)
+def test_randomness_that_seeding_cannot_reach_is_caught_at_the_dump(
+    world: World, transform: dict[str, Any], workers: int
+) -> None:
+    with pytest.raises(TransformError, match="seeding cannot reach") as caught:
+        dump(world, transform, runtime={"workers": workers})
+    assert caught.value.where.startswith(f"views.transform: {HERE}.")
+    assert "sample 0000" in caught.value.where
+    assert not list((world.folder / "other").rglob("c.*"))
+
+
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8}], ids=["plain", "mixed"])
+def test_one_view_a_batch_is_enough_to_catch_it(world: World, mixing: dict[str, float]) -> None:
+    with pytest.raises(TransformError, match="seeding cannot reach"):
+        dump(world, {"call": f"{HERE}.WithASeededGenerator"}, views=mixing, batch_size=1, views_per_decode=1)
+
+
+def test_only_the_first_batch_is_rendered_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(image: Image.Image) -> Image.Image:
+        calls.append(image)
+        return transforms.fitted(image)
+
+    monkeypatch.setattr(transforms, "counted", counted, raising=False)
+    dump(world, {"name": f"{HERE}.counted"})
+    assert len(calls) == 2 * 96 + 20 + 2  # a batch of twenty, and the last sample's two views once more
+
+
+def test_a_faulty_transform_is_named_with_its_sample(world: World) -> None:
+    for name, message in (("failing", "failed on an image"), ("as_floats", "does not return a view")):
+        with pytest.raises(TransformError, match=message) as caught:
+            dump(world, {"name": f"{HERE}.{name}"}, name)
+        assert caught.value.where.startswith(f"views.transform: {HERE}.{name}; sample 0000")
+
+
+def test_code_that_changed_since_the_dump_is_found_at_the_first_view(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = tmp_path / "views_of_today.py"
+    module.write_text(f"from {HERE} import fitted as view\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    dump(world, {"name": "views_of_today.view"})
+    monkeypatch.setattr(sys.modules["views_of_today"], "view", transforms.stripes)
+    forget_built()
+    with pytest.raises(ReplayError, match="not the view that the teacher saw") as caught:
+        replay(world)
+    assert "the transform's code" in caught.value.fix
+
+
+def test_another_library_than_the_dumps_is_told_of(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump(world, timm())
+    expected = f"versions differ from the dump's: python was {platform.python_version()}, is 3.99; digests"
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99")
+    assert replay(world)["digests_checked"] == 2 * 96
+    assert expected in capsys.readouterr().err
+
+
+def test_an_image_that_cannot_be_decoded_stays_a_hole(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "images", 24, 0)
+    next((tmp_path / "images").rglob("*.jpg")).write_text("this is no image")
+    build_shards(tmp_path / "images", tmp_path / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    make_teacher(tmp_path)
+    world = World(tmp_path)
+    store = dump(world, SOUND["colour jitter"])
+    assert [list(store.read_block(0, view).valid).count(False) for view in range(2)] == [1, 1]
+    schedule = TRAINING["schedule"] | {"global_batch_size": 24}
+    assert replay(world, schedule=schedule)["digests_checked"] == 2 * 23
