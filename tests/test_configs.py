@@ -11,10 +11,12 @@ import pytest
 import timm
 
 from tests.conftest import REPOSITORY
+from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.load import load_recipe, read_yaml
 from tinyvit_kd.config.stages import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.training.optim import scaled_rates
+from tinyvit_kd.views.render import render_views
 from tinyvit_kd.views.spec import parse_auto_augment
 
 CONFIGS = REPOSITORY / "configs"
@@ -53,7 +55,7 @@ def test_what_a_recipe_offers_to_set_can_be_set(path: Path) -> None:
 
 def test_all_recipes_that_are_promised_exist() -> None:
     names = {str(path.relative_to(CONFIGS).with_suffix("")) for path in RECIPES}
-    expected = {"dump/clip_vit_large_patch14_22k", "dump/convnext_xlarge_22k"}
+    expected = {"dump/clip_vit_large_patch14_22k", "dump/convnext_xlarge_22k", "dump/three_augment"}
     expected |= {"finetune/tiny_vit_21m_384", "finetune/tiny_vit_21m_512"}
     for size in ("5m", "11m", "21m"):
         expected |= {
@@ -120,6 +122,15 @@ def test_networks_that_recipes_name_are_known_to_timm(path: Path) -> None:
     recipe = load(path)
     name = getattr(getattr(recipe, "teacher", getattr(recipe, "student", None)), "name", None)
     assert name is None or timm.is_model(name)
+
+
+def test_transforms_that_recipes_name_make_views() -> None:
+    recipes = [recipe for recipe in map(load, RECIPES) if isinstance(recipe, DumpConfig | FinetuneConfig)]
+    specs = [recipe.views for recipe in recipes if recipe.views.transform is not None]
+    assert specs
+    for spec in specs:
+        views = render_views(encoded(sample_image(300, 260)), range(4), spec)
+        assert len({view.tobytes() for view in views}) == 4
 
 
 def test_22k_dumps_keep_100_of_21841_classes_without_labels() -> None:
