@@ -105,6 +105,22 @@ def test_both_heads_learn_from_their_own_targets_and_an_average_is_kept(mixed: W
     assert not torch.equal(averaged["head_dist.weight"], last["model"]["head_dist.weight"])
 
 
+def test_a_student_goes_on_at_a_higher_resolution_with_targets_of_that_resolution(mixed: World, tmp_path: Path) -> None:
+    """DeiT's fine-tuning (arXiv 2012.12877, section 4): the token keeps its teacher, which sees the larger views."""
+    pretrain(mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "low")), alone())
+    store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
+    dump_logits(mixed.dump(views=MIXED | {"size": 24}, store=store), alone())
+    still = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
+    student = {"init_from": str(tmp_path / "low")}
+    sections = {"student": student, "loss": {"kind": "token"}, "store": {"path": str(tmp_path / "store")}}
+    pretrain(mixed.pretrain(**sections, optim=still, output=str(tmp_path / "high")), alone())
+    low, high = (load_model_file(tmp_path / name)[0] for name in ("low", "high"))
+    assert (low["pos_embed"].shape[1], high["pos_embed"].shape[1]) == (2 + 4, 2 + 9)
+    torch.testing.assert_close(high["pos_embed"][:, :2], low["pos_embed"][:, :2])
+    for name in ("dist_token", "head.weight", "head_dist.weight", "blocks.0.attn.qkv.weight"):
+        torch.testing.assert_close(high[name], low[name])
+
+
 def test_a_network_without_a_distillation_token_cannot_have_its_loss(dumped: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no distillation token"):
         pretrain(World(dumped).pretrain(loss={"kind": "token"}, output=str(tmp_path / "run")), alone())
