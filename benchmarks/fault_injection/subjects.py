@@ -24,7 +24,7 @@ from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, TinyVitKdError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
-from tinyvit_kd.stages.inputs import require_same_shards, stored_classes
+from tinyvit_kd.stages.replaying import require_same_shards, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.store_check import check
 from tinyvit_kd.stages.stored_batches import StoredBatches

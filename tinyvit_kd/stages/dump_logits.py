@@ -34,8 +34,9 @@ from tinyvit_kd.stages.dump_tasks import (
     groups_of,
     tasks_of,
 )
-from tinyvit_kd.stages.inputs import check_views, open_shards
+from tinyvit_kd.stages.inputs import open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
+from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.views_from import Forerunner, follow, take_views
 from tinyvit_kd.store.store import LogitStore

@@ -9,7 +9,8 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.inputs import check_views, fingerprint, label_classes, open_shards, require_labels
+from tinyvit_kd.stages.inputs import fingerprint, label_classes, open_shards, require_labels
+from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
 from tinyvit_kd.stages.training_plan import Plan

@@ -18,16 +18,8 @@ from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Labels
-from tinyvit_kd.stages.inputs import (
-    label_classes,
-    label_map,
-    open_shards,
-    require_labels,
-    require_same_shards,
-    require_same_teaching,
-    require_same_views,
-    stored_classes,
-)
+from tinyvit_kd.stages.inputs import label_classes, label_map, open_shards, require_labels
+from tinyvit_kd.stages.replaying import require_same_shards, require_same_teaching, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.stages.students import Task, train_student

@@ -12,7 +12,7 @@ from tinyvit_kd.data.shards import CLASSES
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.runtime.log import progress_bar
-from tinyvit_kd.stages.inputs import stored_classes
+from tinyvit_kd.stages.replaying import stored_classes
 from tinyvit_kd.store.check import Fault, Kind, StoreReport, check_root, check_shard, repair, shards_with_samples
 from tinyvit_kd.store.manifest import MANIFEST
 from tinyvit_kd.store.store import LogitStore

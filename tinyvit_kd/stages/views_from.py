@@ -12,7 +12,7 @@ from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.inputs import require_same_shards, require_same_views
+from tinyvit_kd.stages.replaying import require_same_shards, require_same_views
 from tinyvit_kd.stages.sample_views import place
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore

@@ -1,0 +1,126 @@
+"""Whether a run sees what a store's teacher saw: its shards, its views and its classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tinyvit_kd.config.load import validate
+from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.errors import ConfigError, ManifestMismatchError, StoreError
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.replay import PLACE, build_transform, transform_versions
+from tinyvit_kd.views.selfcheck import check_native, self_check
+from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
+
+
+def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
+    """Check that a store was dumped from exactly these shards.
+
+    Raises:
+        ManifestMismatchError: naming what differs, and the first shard that does.
+    """
+    same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
+    manifest.require_same(same, where=shards.places[0].rpartition("/")[0] or shards.name)
+    pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
+    changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
+    if changed:
+        raise ManifestMismatchError(
+            "a shard does not hold the samples that the teacher saw",
+            where=shards.places[changed[0]],
+            found=f"other keys, image sizes or another order, in {len(changed)} of {len(shards.names)} shards",
+            fix="use the shards that the store was dumped from, or dump these into another store",
+        )
+
+
+def require_same_teaching(store: LogitStore, first: Manifest) -> None:
+    """Check that a further teacher saw the views of the first one's store, and names classes alike.
+
+    Raises:
+        ManifestMismatchError: naming what differs.
+    """
+    names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
+    store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
+
+
+def check_views(spec: ViewSpec, job: Job) -> None:
+    """Check that this machine can render a spec, and renders views as they are defined; say what renders them.
+
+    Raises:
+        ConfigError: the policy is not one that can be rendered, or the transform cannot be made.
+        RendererError: the renderer makes other bytes.
+    """
+    if spec.transform is not None:
+        build_transform(spec.transform)
+    elif spec.auto_augment is not None:
+        parse_auto_augment(spec.auto_augment)
+    self_check()
+    renderer = check_native()
+    if spec.transform is not None:
+        generators = "Python's, NumPy's and torch's default generators"
+        renderer = f"views come from {spec.transform}, replayed by seeding {generators}"
+    say(job, renderer)
+
+
+def require_same_views(manifest: Manifest, job: Job, trusted: bool, consent: str) -> ViewSpec:
+    """The store's view spec, after checking that this machine renders it to the same bytes.
+
+    Args:
+        trusted: whether a transform that the store names may be imported and called.
+        consent: what a user does who trusts it.
+
+    Raises:
+        ConfigError: the store's views come from a transform, which is not trusted, or cannot be made here.
+        ManifestMismatchError: the store's views were rendered by another version of the renderer.
+        RendererError: this machine's renderer makes other bytes than that version.
+    """
+    spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
+    manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
+    if spec.transform is not None:
+        _require_trust(spec.transform, trusted, consent)
+        _tell_versions(manifest, spec, job)
+    check_views(spec, job)
+    return spec
+
+
+def _require_trust(transform: TransformConfig, trusted: bool, consent: str) -> None:
+    if not trusted:  # a store may be somebody else's, and any function of any package can be named in its manifest
+        raise ConfigError(
+            "the store's views come from a transform, which this run would import and call",
+            where=f"{PLACE} of the store",
+            found=transform.model_dump_json(exclude_defaults=True),
+            fix=f"if you trust whoever made the store, {consent}",
+        )
+
+
+def _tell_versions(manifest: Manifest, spec: ViewSpec, job: Job) -> None:
+    here = transform_versions(spec)
+    there = {name: manifest.versions.get(name, "absent") for name in here}
+    differing = [f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name]]
+    if differing:
+        say(job, f"versions differ from the dump's: {', '.join(differing)}; digests will show whether views differ")
+
+
+def stored_classes(store: LogitStore) -> ClassList | None:
+    """The class list that the dump wrote beside the manifest, if the teacher's was known.
+
+    Raises:
+        StoreError: it is missing, or not the one that the manifest names.
+    """
+    path, manifest = store.path / CLASSES, store.manifest
+    if manifest.class_list is None:
+        return None
+    classes = load_class_list(str(path)) if path.is_file() else None
+    if classes is None or classes.hash != manifest.class_list_hash:
+        raise StoreError(
+            "the store's class list is missing or not the teacher's",
+            where=str(path),
+            found="no such file" if classes is None else f"hash {classes.hash}",
+            expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
+            fix="run dump-logits again, which writes it",
+        )
+    return replace(classes, name=manifest.class_list)
