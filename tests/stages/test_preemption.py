@@ -16,22 +16,38 @@ from tests.stages.world import TRAINING, World
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
 
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+# One job for several runs, by two processes: starting them takes longer than the runs do.
+RUNS = """
+import sys
+from pathlib import Path
+from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.runtime.distributed import start_job
+from tinyvit_kd.stages.pretrain import pretrain
+
+with start_job("cpu") as job:
+    for recipe in sys.argv[1:]:
+        pretrain(load_recipe(PretrainConfig, Path(recipe)), job)
+"""
 
 
 def start(folder: Path, command: str, config: Section, processes: int = 1) -> subprocess.Popen[bytes]:
     recipe = folder / f"{command}.yaml"
     recipe.write_text(dump_yaml(config))
-    launcher = TORCHRUN if processes == 2 else []
-    return subprocess.Popen(
-        [sys.executable, "-m", *launcher, "tinyvit_kd", command, str(recipe)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    launcher = [*TORCHRUN, "-m"] if processes == 2 else []
+    return start_python([*launcher, "tinyvit_kd", command, str(recipe)])
+
+
+def start_python(module: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", *module], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for(found: Path, process: subprocess.Popen[bytes], pattern: str) -> None:
@@ -42,13 +58,28 @@ def wait_for(found: Path, process: subprocess.Popen[bytes], pattern: str) -> Non
         time.sleep(0.01)
 
 
-def busy(world: World, name: str, epochs: int = 40) -> PretrainConfig:
-    """A run that a checkpoint at every step keeps busy long enough to be hit in its midst."""
+def run(world: World, name: str, checkpoint_every: int) -> PretrainConfig:
     return world.pretrain(
         output=str(world.folder / name),
-        schedule=TRAINING["schedule"] | {"epochs": epochs},
-        train=TRAINING["train"] | {"checkpoint_every": 1},
+        schedule=TRAINING["schedule"] | {"epochs": 10},
+        train=TRAINING["train"] | {"checkpoint_every": checkpoint_every},
     )
+
+
+def busy(world: World, name: str) -> PretrainConfig:
+    """A run that a checkpoint at every step keeps busy long enough to be hit in its midst."""
+    return run(world, name, checkpoint_every=1)
+
+
+def quick(world: World, name: str) -> PretrainConfig:
+    """The same run, and the one to go on with: how often it writes a checkpoint makes no difference to its weights."""
+    return run(world, name, checkpoint_every=1000)
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    first, second = (load_file(folder / "model.safetensors") for folder in (left, right))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signals) -> None:
@@ -64,35 +95,43 @@ def test_a_signal_leaves_a_checkpoint_and_the_code_for_requeueing(number: signal
     config = busy(world, "stopped")
     stop_in_its_midst(world, config, number)
     newest = checkpoints(config.output / "checkpoints")[0]
-    assert 0 < load_checkpoint(newest)["step"] < 240
+    assert 0 < load_checkpoint(newest)["step"] < 60
 
 
 def test_a_stopped_run_ends_with_the_weights_of_one_that_never_was(world: World) -> None:
-    stopped, whole = busy(world, "stopped"), busy(world, "whole")
-    stop_in_its_midst(world, stopped, signal.SIGTERM)
-    for config in (stopped, whole):
-        assert start(world.folder, "pretrain", config).wait(120) == 0
-    left, right = (load_file(config.output / "model.safetensors") for config in (stopped, whole))
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    stop_in_its_midst(world, busy(world, "stopped"), signal.SIGTERM)
+    assert start(world.folder, "pretrain", quick(world, "stopped")).wait(120) == 0
+    pretrain(quick(world, "whole"), alone())
+    assert_same_weights(world.folder / "stopped", world.folder / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(number: signal.Signals, world: World) -> None:
-    stopped, whole = busy(world, "stopped", epochs=20), busy(world, "whole", epochs=20)
-    process = start(world.folder, "pretrain", stopped, processes=2)
-    wait_for(stopped.output / "checkpoints", process, "step-*.pt")
+@pytest.mark.xdist_group("torchrun")
+def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(world: World) -> None:
+    names = []
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        names.append(number.name)
+        stop_two_processes(world, busy(world, number.name), number)
+    recipes = [world.folder / f"{name}.yaml" for name in (*names, "whole")]
+    for recipe in recipes:
+        recipe.write_text(dump_yaml(quick(world, recipe.stem)))
+    (world.folder / "runs.py").write_text(RUNS)
+    assert start_python([*TORCHRUN, str(world.folder / "runs.py"), *map(str, recipes)]).wait(120) == 0
+    for name in names:
+        assert_same_weights(world.folder / name, world.folder / "whole")
+
+
+def stop_two_processes(world: World, config: PretrainConfig, number: signal.Signals) -> None:
+    process = start(world.folder, "pretrain", config, processes=2)
+    wait_for(config.output / "checkpoints", process, "step-*.pt")
     ranks = children(process.pid)
+    assert len(ranks) >= 2
     process.send_signal(number)
     process.wait(60)
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
-        assert time.monotonic() < deadline, "a process was left behind"
+        assert time.monotonic() < deadline, f"a process was left behind by {number.name}"
         time.sleep(0.1)
-    assert not (stopped.output / "model.safetensors").exists()
-    for config in (stopped, whole):
-        assert start(world.folder, "pretrain", config, processes=2).wait(120) == 0
-    left, right = (load_file(config.output / "model.safetensors") for config in (stopped, whole))
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert not (config.output / "model.safetensors").exists()
 
 
 def children(pid: int) -> list[int]:
@@ -110,7 +149,7 @@ def test_a_dump_that_is_stopped_leaves_the_code_for_requeueing_and_is_finished_b
     assert process.wait(20) == REQUEUE_EXIT_CODE
     store = LogitStore.open(world.folder / "stopped")
     assert store.missing_blocks()
-    assert start(world.folder, "dump-logits", config).wait(120) == 0
+    dump_logits(config, alone())
     assert store.missing_blocks() == []
     assert store.unfinished(range(3)) == []
 
