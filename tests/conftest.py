@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -16,7 +17,21 @@ from tinyvit_kd.runtime.signals import STOP_SIGNALS
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+# What imports make stays; to collect among it, again and again, takes half of the seconds before the first test.
+gc.disable()
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """All is imported: from here on only what tests make is looked through."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """What is frozen is not torn down, which libraries would call a leak."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
