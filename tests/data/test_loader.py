@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data import loader
 from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import ShardError, StalledError, WorkerError
@@ -135,6 +136,26 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
 
     with pytest.raises(WorkerError, match="killed by signal: Killed"):
         do_something_else()
+
+
+def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_LOOK_EVERY", 0.2)
+
+    def take_until_killed() -> None:
+        with telling(hang, range(100), runtime(1)) as batches:
+            next(batches)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as if what torch's handler raises had been swallowed
+            multiprocessing.active_children()[0].kill()
+            list(batches)
+
+    handler = signal.getsignal(signal.SIGCHLD)
+    begin = time.monotonic()
+    try:
+        with pytest.raises(WorkerError, match=r"exited unexpectedly.*runtime\.workers"):
+            take_until_killed()
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    assert time.monotonic() - begin < 20
 
 
 def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
+_LOOK_EVERY = 5.0  # seconds of waiting after which torch looks whether its processes are alive
 _IN_USE = 2  # batches outside the loader: one that a step computes on, and one whose copy may be under way
 
 
@@ -124,7 +126,7 @@ def _load(
         worker_init_fn=partial(_start_worker, notes),
         multiprocessing_context=START_METHOD if workers else None,
         collate_fn=_as_it_is,
-        timeout=runtime.data_timeout if workers else 0,
+        timeout=min(_LOOK_EVERY, runtime.data_timeout) if workers else 0,
     )
     iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:
@@ -135,22 +137,35 @@ def _load(
         ):
             for number in issue.numbers():
                 with patience.waiting():
-                    told = _receive(iterator) if workers else next(iterator)
+                    told = _receive(iterator, patience) if workers else next(iterator)
                 if isinstance(told, _Failure):
                     raise told.error
                 yield maker.join(layout.tensors(issue.transfer.take(number)), told)
     except StopIteration:
         return
-    except RuntimeError as error:
-        if "DataLoader timed out" in str(error):
-            raise patience.error() from None
-        raise
     finally:
         notes.dismiss()
         del iterator  # ends the processes, and waits for them
 
 
-def _receive(iterator: Iterator[Any]) -> Any:
+def _receive(iterator: Iterator[Any], patience: Patience) -> Any:
+    """What a process told of the next batch.
+
+    torch's signal handler tells at once of a process that died, by an exception which what it interrupts may swallow
+    (``threading.Condition.notify`` does): so waiting goes in slices, after each of which torch looks for itself.
+    """
+    given_up = time.monotonic() + patience.timeout
+    while True:
+        try:
+            return _next(iterator)
+        except RuntimeError as error:
+            if "DataLoader timed out" not in str(error):
+                raise
+            if time.monotonic() >= given_up:
+                raise patience.error() from None
+
+
+def _next(iterator: Iterator[Any]) -> Any:
     try:
         return next(iterator)
     except (EOFError, ConnectionError, FileNotFoundError) as error:
