@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,12 @@ def test_a_bug_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pytest
     monkeypatch.setattr(sys, "argv", ["tinyvit-kd"])
     with pytest.raises(type(error), match="a bug"):
         cli.main()
+
+
+def test_a_mistake_in_a_recipe_is_told_of_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("stage: pretrain\nstore: {}\n")
+    code = "import sys; from tinyvit_kd.cli import main\n"
+    code += "try: main()\nfinally: assert 'tinyvit_kd.config.load' in sys.modules and 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "pretrain", str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr

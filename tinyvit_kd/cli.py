@@ -14,6 +14,7 @@ import click
 
 from tinyvit_kd import __version__
 from tinyvit_kd.commands import shards_group, store_group
+from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import BusyError, ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
@@ -26,6 +27,7 @@ from tinyvit_kd.runtime.signals import (
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
+Recipe = TypeVar("Recipe", bound=Section)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -80,12 +82,14 @@ def _recipe_options(function: Function) -> Function:
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: Path | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
     from tinyvit_kd.config.stages import DumpConfig
-    from tinyvit_kd.stages.dump_logits import dump_logits
 
     chosen = _part(part)
     if views_from is not None:
         overrides = (*overrides, f"views_from={json.dumps(str(views_from))}")
-    _run_stage(DumpConfig, recipe, overrides, lambda config, job: dump_logits(config, job, chosen))
+    config = _load(DumpConfig, recipe, overrides)
+    from tinyvit_kd.stages.dump_logits import dump_logits
+
+    _run_stage(config, lambda config, job: dump_logits(config, job, chosen))
 
 
 @cli.command("pretrain")
@@ -93,9 +97,11 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
 def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 2: train a student from the store; the teacher is never loaded."""
     from tinyvit_kd.config.stages import PretrainConfig
+
+    config = _load(PretrainConfig, recipe, overrides)
     from tinyvit_kd.stages.pretrain import pretrain
 
-    _run_stage(PretrainConfig, recipe, overrides, pretrain)
+    _run_stage(config, pretrain)
 
 
 @cli.command("finetune")
@@ -103,9 +109,11 @@ def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 3: train on labelled shards, from a student or from scratch."""
     from tinyvit_kd.config.stages import FinetuneConfig
+
+    config = _load(FinetuneConfig, recipe, overrides)
     from tinyvit_kd.stages.finetune import finetune
 
-    _run_stage(FinetuneConfig, recipe, overrides, finetune)
+    _run_stage(config, finetune)
 
 
 @cli.command("evaluate")
@@ -113,9 +121,11 @@ def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Score a model on labelled shards: top-1 and top-5."""
     from tinyvit_kd.config.stages import EvaluateConfig
+
+    config = _load(EvaluateConfig, recipe, overrides)
     from tinyvit_kd.stages.evaluate import evaluate
 
-    _run_stage(EvaluateConfig, recipe, overrides, evaluate)
+    _run_stage(config, evaluate)
 
 
 cli.add_command(shards_group)
@@ -139,11 +149,16 @@ def demo_command(seed: int, folder: Path | None, as_json: bool) -> None:
                 click.echo(json.dumps(result))
 
 
-def _run_stage(kind: Any, recipe: Path, overrides: tuple[str, ...], stage: Callable[[Any, Any], Any]) -> None:
+def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recipe:
+    """The recipe; before a stage is imported, and torch with it, so that a mistake is told of at once."""
     from tinyvit_kd.config.load import load_recipe
+
+    return load_recipe(kind, recipe, overrides)
+
+
+def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    config = load_recipe(kind, recipe, overrides)
     with start_job(config.runtime.device, config.runtime.threads) as job:
         heed()
         result = stage(config, job)
