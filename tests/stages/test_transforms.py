@@ -32,7 +32,8 @@ def dump(world: World, transform: dict[str, Any], name: str = "other", **section
     """A store of two views of every sample."""
     path = world.folder / name
     views = {"size": SIZE, "transform": transform} | sections.pop("views", {})
-    dump_logits(world.dump(views=views, store={"path": str(path), "topk": 3, "views": 2}, **sections), alone())
+    store = {"path": str(path), "topk": 3, "views": 2}
+    dump_logits(world.dump(**{"views": views, "store": store} | sections), alone())
     return LogitStore.open(path)
 
 
@@ -97,9 +98,10 @@ def test_a_further_teacher_takes_its_views_from_a_transform_that_its_recipe_name
         {"call": f"{HERE}.WithItsOwnGenerator"},
         {"call": f"{HERE}.WithASeededGenerator"},
         {"call": f"{HERE}.WithState"},
+        {"call": f"{HERE}.WithState", "kwargs": {"period": 2}},
         {"name": f"{HERE}.with_a_global_generator"},
     ],
-    ids=["its own generator", "a seeded generator", "state", "a global generator"],
+    ids=["its own generator", "a seeded generator", "state", "state that repeats with the views", "a global generator"],
 )
 def test_randomness_that_seeding_cannot_reach_is_caught_at_the_dump(
     world: World, transform: dict[str, Any], workers: int
@@ -111,13 +113,52 @@ def test_randomness_that_seeding_cannot_reach_is_caught_at_the_dump(
     assert not list((world.folder / "other").rglob("c.*"))
 
 
+def test_randomness_that_shows_later_is_caught_later(world: World) -> None:
+    store = {"path": str(world.folder / "other"), "topk": 3, "views": 6}
+    with pytest.raises(TransformError, match="seeding cannot reach"):
+        dump(world, {"call": f"{HERE}.RarelyItsOwn"}, store=store)
+
+
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8}], ids=["plain", "mixed"])
+def test_labels_are_not_trained_on_views_that_nobody_could_make_again(world: World, mixing: dict[str, float]) -> None:
+    views = {"size": SIZE, "transform": {"call": f"{HERE}.WithItsOwnGenerator"}} | mixing
+    with pytest.raises(TransformError, match="seeding cannot reach"):
+        finetune(world.finetune(views=views), alone())
+
+
+def test_a_view_that_fails_is_drawn_again_and_replayed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    store = dump(world, {"name": f"{HERE}.fussy"})
+    assert capsys.readouterr().err.count("raised ValueError on a view, which is drawn again") == 1
+    assert store.read_block(0, 0).valid.all()
+    assert replay(world)["digests_checked"] == 2 * 96
+
+
+@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8}], ids=["plain", "mixed"])
+def test_a_dump_does_not_go_on_with_other_views_than_its_store_has(
+    world: World, mixing: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms, "today", transforms.fitted, raising=False)
+    dump(world, {"name": f"{HERE}.today"}, views=mixing)
+    more = {"path": str(world.folder / "other"), "topk": 3, "views": 3}
+    monkeypatch.setattr(transforms, "today", transforms.stripes)
+    forget_built()
+    with pytest.raises(ReplayError, match="other views than its store has") as caught:
+        dump(world, {"name": f"{HERE}.today"}, views=mixing, store=more)
+    assert "sample 0000" in caught.value.where
+    monkeypatch.setattr(transforms, "today", transforms.fitted)
+    forget_built()
+    assert dump(world, {"name": f"{HERE}.today"}, views=mixing, store=more).complete_views() == 3
+
+
 @pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8}], ids=["plain", "mixed"])
 def test_one_view_a_batch_is_enough_to_catch_it(world: World, mixing: dict[str, float]) -> None:
     with pytest.raises(TransformError, match="seeding cannot reach"):
         dump(world, {"call": f"{HERE}.WithASeededGenerator"}, views=mixing, batch_size=1, views_per_decode=1)
 
 
-def test_only_the_first_batch_is_rendered_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_batch_and_a_sample_of_every_other_are_rendered_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def counted(image: Image.Image) -> Image.Image:
@@ -126,11 +167,12 @@ def test_only_the_first_batch_is_rendered_twice(world: World, monkeypatch: pytes
 
     monkeypatch.setattr(transforms, "counted", counted, raising=False)
     dump(world, {"name": f"{HERE}.counted"})
-    assert len(calls) == 2 * 96 + 20 + 2  # a batch of twenty, and the last sample's two views once more
+    again = (1 + 20) + (2 + 20)  # a batch of twenty, behind one call and behind two
+    assert len(calls) == 2 * 96 + again + 9 * 2  # two views of each of nine more batches
 
 
 def test_a_faulty_transform_is_named_with_its_sample(world: World) -> None:
-    for name, message in (("failing", "failed on an image"), ("as_floats", "does not return a view")):
+    for name, message in (("failing", "fails on an image, whatever it draws"), ("as_floats", "does not return a view")):
         with pytest.raises(TransformError, match=message) as caught:
             dump(world, {"name": f"{HERE}.{name}"}, name)
         assert caught.value.where.startswith(f"views.transform: {HERE}.{name}; sample 0000")

@@ -141,11 +141,29 @@ class WithASeededGenerator:
 class WithState:
     """Counts its calls."""
 
+    def __init__(self, period: int = 256) -> None:
+        self._calls = itertools.cycle(range(period))
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return _shifted(image, next(self._calls))
+
+
+class RarelyItsOwn:
+    """Draws from a generator of its own after its two hundredth call."""
+
     def __init__(self) -> None:
         self._calls = itertools.count()
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        return _shifted(image, next(self._calls) % 256)
+        return _shifted(image, 0 if next(self._calls) < 200 else int(np.random.default_rng().integers(256)))
+
+
+def fussy(image: Image.Image) -> Image.Image:
+    """Fails for a third of its draws."""
+    shift = random.randrange(255)
+    if shift % 3 == 0:
+        raise ValueError(f"{shift} is not allowed")
+    return _shifted(image, shift)
 
 
 class DrawnOnce:

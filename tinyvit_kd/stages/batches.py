@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from tinyvit_kd.data.buffers import Arrays, Field, Layout, Maker, Tensors
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.stages.replay_check import Rendered, TransformCheck, rendered_views
 from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.views.render import render_eval
@@ -85,6 +86,10 @@ class LabelledBatches(Maker[int, Batch]):
     samples: SampleViews
     plan: Plan
     on_bad_image: str
+    _check: TransformCheck = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._check = TransformCheck(self.samples)
 
     @property
     def layout(self) -> Layout:
@@ -101,14 +106,18 @@ class LabelledBatches(Maker[int, Batch]):
         mixed_in = np.repeat(indexes[:, None], weights.shape[1], axis=1)
         lam = rows.get("lam", np.empty_like(weights))
         lam[:] = 1
+        rendered: list[Rendered] = []
         for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
             views = rows["views"][row]
             try:
                 seeds = self.samples.seeds(shard, index, numbers)
                 mixed_in[row], lam[row] = self.samples.render_new(shard, index, seeds, paired_by, views)
+                if self._check.needed:
+                    rendered.append(rendered_views(shard, index, seeds, paired_by, views))
             except BadImageError as error:
                 views[:] = weights[row] = 0
                 refuse_hole(self.on_bad_image, error, reader, shard, index)
+        self._check(rendered)
         write_labels(rows, Labels(reader), shards, indexes, mixed_in)
         weights[(rows["labels"] < 0) | (rows.get("mixed_labels", rows["labels"]) < 0)] = 0
         return 0

@@ -36,6 +36,7 @@ from tinyvit_kd.stages.dump_tasks import (
 )
 from tinyvit_kd.stages.inputs import open_shards
 from tinyvit_kd.stages.manifests import check_dump, create_store
+from tinyvit_kd.stages.replay_check import require_same_as_stored
 from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.views_from import Forerunner, follow, take_views
@@ -58,7 +59,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
 
     Raises:
         ConfigError, StoreError, DiskSpaceError: before the teacher's first pass.
-        ReplayError: with ``views_from``, a view is not the one that the other teacher saw.
+        ReplayError: a view is not the one that the store has, or, with ``views_from``, that the other teacher saw.
         Preempted: under the command line, a signal asked to stop; the blocks that were whole are in the store.
     """
     runtime, other = config.runtime, None
@@ -76,6 +77,10 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     store = create_store(config, teacher, shards, job, mine)
     left_behind = store.unfinished(mine) if job.is_main else []
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
+    if missing:
+        samples, gaps = SampleViews(shards.reader(), config.views, config.store.seed), set(missing)
+        wanted = ((shard, view) for shard in mine if shards.lengths[shard] for view in range(store.manifest.views))
+        require_same_as_stored(samples, store, (block for block in wanted if block not in gaps))
     pairs_seed = config.store.seed if config.views.mixes else None
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode, pairs_seed)
     views = sum(len(group.views) * group.samples for group in groups)

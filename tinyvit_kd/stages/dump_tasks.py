@@ -14,7 +14,7 @@ import torch
 from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
 from tinyvit_kd.errors import BadImageError, HoleReason
 from tinyvit_kd.stages.batches import Uint8, refuse_hole
-from tinyvit_kd.stages.replay_check import Rendered, require_replay
+from tinyvit_kd.stages.replay_check import Rendered, TransformCheck
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.views.mixing import pairs
@@ -132,12 +132,15 @@ Told = tuple[Task, npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[n
 
 @dataclass
 class DumpBatches(Maker[Task, DumpBatch]):
-    """Renders the views of a task; those of each process's first batch twice, where a transform makes them."""
+    """Renders the views of a task; some of them twice, where a transform makes them."""
 
     samples: SampleViews
     batch_size: int
     on_bad_image: str
-    _replayed: bool = field(default=False, init=False, repr=False)
+    _check: TransformCheck = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._check = TransformCheck(self.samples)
 
     @property
     def layout(self) -> Layout:
@@ -161,20 +164,15 @@ class DumpBatches(Maker[Task, DumpBatch]):
                 status[chosen] = self._render(span.group, index, own, views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
-                    rendered.append(Rendered(shard, index, own, digests[chosen]))
+                    rendered.append(Rendered(shard, index, own, numbers[0], digests[chosen].tolist()))
                 first = chosen.stop
         views[rows:] = 0
-        self._check_replay(rendered)
+        self._check(rendered)
         return task, seeds, digests, status
 
     def join(self, tensors: Tensors, told: Told) -> DumpBatch:
         """The views on the device."""
         return DumpBatch(tensors["views"], *told)
-
-    def _check_replay(self, rendered: list[Rendered]) -> None:
-        if rendered and not self._replayed and self.samples.spec.transform is not None:
-            require_replay(self.samples, rendered)
-            self._replayed = True
 
     def _render(self, group: Group, index: int, seeds: dict[int, int], out: Uint8) -> HoleReason:
         """Fill ``out`` [views, 3, S, S], or say why not."""

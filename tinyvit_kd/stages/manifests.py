@@ -13,6 +13,7 @@ from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, require_free_space
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
@@ -59,8 +60,16 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         require_free_space(path, _bytes_needed(store, mine))
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
+    _tell_versions(store.manifest.versions, manifest.versions, job)
     store.manifest.require_same(manifest.identity, str(path))  # teacher and shards may lie on each machine's own disk
     return store
+
+
+def _tell_versions(there: dict[str, str], here: dict[str, str], job: Job) -> None:
+    """A store is begun once, and may be gone on with elsewhere; its manifest names the versions of its beginning."""
+    differing = [f"{name} was {there[name]}, is {here.get(name)}" for name in there if there[name] != here.get(name)]
+    if differing:
+        say(job, f"versions differ from those that the store was begun with: {', '.join(differing)}")
 
 
 def _bytes_needed(store: LogitStore, mine: range) -> int:

@@ -1,17 +1,21 @@
-"""Stage one's look for randomness that seeding cannot reach: the first views are rendered twice."""
+"""Are views what their seeds say? A transform's are made twice, and a dump's compared with what its store has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.errors import TransformError
+from tinyvit_kd.errors import BadImageError, ReplayError, TransformError
 from tinyvit_kd.stages.sample_views import SampleViews, place
+from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import view_digest
 from tinyvit_kd.views.replay import PLACE, forget_built
+
+STORED_BLOCKS, STORED_SAMPLES = 4, 4  # of a store, that a dump which goes on makes again
 
 
 @dataclass(frozen=True)
@@ -20,33 +24,102 @@ class Rendered:
 
     Attributes:
         seeds: of the views, by view number.
+        paired_by: the view number whose pairs they have.
         digests: of the views [V].
     """
 
     shard: int
     index: int
     seeds: dict[int, int]
-    digests: npt.NDArray[np.uint32]
+    paired_by: int
+    digests: Sequence[int]
+
+
+@dataclass
+class TransformCheck:
+    """Looks for randomness that seeding cannot reach, in what one process makes of a transform.
+
+    All views of its first batch are made again, and those of one sample of every batch after it.
+    """
+
+    samples: SampleViews
+    _batches: int = field(default=0, init=False)
+
+    @property
+    def needed(self) -> bool:
+        """Whether a transform makes the views."""
+        return self.samples.spec.transform is not None
+
+    def __call__(self, rendered: Sequence[Rendered]) -> None:
+        """Check a batch.
+
+        Raises:
+            TransformError: naming a sample whose views differ.
+        """
+        if not (rendered and self.needed):
+            return
+        if self._batches == 0:
+            require_replay(self.samples, rendered)
+        else:
+            _compare(self.samples, rendered[self._batches % len(rendered)])
+        self._batches += 1
 
 
 def require_replay(samples: SampleViews, rendered: Sequence[Rendered]) -> None:
-    """Render views again, by a transform that is made anew, and compare digests.
+    """Render views twice more, by transforms that are made anew, and compare digests.
 
-    The order is turned round and the last sample rendered once more than before, so that whatever a transform keeps
-    from call to call is another this time, be it one view alone.
+    The one is called once before, the other twice, and the samples come in reverse: so whatever a transform keeps from
+    call to call is another at least once, whether it counts calls or draws from a generator that it seeds itself.
 
     Raises:
         TransformError: naming a sample whose views differ.
     """
+    first, size = rendered[0], samples.spec.size
+    for calls in (1, 2):
+        forget_built()
+        some = [next(iter(first.seeds.values()))] * calls
+        # A copy of the samples, since the views of a pair that were rendered last are kept.
+        replace(samples).render(first.shard, first.index, some, np.empty((calls, 3, size, size), np.uint8))
+        for each in reversed(rendered):
+            _compare(samples, each)
+
+
+def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iterable[tuple[int, int]]) -> None:
+    """Make some views of a store's first blocks (shard, view) again: one that goes on must go on with the same views.
+
+    Raises:
+        ReplayError: naming a sample whose view is another one now.
+    """
     size = samples.spec.size
-    forget_built()
-    for each in [*rendered[-1:], *reversed(rendered)]:
-        views = np.empty((len(each.seeds), 3, size, size), np.uint8)
-        # Anew, as the views of a pair that were rendered last are kept.
-        replace(samples).render_new(each.shard, each.index, each.seeds, next(iter(each.seeds)), views)
-        for view, number, first in zip(views, each.seeds, each.digests.tolist(), strict=True):
-            if view_digest(view) != first:
-                raise _own_randomness(samples, each, number, first, view_digest(view))
+    for shard, view in islice(blocks, STORED_BLOCKS):
+        block = store.read_block(shard, view)
+        valid = np.flatnonzero(block.valid)
+        for index in valid[:: max(1, len(valid) // STORED_SAMPLES)][:STORED_SAMPLES].tolist():
+            made = np.empty((1, 3, size, size), np.uint8)
+            seeds = {view: int(block.seeds[index])}
+            try:
+                samples.render_new(shard, index, seeds, view, made)
+                found = f"digest {view_digest(made[0]):08x}"
+            except BadImageError as error:
+                found = error.what
+            if found != (stored := f"digest {block.digests[index]:08x}"):
+                raise ReplayError(
+                    "this dump would go on with other views than its store has",
+                    where=f"{place(samples.reader, shard, index)}, view {view}",
+                    found=found,
+                    expected=f"{stored}, from {store.path}",
+                    fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
+                    "another store",
+                )
+
+
+def _compare(samples: SampleViews, each: Rendered) -> None:
+    size = samples.spec.size
+    views = np.empty((len(each.seeds), 3, size, size), np.uint8)
+    replace(samples).render_new(each.shard, each.index, each.seeds, each.paired_by, views)
+    for view, number, first in zip(views, each.seeds, each.digests, strict=True):
+        if view_digest(view) != first:
+            raise _own_randomness(samples, each, number, first, view_digest(view))
 
 
 def _own_randomness(samples: SampleViews, each: Rendered, number: int, first: int, second: int) -> TransformError:
@@ -59,3 +132,10 @@ def _own_randomness(samples: SampleViews, each: Rendered, number: int, first: in
         "its own (numpy.random.default_rng, random.Random or SystemRandom, torch.Generator, os.urandom, the clock), "
         "and keep nothing from one call to the next",
     )
+
+
+def rendered_views(
+    shard: int, index: int, seeds: dict[int, int], paired_by: int, views: npt.NDArray[np.uint8]
+) -> Rendered:
+    """What ``TransformCheck`` compares, of a sample's views [V, 3, S, S]."""
+    return Rendered(shard, index, seeds, paired_by, [view_digest(view) for view in views])

@@ -29,6 +29,7 @@ from pydantic import JsonValue
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.views import TransformConfig, ViewSpec
 from tinyvit_kd.errors import ConfigError, TransformError
+from tinyvit_kd.runtime.log import warn
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.views.decode import decode
 from tinyvit_kd.views.outputs import output
@@ -39,6 +40,8 @@ Transform = Callable[[Image.Image], object]
 PLACE = "views.transform"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
+_REDRAWN = 0x616761696E
+_ATTEMPTS = 8  # seeds that a view is tried from
 _DEEP_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so
 
 
@@ -62,8 +65,7 @@ def replay_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
     transform = build_transform(spec.transform)
     with _generators_kept():
         for view, seed in zip(views, seeds, strict=True):
-            _seed_generators(int(seed))  # stored seeds are NumPy integers
-            _write(view, _apply(transform, image.copy(), spec.transform), spec.transform)
+            _write(view, _draw(transform, image, int(seed), spec.transform), spec.transform)  # seeds may be NumPy's
     return views
 
 
@@ -162,16 +164,30 @@ def _resolve(name: str, place: str) -> Any:
         ) from error
 
 
-def _apply(transform: Transform, image: Image.Image, config: TransformConfig) -> object:
-    try:
-        return transform(image)
-    except Exception as error:
-        raise TransformError(
-            "the transform failed on an image",
-            where=f"{PLACE}: {config}",
-            found=_told(error),
-            fix="mend the transform: images of any size come to it, as Pillow images in RGB",
-        ) from error
+def _draw(transform: Transform, image: Image.Image, seed: int, config: TransformConfig) -> object:
+    """What the transform returns; where it fails, from further seeds that follow from the view's own.
+
+    Policies of libraries fail for some of their draws: timm's RandAugment asks Pillow to posterize to 0 bits, which
+    Pillow 13 refuses, in a thousandth of all views. Such a view would end every dump and finetuning at the same place.
+    """
+    for attempt in range(_ATTEMPTS):
+        _seed_generators(hash64(seed, _REDRAWN, attempt) if attempt else seed)
+        try:
+            return transform(image.copy())
+        except Exception as error:
+            _tell_of(str(config), type(error).__name__)
+            failure = error
+    raise TransformError(
+        "the transform fails on an image, whatever it draws",
+        where=f"{PLACE}: {config}",
+        found=f"{_told(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
+        fix="mend the transform: images of any size come to it, as Pillow images in RGB",
+    ) from failure
+
+
+@lru_cache(maxsize=64)  # once a process
+def _tell_of(transform: str, error: str) -> None:
+    warn(f"{transform} raised {error} on a view, which is drawn again from its seed, as all such views are")
 
 
 def _write(view: UInt8, result: object, config: TransformConfig) -> None:
