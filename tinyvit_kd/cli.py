@@ -119,7 +119,7 @@ def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @cli.command("evaluate")
 @_recipe_options
 def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Score a model on labelled shards: top-1 and top-5."""
+    """Score a model on labelled shards: top-1, top-5, mean per class, and each head of two."""
     from tinyvit_kd.config.stages import EvaluateConfig
 
     config = _load(EvaluateConfig, recipe, overrides)

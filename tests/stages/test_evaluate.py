@@ -70,7 +70,7 @@ def dense_scores(by_head: list[np.ndarray], labels: np.ndarray) -> dict[str, flo
         "top1_head": 100 * (by_head[0].argmax(axis=1) == labels).mean(),
         "top1_head_dist": 100 * (by_head[1].argmax(axis=1) == labels).mean(),
         "samples": len(labels),
-        "holes": 0,
+        "left_out": 0,
     }
 
 

@@ -216,7 +216,7 @@ def test_stores_of_other_views_do_not_combine(dumped: Path, two_teachers: World,
 
 @pytest.mark.parametrize(
     ("sections", "message"),
-    [({"views": VIEWS}, "another view spec"), ({"store": {"seed": 5}}, "5, not 0")],
+    [({"views": VIEWS}, "another mixup, cutmix"), ({"store": {"seed": 5}}, "5, not 0")],
     ids=["views", "a seed"],
 )
 def test_a_recipe_that_contradicts_the_store_of_its_views_is_refused(

@@ -282,8 +282,8 @@ def test_odd_and_broken_files_go_through_all_stages(tmp_path: Path, shared_data:
     labelled = finetune(world.finetune(), alone())
     assert 0 < labelled["holes"] < 1
     scores = evaluate(world.evaluate(), alone())
-    assert scores["holes"] == len(listed)
-    assert scores["samples"] + scores["holes"] == 237 == ShardSet.load(tmp_path / "shards").total
+    assert scores["left_out"] == len(listed)
+    assert scores["samples"] + scores["left_out"] == 237 == ShardSet.load(tmp_path / "shards").total
 
 
 def test_the_world_is_as_small_as_it_says(world: World) -> None:

@@ -122,6 +122,8 @@ def _describe(kind: type[BaseModel], detail: ErrorDetails) -> str:
 def _section_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
     section: type[BaseModel] | None = kind
     for part in path:
+        if isinstance(part, int):  # a place in a list, whose sections the list's own type names
+            continue
         field = section.model_fields.get(str(part)) if section is not None else None
         section = _section_of(field.annotation) if field is not None else None
     return section

@@ -69,6 +69,10 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         check_views(config.views, job)
     shards = open_shards(config.shards, job, runtime)
     forerunner = None if other is None else follow(other, shards)
+    if other is not None and other.complete_views() < config.store.views:
+        say(
+            job, f"only {other.complete_views()} views are whole in {other.path}: no other is compared with what it has"
+        )
     teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
     if runtime.compile:
         teacher.network.compile()

@@ -46,9 +46,9 @@ class Scorer:
         """Accuracy in percent, and how many samples were scored and left out.
 
         Returns:
-            top1, top5, mean_per_class (the mean over classes of top-1 inside each), samples, holes. A network with a
-            distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and
-            has top1_head and top1_head_dist besides, each head's own.
+            top1, top5, mean_per_class (the mean over classes of top-1 inside each), samples, left_out (holes, and what
+            has no label). A network with a distillation head is scored by the mean of both heads' softmax (DeiT, arXiv
+            2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
         """
         device, classes = self.job.device, self.num_classes
         network.eval()
@@ -67,7 +67,7 @@ class Scorer:
         results = {"top1": top1 * share, "top5": top5 * share}
         results["mean_per_class"] = 100 * mean_per_class(self.job.sum(by_class))
         results |= {f"top1_{head}": right * share for head, right in zip(heads, own, strict=True)}
-        return results | {"samples": scored, "holes": left_out}
+        return results | {"samples": scored, "left_out": left_out}
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""
@@ -134,7 +134,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     """Score one model file.
 
     Returns:
-        as ``Scorer``: accuracies in percent, samples scored, holes left out.
+        as ``Scorer``: accuracies in percent, samples scored and left out.
     """
     self_check()
     network, card = open_model(config.model)
@@ -158,5 +158,5 @@ def _message(scores: dict[str, float]) -> str:
     return (
         f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "
         f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, "
-        f"{scores['holes']:.0f} holes left out"
+        f"{scores['left_out']:.0f} left out"
     )

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.config.views import ViewSpec
@@ -16,6 +17,7 @@ from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Labels
 from tinyvit_kd.stages.inputs import label_classes, label_map, open_shards, require_labels
@@ -58,7 +60,8 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
     spec = require_same_views(manifest, job, config.store.trust_transform, "set store.trust_transform: true")
     classes = stored_classes(stores[0])
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
-    taught = [f"{weight:g} x {store.manifest.hash}" for weight, store in zip(weights, stores, strict=True)]
+    shares = [weight / sum(weights) for weight in weights]
+    taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(shares, stores, strict=True)]
     class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None
     return Task(
         shards=shards,
@@ -72,7 +75,7 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
             "store": " + ".join(taught),
             "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile
             "loss": config.loss.model_dump_json(),
-            "labels": str(class_map.tolist()) if class_map is not None else "",
+            "class list of the labels": _map_hash(class_map),
         },
         two_heads=config.loss.kind == "token",
         stored_views=partial(_views, config, stores, job),
@@ -83,8 +86,20 @@ def _class_map(
     config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
 ) -> npt.NDArray[np.int64] | None:
     labels = label_classes(config.shards, shards)
+    if labels is None and classes is not None:
+        raise ConfigError(
+            "the loss uses labels, and their class list is not known",
+            where="shards.class_list",
+            found="no classes.txt beside the shards",
+            expected=f"the list of the labels, whose classes are then looked up in the teacher's, {classes.name}",
+            fix=f"name it; {classes.name} itself, if the labels are numbered as the teacher's classes are",
+        )
     require_labels(shards, len(labels.ids) if labels is not None else num_classes)
     return label_map(labels, classes, num_classes)
+
+
+def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:
+    return "the teacher's" if class_map is None else f"another, {xxhash.xxh3_64_hexdigest(class_map.tobytes())}"
 
 
 def _batches(
@@ -115,27 +130,41 @@ def _views(config: PretrainConfig, stores: list[LogitStore], job: Job, kept: Cou
     seed = schedule.seed if config.store.view_schedule == "permutation" else None
     views = ViewSchedule(schedule.views_per_sample, kept or ((0, count),), seed)
     if kept is not None:
-        _require_as_many(limit, kept)
         views = views.grown(count, epoch)
-    if schedule.views_per_sample > views.counts[-1][1]:
-        raise ConfigError(
-            "the store has fewer views than an epoch takes of a sample",
-            where="schedule.views_per_sample",
-            found=f"{schedule.views_per_sample} views a sample, {views.counts[-1][1]} in the store",
-            fix="lower it, or dump more views",
-        )
+        _require_as_many(limit, views.counts)
+    _require_enough(limit, schedule.views_per_sample, views.counts[-1][1])
     for store in stores:
         _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
+    used = f"{views.counts[-1][1]} stored views of each sample, of {len(stores)} teacher(s)"
+    say(job, f"{used}; view schedule: {config.store.view_schedule}")
     return views
 
 
-def _require_as_many(limit: int | None, kept: Counts) -> None:
-    if limit is not None and limit < kept[-1][1]:
+def _require_enough(limit: int | None, views_per_sample: int, count: int) -> None:
+    if views_per_sample > count:
+        raise ConfigError(
+            "the store has fewer views than an epoch takes of a sample",
+            where="schedule.views_per_sample",
+            found=f"{views_per_sample} views a sample, {count} in the store",
+            fix="lower it, or dump more views",
+        )
+    if limit is not None and limit > count:
+        raise ConfigError(
+            "the store has fewer views than are asked for",
+            where="store.views",
+            found=str(limit),
+            expected=f"at most {count}",
+            fix="lower it, leave it out to use all there are, or dump more views",
+        )
+
+
+def _require_as_many(limit: int | None, counts: Counts) -> None:
+    if limit is not None and limit < counts[-1][1]:
         raise ConfigError(
             "the run has used more views already",
             where="store.views",
             found=str(limit),
-            expected=f"{kept[-1][1]} or more, or null",
+            expected=f"{counts[-1][1]} or more, or null",
             fix="with fewer views, start a run in another output folder",
         )
 

@@ -44,7 +44,12 @@ def require_same_teaching(store: LogitStore, first: Manifest) -> None:
         ManifestMismatchError: naming what differs.
     """
     names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
-    store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
+    try:
+        store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
+    except ManifestMismatchError as error:
+        error.what = error.what.replace("this run", "the first teacher's")
+        error.fix = "dump it with --views-from the first one, by a teacher with the same classes"
+        raise
 
 
 def check_views(spec: ViewSpec, job: Job) -> None:

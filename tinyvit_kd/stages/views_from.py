@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyvit_kd.config.stages import DumpConfig
+from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
@@ -60,11 +61,13 @@ def take_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, Lo
     seed, named = other.manifest.seed, other.manifest.view_spec == config.views.model_dump(mode="json")
     spec = require_same_views(other.manifest, job, named, "write the same views into this recipe")
     if "views" in config.model_fields_set and config.views != spec:
-        raise _refusal("views", "another view spec")
+        names = [name for name in ViewSpec.model_fields if getattr(config.views, name) != getattr(spec, name)]
+        raise _refusal("views", f"another {', '.join(names)}")
     if "seed" in config.store.model_fields_set and config.store.seed != seed:
         raise _refusal("store.seed", f"{config.store.seed}, not {seed}")
     if config.store.path.resolve() == path.resolve():
-        raise ConfigError("a store cannot take its views from itself", where="store.path", found=str(path))
+        fix = "set store.path to a new folder"
+        raise ConfigError("a store cannot take its views from itself", where="store.path", found=str(path), fix=fix)
     store = config.store.model_copy(update={"seed": seed})
     return config.model_copy(update={"views": spec, "store": store}), other
 

@@ -197,7 +197,9 @@ def _write(view: UInt8, result: object, config: TransformConfig) -> None:
         dtype = getattr(result, "dtype", getattr(result, "mode", ""))
         fix = "leave out the conversion to floats and normalisation, which is done on the device (normalize: false of "
         fix += "timm.data.create_transform, which then does no erasing either)"
-        raise _refusal(config, view, f"{kind} {dtype}", fix)
+        if not dtype:
+            fix = "return the view: the transform is called with an image, and what it returns is taken"
+        raise _refusal(config, view, f"{kind} {dtype}".strip(), fix)
     if array.shape == view.shape:
         view[:] = array
     elif array.shape == (*view.shape[1:], 3):
