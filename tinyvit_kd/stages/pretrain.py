@@ -132,7 +132,7 @@ def _views(config: PretrainConfig, stores: list[LogitStore], job: Job, kept: Cou
     if kept is not None:
         views = views.grown(count, epoch)
         _require_as_many(limit, views.counts)
-    _require_enough(limit, schedule.views_per_sample, views.counts[-1][1])
+    _require_enough(limit if kept is None else None, schedule.views_per_sample, views.counts[-1][1])
     for store in stores:
         _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
     used = f"{views.counts[-1][1]} stored views of each sample, of {len(stores)} teacher(s)"
