@@ -5,13 +5,19 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.stages.world import World, draw_shards, make_teacher
 from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.stored_batches import StoredBatches
+
+Seen = list[tuple[StoredBatches, int, Batch]]
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +49,24 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
 
     monkeypatch.setattr(ShardReader, "read", counting)
     return counts
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """The batches of a run of stage two, their makers and steps."""
+    batches: Seen = []
+    join, fill = StoredBatches.join, StoredBatches.fill
+    steps: list[int] = []
+
+    def noting(self: StoredBatches, task: int, arrays: Any) -> int:
+        steps.append(task)
+        return fill(self, task, arrays)
+
+    def keeping(self: StoredBatches, tensors: Any, told: int) -> Batch:
+        batch = join(self, tensors, told)
+        batches.append((self, steps[-1], batch._map(torch.clone)))
+        return batch
+
+    monkeypatch.setattr(StoredBatches, "fill", noting)
+    monkeypatch.setattr(StoredBatches, "join", keeping)
+    return batches

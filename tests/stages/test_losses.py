@@ -1,29 +1,23 @@
-"""Stage two with labels, tokens and several teachers: what reaches the loss is what the shards and stores hold."""
+"""Stage two with labels and tokens: what reaches the loss is what the shards and the store hold."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from click.testing import CliRunner
 
-from tests.stages.world import TRAINING, VIEWS, World, make_teacher
-from tinyvit_kd.cli import cli
-from tinyvit_kd.config.load import dump_yaml
+from tests.stages.conftest import Seen
+from tests.stages.world import TRAINING, VIEWS, World
 from tinyvit_kd.data.labels import load_class_list
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError, ManifestMismatchError, ReplayError
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.models.student import open_model
-from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.stored_batches import StoredBatches
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import load_checkpoint
 from tinyvit_kd.views.mixing import partners, sample_mix
@@ -33,7 +27,6 @@ DEIT = {
     "name": "deit_tiny_distilled_patch16_224",
     "kwargs": {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
 }
-Seen = list[tuple[StoredBatches, int, Batch]]
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +37,6 @@ def mixed(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
         (folder / name).symlink_to(dumped / name)
     dump_logits(World(folder).dump(views=MIXED), alone())
     return World(folder)
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """The batches of a run, their makers and steps."""
-    batches: Seen = []
-    join, fill = StoredBatches.join, StoredBatches.fill
-    steps: list[int] = []
-
-    def noting(self: StoredBatches, task: int, arrays: Any) -> int:
-        steps.append(task)
-        return fill(self, task, arrays)
-
-    def keeping(self: StoredBatches, tensors: Any, told: int) -> Batch:
-        batch = join(self, tensors, told)
-        batches.append((self, steps[-1], batch._map(torch.clone)))
-        return batch
-
-    monkeypatch.setattr(StoredBatches, "fill", noting)
-    monkeypatch.setattr(StoredBatches, "join", keeping)
-    return batches
 
 
 def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: Path, seen: Seen) -> None:
@@ -149,98 +121,3 @@ def test_labels_that_are_not_the_teachers_classes_are_refused(dumped: Path, tmp_
     config = World(dumped).pretrain(shards=shards, loss={"alpha": 0.5}, output=str(tmp_path / "run"))
     with pytest.raises(ConfigError, match="fewer than half of the labels' classes"):
         pretrain(config, alone())
-
-
-@pytest.fixture(scope="module")
-def two_teachers(mixed: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The mixed world, and a second teacher's store of the same views, made by the command line."""
-    folder = tmp_path_factory.mktemp("second")
-    (folder / "shards").symlink_to(mixed.folder / "shards")
-    (folder / "store").symlink_to(mixed.folder / "store")
-    make_teacher(folder, seed=2)
-    recipe = yaml.safe_load(dump_yaml(World(folder).dump(store=second(folder))))
-    del recipe["views"], recipe["store"]["seed"]
-    (folder / "second.yaml").write_text(yaml.safe_dump(recipe))
-    command = ["dump-logits", str(folder / "second.yaml"), "--views-from", str(folder / "store")]
-    assert CliRunner().invoke(cli, command).exit_code == 0
-    return World(folder)
-
-
-def second(folder: Path) -> dict[str, Any]:
-    return {"path": str(folder / "second"), "topk": 3, "views": 2}
-
-
-def both(world: World, **changes: Any) -> dict[str, Any]:
-    others = [{"path": str(world.folder / "second"), "weight": 3}]
-    return {"path": str(world.folder / "store"), "others": others} | changes
-
-
-def test_a_second_teacher_sees_the_same_views(two_teachers: World) -> None:
-    first, other = (LogitStore.open(two_teachers.folder / name) for name in ("store", "second"))
-    assert first.manifest.teacher.weights_hash != other.manifest.teacher.weights_hash
-    for shard in range(3):
-        for view in range(2):
-            one, two = first.read_block(shard, view), other.read_block(shard, view)
-            assert np.array_equal(one.digests, two.digests)
-            assert np.array_equal(one.seeds, two.seeds)
-            assert not np.array_equal(one.probs[:, :3], two.probs)
-
-
-def test_a_student_learns_the_mean_of_two_teachers(two_teachers: World, tmp_path: Path, seen: Seen) -> None:
-    result = pretrain(two_teachers.pretrain(store=both(two_teachers), output=str(tmp_path / "run")), alone())
-    assert result["digests_checked"] == 2 * 96
-    first, other = (LogitStore.open(two_teachers.folder / name) for name in ("store", "second"))
-    maker, step, batch = seen[3]
-    epoch, shards, indexes = maker.plan.samples(step)
-    assert batch.targets is not None
-    for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
-        one, two = (store.read_block(shard, epoch % 2) for store in (first, other))
-        assert batch.targets.indices[row].tolist() == [*one.indices[index], *two.indices[index]]
-        assert np.array_equal(batch.targets.probs[row], np.append(one.probs[index], two.probs[index]))
-        assert np.array_equal(batch.targets.residual[row], [one.residual[index], two.residual[index]])
-
-
-def test_a_weight_changes_what_is_learnt_and_belongs_to_the_run(two_teachers: World, tmp_path: Path) -> None:
-    schedule = TRAINING["schedule"] | {"epochs": 1}
-    pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=schedule, output=str(tmp_path / "run")), alone())
-    other = two_teachers.pretrain(store=both(two_teachers, weight=2), schedule=schedule, output=str(tmp_path / "run"))
-    with pytest.raises(Exception, match="another store"):
-        pretrain(other, alone())
-
-
-def test_stores_of_other_views_do_not_combine(dumped: Path, two_teachers: World, tmp_path: Path) -> None:
-    store = {"path": str(dumped / "store"), "others": [{"path": str(two_teachers.folder / "second")}]}
-    with pytest.raises(ManifestMismatchError, match="view_spec_hash"):
-        pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), alone())
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [({"views": VIEWS}, "another mixup, cutmix"), ({"store": {"seed": 5}}, "5, not 0")],
-    ids=["views", "a seed"],
-)
-def test_a_recipe_that_contradicts_the_store_of_its_views_is_refused(
-    two_teachers: World, sections: dict[str, Any], message: str
-) -> None:
-    folder = two_teachers.folder
-    tree = {"views": MIXED, "store": second(folder) | {"path": str(folder / "third")}}
-    tree |= {name: tree[name] | value if name == "store" else value for name, value in sections.items()}
-    with pytest.raises(ConfigError, match=message):
-        dump_logits(two_teachers.dump(**tree, views_from=folder / "store"), alone())
-
-
-def test_an_image_that_changed_between_two_dumps_is_found_by_name(world: World) -> None:
-    make_teacher(world.folder, seed=2)
-    store = LogitStore.open(world.folder / "store", writable=True)
-    block = store.read_block(1, 0)
-    block.digests[7] ^= 1  # as if the first teacher had seen another image
-    store.block_path(1, 0).unlink()
-    store.write_block(1, 0, block)
-    key = ShardSet.load(world.folder / "shards", "train").reader().key(1, 7)
-    other = second(world.folder)
-    config = world.dump(views=VIEWS, store=other, views_from=world.folder / "store")
-    with pytest.raises(ReplayError, match=f"sample {key} of shard"):
-        dump_logits(config, alone())
-    dump_logits(world.dump(views=VIEWS, store=other), alone())
-    with pytest.raises(ReplayError, match=f"two teachers did not see the same view.*{key}"):
-        pretrain(world.pretrain(store=both(world)), alone())

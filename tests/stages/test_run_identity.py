@@ -1,0 +1,74 @@
+"""What belongs to a run: with another loss, data or recipe it is not continued, nor taken for finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stages.world import NETWORK, TRAINING, World, make_teacher
+from tinyvit_kd.data.labels import load_class_list
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.pretrain import pretrain
+
+LOSS = {"kind": "soft", "alpha": 0.5}
+SHORT = TRAINING["schedule"] | {"epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def finished(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world with a run that has come to its end."""
+    folder = tmp_path_factory.mktemp("identity")
+    for name in ("shards", "store", "teacher"):
+        (folder / name).symlink_to(dumped / name)
+    names = load_class_list(str(dumped / "shards" / "classes.txt")).ids
+    (folder / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
+    pretrain(World(folder).pretrain(loss=LOSS, schedule=SHORT), alone())
+    return World(folder)
+
+
+def changed(world: World, name: str) -> dict[str, Any]:
+    """The sections of a recipe that differs in what is named."""
+    sections: dict[str, dict[str, Any]] = {
+        "loss": {"loss": LOSS | {"temperature": 2}},
+        "view schedule": {"store": {"path": str(world.folder / "store"), "view_schedule": "permutation"}},
+        "class list of the labels": {
+            "shards": {"path": str(world.folder / "shards"), "class_list": str(world.folder / "other.txt")}
+        },
+        "student": {"student": {"tiny_vit": NETWORK, "drop_path_rate": 0.1}},
+        "normalize": {"normalize": {"mean": [0.4, 0.5, 0.5]}},
+        "optim": {"optim": TRAINING["optim"] | {"base_lr": 0.04}},
+        "schedule": {"schedule": SHORT | {"seed": 1}},
+        "trainable": {"train": TRAINING["train"] | {"trainable": "head"}},
+        "average": {"train": TRAINING["train"] | {"ema_decay": 0.9}},
+        "batch norm": {"train": TRAINING["train"] | {"freeze_bn_stats": True}},
+    }
+    return sections[name]
+
+
+NAMES = ("loss", "view schedule", "class list of the labels", "student", "normalize", "optim", "schedule")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "trainable", "average", "batch norm"])
+def test_a_run_is_not_continued_with_another(name: str, finished: World) -> None:
+    sections = {"loss": LOSS, "schedule": SHORT} | changed(finished, name)
+    with pytest.raises(CheckpointError, match=rf"another {name}\b"):
+        pretrain(finished.pretrain(**sections), alone())
+
+
+def test_a_run_is_not_continued_from_another_start(world: World) -> None:
+    """The recipe is the same, but not the file that it names."""
+    student = {"tiny_vit": NETWORK, "init_from": str(world.folder / "teacher")}
+    pretrain(world.pretrain(student=student, schedule=SHORT), alone())
+    make_teacher(world.folder, seed=3)
+    with pytest.raises(CheckpointError, match=r"another start\b"):
+        pretrain(world.pretrain(student=student, schedule=SHORT), alone())
+
+
+def test_a_finished_run_is_known_again_where_only_what_it_logs_and_checks_differs(finished: World) -> None:
+    store = {"path": str(finished.folder / "store"), "verify_rate": 0.5, "block_cache_mib": 1, "views": 2}
+    train = {"log_every": 1, "checkpoint_every": 2, "keep_checkpoints": 1}
+    again = pretrain(finished.pretrain(loss=LOSS, schedule=SHORT, store=store, train=train), alone())
+    assert again["step"] == 6
