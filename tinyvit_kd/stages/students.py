@@ -105,6 +105,7 @@ def train_student(config: TrainingConfig, task: Task, job: Job) -> dict[str, flo
         if saved is not None:
             state.restore(saved, job)
             say(job, f"continuing from step {state.step} of {run.total_steps}")
+            del saved  # as much memory as the state has
         _announce(config, task, run, state)
         make, steps = task.make_batches(plan), range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(make, steps, config.runtime, job.device) as batches:
