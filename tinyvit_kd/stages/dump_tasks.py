@@ -164,7 +164,8 @@ class DumpBatches(Maker[Task, DumpBatch]):
                 status[chosen] = self._render(span.group, index, own, views[chosen])
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
-                    rendered.append(Rendered(shard, index, own, numbers[0], digests[chosen].tolist()))
+                    if self._check.needed:
+                        rendered.append(Rendered(shard, index, own, numbers[0], digests[chosen].tolist()))
                 first = chosen.stop
         views[rows:] = 0
         self._check(rendered)
