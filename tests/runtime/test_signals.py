@@ -86,6 +86,7 @@ def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeu
         text=True,
     )
     pipe = wait_for_reader(tmp_path / "recipe.yaml")
+    time.sleep(0.5)  # until it waits for the first byte: a signal just before that is seen only once one comes
     command.send_signal(number)
     _, said = command.communicate(timeout=30)
     os.close(pipe)
