@@ -60,16 +60,10 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         require_free_space(path, _bytes_needed(store, mine))
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
-    _tell_versions(store.manifest.versions, manifest.versions, job)
+    if other := store.manifest.other_versions(manifest.versions):  # a manifest names those of its store's beginning
+        say(job, f"versions differ from those that the store was begun with: {other}")
     store.manifest.require_same(manifest.identity, str(path))  # teacher and shards may lie on each machine's own disk
     return store
-
-
-def _tell_versions(there: dict[str, str], here: dict[str, str], job: Job) -> None:
-    """A store is begun once, and may be gone on with elsewhere; its manifest names the versions of its beginning."""
-    differing = [f"{name} was {there[name]}, is {here.get(name)}" for name in there if there[name] != here.get(name)]
-    if differing:
-        say(job, f"versions differ from those that the store was begun with: {', '.join(differing)}")
 
 
 def _bytes_needed(store: LogitStore, mine: range) -> int:

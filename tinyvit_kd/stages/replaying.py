@@ -87,7 +87,8 @@ def require_same_views(manifest: Manifest, job: Job, trusted: bool, consent: str
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
     if spec.transform is not None:
         _require_trust(spec.transform, trusted, consent)
-        _tell_versions(manifest, spec, job)
+        if other := manifest.other_versions(transform_versions(spec)):
+            say(job, f"versions differ from the dump's: {other}; digests will show whether views differ")
     check_views(spec, job)
     return spec
 
@@ -100,14 +101,6 @@ def _require_trust(transform: TransformConfig, trusted: bool, consent: str) -> N
             found=transform.model_dump_json(exclude_defaults=True),
             fix=f"if you trust whoever made the store, {consent}",
         )
-
-
-def _tell_versions(manifest: Manifest, spec: ViewSpec, job: Job) -> None:
-    here = transform_versions(spec)
-    there = {name: manifest.versions.get(name, "absent") for name in here}
-    differing = [f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name]]
-    if differing:
-        say(job, f"versions differ from the dump's: {', '.join(differing)}; digests will show whether views differ")
 
 
 def stored_classes(store: LogitStore) -> ClassList | None:

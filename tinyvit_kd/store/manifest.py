@@ -89,6 +89,11 @@ class Manifest(BaseModel):
             fix="use what the store was made from, or another store",
         )
 
+    def other_versions(self, here: Mapping[str, str]) -> str:
+        """Which of these libraries had another version when the store was begun; empty where none had."""
+        there = {name: self.versions.get(name, "absent") for name in here}
+        return ", ".join(f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name])
+
     def save(self, folder: Path) -> None:
         """Write ``manifest.json``, atomically, with a checksum of all of its fields."""
         fields = self.model_dump(mode="json")
