@@ -60,8 +60,8 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
     spec = require_same_views(manifest, job, config.store.trust_transform, "set store.trust_transform: true")
     classes = stored_classes(stores[0])
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
-    shares = [weight / sum(weights) for weight in weights]
-    taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(shares, stores, strict=True)]
+    teachers = Teachers([store.manifest.topk for store in stores], weights)
+    taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(teachers.shares, stores, strict=True)]
     class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None
     return Task(
         shards=shards,
@@ -70,7 +70,7 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
         classes=classes,
         pairs_seed=manifest.seed if spec.mixes else None,
         make_batches=partial(_batches, config, stores, spec, shards, class_map),
-        objective=DistillObjective(config.loss, Teachers([store.manifest.topk for store in stores], weights)),
+        objective=DistillObjective(config.loss, teachers),
         identity={
             "store": " + ".join(taught),
             "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile

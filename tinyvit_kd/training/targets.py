@@ -44,6 +44,11 @@ class Teachers:
     topks: Sequence[int] = ()
     weights: Sequence[float] = ()
 
+    @property
+    def shares(self) -> list[float]:
+        """The weights, as parts of one."""
+        return [weight / sum(self.weights) for weight in self.weights]
+
     def mean(self, stored: SparseTargets, classes: int) -> Targets:
         """The weighted mean of the recovered distributions: of all classes, without building [B, C].
 
@@ -52,10 +57,9 @@ class Teachers:
         """
         if len(self.topks) <= 1:
             return Targets(*stored)
-        shares = [weight / sum(self.weights) for weight in self.weights]
         each = torch.split(stored.probs, list(self.topks), dim=1), stored.residual.unbind(1)
         tails, above = [], []  # what a class has from one teacher if it is not stored, and beyond that if it is
-        for topk, share, probs, residual in zip(self.topks, shares, *each, strict=True):
+        for topk, share, probs, residual in zip(self.topks, self.shares, *each, strict=True):
             tails.append(share * residual.clamp(min=0) / max(classes - topk, 1) * (topk < classes))
             above.append(share * probs - tails[-1].unsqueeze(1))
         indices, order = stored.indices.sort(dim=1, stable=True)
