@@ -17,7 +17,7 @@ import torch
 
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
@@ -68,11 +68,10 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     else:
         check_views(config.views, job)
     shards = open_shards(config.shards, job, runtime)
-    forerunner = None if other is None else follow(other, shards)
-    if other is not None and other.complete_views() < config.store.views:
-        say(
-            job, f"only {other.complete_views()} views are whole in {other.path}: no other is compared with what it has"
-        )
+    samples = SampleViews(shards.reader(), config.views, config.store.seed)
+    forerunner = None if other is None else follow(other, samples.reader)
+    if other is not None and (whole := other.complete_views()) < config.store.views:
+        say(job, f"only {whole} views are whole in {other.path}: no other is compared with what it has")
     teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
     if runtime.compile:
         teacher.network.compile()
@@ -82,9 +81,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     left_behind = store.unfinished(mine) if job.is_main else []
     missing = job.broadcast([block for block in store.missing_blocks() if block[0] in mine])
     if missing:
-        samples, gaps = SampleViews(shards.reader(), config.views, config.store.seed), set(missing)
-        wanted = ((shard, view) for shard in mine if shards.lengths[shard] for view in range(store.manifest.views))
-        require_same_as_stored(samples, store, (block for block in wanted if block not in gaps))
+        require_same_as_stored(samples, store, (block for block in store.present_blocks(missing) if block[0] in mine))
     pairs_seed = config.store.seed if config.views.mixes else None
     groups = groups_of(missing, shards.lengths.tolist(), config.views_per_decode, pairs_seed)
     views = sum(len(group.views) * group.samples for group in groups)
@@ -96,7 +93,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         f"of {shards.total:,} samples, on {job.world_size} process(es)",
     )
     begin = time.perf_counter()
-    counts = job.sum(_make(config, job, teacher, shards, store, forerunner, groups, views))
+    counts = job.sum(_make(config, job, teacher, samples, store, forerunner, groups, views))
     for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
         path.unlink(missing_ok=True)
     seconds = max(time.perf_counter() - begin, 1e-9)
@@ -109,15 +106,13 @@ def _make(
     config: DumpConfig,
     job: Job,
     teacher: Teacher,
-    shards: ShardSet,
+    samples: SampleViews,
     store: LogitStore,
     forerunner: Forerunner | None,
     groups: list[Group],
     views: int,
 ) -> torch.Tensor:
     """Run this process's share of the groups: counts [2] of views made and of holes."""
-    reader = shards.reader()
-    samples = SampleViews(reader, config.views, config.store.seed)
     make = DumpBatches(samples, config.batch_size, config.on_bad_image)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
@@ -134,7 +129,7 @@ def _make(
                 answers = topk_probs(teacher(batch.views), config.store.topk)
             writer.submit(batch, to_host(answers))
             holes = list(_holes(batch))
-            named = _name_holes(job, reader, holes, named)
+            named = _name_holes(job, samples.reader, holes, named)
             counts += torch.tensor([len(batch.status), len(holes)])
             bar.update(len(batch.status) * job.world_size)  # the others are about as far
             if time.perf_counter() - spoke > SPEAK_EVERY:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
@@ -72,14 +72,14 @@ def take_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, Lo
     return config.model_copy(update={"views": spec, "store": store}), other
 
 
-def follow(other: LogitStore, shards: ShardSet) -> Forerunner:
+def follow(other: LogitStore, reader: ShardReader) -> Forerunner:
     """The teacher before, of the same shards.
 
     Raises:
         ManifestMismatchError: naming what differs.
     """
-    require_same_shards(other.manifest, shards)
-    return Forerunner(other, shards.reader())
+    require_same_shards(other.manifest, reader.shards)
+    return Forerunner(other, reader)
 
 
 def _refusal(field: str, found: str) -> ConfigError:

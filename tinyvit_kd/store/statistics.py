@@ -39,13 +39,8 @@ class Statistics:
 def statistics(store: LogitStore) -> Statistics:
     """Count a store's blocks, bytes and holes, and read a few of its blocks."""
     manifest = store.manifest
-    missing = set(store.missing_blocks())
-    present = [
-        (shard, view)
-        for shard, length in enumerate(manifest.shard_lengths)
-        for view in range(manifest.views)
-        if length and (shard, view) not in missing
-    ]
+    missing = store.missing_blocks()
+    present = list(store.present_blocks(missing))
     tops, residuals = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for shard, view in present[:: max(1, math.ceil(len(present) / SAMPLED_BLOCKS))]:
         block = store.read_block(shard, view)

@@ -5,7 +5,7 @@ A block is there or it is not: its file appears by an atomic rename, and there i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,13 @@ class LogitStore:
             present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
             missing += [(shard, view) for view in wanted if length and chunk_name(view) not in present]
         return missing
+
+    def present_blocks(self, missing: Collection[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """(shard, view) of every block but those that ``missing_blocks`` named, shard by shard."""
+        gaps = set(missing)
+        for shard, length in enumerate(self.manifest.shard_lengths):
+            if length:
+                yield from ((shard, view) for view in range(self.manifest.views) if (shard, view) not in gaps)
 
     def complete_views(self) -> int:
         """How many view numbers, from 0, have the blocks of all shards."""
