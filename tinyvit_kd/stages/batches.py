@@ -13,7 +13,7 @@ from tinyvit_kd.data.buffers import Arrays, Field, Layout, Maker, Tensors
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.stages.replay_check import Rendered, TransformCheck, rendered_views
+from tinyvit_kd.stages.replay_check import Rendered, TransformCheck
 from tinyvit_kd.stages.sample_views import SampleViews, place
 from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.views.render import render_eval
@@ -113,7 +113,7 @@ class LabelledBatches(Maker[int, Batch]):
                 seeds = self.samples.seeds(shard, index, numbers)
                 mixed_in[row], lam[row] = self.samples.render_new(shard, index, seeds, paired_by, views)
                 if self._check.needed:
-                    rendered.append(rendered_views(shard, index, seeds, paired_by, views))
+                    rendered.append(Rendered(shard, index, seeds, paired_by, views))
             except BadImageError as error:
                 views[:] = weights[row] = 0
                 refuse_hole(self.on_bad_image, error, reader, shard, index)

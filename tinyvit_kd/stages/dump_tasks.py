@@ -165,7 +165,7 @@ class DumpBatches(Maker[Task, DumpBatch]):
                 if status[first] == HoleReason.NONE:
                     digests[chosen] = [view_digest(view) for view in views[chosen]]
                     if self._check.needed:
-                        rendered.append(Rendered(shard, index, own, numbers[0], digests[chosen].tolist()))
+                        rendered.append(Rendered(shard, index, own, numbers[0], views[chosen]))
                 first = chosen.stop
         views[rows:] = 0
         self._check(rendered)

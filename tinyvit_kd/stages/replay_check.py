@@ -25,14 +25,14 @@ class Rendered:
     Attributes:
         seeds: of the views, by view number.
         paired_by: the view number whose pairs they have.
-        digests: of the views [V].
+        views: uint8 [V, 3, S, S], those of the batch.
     """
 
     shard: int
     index: int
     seeds: dict[int, int]
     paired_by: int
-    digests: Sequence[int]
+    views: npt.NDArray[np.uint8]
 
 
 @dataclass
@@ -114,12 +114,11 @@ def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iter
 
 
 def _compare(samples: SampleViews, each: Rendered) -> None:
-    size = samples.spec.size
-    views = np.empty((len(each.seeds), 3, size, size), np.uint8)
-    replace(samples).render_new(each.shard, each.index, each.seeds, each.paired_by, views)
-    for view, number, first in zip(views, each.seeds, each.digests, strict=True):
-        if view_digest(view) != first:
-            raise _own_randomness(samples, each, number, first, view_digest(view))
+    again = np.empty_like(each.views)
+    replace(samples).render_new(each.shard, each.index, each.seeds, each.paired_by, again)
+    for number, first, second in zip(each.seeds, each.views, again, strict=True):
+        if not np.array_equal(first, second):
+            raise _own_randomness(samples, each, number, view_digest(first), view_digest(second))
 
 
 def _own_randomness(samples: SampleViews, each: Rendered, number: int, first: int, second: int) -> TransformError:
@@ -132,10 +131,3 @@ def _own_randomness(samples: SampleViews, each: Rendered, number: int, first: in
         "its own (numpy.random.default_rng, random.Random or SystemRandom, torch.Generator, os.urandom, the clock), "
         "and keep nothing from one call to the next",
     )
-
-
-def rendered_views(
-    shard: int, index: int, seeds: dict[int, int], paired_by: int, views: npt.NDArray[np.uint8]
-) -> Rendered:
-    """What ``TransformCheck`` compares, of a sample's views [V, 3, S, S]."""
-    return Rendered(shard, index, seeds, paired_by, [view_digest(view) for view in views])
