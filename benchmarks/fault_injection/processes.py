@@ -21,6 +21,7 @@ STOPS = {"SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGINT": signal.
 PLAIN_KILLS = ("main", "group", "worker", *STOPS)
 # The process that was started is torchrun here, and its ranks are in groups of their own.
 TORCHRUN_KILLS = ("main", "all", "rank", "worker", "SIGTERM")
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD of Linux's include/linux/sched.h
 
 
 class Member(NamedTuple):
@@ -167,13 +168,39 @@ def _workers(running: Running) -> list[Member]:
 
 def _member(pid: int, wanted: bytes) -> Member | None:
     try:
-        if wanted not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        environment = _environment(pid)
+        if wanted not in environment.split(b"\0"):
             return None
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Member(pid, int(_stat(pid)[1]), command.strip())
     except OSError:  # it has just ended, or is another user's
         return None
-    return Member(pid, int(after_name[1]), command.strip())
+
+
+def _environment(pid: int, patience: float = 1.0) -> bytes:
+    """The environment of a process, also of one in the middle of an ``execve``, of which the kernel shows none.
+
+    Nor does it show such a process's arguments: one that has these in five looks really has no environment.
+    """
+    environ, arguments = Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")
+    deadline, looks_with_arguments = time.monotonic() + patience, 0
+    while not (environment := environ.read_bytes()) and looks_with_arguments < 5 and time.monotonic() < deadline:
+        if _has_no_program(pid):
+            break
+        looks_with_arguments += bool(arguments.read_bytes())
+        time.sleep(0.001)
+    return environment
+
+
+def _has_no_program(pid: int) -> bool:
+    """Whether a process is a thread of the kernel, or has ended."""
+    state, *_, flags = _stat(pid)[:7]
+    return state in "ZX" or bool(int(flags) & KERNEL_THREAD)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's ``stat`` from its state on (proc_pid_stat(5): the third)."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _send(pid: int, number: int) -> None:
