@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.stages.world import NETWORK, TRAINING, World, make_teacher
 from tinyvit_kd.data.labels import load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 
 LOSS = {"kind": "soft", "alpha": 0.5}
@@ -25,8 +28,23 @@ def finished(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
         (folder / name).symlink_to(dumped / name)
     names = load_class_list(str(dumped / "shards" / "classes.txt")).ids
     (folder / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
+    relabelled(dumped / "shards", folder / "relabelled")
     pretrain(World(folder).pretrain(loss=LOSS, schedule=SHORT), alone())
     return World(folder)
+
+
+def relabelled(shards: Path, folder: Path) -> Path:
+    """A copy of a shard set whose first sample has another label."""
+    shutil.copytree(shards, folder, ignore=shutil.ignore_patterns("*.idx.npz"))
+    first = folder / "train-000000.tar"
+    with tarfile.open(first) as shard:
+        place = next(member.offset_data for member in shard if member.name.endswith(".cls"))
+    with first.open("r+b") as file:
+        file.seek(place)
+        label = file.read(1)
+        file.seek(place)
+        file.write(b"1" if label == b"0" else b"0")
+    return folder
 
 
 def changed(world: World, name: str) -> dict[str, Any]:
@@ -37,6 +55,7 @@ def changed(world: World, name: str) -> dict[str, Any]:
         "class list of the labels": {
             "shards": {"path": str(world.folder / "shards"), "class_list": str(world.folder / "other.txt")}
         },
+        "set of labels": {"shards": {"path": str(world.folder / "relabelled")}},
         "student": {"student": {"tiny_vit": NETWORK, "drop_path_rate": 0.1}},
         "normalize": {"normalize": {"mean": [0.4, 0.5, 0.5]}},
         "optim": {"optim": TRAINING["optim"] | {"base_lr": 0.04}},
@@ -48,14 +67,21 @@ def changed(world: World, name: str) -> dict[str, Any]:
     return sections[name]
 
 
-NAMES = ("loss", "view schedule", "class list of the labels", "student", "normalize", "optim", "schedule")
+DATA = ("loss", "view schedule", "class list of the labels", "set of labels")
+RECIPE = ("student", "normalize", "optim", "schedule", "trainable", "average", "batch norm")
 
 
-@pytest.mark.parametrize("name", [*NAMES, "trainable", "average", "batch norm"])
+@pytest.mark.parametrize("name", [*DATA, *RECIPE])
 def test_a_run_is_not_continued_with_another(name: str, finished: World) -> None:
     sections = {"loss": LOSS, "schedule": SHORT} | changed(finished, name)
     with pytest.raises(CheckpointError, match=rf"another {name}\b"):
         pretrain(finished.pretrain(**sections), alone())
+
+
+def test_a_finetuning_is_not_continued_with_other_labels(finished: World) -> None:
+    finetune(finished.finetune(schedule=SHORT), alone())
+    with pytest.raises(CheckpointError, match="another set of labels"):
+        finetune(finished.finetune(schedule=SHORT, shards={"path": str(finished.folder / "relabelled")}), alone())
 
 
 def test_a_run_is_not_continued_from_another_start(world: World) -> None:

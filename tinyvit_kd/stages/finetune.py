@@ -9,7 +9,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.inputs import fingerprint, label_classes, open_shards, require_labels
+from tinyvit_kd.stages.inputs import checked_labels, fingerprint, label_classes, open_shards
 from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
@@ -33,7 +33,6 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             where="num_classes",
             fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
         )
-    require_labels(shards, num_classes)
     task = Task(
         shards=shards,
         image_size=config.views.size,
@@ -44,6 +43,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         objective=PlainObjective(config.loss),
         identity={
             "shards": fingerprint(shards),
+            "set of labels": checked_labels(shards, num_classes),
             "views": config.views.model_dump_json(),
             "loss": config.loss.model_dump_json(),
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
@@ -37,13 +38,20 @@ def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList |
     return shards.class_list
 
 
-def require_labels(shards: ShardSet, num_classes: int) -> None:
+def checked_labels(shards: ShardSet, num_classes: int) -> str:
     """Check that the shards are labelled, and that every label is a class.
+
+    Returns:
+        16 hexadecimal digits over all labels, in order.
 
     Raises:
         ConfigError: naming the largest label.
     """
-    largest = max((int(shards.index(shard).labels.max(initial=-1)) for shard in range(len(shards.names))), default=-1)
+    largest, hashes = -1, []
+    for shard in range(len(shards.names)):
+        labels = shards.index(shard).labels
+        largest = max(largest, int(labels.max(initial=-1)))
+        hashes.append(xxhash.xxh3_64_intdigest(labels.astype("<i8").data))
     if largest < 0:
         raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
     if largest >= num_classes:
@@ -54,6 +62,7 @@ def require_labels(shards: ShardSet, num_classes: int) -> None:
             expected=f"at most {num_classes - 1}, for {num_classes} classes",
             fix="correct the class list (shards.class_list) or num_classes",
         )
+    return f"{hash64(*hashes):016x}"
 
 
 def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:

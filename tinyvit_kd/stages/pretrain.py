@@ -20,7 +20,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Labels
-from tinyvit_kd.stages.inputs import label_classes, label_map, open_shards, require_labels
+from tinyvit_kd.stages.inputs import checked_labels, label_classes, label_map, open_shards
 from tinyvit_kd.stages.replaying import require_same_shards, require_same_teaching, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
@@ -62,7 +62,8 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
     teachers = Teachers([store.manifest.topk for store in stores], weights)
     taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(teachers.shares, stores, strict=True)]
-    class_map = _class_map(config, shards, classes, manifest.num_classes) if config.loss.uses_labels else None
+    used = config.loss.uses_labels
+    class_map, labelled = _labels(config, shards, classes, manifest.num_classes) if used else (None, {})
     return Task(
         shards=shards,
         image_size=spec.size,
@@ -75,16 +76,17 @@ def open_task(config: PretrainConfig, job: Job) -> Task:
             "store": " + ".join(taught),
             "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile
             "loss": config.loss.model_dump_json(),
-            "class list of the labels": _map_hash(class_map),
+            **labelled,
         },
         two_heads=config.loss.kind == "token",
         stored_views=partial(_views, config, stores, job),
     )
 
 
-def _class_map(
+def _labels(
     config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
-) -> npt.NDArray[np.int64] | None:
+) -> tuple[npt.NDArray[np.int64] | None, dict[str, str]]:
+    """Where each class of the labels is in the head (``label_map``), and what of the labels a run's identity names."""
     labels = label_classes(config.shards, shards)
     if labels is None and classes is not None:
         raise ConfigError(
@@ -94,8 +96,9 @@ def _class_map(
             expected=f"the list of the labels, whose classes are then looked up in the teacher's, {classes.name}",
             fix=f"name it; {classes.name} itself, if the labels are numbered as the teacher's classes are",
         )
-    require_labels(shards, len(labels.ids) if labels is not None else num_classes)
-    return label_map(labels, classes, num_classes)
+    labels_hash = checked_labels(shards, len(labels.ids) if labels is not None else num_classes)
+    class_map = label_map(labels, classes, num_classes)
+    return class_map, {"class list of the labels": _map_hash(class_map), "set of labels": labels_hash}
 
 
 def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:
