@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from tests.models.networks import TINY, TINY_SPEC
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.models.network import build_network
+from tinyvit_kd.models.network import build_network, require_size
 
 # The published students (arXiv 2207.10666, table 7): widths, and parameters with 1000 classes.
 PUBLISHED = {
@@ -85,3 +87,17 @@ def test_what_timm_refuses_is_a_mistake_of_the_recipe(spec: ModelSpec) -> None:
     with pytest.raises(ConfigError, match="cannot be built") as caught:
         build_network(spec, 5, 96)
     assert caught.value.found
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"img_size": 32}, {"img_size": [32, 32]}, {"img_size": 64, "dynamic_img_size": True}]
+)
+def test_arguments_may_name_the_size_of_the_images(kwargs: dict[str, Any]) -> None:
+    require_size(kwargs, 32, "here")
+    require_size(kwargs, None, "here")
+
+
+def test_arguments_that_ask_for_images_of_another_size_are_a_mistake() -> None:
+    for size in (64, [32, 64]):
+        with pytest.raises(ConfigError, match=r"another size than it gets.*Expected: 32"):
+            require_size({"img_size": size}, 32, "here")

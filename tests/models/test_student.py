@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tests.models.networks import TINY, TINY_SPEC, card, saved, tiny
-from tinyvit_kd.config.models import StudentConfig
+from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.initial import Initial
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 from tinyvit_kd.models.student import build_student, open_model, student_spec
+from tinyvit_kd.models.teacher import build_teacher
 
 FILE = Path("run")
 
@@ -100,3 +101,21 @@ def test_a_named_student_at_its_own_resolution_comes_back(tmp_path: Path) -> Non
     images = torch.randn(1, 3, 48, 48)
     with torch.inference_mode():
         assert torch.equal(open_model(tmp_path)[0].eval()(images), student(images))
+
+
+def test_a_student_may_go_on_at_another_resolution_than_its_files(tmp_path: Path) -> None:
+    low = StudentConfig(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
+    facts = ModelCard(student_spec(low, None).model_dump(mode="json"), 3, 32, (0, 0, 0), (1, 1, 1))
+    student = build_student(low, facts.spec, 3, 32, 0, None)
+    save_model(tmp_path / "model.safetensors", student.state_dict(), facts)
+    config = StudentConfig(init_from=tmp_path)
+    spec = student_spec(config, facts)
+    high = build_student(config, spec, 3, 48, 0, Initial(student.state_dict()))
+    assert high(torch.randn(1, 3, 48, 48)).shape == (1, 3)
+    teacher = build_teacher(TeacherConfig(checkpoint=tmp_path, image_size=48), torch.device("cpu"), "float32")
+    assert teacher(torch.zeros(1, 3, 20, 20, dtype=torch.uint8)).shape == (1, 3)
+    with pytest.raises(ConfigError, match=r"student\.kwargs\.img_size"):
+        build_student(low, student_spec(low, None), 3, 48, 0, None)
+    wrong = TeacherConfig(checkpoint=tmp_path, kwargs={"img_size": 64})
+    with pytest.raises(ConfigError, match=r"teacher\.kwargs\.img_size"):
+        build_teacher(wrong, torch.device("cpu"), "float32")

@@ -51,6 +51,11 @@ class ModelCard:
         """The architecture as a configuration."""
         return ModelSpec.model_validate(self.architecture)
 
+    def spec_with(self, kwargs: dict[str, Any]) -> ModelSpec:
+        """The architecture with further arguments, for images of any size: what the file was made for is left out."""
+        own = {name: value for name, value in self.spec.kwargs.items() if name != "img_size"}
+        return self.spec.model_copy(update={"kwargs": own | kwargs})
+
 
 def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""

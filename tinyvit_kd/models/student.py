@@ -10,7 +10,7 @@ from tinyvit_kd.config.models import ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.initial import Initial, load_into
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
-from tinyvit_kd.models.network import build_network
+from tinyvit_kd.models.network import build_network, require_size
 
 
 def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
@@ -28,8 +28,7 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
             fix="name the network: student.name or student.tiny_vit",
         )
     drop_path_rate = card.spec.drop_path_rate if config.drop_path_rate is None else config.drop_path_rate
-    kwargs = card.spec.kwargs | config.kwargs
-    return card.spec.model_copy(update={"drop_path_rate": drop_path_rate, "kwargs": kwargs})
+    return card.spec_with(config.kwargs).model_copy(update={"drop_path_rate": drop_path_rate})
 
 
 def build_student(
@@ -43,9 +42,10 @@ def build_student(
     """A student with weights from ``initial``, or random ones that follow from ``seed``.
 
     Raises:
-        ConfigError: the network cannot be built.
+        ConfigError: the network cannot be built, or is of another size than the views.
         CheckpointError: the weights belong to another network.
     """
+    require_size(spec.kwargs, image_size, "student.kwargs.img_size")
     network = build_network(spec, num_classes, image_size, seed)
     if initial is not None:
         load_into(network, initial, where=str(config.init_from))

@@ -12,8 +12,10 @@ from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.initial import Initial, load_into
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
-from tinyvit_kd.models.network import build_network, create
+from tinyvit_kd.models.network import build_network, create, require_size
 from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
+
+_SIZE = "teacher.kwargs.img_size"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def build_teacher(config: TeacherConfig, device: torch.device, precision: str, c
         channels_last: memory format of convolutions on CUDA.
 
     Raises:
-        ConfigError: timm knows no such model, or the name is missing.
+        ConfigError: timm knows no such model, the name is missing, or two sizes of its input are given.
         CheckpointError: the weights are missing, damaged, or another network's.
     """
     if config.pretrained:
@@ -98,6 +100,7 @@ def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
 
 def _from_hub(config: TeacherConfig) -> nn.Module:
     assert config.name is not None, "TeacherConfig holds a name where it holds pretrained"
+    require_size(config.kwargs, config.image_size, _SIZE)
     try:
         network = create(config.name, config.image_size, {**config.kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
@@ -124,7 +127,7 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
     if config.name is not None:
         spec = ModelSpec(name=config.name, kwargs=config.kwargs)
     elif card is not None:
-        spec = card.spec
+        spec = card.spec_with(config.kwargs)
     else:
         raise ConfigError(
             "the teacher's checkpoint does not say which network it holds",
@@ -132,7 +135,9 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
             fix="name it: teacher.name, a timm model name",
         )
     num_classes = config.num_classes or (card.num_classes if card else None)
-    network = build_network(spec, num_classes, config.image_size or (card.image_size if card else None))
+    image_size = config.image_size or (card.image_size if card else None)
+    require_size(spec.kwargs, image_size, _SIZE)
+    network = build_network(spec, num_classes, image_size)
     # A head that does not fit is a mistake: as zeros, which a student may start from, it would teach nothing.
     load_into(network, Initial(state, exact_head=True), where=str(config.checkpoint))
     return network, card
