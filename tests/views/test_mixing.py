@@ -65,17 +65,19 @@ def test_both_views_of_a_pair_get_the_same_mix(first: int, second: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mixup", "cutmix", "prob"), [(0.8, 0.0, 1.0), (0.5, 0.0, 1.0), (2.0, 0.0, 1.0), (0.8, 1.0, 0.6)]
+    ("mixup", "cutmix", "prob", "switch"),
+    [(0.8, 0.0, 1.0, 0.5), (0.5, 0.0, 1.0, 0.5), (2.0, 0.0, 1.0, 0.5), (0.8, 1.0, 0.6, 0.5), (0.8, 1.0, 0.9, 0.2)],
 )
-def test_lambda_has_its_beta_distribution(mixup: float, cutmix: float, prob: float) -> None:
-    spec = ViewSpec(size=SIZE, mixup=mixup, cutmix=cutmix, mix_prob=prob)
+def test_lambda_has_its_beta_distribution(mixup: float, cutmix: float, prob: float, switch: float) -> None:
+    """And pairs are mixed, and cut, as often as the spec says."""
+    spec = ViewSpec(size=SIZE, mixup=mixup, cutmix=cutmix, mix_prob=prob, mix_switch_prob=switch)
     mixes = [sample_mix(seed, seed + 10_000, spec) for seed in range(8000)]
     drawn = [mix for mix in mixes if mix is not None]
     assert stats.binomtest(len(drawn), len(mixes), prob).pvalue > 1e-3
     smooth = [mix.lam for mix in drawn if mix.box is None]
     assert stats.kstest(smooth, stats.beta(mixup, mixup).cdf).pvalue > 1e-3
     if cutmix:
-        assert stats.binomtest(len(smooth), len(drawn), 0.5).pvalue > 1e-3
+        assert stats.binomtest(len(smooth), len(drawn), 1 - switch).pvalue > 1e-3
 
 
 def test_boxes_have_the_distribution_of_timms() -> None:
