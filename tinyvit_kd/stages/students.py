@@ -48,6 +48,7 @@ from tinyvit_kd.training.optim import build_optimizer, build_scheduler, scaled_r
 from tinyvit_kd.training.state import State
 
 RECIPE = "recipe.yaml"
+FIRST_OF_AVERAGE = 0.1  # share of the first weights in the average at the end, above which a run says so
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,13 @@ def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> Non
         f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
         f"learning rate {rates.peak:.3g}, from {rates.warmup:.3g} to {rates.minimum:.3g}",
     )
+    first = (run.config.ema_decay or 0) ** run.total_steps
+    if first > FIRST_OF_AVERAGE:
+        say(
+            run.job,
+            f"at the end {first:.0%} of the average are the weights of the first steps, and the average is what is "
+            f"scored and written: lower train.ema_decay ({run.config.ema_decay:g}), or leave it out, for a short run",
+        )
 
 
 def _finish(
