@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.files import fsync_folder
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.store.arrays import (
@@ -57,14 +57,14 @@ class LogitStore:
             ManifestMismatchError: the folder holds a store that was made from something else.
             StoreError: its manifest is missing or damaged, or the folder cannot be written.
         """
-        orphan = any_block(path)  # looked for first: another job may make the store just now
+        begun = any_block(path)  # looked for first: another job may make the store just now
         if (path / MANIFEST).exists():
             existing = Manifest.load(path)
-            existing.require_same(manifest.identity, str(path))
+            _require_same(existing, manifest, path, begun)
             manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
         else:
             existing = None
-            _refuse_orphan(orphan, path)
+            _refuse_orphan(begun, path)
         complete_arrays(path, manifest)
         if fsync:
             fsync_folder(path)  # the arrays' folders
@@ -229,6 +229,15 @@ def _refuse_orphan(block: Path | None, path: Path) -> None:
             found=block.relative_to(path).as_posix(),
             fix="restore manifest.json, or choose another folder",
         )
+
+
+def _require_same(existing: Manifest, manifest: Manifest, path: Path, block: Path | None) -> None:
+    try:
+        existing.require_same(manifest.identity, str(path))
+    except ManifestMismatchError as error:
+        if block is None:  # the recipe was corrected after a dump that stopped before its first block
+            error.fix = "remove the folder and run again: it has no block yet, unless another dump is at work there"
+        raise
 
 
 def _require_finite(block: Block, path: Path) -> None:
