@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.load import dump_yaml, load_recipe, parse_yaml, validate
 from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.errors import ConfigError
@@ -114,6 +115,12 @@ def test_a_teacher_needs_weights_from_exactly_one_place() -> None:
         validate(DumpConfig, {**base, "teacher": {"name": "vit"}}, "here")
     with pytest.raises(ConfigError, match="not both"):
         validate(DumpConfig, {**base, "teacher": {"name": "vit", "checkpoint": "c", "pretrained": True}}, "here")
+
+
+def test_a_store_is_named_once() -> None:
+    store = {"path": "a", "others": [{"path": "b"}, {"path": "a", "weight": 2}]}
+    with pytest.raises(ConfigError, match="a is named twice"):
+        validate(StoredTargetsConfig, store, "here")
 
 
 def test_color_jitter_beside_randaugment_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section
 
@@ -75,3 +75,11 @@ class StoredTargetsConfig(Section):
         description="import and call the transform that the store's views come from, where they come from one: it may "
         "be any code that is installed here",
     )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> StoredTargetsConfig:
+        paths = [self.path, *(other.path for other in self.others)]
+        twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice: a teacher's share is set by its weight")
+        return self
