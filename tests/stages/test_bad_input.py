@@ -90,6 +90,10 @@ def too_few_classes(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(num_classes=3), []
 
 
+def more_classes_than_the_list(world: World) -> tuple[str, Section, list[str]]:
+    return "finetune", world.finetune(num_classes=30), []
+
+
 def no_such_network(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(student={"name": "tiny_vit_6m_224"}), []
 
@@ -188,6 +192,7 @@ CASES: list[tuple[Case, str]] = [
     (lanes_that_do_not_fit, "lanes.*5.*set lanes to 4 or 8"),
     (batch_too_large, "too small for one step"),
     (too_few_classes, "label.*at most 2"),
+    (more_classes_than_the_list, "num_classes.*30, and 24 classes in classes"),
     (no_such_network, "tiny_vit_6m_224"),
     (weights_of_another_network, "another network.*found|another network.*Found"),
     (a_text_file_as_weights, "weights.pt"),

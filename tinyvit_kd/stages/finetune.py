@@ -21,7 +21,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     """Train on labels.
 
     Raises:
-        ConfigError: the number of classes is unknown, or smaller than a label needs.
+        ConfigError: the number of classes is unknown, smaller than a label needs, or not that of the class list.
     """
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
@@ -33,17 +33,25 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             where="num_classes",
             fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
         )
+    labels = checked_labels(shards, num_classes)
+    if classes is not None and len(classes.ids) != num_classes:
+        raise ConfigError(
+            "the number of classes is not the length of the labels' class list",
+            where="num_classes",
+            found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
+            fix="leave num_classes out, or name the list of these labels (shards.class_list)",
+        )
     task = Task(
         shards=shards,
         image_size=config.views.size,
         num_classes=num_classes,
-        classes=classes if classes is not None and len(classes.ids) == num_classes else None,
+        classes=classes,
         pairs_seed=config.schedule.seed if config.views.mixes else None,
         make_batches=partial(_batches, config, shards),
         objective=PlainObjective(config.loss),
         identity={
             "shards": fingerprint(shards),
-            "set of labels": checked_labels(shards, num_classes),
+            "set of labels": labels,
             "views": config.views.model_dump_json(),
             "loss": config.loss.model_dump_json(),
         },
