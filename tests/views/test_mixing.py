@@ -16,8 +16,9 @@ from timm.data import mixup
 from timm.data.mixup import cutmix_bbox_and_lam
 
 from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.views import native
-from tinyvit_kd.views.mixing import Mix, mix_views, partners, reference_mix, sample_mix
+from tinyvit_kd.views.mixing import Mix, _box, mix_views, partners, reference_mix, sample_mix
 
 SIZE = 24
 BOTH = ViewSpec(size=SIZE, mixup=0.8, cutmix=1.0)
@@ -91,6 +92,25 @@ def test_boxes_have_the_distribution_of_timms() -> None:
         ([mix.box[3] for mix in ours if mix.box], [box[1] for box, _ in theirs]),
     ):
         assert stats.ks_2samp(mine, other).pvalue > 1e-3
+
+
+@given(st.integers(1, 512), st.floats(0, 1), st.data())
+def test_a_box_is_the_published_one_and_timms_where_its_side_is_even(
+    size: int, lam: float, data: st.DataObject
+) -> None:
+    """For the same λ and centre; ``rand_bbox`` of CutMix's code (arXiv 1905.04899)."""
+    centre = [data.draw(st.integers(0, size - 1)) for _ in "yx"]
+    side = int(size * np.sqrt(1 - lam))
+    top, bottom, left, right = (
+        int(np.clip(each + half, 0, size)) for each in centre for half in (-(side // 2), side // 2)
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        ours, theirs = iter(centre), iter(centre)
+        patched.setattr(Draws, "integer", lambda *_: next(ours))
+        patched.setattr(np.random, "randint", lambda *_, **__: next(theirs))
+        assert _box(Draws(0), size, lam) == (left, top, right, bottom)
+        if side % 2 == 0:
+            assert cutmix_bbox_and_lam((1, 3, size, size), lam)[0] == (top, bottom, left, right)
 
 
 @given(st.integers(0, 1000), st.integers(0, 65536))

@@ -119,7 +119,11 @@ def _checked(own: Uint8, partner: Uint8, mix: Mix, out: Uint8 | None) -> Uint8:
 
 
 def _box(draws: Draws, size: int, lam: float) -> tuple[int, int, int, int]:
-    """A box of about (1 - λ) of the area around a uniform centre, clipped at the borders (timm's ``rand_bbox``)."""
+    """A box of about (1 - λ) of the area around a uniform centre, clipped at the borders.
+
+    As in CutMix's published code, and in timm when DeiT and TinyViT were trained: half of an odd side is rounded down.
+    timm's ``rand_bbox`` now rounds it up to the right and downwards, by one pixel more.
+    """
     cut = int(size * math.sqrt(1 - lam))
     top, left = draws.integer(0, size - 1), draws.integer(0, size - 1)
     edges = (left - cut // 2, top - cut // 2, left + cut // 2, top + cut // 2)
