@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.data.tars import write_tar
 from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, draw_shards, make_teacher
 from tinyvit_kd import cli
 from tinyvit_kd.config.base import Section
@@ -92,6 +94,15 @@ def too_few_classes(world: World) -> tuple[str, Section, list[str]]:
 
 def more_classes_than_the_list(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(num_classes=30), []
+
+
+def labels_that_are_not_there(world: World) -> tuple[str, Section, list[str]]:
+    unlabelled = world.folder / "unlabelled"
+    unlabelled.mkdir()
+    with tarfile.open(next((world.folder / "shards").glob("*.tar"))) as labelled:
+        images = [(each.name, file.read()) for each in labelled if (file := labelled.extractfile(each)) is not None]
+    write_tar(unlabelled / "a.tar", [each for each in images if each[0].endswith(".jpg")])
+    return "finetune", world.finetune(shards={"path": str(unlabelled / "a.tar")}), []
 
 
 def no_such_network(world: World) -> tuple[str, Section, list[str]]:
@@ -193,6 +204,7 @@ CASES: list[tuple[Case, str]] = [
     (batch_too_large, "too small for one step"),
     (too_few_classes, "label.*at most 2"),
     (more_classes_than_the_list, "num_classes.*30, and 24 classes in classes"),
+    (labels_that_are_not_there, r"the shards have no labels.*pretrain needs none where"),
     (no_such_network, "tiny_vit_6m_224"),
     (weights_of_another_network, "another network.*found|another network.*Found"),
     (a_text_file_as_weights, "weights.pt"),

@@ -9,7 +9,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.inputs import checked_labels, fingerprint, label_classes, open_shards
+from tinyvit_kd.stages.inputs import checked_labels, fingerprint, label_classes, open_shards, require_labelled
 from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
@@ -28,6 +28,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     classes = label_classes(config.shards, shards)
     num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
     if num_classes is None:
+        require_labelled(shards)
         raise ConfigError(
             "the number of classes is not known",
             where="num_classes",

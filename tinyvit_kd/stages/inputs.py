@@ -53,7 +53,7 @@ def checked_labels(shards: ShardSet, num_classes: int) -> str:
         largest = max(largest, int(labels.max(initial=-1)))
         hashes.append(xxhash.xxh3_64_intdigest(labels.astype("<i8").data))
     if largest < 0:
-        raise ConfigError("the shards have no labels", where=shards.name, expected=".cls or .json members")
+        raise _unlabelled(shards)
     if largest >= num_classes:
         raise ConfigError(
             "a label is larger than the number of classes allows",
@@ -63,6 +63,25 @@ def checked_labels(shards: ShardSet, num_classes: int) -> str:
             fix="correct the class list (shards.class_list) or num_classes",
         )
     return f"{hash64(*hashes):016x}"
+
+
+def require_labelled(shards: ShardSet) -> None:
+    """Check that there is a label at all, before somebody is asked what the labels stand for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not any((shards.index(shard).labels >= 0).any() for shard in range(len(shards.names))):
+        raise _unlabelled(shards)
+
+
+def _unlabelled(shards: ShardSet) -> ConfigError:
+    return ConfigError(
+        "the shards have no labels",
+        where=shards.name,
+        expected=".cls or .json members",
+        fix="use labelled shards; pretrain needs none where loss.kind is soft or hard and loss.alpha is left out",
+    )
 
 
 def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:

@@ -20,7 +20,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Labels
-from tinyvit_kd.stages.inputs import checked_labels, label_classes, label_map, open_shards
+from tinyvit_kd.stages.inputs import checked_labels, label_classes, label_map, open_shards, require_labelled
 from tinyvit_kd.stages.replaying import require_same_shards, require_same_teaching, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
@@ -89,6 +89,7 @@ def _labels(
     """Where each class of the labels is in the head (``label_map``), and what of the labels a run's identity names."""
     labels = label_classes(config.shards, shards)
     if labels is None and classes is not None:
+        require_labelled(shards)
         raise ConfigError(
             "the loss uses labels, and their class list is not known",
             where="shards.class_list",
