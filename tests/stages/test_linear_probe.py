@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.stages.test_evaluate import DEIT, save_deit
-from tests.stages.world import TRAINING, World
+from tests.stages.world import NETWORK, TRAINING, World
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.distributed import alone
 from tinyvit_kd.stages.finetune import finetune
@@ -53,3 +53,12 @@ def test_a_probe_is_another_run_than_one_that_trains_everything(world: World) ->
     finetune(world.finetune(student=student, train=PROBE), alone())
     with pytest.raises(CheckpointError, match="another trainable"):
         finetune(world.finetune(student=student, train=PROBE | {"trainable": "all"}), alone())
+
+
+@pytest.mark.parametrize("start", [None, "teacher"])
+def test_a_head_behind_random_weights_is_told_of(
+    world: World, start: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = {"tiny_vit": NETWORK} | ({"init_from": str(world.folder / start)} if start else {})
+    finetune(world.finetune(student=student, train=PROBE), alone())
+    assert ("a head alone is trained behind random weights" in capsys.readouterr().err) == (start is None)

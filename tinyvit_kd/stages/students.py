@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -215,12 +215,22 @@ def _announce(config: TrainingConfig, task: Task, run: Run, state: State) -> Non
         f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
         f"learning rate {rates.peak:.3g}, from {rates.warmup:.3g} to {rates.minimum:.3g}",
     )
-    first = (run.config.ema_decay or 0) ** run.total_steps
-    if first > FIRST_OF_AVERAGE:
-        say(
-            run.job,
+    for doubt in _doubts(config, run.total_steps):
+        say(run.job, doubt)
+
+
+def _doubts(config: TrainingConfig, steps: int) -> Iterator[str]:
+    """What may be meant, but is more often a mistake."""
+    decay = config.train.ema_decay or 0.0
+    if (first := decay**steps) > FIRST_OF_AVERAGE:
+        yield (
             f"at the end {first:.0%} of the average are the weights of the first steps, and the average is what is "
-            f"scored and written: lower train.ema_decay ({run.config.ema_decay:g}), or leave it out, for a short run",
+            f"scored and written: lower train.ema_decay ({decay:g}), or leave it out, for a short run"
+        )
+    if config.train.trainable == "head" and config.student.init_from is None:
+        yield (
+            "a head alone is trained behind random weights: name those to start from in student.init_from, or set "
+            "train.trainable to all"
         )
 
 
