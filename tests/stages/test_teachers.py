@@ -149,6 +149,17 @@ def test_a_second_teacher_sees_the_same_views(two_teachers: World) -> None:
             assert not np.array_equal(one.probs[:, :3], two.probs)
 
 
+def test_a_second_teacher_takes_the_seed_of_the_firsts_store(world: World) -> None:
+    make_teacher(world.folder, seed=2)
+    first = {"path": str(world.folder / "seeded"), "topk": 3, "views": 1, "seed": 7}
+    dump_logits(world.dump(store=first), alone())
+    tree = {"store": {"path": str(world.folder / "follower"), "topk": 3, "views": 1}}
+    dump_logits(world.dump(**tree, views_from=world.folder / "seeded"), alone())
+    one, two = (LogitStore.open(world.folder / name) for name in ("seeded", "follower"))
+    assert two.manifest.seed == 7
+    assert np.array_equal(one.read_block(1, 0).seeds, two.read_block(1, 0).seeds)
+
+
 def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp_path: Path, seen: Seen) -> None:
     output = str(tmp_path / "run")
     result = pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output), alone())
