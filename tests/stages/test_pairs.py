@@ -184,7 +184,7 @@ def _broken(world: World) -> set[Sample]:
 def test_a_stored_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
     plan = _plan(mixed_world, stored=TWO_VIEWS)
     batches = _stored(mixed_world, plan)
-    for step in range(2 * plan.steps_per_epoch):
+    for step in range(3 * plan.steps_per_epoch):
         reads.clear()
         weights, (_, samples) = batches(step).weights, _samples(plan, step)
         assert reads == Counter(sample for sample, weight in zip(samples, weights, strict=True) if weight)
