@@ -88,9 +88,9 @@ def test_a_run_takes_its_views_by_its_schedule(
     dumped: Path, tmp_path: Path, epochs: list[tuple[int, tuple[int, ...]]]
 ) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
-    schedule = TRAINING["schedule"] | {"epochs": 4, "seed": 6}
+    schedule = TRAINING["schedule"] | {"epochs": 4, "seed": 3}
     pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")), alone())
-    expected = ViewSchedule(1, ((0, 2),), seed=6)
+    expected = ViewSchedule(1, ((0, 2),), seed=3)  # not that of seed 0
     assert sorted(set(epochs)) == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
 
 

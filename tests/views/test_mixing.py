@@ -56,8 +56,9 @@ def test_partners_are_mutual_and_an_odd_shard_leaves_one_alone(seed: int, shard:
     assert not np.any(partner[paired] == paired)
 
 
-def test_other_views_have_other_pairs() -> None:
-    assert not np.array_equal(partners(0, 0, 0, 100), partners(0, 0, 1, 100))
+def test_other_seeds_shards_and_views_have_other_pairs() -> None:
+    for other in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        assert not np.array_equal(partners(0, 0, 0, 100), partners(*other, 100))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
