@@ -80,7 +80,8 @@ def _require_same_run(found: dict[str, str], identity: dict[str, str], config: T
                 where=str(config.output),
                 found=str(found.get(name)),
                 expected=expected,
-                fix="restore the recipe to continue that run, or set output to a new folder",
+                fix="restore the recipe to continue that run, or set output to a new folder; student.init_from starts "
+                "the new run with that run's weights, where it has ended",
             )
 
 
