@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tinyvit_kd.runtime.signals import STOP_SIGNALS
 
@@ -19,6 +20,10 @@ torch.set_num_threads(1)
 
 # What imports make stays; to collect among it, again and again, takes half of the seconds before the first test.
 gc.disable()
+
+# How long an example takes, or is being drawn, says nothing of a property: on a busy machine it is how long it waits.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
