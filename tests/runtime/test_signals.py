@@ -117,7 +117,7 @@ import os, time
 from tinyvit_kd.runtime.signals import on_parents_death
 on_parents_death(lambda: os._exit(7))
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -125,8 +125,36 @@ def test_a_process_whose_parent_was_killed_ends() -> None:
     done = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, timeout=60)
     pid, word = done.stdout.split()
     assert word == "ready"
-    deadline = time.monotonic() + 10
-    while alive(int(pid)):
+    wait_until_ended(int(pid))
+
+
+ORPHAN = """
+import multiprocessing, os, signal, sys, time
+from tinyvit_kd.runtime.signals import on_parents_death
+from tinyvit_kd.runtime.watchdog import Notes, join_loading
+
+def work(parent):
+    print(os.getpid(), flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    {"reads": lambda: join_loading(Notes(1), 0), "other": lambda: on_parents_death(lambda: os._exit(7))}[sys.argv[1]]()
+    time.sleep(600)
+
+multiprocessing.get_context("fork").Process(target=work, args=(os.getpid(),)).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["reads", "other"])
+def test_a_process_whose_parent_was_killed_before_it_began_to_watch_it_ends(kind: str) -> None:
+    # Its output ends with the last of the processes that write to it.
+    done = subprocess.run([sys.executable, "-c", ORPHAN, kind], capture_output=True, text=True, timeout=60)
+    wait_until_ended(int(done.stdout))
+
+
+def wait_until_ended(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while alive(pid):
         assert time.monotonic() < deadline, "it was left behind"
         time.sleep(0.1)
 

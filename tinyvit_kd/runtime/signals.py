@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -130,9 +131,18 @@ def _leave_orphaned() -> None:
     os._exit(REQUEUE_EXIT_CODE)
 
 
+def parents_id() -> int:
+    """The process that started this one, also where it has gone by now.
+
+    Where ``multiprocessing`` started this one it wrote that down before; the system only knows who has inherited it.
+    """
+    parent = multiprocessing.parent_process()
+    return os.getppid() if parent is None or parent.pid is None else parent.pid
+
+
 def on_parents_death(action: Callable[[], None]) -> None:
     """Call ``action``, in a thread of its own, once the process that started this one has gone."""
-    parent = os.getppid()
+    parent = parents_id()
 
     def watch() -> None:
         while os.getppid() == parent:

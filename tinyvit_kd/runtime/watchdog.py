@@ -17,7 +17,7 @@ from typing import Any
 
 from tinyvit_kd.errors import StalledError
 from tinyvit_kd.runtime.log import warn
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, parents_id
 
 _TEXT = 256  # bytes of a note
 _GRACE = 3.0  # seconds that a dismissed process has to end by itself
@@ -82,7 +82,7 @@ def join_loading(notes: Notes, process: int) -> None:
     """Make this process number ``process`` of the loading ones; it ends when it is dismissed or orphaned."""
     global _mine
     _mine = notes, process
-    threading.Thread(target=_end_when_told, args=(notes, os.getppid()), daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(notes, parents_id()), daemon=True).start()
 
 
 def _end_when_told(notes: Notes, parent: int) -> None:
