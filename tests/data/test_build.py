@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -141,7 +139,7 @@ def test_a_killed_build_leaves_no_half_shard(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code, str(source), str(out)])
     while process.poll() is None and len(list(out.glob("*.tar"))) < 5:
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()  # does nothing where the build was quicker than this loop
     process.wait()
     left = _bytes(out)
     assert not (out / "_info.json").exists() or len(left) == 120
