@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import alive, state
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     STOP_SIGNALS,
@@ -86,7 +87,9 @@ def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeu
         text=True,
     )
     pipe = wait_for_reader(tmp_path / "recipe.yaml")
-    time.sleep(0.5)  # until it waits for the first byte: a signal just before that is seen only once one comes
+    while state(command.pid) != "S":  # until it waits for the first byte: a signal just before is seen only after that
+        assert command.poll() is None
+        time.sleep(0.01)
     command.send_signal(number)
     _, said = command.communicate(timeout=30)
     os.close(pipe)
@@ -157,11 +160,3 @@ def wait_until_ended(pid: int) -> None:
     while alive(pid):
         assert time.monotonic() < deadline, "it was left behind"
         time.sleep(0.1)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for has ended, too."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
