@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.stages.world import TRAINING, World
+from tests.processes import alive
+from tests.stages.world import TRAINING, World, slow_program
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import PretrainConfig
@@ -23,7 +24,7 @@ from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
 
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 # One job for several runs, by two processes: starting them takes longer than the runs do.
 RUNS = """
 import sys
@@ -39,15 +40,23 @@ with start_job("cpu") as job:
 """
 
 
-def start(folder: Path, command: str, config: Section, processes: int = 1) -> subprocess.Popen[bytes]:
-    recipe = folder / f"{command}.yaml"
-    recipe.write_text(dump_yaml(config))
-    launcher = [*TORCHRUN, "-m"] if processes == 2 else []
-    return start_python([*launcher, "tinyvit_kd", command, str(recipe)])
+def start(folder: Path, command: str, config: Section) -> subprocess.Popen[bytes]:
+    return start_python("-m", "tinyvit_kd", command, recipe(folder, command, config))
 
 
-def start_python(module: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", *module], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start_slowly(folder: Path, command: str, config: Section, processes: int = 1) -> subprocess.Popen[bytes]:
+    """For what is to be hit in its midst."""
+    launcher = TORCHRUN if processes == 2 else []
+    return start_python(*launcher, slow_program(folder), command, recipe(folder, command, config))
+
+
+def recipe(folder: Path, command: str, config: Section) -> str:
+    (folder / f"{command}.yaml").write_text(dump_yaml(config))
+    return str(folder / f"{command}.yaml")
+
+
+def start_python(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for(found: Path, process: subprocess.Popen[bytes], pattern: str) -> None:
@@ -67,7 +76,7 @@ def run(world: World, name: str, checkpoint_every: int) -> PretrainConfig:
 
 
 def busy(world: World, name: str) -> PretrainConfig:
-    """A run that a checkpoint at every step keeps busy long enough to be hit in its midst."""
+    """A run that can be hit at any step, and while it writes a checkpoint."""
     return run(world, name, checkpoint_every=1)
 
 
@@ -83,7 +92,7 @@ def assert_same_weights(left: Path, right: Path) -> None:
 
 
 def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signals) -> None:
-    process = start(world.folder, "pretrain", config)
+    process = start_slowly(world.folder, "pretrain", config)
     wait_for(config.output / "checkpoints", process, "step-*.pt")
     process.send_signal(number)
     assert process.wait(60) == REQUEUE_EXIT_CODE
@@ -111,23 +120,23 @@ def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(world: World) ->
         names.append(number.name)
         stop_two_processes(world, busy(world, number.name), number)
     recipes = [world.folder / f"{name}.yaml" for name in (*names, "whole")]
-    for recipe in recipes:
-        recipe.write_text(dump_yaml(quick(world, recipe.stem)))
+    for each in recipes:
+        each.write_text(dump_yaml(quick(world, each.stem)))
     (world.folder / "runs.py").write_text(RUNS)
-    assert start_python([*TORCHRUN, str(world.folder / "runs.py"), *map(str, recipes)]).wait(120) == 0
+    assert start_python(*TORCHRUN, str(world.folder / "runs.py"), *map(str, recipes)).wait(120) == 0
     for name in names:
         assert_same_weights(world.folder / name, world.folder / "whole")
 
 
 def stop_two_processes(world: World, config: PretrainConfig, number: signal.Signals) -> None:
-    process = start(world.folder, "pretrain", config, processes=2)
+    process = start_slowly(world.folder, "pretrain", config, processes=2)
     wait_for(config.output / "checkpoints", process, "step-*.pt")
     ranks = children(process.pid)
     assert len(ranks) >= 2
     process.send_signal(number)
     process.wait(60)
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+    deadline = time.monotonic() + 90  # more than the minute that one which hangs in its peers' silence is given
+    while any(alive(rank) for rank in ranks):
         assert time.monotonic() < deadline, f"a process was left behind by {number.name}"
         time.sleep(0.1)
     assert not (config.output / "model.safetensors").exists()
@@ -142,10 +151,10 @@ def test_a_dump_that_is_stopped_leaves_the_code_for_requeueing_and_is_finished_b
     number: signal.Signals, world: World
 ) -> None:
     config = world.dump(store={"path": str(world.folder / "stopped"), "topk": 5, "views": 40})
-    process = start(world.folder, "dump-logits", config)
+    process = start_slowly(world.folder, "dump-logits", config)
     wait_for(world.folder / "stopped", process, "s*/c.*.0.0")
     process.send_signal(number)
-    assert process.wait(20) == REQUEUE_EXIT_CODE
+    assert process.wait(60) == REQUEUE_EXIT_CODE
     store = LogitStore.open(world.folder / "stopped")
     assert store.missing_blocks()
     dump_logits(config, alone())
@@ -155,7 +164,7 @@ def test_a_dump_that_is_stopped_leaves_the_code_for_requeueing_and_is_finished_b
 
 def test_a_killed_dump_has_whole_blocks_and_is_finished_by_the_next(world: World) -> None:
     config = world.dump(store={"path": str(world.folder / "killed"), "topk": 5, "views": 40})
-    process = start(world.folder, "dump-logits", config)
+    process = start_slowly(world.folder, "dump-logits", config)
     wait_for(world.folder / "killed", process, "s*/c.*")
     process.kill()
     process.wait(60)

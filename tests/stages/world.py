@@ -32,6 +32,26 @@ TRAINING: dict[str, dict[str, Any]] = {
     "runtime": {"workers": 0},
 }
 
+# The command line on a disk that takes its time: no machine is too quick, and none too busy, for a run to be hit in its
+# midst.
+SLOWLY = """
+import time
+from tinyvit_kd import cli
+from tinyvit_kd.data.shards import ShardReader
+read = ShardReader.read
+def slowly(reader, shard, index):
+    time.sleep(0.01)
+    return read(reader, shard, index)
+ShardReader.read = slowly
+cli.main()
+"""
+
+
+def slow_program(folder: Path) -> str:
+    """A file in ``folder`` that Python runs in place of ``-m tinyvit_kd``: every image takes 10 ms to read."""
+    (folder / "slowly.py").write_text(SLOWLY)
+    return str(folder / "slowly.py")
+
 
 def draw_shards(folder: Path, samples: int = SAMPLES, split: str = "train", seed: int = 0) -> Path:
     """A labelled shard set of ``samples`` images in shards of 40."""
