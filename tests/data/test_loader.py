@@ -109,6 +109,10 @@ def test_a_bug_of_ours_in_a_process_is_not_taken_for_its_death(
         everything(stumble, range(9), runtime(workers))
 
 
+# As torch's signal handler says, or, where a lock of Python's swallowed that, as torch sees a little later.
+DIED = "(killed by signal: Killed|exited unexpectedly)"
+
+
 def die(task: int) -> int:
     if task == 3:
         os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
@@ -116,7 +120,7 @@ def die(task: int) -> int:
 
 
 def test_a_killed_process_is_told_of() -> None:
-    with pytest.raises(WorkerError, match=r"killed by signal: Killed.*runtime.workers"):
+    with pytest.raises(WorkerError, match=rf"{DIED}.*runtime\.workers"):
         everything(die, range(9), runtime(2))
 
 
@@ -132,7 +136,7 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
         with telling(draw, range(1000), runtime(1)) as loaded:
             next(loaded)
             multiprocessing.active_children()[0].kill()
-            time.sleep(5)
+            time.sleep(60)  # which the signal of its end interrupts
 
     with pytest.raises(WorkerError, match="killed by signal: Killed"):
         do_something_else()
@@ -142,7 +146,7 @@ def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost(monke
     monkeypatch.setattr(loader, "_LOOK_EVERY", 0.2)
 
     def take_until_killed() -> None:
-        with telling(hang, range(100), runtime(1)) as batches:
+        with telling(hang, range(100), runtime(1, timeout=600)) as batches:
             next(batches)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as if what torch's handler raises had been swallowed
             multiprocessing.active_children()[0].kill()
@@ -155,7 +159,7 @@ def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost(monke
             take_until_killed()
     finally:
         signal.signal(signal.SIGCHLD, handler)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 300  # half of what it would wait for data
 
 
 def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:
@@ -164,7 +168,7 @@ def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:
             next(loaded)
             try:
                 multiprocessing.active_children()[0].kill()
-                time.sleep(5)
+                time.sleep(60)  # which the signal of its end interrupts
             except RuntimeError:
                 raise OSError("a file is not what it should be")  # noqa: B904  as torch does it
 
@@ -175,9 +179,15 @@ def test_a_killed_process_is_told_of_whatever_its_end_interrupted() -> None:
 def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
     begin = time.monotonic()
     with pytest.raises(StalledError, match=r"sample 3 of shards/train-000004\.tar, for \d+ s"):
-        everything(hang, range(9), runtime(2, timeout=1))
-    assert time.monotonic() - begin < 15
-    assert not multiprocessing.active_children()
+        everything(hang, range(9), runtime(2, timeout=3))  # in which the processes must have started
+    wait_until_none_is_left()
+    assert time.monotonic() - begin < 300  # half of what it hangs for
+
+
+def wait_until_none_is_left() -> None:
+    """One that hangs is given three seconds to end, and torch waits five for it: on a busy machine they may meet."""
+    while multiprocessing.active_children():
+        time.sleep(0.05)
 
 
 def test_the_main_process_that_hangs_names_what_it_reads_and_leaves_with_the_code_for_requeueing() -> None:
@@ -188,14 +198,14 @@ def test_the_main_process_that_hangs_names_what_it_reads_and_leaves_with_the_cod
 
 
 def slow(task: int) -> int:
-    for part in range(4):
+    for part in range(35):
         doing(f"reading sample {part}")
-        time.sleep(0.5)
+        time.sleep(0.1)
     return task
 
 
 def test_a_batch_that_takes_long_is_not_one_that_hangs() -> None:
-    assert everything(slow, range(2), runtime(0, timeout=1)) == [0, 1]
+    assert everything(slow, range(1), runtime(0, timeout=3)) == [0]
 
 
 def test_a_loader_that_is_closed_early_leaves_no_process_behind() -> None:
@@ -203,8 +213,8 @@ def test_a_loader_that_is_closed_early_leaves_no_process_behind() -> None:
     for make in (draw, hang):
         with telling(make, range(1000), runtime(2)) as loaded:
             next(loaded)
-    assert not multiprocessing.active_children()
-    assert time.monotonic() - begin < 15
+    wait_until_none_is_left()
+    assert time.monotonic() - begin < 300
 
 
 def test_numbers_are_handed_over_as_they_are() -> None:
