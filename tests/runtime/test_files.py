@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from pathlib import Path
 from tinyvit_kd.runtime.files import sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -73,10 +72,8 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
 def test_a_killed_writer_gives_the_folder_up_and_the_next_one_waits_for_it(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     os.kill(holder.pid, signal.SIGKILL)
-    begin = time.monotonic()
-    with sole_writer(tmp_path, wait=20):
+    with sole_writer(tmp_path, wait=60):  # much less than the killed one would have kept it
         pass
-    assert time.monotonic() - begin < 10
     holder.wait()
 
 
