@@ -17,7 +17,7 @@ from benchmarks.fault_injection.processes import PLAIN_KILLS, STOPS, TORCHRUN_KI
 from benchmarks.fault_injection.world import SHARDS, Case, Target, World
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 
-PATIENCE = 10.0  # seconds that a killed command's other processes have to end
+PATIENCE = 30.0  # seconds that a killed command's other processes have to end
 DEADLINE = 600.0  # seconds that an undisturbed command may take
 TO_STOP = 75.0  # seconds that a struck command may take to end; more than the package's own grace
 LAG = 5.0  # seconds within which a run that was at its end may still end well after a signal
