@@ -38,7 +38,7 @@ def test_the_loop_is_compared_with_bare_steps(
     loop.main([*student, *small, "--views", views, "--photos", str(shared_data / "photos")])
     found = last_line(capsys)
     rates = found["students"]["resnet10t"]
-    assert found["over_bare_step"] == pytest.approx(rates["loop"] / rates["bare"], rel=1e-3)  # of one round
+    assert found["over_bare_step"] == pytest.approx(rates["loop"] / rates["bare"], abs=1e-4)  # of one round, rounded
     assert 0 <= rates["data_wait"] < 1
 
 
