@@ -186,7 +186,9 @@ def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
 
 def wait_until_none_is_left() -> None:
     """One that hangs is given three seconds to end, and torch waits five for it: on a busy machine they may meet."""
+    deadline = time.monotonic() + 60
     while multiprocessing.active_children():
+        assert time.monotonic() < deadline, "a process was left behind"
         time.sleep(0.05)
 
 

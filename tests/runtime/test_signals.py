@@ -87,8 +87,10 @@ def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeu
         text=True,
     )
     pipe = wait_for_reader(tmp_path / "recipe.yaml")
+    deadline = time.monotonic() + 60
     while state(command.pid) != "S":  # until it waits for the first byte: a signal just before is seen only after that
         assert command.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     command.send_signal(number)
     _, said = command.communicate(timeout=30)
