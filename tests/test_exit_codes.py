@@ -30,6 +30,14 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
 }
 
 
+def test_the_figures_of_the_last_line_are_short_whatever_their_size() -> None:
+    numbers = [4.6875e-7, 2 / 3 * 1e-8, 0.5, 2 / 3, 100 / 3, 1_281_167_000, 14_197_122.0, 0.0, -1e-9]
+    assert [cli.short(number) for number in numbers] == [
+        *(4.6875e-7, 6.66667e-9, 0.5, 0.666667, 33.333333, 1_281_167_000, 14_197_122.0, 0.0, -1e-9),
+    ]
+    assert all(isinstance(cli.short(number), int) for number in (0, 288))
+
+
 @pytest.mark.parametrize(("error", "code", "words"), ENDS.values(), ids=ENDS.keys())
 def test_an_end_has_its_code_and_its_word(
     error: BaseException,

@@ -163,7 +163,12 @@ def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
         heed()
         result = stage(config, job)
         if job.is_main:
-            click.echo(json.dumps({name: round(value, 6) for name, value in result.items()}))
+            click.echo(json.dumps({name: short(value) for name, value in result.items()}))
+
+
+def short(value: float) -> float:
+    """Six digits behind the point, or six that count: a learning rate is small, a number of samples large."""
+    return round(value, 6) if isinstance(value, int) or abs(value) >= 1 else float(f"{value:.6g}")
 
 
 def _part(text: str) -> tuple[int, int]:
