@@ -52,6 +52,11 @@ class ShardIndex:
         parts = (self.key_bytes.tobytes(), self.key_ends.astype("<i8"), self.sizes.astype("<i8"))
         return xxhash.xxh3_64_intdigest(b"".join(bytes(part) for part in parts))
 
+    @property
+    def label_hash(self) -> int:
+        """64 bits over the labels."""
+        return xxhash.xxh3_64_intdigest(self.labels.astype("<i8").data)
+
 
 def split_name(name: str) -> tuple[str, str] | None:
     """Key and lower-case suffix of a member, cut at the first dot of its base name; none without either.

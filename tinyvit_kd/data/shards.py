@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.index import Int64, ShardIndex
+from tinyvit_kd.data.index import NO_LABEL, Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.locate import locate
@@ -100,15 +101,34 @@ class ShardSet:
 
     def key_hashes(self) -> list[int]:
         """For each shard, 64 bits over its samples' keys and image sizes; makes missing indexes."""
-        return list(self._key_hashes)
+        return [summary.key_hash for summary in self._summaries]
+
+    def label_hashes(self) -> list[int]:
+        """For each shard, 64 bits over its samples' labels; makes missing indexes."""
+        return [summary.label_hash for summary in self._summaries]
+
+    def largest_label(self) -> int:
+        """Of all samples, -1 where none has a label; makes missing indexes."""
+        return max((summary.largest_label for summary in self._summaries), default=NO_LABEL)
 
     @cached_property
-    def _key_hashes(self) -> tuple[int, ...]:
-        return tuple(self.index(shard).key_hash for shard in range(len(self.names)))
+    def _summaries(self) -> tuple[_Summary, ...]:
+        """Of all indexes, each of which is opened once."""
+        return tuple(_summary(self.index(shard)) for shard in range(len(self.names)))
 
     def reader(self) -> ShardReader:
         """Random access to the samples."""
         return ShardReader(self)
+
+
+class _Summary(NamedTuple):
+    key_hash: int
+    label_hash: int
+    largest_label: int
+
+
+def _summary(index: ShardIndex) -> _Summary:
+    return _Summary(index.key_hash, index.label_hash, int(index.labels.max(initial=NO_LABEL)))
 
 
 class ShardReader:

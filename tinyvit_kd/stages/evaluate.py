@@ -25,7 +25,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import heed
 from tinyvit_kd.stages.batches import EvalBatches
-from tinyvit_kd.stages.inputs import card_classes, checked_labels, label_classes, label_map, open_shards
+from tinyvit_kd.stages.inputs import card_classes, label_classes, label_map, open_shards, require_labels
 from tinyvit_kd.training.metrics import class_counts, mean_per_class, topk_right
 from tinyvit_kd.views.selfcheck import self_check
 
@@ -124,7 +124,7 @@ def build_scorer(
         )
     shards = open_shards(config.shards, job, runtime)
     labels = label_classes(config.shards, shards)
-    checked_labels(shards, len(labels.ids) if labels else card.num_classes)
+    require_labels(shards, len(labels.ids) if labels else card.num_classes)
     columns = label_map(labels, card_classes(card), card.num_classes)
     num_classes = card.num_classes if columns is None else len(columns)
     return Scorer(job, config, runtime, shards, columns, num_classes, normalize)

@@ -9,7 +9,14 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.inputs import checked_labels, fingerprint, label_classes, open_shards, require_labelled
+from tinyvit_kd.stages.inputs import (
+    fingerprint,
+    label_classes,
+    label_fingerprint,
+    open_shards,
+    require_labelled,
+    require_labels,
+)
 from tinyvit_kd.stages.replaying import check_views
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.students import Task, train_student
@@ -34,7 +41,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             where="num_classes",
             fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
         )
-    labels = checked_labels(shards, num_classes)
+    require_labels(shards, num_classes)
     if classes is not None and len(classes.ids) != num_classes:
         raise ConfigError(
             "the number of classes is not the length of the labels' class list",
@@ -52,7 +59,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         objective=PlainObjective(config.loss),
         identity={
             "shards": fingerprint(shards),
-            "set of labels": labels,
+            "set of labels": label_fingerprint(shards),
             "views": config.views.model_dump_json(),
             "loss": config.loss.model_dump_json(),
         },

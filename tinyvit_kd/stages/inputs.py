@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
@@ -31,6 +30,11 @@ def fingerprint(shards: ShardSet) -> str:
     return f"{hash64(*shards.key_hashes()):016x}"
 
 
+def label_fingerprint(shards: ShardSet) -> str:
+    """16 hexadecimal digits over all labels, in order."""
+    return f"{hash64(*shards.label_hashes()):016x}"
+
+
 def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:
     """The class list of a shard set's labels: the recipe's, else the one that lies beside the shards."""
     if config.class_list is not None:
@@ -38,23 +42,29 @@ def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList |
     return shards.class_list
 
 
-def checked_labels(shards: ShardSet, num_classes: int) -> str:
-    """Check that the shards are labelled, and that every label is a class.
+def require_labelled(shards: ShardSet) -> None:
+    """Check that there is a label at all.
 
-    Returns:
-        16 hexadecimal digits over all labels, in order.
+    Raises:
+        ConfigError: there is none.
+    """
+    if shards.largest_label() < 0:
+        raise ConfigError(
+            "the shards have no labels",
+            where=shards.name,
+            expected=".cls or .json members",
+            fix="use labelled shards; pretrain needs none where loss.kind is soft or hard and loss.alpha is left out",
+        )
+
+
+def require_labels(shards: ShardSet, num_classes: int) -> None:
+    """Check that the shards are labelled, and that every label is a class.
 
     Raises:
         ConfigError: naming the largest label.
     """
-    largest, hashes = -1, []
-    for shard in range(len(shards.names)):
-        labels = shards.index(shard).labels
-        largest = max(largest, int(labels.max(initial=-1)))
-        hashes.append(xxhash.xxh3_64_intdigest(labels.astype("<i8").data))
-    if largest < 0:
-        raise _unlabelled(shards)
-    if largest >= num_classes:
+    require_labelled(shards)
+    if (largest := shards.largest_label()) >= num_classes:
         raise ConfigError(
             "a label is larger than the number of classes allows",
             where=shards.name,
@@ -62,26 +72,6 @@ def checked_labels(shards: ShardSet, num_classes: int) -> str:
             expected=f"at most {num_classes - 1}, for {num_classes} classes",
             fix="correct the class list (shards.class_list) or num_classes",
         )
-    return f"{hash64(*hashes):016x}"
-
-
-def require_labelled(shards: ShardSet) -> None:
-    """Check that there is a label at all, before somebody is asked what the labels stand for.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not any((shards.index(shard).labels >= 0).any() for shard in range(len(shards.names))):
-        raise _unlabelled(shards)
-
-
-def _unlabelled(shards: ShardSet) -> ConfigError:
-    return ConfigError(
-        "the shards have no labels",
-        where=shards.name,
-        expected=".cls or .json members",
-        fix="use labelled shards; pretrain needs none where loss.kind is soft or hard and loss.alpha is left out",
-    )
 
 
 def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:

@@ -20,7 +20,14 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.stages.batches import Labels
-from tinyvit_kd.stages.inputs import checked_labels, label_classes, label_map, open_shards, require_labelled
+from tinyvit_kd.stages.inputs import (
+    label_classes,
+    label_fingerprint,
+    label_map,
+    open_shards,
+    require_labelled,
+    require_labels,
+)
 from tinyvit_kd.stages.replaying import require_same_shards, require_same_teaching, require_same_views, stored_classes
 from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
@@ -97,9 +104,9 @@ def _labels(
             expected=f"the list of the labels, whose classes are then looked up in the teacher's, {classes.name}",
             fix=f"name it; {classes.name} itself, if the labels are numbered as the teacher's classes are",
         )
-    labels_hash = checked_labels(shards, len(labels.ids) if labels is not None else num_classes)
+    require_labels(shards, len(labels.ids) if labels is not None else num_classes)
     class_map = label_map(labels, classes, num_classes)
-    return class_map, {"class list of the labels": _map_hash(class_map), "set of labels": labels_hash}
+    return class_map, {"class list of the labels": _map_hash(class_map), "set of labels": label_fingerprint(shards)}
 
 
 def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:
