@@ -142,42 +142,38 @@ def _views(config: PretrainConfig, stores: list[LogitStore], job: Job, kept: Cou
     views = ViewSchedule(schedule.views_per_sample, kept or ((0, count),), seed)
     if kept is not None:
         views = views.grown(count, epoch)
-        _require_as_many(limit, views.counts)
-    _require_enough(limit if kept is None else None, schedule.views_per_sample, views.counts[-1][1])
+    used = views.counts[-1][1]
+    _require_views_per_sample(schedule.views_per_sample, used)
+    if limit is not None:
+        _require_limit(limit, used, goes_on=kept is not None)
     for store in stores:
         _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
-    used = f"{views.counts[-1][1]} stored views of each sample, of {len(stores)} teacher(s)"
-    say(job, f"{used}; view schedule: {config.store.view_schedule}")
+    of = f"of each sample, of {len(stores)} teacher(s)"
+    say(job, f"{used} stored views {of}; view schedule: {config.store.view_schedule}")
     return views
 
 
-def _require_enough(limit: int | None, views_per_sample: int, count: int) -> None:
-    if views_per_sample > count:
+def _require_views_per_sample(wanted: int, used: int) -> None:
+    if wanted > used:
         raise ConfigError(
             "the store has fewer views than an epoch takes of a sample",
             where="schedule.views_per_sample",
-            found=f"{views_per_sample} views a sample, {count} in the store",
+            found=f"{wanted} views a sample, {used} in the store",
             fix="lower it, or dump more views",
         )
-    if limit is not None and limit > count:
-        raise ConfigError(
-            "the store has fewer views than are asked for",
-            where="store.views",
-            found=str(limit),
-            expected=f"at most {count}",
-            fix="lower it, leave it out to use all there are, or dump more views",
-        )
 
 
-def _require_as_many(limit: int | None, counts: Counts) -> None:
-    if limit is not None and limit < counts[-1][1]:
-        raise ConfigError(
-            "the run has used more views already",
-            where="store.views",
-            found=str(limit),
-            expected=f"{counts[-1][1]} or more, or null",
-            fix="with fewer views, start a run in another output folder",
-        )
+def _require_limit(limit: int, used: int, goes_on: bool) -> None:
+    """A run cannot begin with more views than there are, nor go on with fewer than it has used."""
+    if goes_on and limit < used:
+        what, expected = "the run has used more views already", f"{used} or more, or null"
+        fix = "with fewer views, start a run in another output folder"
+    elif not goes_on and limit > used:
+        what, expected = "the store has fewer views than are asked for", f"at most {used}"
+        fix = "lower it, leave it out to use all there are, or dump more views"
+    else:
+        return
+    raise ConfigError(what, where="store.views", found=str(limit), expected=expected, fix=fix)
 
 
 def _require_blocks(store: LogitStore, views: list[int]) -> None:
