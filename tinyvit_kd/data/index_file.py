@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import fields
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import xxhash
 from tinyvit_kd.data.index import ShardIndex, scan_tar
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.files import atomic_write
-from tinyvit_kd.runtime.log import warn
+from tinyvit_kd.runtime.log import warn_once
 
 FORMAT_VERSION = 1
 _ENDS = 1 << 14  # bytes at both ends of a tar that its fingerprint covers
@@ -89,7 +88,10 @@ def _keep(path: Path, content: bytes, required: bool) -> None:
         atomic_write(path, content)
     except OSError as error:
         if not required:
-            _warn_once(path)
+            warn_once(
+                path.parent,
+                f"{path} cannot be written: every process walks through these shards (see shards index --index-dir)",
+            )
         else:
             raise ShardError(
                 "cannot write an index into index_dir",
@@ -97,15 +99,3 @@ def _keep(path: Path, content: bytes, required: bool) -> None:
                 found=error.strerror or str(error),
                 fix="choose a folder that can be written",
             ) from None
-
-
-@lru_cache(maxsize=1)
-def _warned() -> set[Path]:
-    return set()
-
-
-def _warn_once(path: Path) -> None:
-    """Say for the first shard of a folder that its index is made again by every process."""
-    if path.parent not in _warned():
-        _warned().add(path.parent)
-        warn(f"{path} cannot be written: every process walks through these shards (see shards index --index-dir)")

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Never
 
@@ -31,6 +33,18 @@ def tell(job: Job, text: str) -> None:
 def warn(text: str) -> None:
     """Print one line from a thread or a place that knows no job; ranks but the first name themselves."""
     _print(text, int(os.environ.get("RANK", 0)))
+
+
+def warn_once(about: Hashable, text: str) -> None:
+    """As ``warn``, but only the first time in this process that there is something to say about ``about``."""
+    if about not in _warned():
+        _warned().add(about)
+        warn(text)
+
+
+@lru_cache(maxsize=1)
+def _warned() -> set[Hashable]:
+    return set()
 
 
 def _print(text: str, rank: int) -> None:

@@ -29,7 +29,7 @@ from pydantic import JsonValue
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.views import TransformConfig, ViewSpec
 from tinyvit_kd.errors import ConfigError, TransformError
-from tinyvit_kd.runtime.log import warn
+from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.views.decode import decode
 from tinyvit_kd.views.outputs import output
@@ -175,7 +175,8 @@ def _draw(transform: Transform, image: Image.Image, seed: int, config: Transform
         try:
             return transform(image.copy())
         except Exception as error:
-            _tell_of(str(config), type(error).__name__)
+            raised = f"{config} raised {type(error).__name__}"
+            warn_once(raised, f"{raised} on a view, which is drawn again from its seed, as all such views are")
             failure = error
     raise TransformError(
         "the transform fails on an image, whatever it draws",
@@ -183,11 +184,6 @@ def _draw(transform: Transform, image: Image.Image, seed: int, config: Transform
         found=f"{_told(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
         fix="mend the transform: images of any size come to it, as Pillow images in RGB",
     ) from failure
-
-
-@lru_cache(maxsize=64)  # once a process
-def _tell_of(transform: str, error: str) -> None:
-    warn(f"{transform} raised {error} on a view, which is drawn again from its seed, as all such views are")
 
 
 def _write(view: UInt8, result: object, config: TransformConfig) -> None:
