@@ -59,6 +59,7 @@ class Running:
             stderr=subprocess.PIPE,  # not the file itself, to which a limit on the size of files would apply
             start_new_session=True,
         )
+        self._began = int(_stat(self.process.pid)[19])  # as the system counts, from its start: no member is older
         self._copying = threading.Thread(target=self._copy, daemon=True)
         self._copying.start()
 
@@ -80,7 +81,8 @@ class Running:
     def members(self) -> list[Member]:
         """The live processes that carry the mark; one that has ended and was not waited for is none."""
         wanted = f"{MARK}={self.mark}".encode()
-        found = (_member(int(entry.name), wanted) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        found = (_member(pid, wanted, self._began) for pid in pids)
         return [member for member in found if member is not None]
 
     def sleep(self, seconds: float) -> None:
@@ -166,28 +168,21 @@ def _workers(running: Running) -> list[Member]:
     ]
 
 
-def _member(pid: int, wanted: bytes) -> Member | None:
+def _member(pid: int, wanted: bytes, since: int) -> Member | None:
     try:
-        environment = _environment(pid)
-        if wanted not in environment.split(b"\0"):
+        fields = _stat(pid)
+        if int(fields[19]) < since or wanted not in _environment(pid).split(b"\0"):
             return None
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return Member(pid, int(_stat(pid)[1]), command.strip())
+        return Member(pid, int(fields[1]), command.strip())
     except OSError:  # it has just ended, or is another user's
         return None
 
 
-def _environment(pid: int, patience: float = 1.0) -> bytes:
-    """The environment of a process, also of one in the middle of an ``execve``, of which the kernel shows none.
-
-    Nor does it show such a process's arguments: one that has these in five looks really has no environment.
-    """
-    environ, arguments = Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/cmdline")
-    deadline, looks_with_arguments = time.monotonic() + patience, 0
-    while not (environment := environ.read_bytes()) and looks_with_arguments < 5 and time.monotonic() < deadline:
-        if _has_no_program(pid):
-            break
-        looks_with_arguments += bool(arguments.read_bytes())
+def _environment(pid: int, patience: float = 5.0) -> bytes:
+    """The environment of a process; in the middle of an ``execve`` the kernel shows none, which is waited out."""
+    environ, deadline = Path(f"/proc/{pid}/environ"), time.monotonic() + patience
+    while not (environment := environ.read_bytes()) and not _has_no_program(pid) and time.monotonic() < deadline:
         time.sleep(0.001)
     return environment
 
