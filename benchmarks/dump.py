@@ -34,14 +34,16 @@ from benchmarks.machine import describe
 from benchmarks.networks import write_teacher
 from benchmarks.photos import load
 from benchmarks.timing import in_turns, seconds
+from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
+from tinyvit_kd.batches.dump_tasks import DumpTask, groups_of, tasks_of
+from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
+from tinyvit_kd.runs.block_writer import Assembler
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.stages import dump_logits as stage
-from tinyvit_kd.stages.dump_tasks import Assembler, DumpBatch, DumpBatches, Task, groups_of, tasks_of
-from tinyvit_kd.stages.sample_views import SampleViews
 from tinyvit_kd.store.store import LogitStore
 
 A_DECODE = 4  # views that are rendered from one decoded image; a sample has no others
@@ -139,10 +141,10 @@ class Subject:
     def make(self) -> DumpBatches:
         """What stage one's loading processes do."""
         samples = SampleViews(ShardSet.load(self.shards).reader(), self.config.views, self.config.store.seed)
-        return self.kind(samples, self.config.batch_size, "error")
+        return self.kind(samples, "error", self.config.batch_size)
 
     @cached_property
-    def group(self) -> list[Task]:
+    def group(self) -> list[DumpTask]:
         """The batches of the first group."""
         lengths = self.make.samples.reader.shards.lengths.tolist()
         groups = groups_of([(0, view) for view in range(A_DECODE)], lengths, A_DECODE)

@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 
 from benchmarks.photos import load
+from tinyvit_kd.batches.dump import DumpBatches
+from tinyvit_kd.batches.fresh import MixedIn
+from tinyvit_kd.batches.layout import batch_layout
+from tinyvit_kd.batches.sample_views import Uint8
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
-from tinyvit_kd.errors import HoleReason
-from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.stages.batches import Uint8, batch_layout
-from tinyvit_kd.stages.dump_tasks import DumpBatches, Group
+from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
+from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views.render import render_views
 
 
@@ -69,12 +71,15 @@ class StillBatches(DumpBatches):
         size = self.samples.spec.size
         return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
 
-    def _render(self, _group: Group, _index: int, _seeds: dict[int, int], out: Uint8) -> HoleReason:
+    def render(
+        self, _shard: int, index: int, seeds: dict[int, int], _paired_by: int, out: Uint8
+    ) -> MixedIn | BadImageError:
+        """No rendering."""
         out[:] = self.still
-        return HoleReason.NONE
+        return MixedIn(index, [1.0] * len(seeds))
 
 
-class SyntheticBatches(Maker[int, Batch]):
+class SyntheticBatches(BatchMaker[int, Batch]):
     """Batches of stage two that cost next to nothing: random views, made once a buffer, and random records."""
 
     def __init__(self, batch: int, size: int, topk: int, classes: int) -> None:

@@ -38,16 +38,16 @@ from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.buffers import Maker
+from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.signals import StopRequest
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import Run, fit
 from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.objectives import DistillObjective
-from tinyvit_kd.training.state import State
+from tinyvit_kd.training.state import TrainState
 
 STUDENTS = ["tiny_vit_5m_224", "deit_tiny_patch16_224"]
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def batches_of(options: argparse.Namespace, folder: Path) -> Maker[int, Batch]:
+def batches_of(options: argparse.Namespace, folder: Path) -> BatchMaker[int, Batch]:
     """Stage two's batches: real views of photos, or views that cost nothing."""
     if options.views == "synthetic":
         return SyntheticBatches(options.batch, options.size, options.topk, options.classes)
@@ -109,7 +109,7 @@ def batches_of(options: argparse.Namespace, folder: Path) -> Maker[int, Batch]:
     return stored_batches(shards, store, options.batch, lanes=min(8, options.batch))
 
 
-def measure(name: str, maker: Maker[int, Batch], options: argparse.Namespace, job: Job, folder: Path) -> Rates:
+def measure(name: str, maker: BatchMaker[int, Batch], options: argparse.Namespace, job: Job, folder: Path) -> Rates:
     """One student's rates: medians of the rounds."""
     state, waits = student_state(name, options.classes, options.size, options.batch, job.device), list[float]()
     steps, precision, compiled = options.steps, options.precision, options.compile
@@ -126,7 +126,7 @@ def measure(name: str, maker: Maker[int, Batch], options: argparse.Namespace, jo
     return Rates(1 / bare, 1 / loop, statistics.median(ratios), statistics.median(waits[1:]))
 
 
-def bare_steps(run: Run, state: State, batch: Batch) -> None:
+def bare_steps(run: Run, state: TrainState, batch: Batch) -> None:
     """Forward, loss, backward, optimiser step, and nothing else."""
     assert batch.targets is not None
     for _ in range(run.total_steps):
@@ -137,7 +137,7 @@ def bare_steps(run: Run, state: State, batch: Batch) -> None:
         state.optimizer.zero_grad(set_to_none=True)
 
 
-def loop_step(run: Run, state: State, maker: Maker[int, Batch], workers: int, waits: list[float]) -> float:
+def loop_step(run: Run, state: TrainState, maker: BatchMaker[int, Batch], workers: int, waits: list[float]) -> float:
     """Seconds a step of the whole loop; appends the share of them that was spent waiting for data."""
     state.step, times = 0, Times(run.job.device, run.total_steps)
     runtime = RuntimeConfig(workers=workers)

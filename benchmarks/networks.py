@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +13,12 @@ from tinyvit_kd.config.training import OptimConfig, TrainConfig
 from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.network import build_network
-from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
+from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.loop import Run
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler
-from tinyvit_kd.training.state import State
+from tinyvit_kd.training.state import TrainState
 
 STEPS = 1 << 20  # of the schedule: more than are timed
 
@@ -43,14 +43,14 @@ def write_teacher(folder: Path, name: str, num_classes: int, size: int) -> Path:
     return folder
 
 
-def student_state(name: str, num_classes: int, size: int, batch: int, device: torch.device) -> State:
+def student_state(name: str, num_classes: int, size: int, batch: int, device: torch.device) -> TrainState:
     """A student with its optimiser, in training mode."""
-    model = place_network(random_network(name, num_classes, size), device, channels_last=True).train()
-    return State(model, build_optimizer(model, _optim(), batch), None)
+    model = move_to_device(random_network(name, num_classes, size), device, channels_last=True).train()
+    return TrainState(model, build_optimizer(model, _optim(), batch), None)
 
 
 def student_run(
-    state: State,
+    state: TrainState,
     batch: int,
     job: Job,
     folder: Path,
@@ -71,7 +71,7 @@ def student_run(
         seed=0,
         clip_grad=_optim().clip_grad,
         normalize=Normalizer(IMAGENET_MEAN, IMAGENET_STD, job.device, channels_last=True),
-        autocast=partial(autocast, job.device, precision),
+        precision=precision,
         set_rates=build_scheduler(state.optimizer, _optim(), STEPS, 0, batch).step_update,
         name_samples=lambda _step, _rows: [],
         compile=compiled,

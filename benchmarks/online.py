@@ -35,9 +35,9 @@ from benchmarks.networks import random_network, student_run, student_state
 from benchmarks.timing import interleaved
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.models.teacher import topk_probs
-from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.device import place_network
+from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job, start_job
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective
 
@@ -141,7 +141,7 @@ class Subject:
         teacher = random_network(options.teacher, options.classes, options.size).requires_grad_(False)
         return LogitDistillationTask(
             self.state.model,
-            place_network(teacher, self.device, channels_last=True).to(precision),
+            move_to_device(teacher, self.device, channels_last=True).to(precision),
             criterion=nn.CrossEntropyLoss(),
             task_loss_weight=0.0,  # the other term is that of the teacher
             device=self.device,

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches, block_caches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.stored_batches import StoredBatches, block_caches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -93,6 +93,6 @@ def stored_batches(
     schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
     manifest, config = store.manifest, StoredTargetsConfig(path=store.path, verify_rate=verify_rate)
     views = ViewSchedule(1, ((0, manifest.views),))
-    plan = Plan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1), stored=views)
+    plan = StepPlan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1), stored=views)
     samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
     return StoredBatches(samples, block_caches(config, [store], plan), config, plan)

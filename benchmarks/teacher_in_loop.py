@@ -13,19 +13,19 @@ import torch
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.models.teacher import Teacher, build_teacher
-from tinyvit_kd.runtime.batch import Batch, SparseTargets
+from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.stages.pretrain import open_task
-from tinyvit_kd.stages.students import train_student
+from tinyvit_kd.stages.pretrain import open_stored_data
+from tinyvit_kd.training.batch import Batch, SparseTargets
 from tinyvit_kd.training.objectives import DistillObjective, Objective, Output
 
 
 def pretrain_online(config: PretrainConfig, teacher: TeacherConfig, job: Job) -> dict[str, float]:
     """Train a student on a store's views, and on what the teacher says of them at every step."""
-    task = open_task(config, job)
+    data = open_stored_data(config, job)
     objective = AskingObjective(DistillObjective(config.loss), build_teacher(teacher, job.device, "float32"))
     online = {"targets": f"of {objective.teacher.weights_hash}, in the loop"}
-    return train_student(config, replace(task, objective=objective, identity=task.identity | online), job)
+    return train_student(config, replace(data, objective=objective, identity=data.identity | online), job)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Imports run one way: cli → stages → the pieces → runtime; the pieces do not know each other."""
+"""Imports run one way: cli → stages → runs → batches → the pieces → runtime; the pieces do not know each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ ALLOWED = {
     "config": {"errors"},
     "runtime": {"errors", "config"},
     **dict.fromkeys(PIECES, BELOW),
-    "stages": {*BELOW, *PIECES},
+    "batches": {*BELOW, *PIECES},
+    "runs": {*BELOW, *PIECES, "batches"},
+    "stages": {*BELOW, *PIECES, "batches", "runs"},
     "commands": {*BELOW, "stages"},
     "cli": {*BELOW, "stages", "commands"},
     "__main__": {"cli"},

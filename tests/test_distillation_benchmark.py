@@ -21,19 +21,19 @@ from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.teacher_in_loop import AskingObjective
 from benchmarks.training_runs import pretrain_config
 from tests.stages.world import draw_shards
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import DistillLossConfig, ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts, topk_probs
-from tinyvit_kd.runtime.batch import Batch, SparseTargets
-from tinyvit_kd.runtime.distributed import alone
-from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.training_plan import Plan
+from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.training.batch import Batch, SparseTargets
 from tinyvit_kd.training.objectives import DistillObjective
 
-BENCH = Bench(Path("shards"), Path("out"), shard_count=2, epochs=12, job=alone())
+BENCH = Bench(Path("shards"), Path("out"), shard_count=2, epochs=12, job=solo_job())
 SHARDS = (5000, 5000)
 NAMES = [row.name for row in ABLATIONS]
 
@@ -54,7 +54,7 @@ def test_a_row_changes_one_thing_of_its_base(row: Ablation) -> None:
 @pytest.mark.parametrize("row", ABLATIONS, ids=NAMES)
 def test_a_row_takes_as_many_steps_on_as_many_samples(row: Ablation) -> None:
     given = schedule(row)
-    plan = Plan(SHARDS, given, range(given.lanes))
+    plan = StepPlan(SHARDS, given, range(given.lanes))
     assert plan.steps_per_epoch * given.epochs == 12 * 39
     assert given.warmup_epochs * plan.steps_per_epoch == 39 / 2
 
@@ -69,7 +69,7 @@ def test_a_row_is_a_recipe_of_stage_two(row: Ablation) -> None:
 def test_labels_alone_see_the_views_that_distillation_sees(tmp_path: Path) -> None:
     shards, spec = ShardSet.load(draw_shards(tmp_path, samples=16)), ViewSpec(size=8)
     stored = stored_batches(shards, made_up_store(tmp_path / "store", shards, spec, 2, 24, views=3), batch=8, lanes=2)
-    labelled = LabelledBatches(SampleViews(shards.reader(), spec, 0), replace(stored.plan, stored=None), "error")
+    labelled = LabelledBatches(SampleViews(shards.reader(), spec, 0), "error", replace(stored.plan, stored=None))
     for step in range(3 * stored.plan.steps_per_epoch):
         views = []
         for batches in (stored, labelled):

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import loader, loop
 from benchmarks.loop import Times
-from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.training.batch import Batch
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

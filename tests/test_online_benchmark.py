@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from benchmarks import online
 from benchmarks.arguments import parse
 from benchmarks.memory import peak_mib
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 
 CPU = torch.device("cpu")
 SMALL = ["--device", "cpu", "--teacher", "resnet10t", "--classes", "40", "--topk", "5", "--size", "32", "--rounds", "1"]
@@ -41,8 +40,8 @@ def test_memory_is_that_of_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch)
 def test_a_teachers_weights_may_be_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "columns_on", lambda _: [online.LOW])
     options = parse(online._parser(), [*ARGUMENTS, "--teacher", "vit_tiny_patch16_224"], online.DEFAULTS)
-    subject = online.Subject(options, alone(), options.students[0], options.batches[0])
-    subject.run = replace(subject.run, autocast=partial(torch.autocast, "cpu", torch.bfloat16))
+    subject = online.Subject(options, solo_job(), options.students[0], options.batches[0])
+    subject.run = replace(subject.run, precision="bfloat16")
     subject.columns[online.LOW]()
     assert next(subject.low_task.teacher.parameters()).dtype == torch.bfloat16
 

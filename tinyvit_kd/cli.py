@@ -15,14 +15,22 @@ import click
 from tinyvit_kd import __version__
 from tinyvit_kd.commands import shards_group, store_group
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.errors import BusyError, ConfigError, StalledError, TinyVitKdError, WorkerError, chain, from_system
+from tinyvit_kd.errors import (
+    BusyError,
+    ConfigError,
+    StalledError,
+    TinyVitKdError,
+    WorkerError,
+    error_chain,
+    from_os_error,
+)
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
-    heed,
     ignore_signals,
     leave_on_signals,
     leave_with_torchrun,
+    raise_if_stopped,
 )
 
 USER_ERROR = 2
@@ -160,7 +168,7 @@ def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
     with start_job(config.runtime.device, config.runtime.threads) as job:
-        heed()
+        raise_if_stopped()
         result = stage(config, job)
         if job.is_main:
             click.echo(json.dumps({name: short(value) for name, value in result.items()}))
@@ -205,7 +213,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
             raise
         _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, BusyError | WorkerError) else USER_ERROR)
     except OSError as error:
-        refused = from_system(error)
+        refused = from_os_error(error)
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)
@@ -217,7 +225,7 @@ def _whatever_it_interrupted() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        stop = next((each for each in chain(error) if isinstance(each, Preempted)), None)
+        stop = next((each for each in error_chain(error) if isinstance(each, Preempted)), None)
         if stop is None:
             raise
         raise stop from None

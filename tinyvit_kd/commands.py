@@ -83,9 +83,9 @@ def store_group() -> None:
 @click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
 def store_info(path: Path, holes: bool) -> None:
     """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
-    from tinyvit_kd.stages.store_info import describe, list_holes
+    from tinyvit_kd.stages.store import info, list_holes
 
-    click.echo(list_holes(path) if holes else describe(path))
+    click.echo(list_holes(path) if holes else info(path))
 
 
 @store_group.command("check")
@@ -98,14 +98,15 @@ def store_check(path: Path, processes: int, repair: bool) -> None:
     Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a
     killed dump left behind more than a minute ago; it leaves everything else.
     """
-    from tinyvit_kd.stages.store_check import check, describe, mend, require_writable
+    from tinyvit_kd.stages.store import check, describe_check, require_writable
+    from tinyvit_kd.stages.store import repair as repair_store
 
     if repair:
         require_writable(path)
     report = check(path, processes)
-    click.echo(describe(report))
+    click.echo(describe_check(report))
     sound = report.sound
     if repair:
-        text, sound = mend(path, report)
+        text, sound = repair_store(path, report)
         click.echo(text)
     sys.exit(0 if sound else 1)

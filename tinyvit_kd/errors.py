@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import Any
 
 
@@ -127,7 +126,7 @@ _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _AGAIN = "and run the same command again: what was written whole is kept, the rest is made"
 
 
-def from_system(error: OSError) -> TinyVitKdError | None:
+def from_os_error(error: OSError) -> TinyVitKdError | None:
     """What the operating system refused, as one of ours; None where it names neither a file nor a shortage."""
     where, found = str(error.filename or ""), error.strerror or type(error).__name__
     if error.errno in _FULL:
@@ -145,7 +144,7 @@ def from_system(error: OSError) -> TinyVitKdError | None:
     )
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """An error, and the ones that it came from or that it interrupted, the latest first."""
     each: BaseException | None = error
     while each is not None:
@@ -153,18 +152,22 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or each.__context__
 
 
-class HoleReason(IntEnum):
-    """Why a sample has no view; stored as one byte a record. ``NONE`` marks a valid record."""
-
-    NONE = 0
-    UNREADABLE = 1
-    TRUNCATED = 2
-    TOO_LARGE = 3
-
-
 class BadImageError(TinyVitKdError, ValueError):
     """An image cannot be decoded; the sample becomes a hole unless ``on_bad_image`` is ``error``."""
 
-    def __init__(self, reason: HoleReason, what: str) -> None:
-        super().__init__(what, found=reason.name.lower())
-        self.reason = reason
+    kind = "unreadable"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, found=self.kind)
+
+
+class TruncatedImageError(BadImageError):
+    """An image's file is cut short."""
+
+    kind = "truncated"
+
+
+class ImageTooLargeError(BadImageError):
+    """An image has more pixels than ``max_pixels``, or than Pillow opens."""
+
+    kind = "too_large"

@@ -15,7 +15,7 @@ import xxhash
 from tinyvit_kd.errors import CheckpointError, StoreError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.stages import shards as shard_commands
-from tinyvit_kd.stages.store_check import check, mend
+from tinyvit_kd.stages.store import check, repair
 from tinyvit_kd.store.arrays import any_block
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -55,7 +55,7 @@ def _unsound(path: Path) -> list[str]:
         report = check(path, 1)
         faults = [f"store check: {fault.kind} {fault.path} {fault.reason}" for fault in report.faults]
         if all(fault.kind == "partial" for fault in report.faults):
-            mend(path, report)
+            repair(path, report)
             faults = [f"still there: {fault.path}" for fault in check(path, 1).faults]
     return faults + ([f"{report.missing} blocks are missing"] if report.missing else [])
 

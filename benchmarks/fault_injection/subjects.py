@@ -16,6 +16,10 @@ import xxhash
 
 from benchmarks.fault_injection.compare import block_digest
 from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, Size, World, make_teacher
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
@@ -24,12 +28,9 @@ from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, TinyVitKdError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
-from tinyvit_kd.stages.replaying import require_same_shards, stored_classes
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.store_check import check
-from tinyvit_kd.stages.stored_batches import StoredBatches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.view_schedule import ViewSchedule
+from tinyvit_kd.runs.agreement import require_same_shards
+from tinyvit_kd.runs.class_lists import stored_classes
+from tinyvit_kd.stages.store import check
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, load_latest
@@ -150,11 +151,11 @@ class Subjects:
         return LogitStore.open(self.store)
 
     @cached_property
-    def _plan(self) -> Plan:
+    def _plan(self) -> StepPlan:
         """One sample a step, every view in turn."""
         schedule = ScheduleConfig(epochs=SIZE.views, global_batch_size=1, lanes=1, window=8)
         views = ViewSchedule(1, ((0, SIZE.views),))
-        return Plan((SIZE.per_shard,) * SIZE.shards, schedule, range(1), stored=views)
+        return StepPlan((SIZE.per_shard,) * SIZE.shards, schedule, range(1), stored=views)
 
     @cached_property
     def _steps(self) -> dict[SampleView, int]:

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _note_beginnings(descriptor: int) -> None:
-    from tinyvit_kd.stages.dump_tasks import Assembler
+    from tinyvit_kd.runs.block_writer import Assembler
 
     add = Assembler.add
 

@@ -15,10 +15,10 @@ from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
+from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.network import build_network
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
@@ -183,7 +183,7 @@ class World:
             )
             return
         kind, function = stages[stage]
-        function(validate(kind, self.recipe(stage, output, **changes), "benchmark"), alone())
+        function(validate(kind, self.recipe(stage, output, **changes), "benchmark"), solo_job())
 
     def _dumping(self, output: Path) -> dict[str, Any]:
         return {
@@ -212,15 +212,15 @@ class World:
 def make_teacher(folder: Path, seed: int) -> None:
     """A model file with random weights, sharp enough that its classes differ."""
     spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
-    network = build_network(spec, len(CLASSES), PIXELS, seed)
+    network = build_network(spec, len(DRAWN_CLASSES), PIXELS, seed)
     state = {name: value * (30 if name == "head.fc.weight" else 1) for name, value in network.state_dict().items()}
     card = ModelCard(
         architecture=spec.model_dump(mode="json"),
-        num_classes=len(CLASSES),
+        num_classes=len(DRAWN_CLASSES),
         image_size=PIXELS,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         class_name="drawn",
-        class_ids=tuple(sorted(CLASSES)),
+        class_ids=tuple(sorted(DRAWN_CLASSES)),
     )
     save_model(folder / MODEL, state, card)

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from benchmarks.stored.raw import LeanReader, OfficialReader, load_keys
 from benchmarks.stored.records import SHARD, VALUES, official_key, official_type, repeated
 from benchmarks.timing import in_turns
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.stages.stored_batches import block_caches
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.codec import Planes, decode, encode, plane_rows, read_header
 from tinyvit_kd.store.records import Block, BlockHeader
 from tinyvit_kd.store.store import LogitStore
@@ -46,10 +46,10 @@ def timed(cold: bool = False) -> Iterator[list[float]]:
     seconds.append(clock() - begin)
 
 
-def plan_for(store: LogitStore, processes: int, global_batch: int) -> Plan:
+def plan_for(store: LogitStore, processes: int, global_batch: int) -> StepPlan:
     """The first process's share of an epoch in the recipes' order."""
     schedule = ScheduleConfig(epochs=1, global_batch_size=global_batch, lanes=LANES)
-    return Plan(store.manifest.shard_lengths, schedule, rank_lanes(LANES, 0, processes))
+    return StepPlan(store.manifest.shard_lengths, schedule, rank_lanes(LANES, 0, processes))
 
 
 class Training:

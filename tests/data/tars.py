@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinyvit_kd.errors import BadImageError, HoleReason
+from tinyvit_kd.errors import BadImageError
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT) -> Path:
@@ -43,4 +43,4 @@ def write_class_folders(folder: Path, classes: dict[str, int]) -> Path:
 def refuse_marked(content: bytes) -> None:
     """Stands in for a decoder: refuses content that begins with ``bad``."""
     if content.startswith(b"bad"):
-        raise BadImageError(HoleReason.UNREADABLE, "not an image")
+        raise BadImageError("not an image")

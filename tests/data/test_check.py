@@ -9,9 +9,9 @@ import pytest
 
 from tests.data.tars import refuse_marked, sample, write_samples, write_tar
 from tinyvit_kd.data.check import check_shards
-from tinyvit_kd.data.processes import run_parallel
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, WorkerError
+from tinyvit_kd.runtime.parallel import run_parallel
 
 
 def test_a_sound_set_has_no_findings(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data import loader
-from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
+from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import ShardError, StalledError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
@@ -33,7 +33,7 @@ def runtime(workers: int, timeout: float = 60) -> RuntimeConfig:
 
 
 @dataclass
-class Numbers(Maker[int, tuple[int, Any]]):
+class Numbers(BatchMaker[int, tuple[int, Any]]):
     """Batches of 100,000 copies of a task, and what a function says of it."""
 
     tell: Callable[[int], Any]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import START_METHOD, Arrays, Layout, Maker, Tensors, shared_buffers
+from tinyvit_kd.data.buffers import START_METHOD, Arrays, BatchMaker, Layout, Tensors, shared_buffers
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.transfer import to_host
 
@@ -61,7 +61,7 @@ def test_answers_come_back_as_arrays() -> None:
     assert [array.tolist() for array in answers()] == [[0, 1, 2], [[1, 1], [1, 1]]]
 
 
-class Copies(Maker[int, torch.Tensor]):
+class Copies(BatchMaker[int, torch.Tensor]):
     """The copies themselves, on the device."""
 
     @property

@@ -12,8 +12,8 @@ from torch import nn
 
 from tests.models.networks import tiny
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.initial import Initial, load_into, resize_attention_biases
-from tinyvit_kd.models.modelfile import State, load_model_file
+from tinyvit_kd.models.initial import InitialWeights, load_into, resize_attention_biases
+from tinyvit_kd.models.modelfile import StateDict, load_model_file
 
 
 @pytest.mark.parametrize("side", [12, 16, 4])
@@ -34,7 +34,7 @@ def test_a_safetensors_file_of_a_wrapped_network_loses_the_wrappers_prefix(tmp_p
     own = tiny().state_dict()
     save_file({f"{prefix}{name}": tensor for name, tensor in own.items()}, tmp_path / "weights.safetensors")
     network = tiny(seed=1)
-    load_into(network, Initial(load_model_file(tmp_path / "weights.safetensors")[0], exact_head=True), "here")
+    load_into(network, InitialWeights(load_model_file(tmp_path / "weights.safetensors")[0], exact_head=True), "here")
     assert all(torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
 
 
@@ -45,7 +45,7 @@ def deit(kind: str) -> nn.Module:
     return network
 
 
-def spoilt(network: nn.Module, ending: str, value: torch.Tensor) -> State:
+def spoilt(network: nn.Module, ending: str, value: torch.Tensor) -> StateDict:
     """A network's state with another value for the tensors of a name."""
     return {name: value if name.endswith(ending) else own for name, own in network.state_dict().items()}
 
@@ -66,8 +66,8 @@ CLIP_WITHOUT_LAYERS = {"visual.class_embedding": torch.zeros(4), "head.weight": 
     ],
 )
 def test_weights_that_no_rule_can_fit_are_compared_and_refused(
-    state: State, network: nn.Module, difference: str
+    state: StateDict, network: nn.Module, difference: str
 ) -> None:
     with pytest.raises(CheckpointError, match="belong to another network") as caught:
-        load_into(network, Initial(state, exact_head=True), "here")
+        load_into(network, InitialWeights(state, exact_head=True), "here")
     assert difference in caught.value.found

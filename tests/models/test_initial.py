@@ -15,7 +15,7 @@ from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.data.labels import class_map, load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.head import remap_rows, select_columns
-from tinyvit_kd.models.initial import Initial, head_names, load_into, resize_attention_biases
+from tinyvit_kd.models.initial import InitialWeights, head_names, load_into, resize_attention_biases
 from tinyvit_kd.models.network import build_network
 
 
@@ -32,7 +32,7 @@ def test_a_student_at_a_higher_resolution_differs_only_in_its_attention_biases()
     low = tiny().state_dict()
     widths = TINY.model_copy(update={"window_sizes": (8, 8, 8, 4)})
     high = build_network(ModelSpec(tiny_vit=widths), 5, 64)
-    load_into(high, Initial(low), "here")
+    load_into(high, InitialWeights(low), "here")
     for name, value in high.state_dict().items():
         if name.endswith("attention_biases"):
             assert torch.equal(value, resize_attention_biases(low[name], value.shape[1]))
@@ -44,7 +44,7 @@ def test_windowed_teachers_change_their_size_too() -> None:
     kwargs = {"depths": (1, 1, 1, 1), "embed_dim": 12, "num_classes": 4, "window_size": 4}
     state = timm.create_model("swin_tiny_patch4_window7_224", img_size=128, **kwargs).state_dict()
     network = timm.create_model("swin_tiny_patch4_window7_224", img_size=64, **kwargs)
-    load_into(network, Initial(state, exact_head=True), "here")
+    load_into(network, InitialWeights(state, exact_head=True), "here")
 
 
 def test_the_22k_head_becomes_the_1k_head_by_wordnet_id() -> None:
@@ -69,7 +69,7 @@ def test_columns_of_22k_logits_are_selected_and_the_absent_class_is_a_constant()
 def test_a_remapped_student_gives_the_old_logits_of_its_classes() -> None:
     old, new = tiny(6), build_network(ModelSpec(tiny_vit=TINY), 3, 32, seed=9).eval()
     mapping = np.array([4, 0, 4])
-    load_into(new, Initial(old.state_dict(), mapping, source_classes=6), "here")
+    load_into(new, InitialWeights(old.state_dict(), mapping, source_classes=6), "here")
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(new(images), old(images)[:, mapping])
@@ -82,9 +82,9 @@ def head_of(network: nn.Module) -> torch.Tensor:
 def test_a_head_is_kept_where_it_fits_and_zero_where_it_does_not_or_shall_be_fresh() -> None:
     state = tiny(6).state_dict()
     kept, other, fresh = (build_network(ModelSpec(tiny_vit=TINY), classes, 32, seed=9) for classes in (6, 3, 6))
-    load_into(kept, Initial(state), "here")
-    load_into(other, Initial(state), "here")
-    load_into(fresh, Initial(state, fresh_head=True), "here")
+    load_into(kept, InitialWeights(state), "here")
+    load_into(other, InitialWeights(state), "here")
+    load_into(fresh, InitialWeights(state, fresh_head=True), "here")
     assert torch.equal(head_of(kept), head_of(tiny(6)))
     assert not head_of(other).any()
     assert not head_of(fresh).any()
@@ -92,15 +92,15 @@ def test_a_head_is_kept_where_it_fits_and_zero_where_it_does_not_or_shall_be_fre
 
 def test_a_fresh_head_needs_none_in_the_weights() -> None:
     state = {name: value for name, value in tiny().state_dict().items() if not name.startswith("head.fc")}
-    load_into(tiny(), Initial(state, fresh_head=True), "here")
+    load_into(tiny(), InitialWeights(state, fresh_head=True), "here")
     with pytest.raises(CheckpointError, match=r"head\.fc\.weight is missing"):
-        load_into(tiny(), Initial(state), "here")
+        load_into(tiny(), InitialWeights(state), "here")
 
 
 def test_both_heads_of_a_distilled_student_are_moved() -> None:
     spec = ModelSpec(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
     old, new = build_network(spec, 4, 32), build_network(spec, 2, 32)
-    load_into(new, Initial(old.state_dict(), np.array([3, -1])), "here")
+    load_into(new, InitialWeights(old.state_dict(), np.array([3, -1])), "here")
     for head in ("head", "head_dist"):
         assert torch.equal(new.state_dict()[f"{head}.weight"][0], old.state_dict()[f"{head}.weight"][3])
 
@@ -109,8 +109,8 @@ def test_both_22k_heads_of_a_distilled_student_become_1k_heads() -> None:
     spec = ModelSpec(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
     old, new, fresh = (build_network(spec, classes, 32) for classes in (21841, 1000, 1000))
     mapping = class_map(load_class_list("imagenet22k"), load_class_list("imagenet"))
-    load_into(new, Initial(old.state_dict(), mapping, source_classes=21841), "here")
-    load_into(fresh, Initial(old.state_dict(), mapping, source_classes=21841, fresh_head=True), "here")
+    load_into(new, InitialWeights(old.state_dict(), mapping, source_classes=21841), "here")
+    load_into(fresh, InitialWeights(old.state_dict(), mapping, source_classes=21841, fresh_head=True), "here")
     for name in ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias"):
         rows, found = old.state_dict()[name], new.state_dict()[name]
         assert torch.equal(found[mapping >= 0], rows[mapping[mapping >= 0]])
@@ -120,13 +120,13 @@ def test_both_22k_heads_of_a_distilled_student_become_1k_heads() -> None:
 
 def test_a_head_of_another_size_can_be_refused() -> None:
     with pytest.raises(CheckpointError, match=r"head\.fc\.weight is \[6, 40\], not \[3, 40\]"):
-        load_into(tiny(3), Initial(tiny(6).state_dict(), exact_head=True), "here")
+        load_into(tiny(3), InitialWeights(tiny(6).state_dict(), exact_head=True), "here")
 
 
 @pytest.mark.parametrize(("mapping", "source_classes"), [([0, 5], 7), ([0, 5], 5), ([0, 6], None)])
 def test_a_class_list_that_is_not_the_heads_is_refused(mapping: list[int], source_classes: int | None) -> None:
     with pytest.raises(CheckpointError, match="than its class list"):
-        load_into(tiny(2), Initial(tiny(6).state_dict(), np.array(mapping), source_classes), "here")
+        load_into(tiny(2), InitialWeights(tiny(6).state_dict(), np.array(mapping), source_classes), "here")
 
 
 def test_weights_of_another_network_are_refused_naming_the_differences() -> None:
@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_refused_naming_the_differences() -> None
     before = tiny().state_dict()
     network = tiny()
     with pytest.raises(CheckpointError) as caught:
-        load_into(network, Initial(build_network(ModelSpec(tiny_vit=widths), 5, 32).state_dict()), "weights.pth")
+        load_into(network, InitialWeights(build_network(ModelSpec(tiny_vit=widths), 5, 32).state_dict()), "weights.pth")
     message = str(caught.value)
     assert "weights.pth" in message
     assert "is [48, 32, 1, 1], not [40, 32, 1, 1]" in message

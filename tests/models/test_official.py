@@ -8,25 +8,25 @@ from torch.nn import functional as F
 
 from tests.models.networks import TINY, tiny
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.models.initial import Initial, load_into
+from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.official import to_timm
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 
-def conv_norm(prefix: str, out: int, inside: int, kernel: int) -> State:
+def conv_norm(prefix: str, out: int, inside: int, kernel: int) -> StateDict:
     """The tensors of the official Conv2d_BN."""
     norm = {f"{prefix}.bn.{name}": torch.rand(out) for name in ("weight", "bias", "running_mean", "running_var")}
     count = {f"{prefix}.bn.num_batches_tracked": torch.tensor(1)}
     return {f"{prefix}.c.weight": torch.randn(out, inside, kernel, kernel), **norm, **count}
 
 
-def affine(prefix: str, *shape: int) -> State:
+def affine(prefix: str, *shape: int) -> StateDict:
     return {f"{prefix}.weight": torch.randn(*shape), f"{prefix}.bias": torch.randn(shape[0])}
 
 
-def official_tiny_vit(num_classes: int) -> State:
+def official_tiny_vit(num_classes: int) -> StateDict:
     """A state dict of the official TinyViT (TinyViT/models/tiny_vit.py) with TINY's widths."""
     dims = TINY.embed_dims
     state = conv_norm("patch_embed.seq.0", dims[0] // 2, 3, 3)
@@ -42,12 +42,12 @@ def official_tiny_vit(num_classes: int) -> State:
     return state | affine("norm_head", dims[-1]) | affine("head", num_classes, dims[-1])
 
 
-def mbconv(prefix: str, dim: int) -> State:
+def mbconv(prefix: str, dim: int) -> StateDict:
     wide = conv_norm(f"{prefix}.conv1", 4 * dim, dim, 1) | conv_norm(f"{prefix}.conv2", 4 * dim, 1, 3)
     return wide | conv_norm(f"{prefix}.conv3", dim, 4 * dim, 1)
 
 
-def attention_block(prefix: str, dim: int, stage: int) -> State:
+def attention_block(prefix: str, dim: int, stage: int) -> StateDict:
     assert TINY.num_heads is not None
     tokens = TINY.window_sizes[stage] ** 2
     state = affine(f"{prefix}.attn.norm", dim) | affine(f"{prefix}.attn.qkv", 3 * dim, dim)
@@ -60,7 +60,7 @@ def attention_block(prefix: str, dim: int, stage: int) -> State:
 
 def test_an_official_tiny_vit_checkpoint_fills_the_network() -> None:
     official, network = official_tiny_vit(5), tiny(5)
-    load_into(network, Initial(official, exact_head=True), "here")
+    load_into(network, InitialWeights(official, exact_head=True), "here")
     own = network.state_dict()
     assert torch.equal(own["stages.2.downsample.conv1.conv.weight"], official["layers.1.downsample.conv1.c.weight"])
     assert torch.equal(own["stages.2.blocks.1.attn.proj.weight"], official["layers.2.blocks.1.attn.proj.weight"])
@@ -143,7 +143,7 @@ CLIP_SPEC = ModelSpec(
 
 def test_the_clip_teacher_gives_the_logits_of_its_own_code() -> None:
     official, network = random_clip(11), build_network(CLIP_SPEC, 11, 28).eval()
-    load_into(network, Initial(official.state_dict(), exact_head=True), "here")
+    load_into(network, InitialWeights(official.state_dict(), exact_head=True), "here")
     images = torch.randn(3, 3, 28, 28)
     with torch.inference_mode():
         torch.testing.assert_close(network(images), official(images), rtol=1e-4, atol=1e-5)
@@ -151,5 +151,5 @@ def test_the_clip_teacher_gives_the_logits_of_its_own_code() -> None:
 
 def test_the_clip_teacher_at_another_resolution_resizes_its_position_embedding() -> None:
     network = build_network(CLIP_SPEC, 11, 56)
-    load_into(network, Initial(random_clip(11).state_dict(), exact_head=True), "here")
+    load_into(network, InitialWeights(random_clip(11).state_dict(), exact_head=True), "here")
     assert network.state_dict()["pos_embed"].shape == (1, 17, 128)

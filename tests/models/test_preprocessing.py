@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.models.networks import MEAN, STD, views
-from tinyvit_kd.runtime.device import Normalizer
+from tinyvit_kd.models.normalizer import Normalizer
 
 CPU = torch.device("cpu")
 

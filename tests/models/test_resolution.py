@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.initial import Initial, load_into
+from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.network import build_network
 
 State = dict[str, torch.Tensor]
@@ -65,7 +65,7 @@ def climb(build: Callable[[int], nn.Module], state: State) -> list[State]:
     states = [state]
     for size in (384, 512):
         network = build(size)
-        load_into(network, Initial(states[-1]), "here")
+        load_into(network, InitialWeights(states[-1]), "here")
         states.append(network.state_dict())
     return states
 
@@ -106,20 +106,20 @@ def test_what_is_the_same_everywhere_stays_so(build: Callable[[int], nn.Module])
 
 def test_the_tokens_of_deit_keep_their_embeddings() -> None:
     low, high = deit(224), deit(384)
-    load_into(high, Initial(low.state_dict()), "here")
+    load_into(high, InitialWeights(low.state_dict()), "here")
     assert torch.equal(high.state_dict()["pos_embed"][:, :2], low.state_dict()["pos_embed"][:, :2])
 
 
 def test_timms_own_resizing_is_another() -> None:
     high, state = deit(384), {name: torch.randn(value.shape) for name, value in deit(224).state_dict().items()}
     timms = checkpoint_filter_fn(dict(state), high)["pos_embed"]
-    load_into(high, Initial(state), "here")
+    load_into(high, InitialWeights(state), "here")
     assert (high.state_dict()["pos_embed"] - timms).abs().max() > 0.05
 
 
 def test_a_plain_vision_transformer_has_one_token() -> None:
     low, high = deit(224, "vit_tiny_patch16_224"), deit(384, "vit_tiny_patch16_224")
-    load_into(high, Initial(low.state_dict()), "here")
+    load_into(high, InitialWeights(low.state_dict()), "here")
     expected = published_embeddings(low.state_dict()["pos_embed"], 24, 1)
     torch.testing.assert_close(high.state_dict()["pos_embed"], expected, rtol=1e-6, atol=1e-6)
 
@@ -127,4 +127,4 @@ def test_a_plain_vision_transformer_has_one_token() -> None:
 def test_weights_without_a_distillation_token_are_refused_at_any_resolution() -> None:
     plain = timm.create_model("deit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=2, num_classes=3)
     with pytest.raises(CheckpointError, match="dist_token is missing"):
-        load_into(deit(384), Initial(plain.state_dict()), "here")
+        load_into(deit(384), InitialWeights(plain.state_dict()), "here")

@@ -10,7 +10,7 @@ import torch
 from tests.models.networks import TINY, TINY_SPEC, card, saved, tiny
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.initial import Initial
+from tinyvit_kd.models.initial import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 from tinyvit_kd.models.student import build_student, open_model, student_spec
 from tinyvit_kd.models.teacher import build_teacher
@@ -46,7 +46,7 @@ def test_a_student_starts_from_a_run_folder(tmp_path: Path) -> None:
     source = saved(tmp_path)
     config = StudentConfig(init_from=tmp_path)
     state, facts = load_model_file(tmp_path)
-    student = build_student(config, student_spec(config, facts), 5, 32, 0, Initial(state)).eval()
+    student = build_student(config, student_spec(config, facts), 5, 32, 0, InitialWeights(state)).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(student(images), source(images))
@@ -110,7 +110,7 @@ def test_a_student_may_go_on_at_another_resolution_than_its_files(tmp_path: Path
     save_model(tmp_path / "model.safetensors", student.state_dict(), facts)
     config = StudentConfig(init_from=tmp_path)
     spec = student_spec(config, facts)
-    high = build_student(config, spec, 3, 48, 0, Initial(student.state_dict()))
+    high = build_student(config, spec, 3, 48, 0, InitialWeights(student.state_dict()))
     assert high(torch.randn(1, 3, 48, 48)).shape == (1, 3)
     teacher = build_teacher(TeacherConfig(checkpoint=tmp_path, image_size=48), torch.device("cpu"), "float32")
     assert teacher(torch.zeros(1, 3, 20, 20, dtype=torch.uint8)).shape == (1, 3)

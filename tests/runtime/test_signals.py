@@ -17,8 +17,8 @@ from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     STOP_SIGNALS,
     Preempted,
-    heed,
     leave_on_signals,
+    raise_if_stopped,
     stop_on_signals,
 )
 
@@ -57,15 +57,15 @@ def test_what_has_nothing_to_save_is_left_at_once_and_afterwards_signals_are_not
 
 def test_a_stop_that_an_import_swallowed_is_heeded_at_the_next_safe_place() -> None:
     with leave_on_signals():
-        heed()
+        raise_if_stopped()
         with suppress(BaseException):  # as some packages import what may be missing
             raise_here(signal.SIGTERM)
         with pytest.raises(Preempted, match="SIGTERM"):
-            heed()
+            raise_if_stopped()
         with pytest.raises(Preempted), stop_on_signals():
             pytest.fail("it was begun")
     with leave_on_signals():
-        heed()
+        raise_if_stopped()
 
 
 def test_a_signal_that_came_before_is_heeded_before_something_long_is_begun() -> None:

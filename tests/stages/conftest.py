@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from tests.stages.world import World, draw_shards, make_teacher
+from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.data.shards import ShardReader
-from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.stored_batches import StoredBatches
+from tinyvit_kd.training.batch import Batch
 
 Seen = list[tuple[StoredBatches, int, Batch]]
 
@@ -26,7 +26,7 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     draw_shards(folder)
     make_teacher(folder)
-    dump_logits(World(folder).dump(), alone())
+    dump_logits(World(folder).dump(), solo_job())
     return folder
 
 
@@ -62,8 +62,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         steps.append(task)
         return fill(self, task, arrays)
 
-    def keeping(self: StoredBatches, tensors: Any, told: int) -> Batch:
-        batch = join(self, tensors, told)
+    def keeping(self: StoredBatches, tensors: Any, extra: int) -> Batch:
+        batch = join(self, tensors, extra)
         batches.append((self, steps[-1], batch._map(torch.clone)))
         return batch
 

@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from tests.stages.world import VIEWS, World
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.sample_views import SampleViews, place
-from tinyvit_kd.stages.stored_batches import StoredBatches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import view_digest
@@ -40,7 +40,7 @@ def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytes
     if request.param == "plain":
         return world.pretrain()
     path = str(tmp_path_factory.mktemp("mixed") / "store")
-    dump_logits(world.dump(views=VIEWS | MIXING, store={"path": path, "topk": 5, "views": 2}), alone())
+    dump_logits(world.dump(views=VIEWS | MIXING, store={"path": path, "topk": 5, "views": 2}), solo_job())
     return world.pretrain(store={"path": path})
 
 
@@ -55,7 +55,7 @@ def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, fi
     spec = ViewSpec.model_validate(store.manifest.view_spec)
     pairs_seed = store.manifest.seed if spec.mixes else None
     lanes = rank_lanes(config.schedule.lanes, rank, ranks)
-    plan = Plan(
+    plan = StepPlan(
         tuple(shards.lengths.tolist()),
         config.schedule,
         lanes,
@@ -65,7 +65,7 @@ def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, fi
     samples = SampleViews(shards.reader(), spec, store.manifest.seed)
     make = StoredBatches(samples, (BlockCache(store, 1 << 20),), config.store, plan)
     steps = range(first_step, plan.steps_per_epoch * config.schedule.epochs)
-    name = partial(place, shards.reader())
+    name = partial(sample_name, shards.reader())
     with loading(make, steps, RuntimeConfig(workers=workers, prefetch=2), CPU) as batches:
         for step, batch in zip(steps, batches, strict=True):
             _, numbers, indexes = plan.samples(step)
@@ -101,7 +101,7 @@ def test_a_run_may_change_its_number_of_processes_at_any_step(stored: PretrainCo
 def test_parts_of_a_dump_make_the_same_store(dumped: Path, tmp_path: Path, parts: int) -> None:
     config = World(dumped).dump(store={"path": str(tmp_path / "store"), "topk": 5, "views": 2})
     for number in range(parts, 0, -1):
-        dump_logits(config, alone(), (number, parts))
+        dump_logits(config, solo_job(), (number, parts))
     one, other = LogitStore.open(dumped / "store"), LogitStore.open(tmp_path / "store")
     assert other.missing_blocks() == []
     for shard in range(3):

@@ -10,7 +10,7 @@ import torch
 
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.models.modelfile import load_model_file
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint
 
@@ -19,7 +19,7 @@ EVERY_STEP: dict[str, Any] = TRAINING["train"] | {"checkpoint_every": 1, "keep_c
 
 def test_the_average_is_exponential_with_the_decay_of_the_recipe_and_is_what_is_written(world: World) -> None:
     """As timm's ``ModelEmaV3`` it starts from the weights after the second step."""
-    finetune(world.finetune(train=EVERY_STEP | {"ema_decay": 0.8}), alone())
+    finetune(world.finetune(train=EVERY_STEP | {"ema_decay": 0.8}), solo_job())
     folder = world.folder / "finetuned"
     saved = [load_checkpoint(path) for path in sorted(checkpoints(folder / "checkpoints"))]
     assert [each["step"] for each in saved] == list(range(1, 13))
@@ -40,5 +40,5 @@ def test_the_average_is_exponential_with_the_decay_of_the_recipe_and_is_what_is_
 def test_an_average_that_is_longer_than_its_run_is_told_of(
     world: World, decay: float, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finetune(world.finetune(train=TRAINING["train"] | {"ema_decay": decay}), alone())
+    finetune(world.finetune(train=TRAINING["train"] | {"ema_decay": decay}), solo_job())
     assert ("of the average are the weights of the first steps" in capsys.readouterr().err) == told

@@ -19,7 +19,7 @@ from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.errors import DiskSpaceError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.files import require_free_space
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
@@ -262,13 +262,13 @@ def test_too_little_disk_space_is_found_before_the_work(world: World, monkeypatc
     free = shutil.disk_usage(world.folder)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
     with pytest.raises(DiskSpaceError):
-        dump_logits(world.dump(store={"path": str(world.folder / "new"), "topk": 5, "views": 2}), alone())
+        dump_logits(world.dump(store={"path": str(world.folder / "new"), "topk": 5, "views": 2}), solo_job())
 
 
 def test_another_recipe_does_not_continue_a_run(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain(world.pretrain(), alone())
+    pretrain(world.pretrain(), solo_job())
     other = world.pretrain(optim=TRAINING["optim"] | {"base_lr": 0.04})
     code, message = run_command(world.folder, "pretrain", other, [], monkeypatch, capsys)
     assert code == 2

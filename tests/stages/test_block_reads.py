@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.store.blocks import block_for, manifest_of
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.stages.stored_batches import block_caches
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.codec import Planes
 from tinyvit_kd.store.store import LogitStore
@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return store
 
 
-def blocks_read(store: Noting, cache: BlockCache, plan: Plan, workers: int) -> list[int]:
+def blocks_read(store: Noting, cache: BlockCache, plan: StepPlan, workers: int) -> list[int]:
     """Shards of the blocks that one worker reads in an epoch, in the order of reading."""
     store.read = []
     for step in range(0, plan.steps_per_epoch, workers):
@@ -50,7 +50,7 @@ def blocks_read(store: Noting, cache: BlockCache, plan: Plan, workers: int) -> l
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("processes", [1, 4])
 def test_each_block_is_read_about_once_by_a_worker(processes: int, workers: int, store: Noting) -> None:
-    plan = Plan(store.manifest.shard_lengths, SCHEDULE, rank_lanes(SCHEDULE.lanes, 0, processes))
+    plan = StepPlan(store.manifest.shard_lengths, SCHEDULE, rank_lanes(SCHEDULE.lanes, 0, processes))
     read = blocks_read(store, block_caches(StoredTargetsConfig(path=store.path), [store], plan)[0], plan, workers)
     assert len(read) <= 1.3 * len(set(read))  # more than once: shards that lie in two lanes
     again = blocks_read(
@@ -60,12 +60,12 @@ def test_each_block_is_read_about_once_by_a_worker(processes: int, workers: int,
 
 
 def test_a_process_keeps_no_more_than_its_own_lanes_need() -> None:
-    plan = Plan((6836,) * 2048, ScheduleConfig(epochs=1, global_batch_size=4096), rank_lanes(64, 0, 8))
+    plan = StepPlan((6836,) * 2048, ScheduleConfig(epochs=1, global_batch_size=4096), rank_lanes(64, 0, 8))
     assert plan.blocks_at_a_time == 16
     manifest = manifest_of((6836,), encoding="compact", topk=100, num_classes=21841)
     assert block_bytes(manifest) == 6836 * 311
 
 
 def test_short_shards_share_a_window() -> None:
-    plan = Plan((100, 300), ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
+    plan = StepPlan((100, 300), ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
     assert plan.blocks_at_a_time == 4 * 6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages import demo as demo_stage
 from tinyvit_kd.stages.demo import demo, table
 
@@ -24,14 +24,14 @@ PROMISED = {
 def test_the_demo_runs_from_nothing_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_stage, "TRAIN_IMAGES", 240)
     monkeypatch.setattr(demo_stage, "VAL_IMAGES", 48)
-    first = demo(tmp_path / "demo", 3, alone())
+    first = demo(tmp_path / "demo", 3, solo_job())
     assert first.keys() >= PROMISED
     assert int(first["digests_checked"]) == first["digests_equal"]
     assert int(first["digests_checked"]) > 0
     printed = table(first)
     for name in ("teacher_top1", "scratch_top1", "distilled_top1", "finetuned_top1"):
         assert f"{first[name]:.2f} %" in printed
-    again = demo(tmp_path / "demo", 3, alone())
+    again = demo(tmp_path / "demo", 3, solo_job())
     assert {name: again[name] for name in PROMISED - {"seconds"}} == {
         name: first[name] for name in PROMISED - {"seconds"}
     }

@@ -16,8 +16,8 @@ from tinyvit_kd.config.views import EvalViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import ModelCard, save_model
 from tinyvit_kd.models.network import build_network
-from tinyvit_kd.runtime.device import Normalizer
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.views.render import render_eval
 
@@ -87,7 +87,7 @@ def test_a_distilled_network_is_scored_by_both_heads_and_by_each(
     network = save_deit(world.folder / "deit", 24)
     images, labels = images_and_labels(world.folder)
     expected = dense_scores(dense_logits(network, images), labels)
-    found = evaluate(world.evaluate(model=str(world.folder / "deit")), alone())
+    found = evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
     assert found == pytest.approx(expected)
     assert len({found[name] for name in ("top1", "top1_head", "top1_head_dist")}) > 1
     assert f"top-1 {found['top1']:.2f} % (head {found['top1_head']:.2f} %, head_dist" in capsys.readouterr().err
@@ -102,5 +102,5 @@ def test_columns_are_selected_from_each_head_before_their_mean_is_taken(world: W
         np.stack([logits[:, ids.index(name)] if name in ids else np.zeros(len(labels)) for name in classes], axis=1)
         for logits in dense_logits(network, images)
     ]
-    found = evaluate(world.evaluate(model=str(world.folder / "deit")), alone())
+    found = evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
     assert found == pytest.approx(dense_scores(selected, labels))

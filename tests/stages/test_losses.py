@@ -15,7 +15,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.models.student import open_model
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
@@ -35,13 +35,13 @@ def mixed(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("labels")
     for name in ("shards", "teacher"):
         (folder / name).symlink_to(dumped / name)
-    dump_logits(World(folder).dump(views=MIXED), alone())
+    dump_logits(World(folder).dump(views=MIXED), solo_job())
     return World(folder)
 
 
 def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: Path, seen: Seen) -> None:
     config = mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "run"))
-    result = pretrain(config, alone())
+    result = pretrain(config, solo_job())
     reader = ShardSet.load(mixed.folder / "shards", "train").reader()
     store, mixed_views = LogitStore.open(mixed.folder / "store"), 0
     for maker, step, batch in seen:
@@ -66,7 +66,7 @@ def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: P
 def test_both_heads_learn_from_their_own_targets_and_an_average_is_kept(mixed: World, tmp_path: Path) -> None:
     sections = {"student": DEIT, "loss": {"kind": "token"}, "output": str(tmp_path / "run")}
     schedule = TRAINING["schedule"] | {"views_per_sample": 2, "global_batch_size": 32}
-    pretrain(mixed.pretrain(**sections, schedule=schedule, train={"ema_decay": 0.99}), alone())
+    pretrain(mixed.pretrain(**sections, schedule=schedule, train={"ema_decay": 0.99}), solo_job())
     network, _ = open_model(tmp_path / "run")
     weights = network.state_dict()
     assert weights["head.weight"].abs().sum() > 0
@@ -79,13 +79,13 @@ def test_both_heads_learn_from_their_own_targets_and_an_average_is_kept(mixed: W
 
 def test_a_student_goes_on_at_a_higher_resolution_with_targets_of_that_resolution(mixed: World, tmp_path: Path) -> None:
     """DeiT's fine-tuning (arXiv 2012.12877, section 4): the token keeps its teacher, which sees the larger views."""
-    pretrain(mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "low")), alone())
+    pretrain(mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "low")), solo_job())
     store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
-    dump_logits(mixed.dump(views=MIXED | {"size": 24}, store=store), alone())
+    dump_logits(mixed.dump(views=MIXED | {"size": 24}, store=store), solo_job())
     still = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
     student = {"init_from": str(tmp_path / "low")}
     sections = {"student": student, "loss": {"kind": "token"}, "store": {"path": str(tmp_path / "store")}}
-    pretrain(mixed.pretrain(**sections, optim=still, output=str(tmp_path / "high")), alone())
+    pretrain(mixed.pretrain(**sections, optim=still, output=str(tmp_path / "high")), solo_job())
     low, high = (load_model_file(tmp_path / name)[0] for name in ("low", "high"))
     assert (low["pos_embed"].shape[1], high["pos_embed"].shape[1]) == (2 + 4, 2 + 9)
     torch.testing.assert_close(high["pos_embed"][:, :2], low["pos_embed"][:, :2])
@@ -95,7 +95,7 @@ def test_a_student_goes_on_at_a_higher_resolution_with_targets_of_that_resolutio
 
 def test_a_network_without_a_distillation_token_cannot_have_its_loss(dumped: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no distillation token"):
-        pretrain(World(dumped).pretrain(loss={"kind": "token"}, output=str(tmp_path / "run")), alone())
+        pretrain(World(dumped).pretrain(loss={"kind": "token"}, output=str(tmp_path / "run")), solo_job())
 
 
 def test_labels_of_another_list_become_the_teachers_classes(dumped: Path, tmp_path: Path, seen: Seen) -> None:
@@ -103,7 +103,7 @@ def test_labels_of_another_list_become_the_teachers_classes(dumped: Path, tmp_pa
     (tmp_path / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
     shards = {"path": str(dumped / "shards"), "split": "train", "class_list": str(tmp_path / "other.txt")}
     loss = {"kind": "hard", "alpha": 0.5}
-    pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")), alone())
+    pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")), solo_job())
     reader = ShardSet.load(dumped / "shards", "train").reader()
     labels = []
     for maker, step, batch in seen:
@@ -120,4 +120,4 @@ def test_labels_that_are_not_the_teachers_classes_are_refused(dumped: Path, tmp_
     shards = {"path": str(dumped / "shards"), "split": "train", "class_list": str(tmp_path / "foreign.txt")}
     config = World(dumped).pretrain(shards=shards, loss={"alpha": 0.5}, output=str(tmp_path / "run"))
     with pytest.raises(ConfigError, match="fewer than half of the labels' classes"):
-        pretrain(config, alone())
+        pretrain(config, solo_job())

@@ -10,7 +10,7 @@ import torch
 
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.errors import NonFiniteLossError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.training import objectives
 from tinyvit_kd.training.checkpoint import load_checkpoint
@@ -37,7 +37,7 @@ def test_a_run_that_diverges_stops_and_names_its_step_and_samples(world: World) 
     with pytest.raises(
         NonFiniteLossError, match=r"not finite for \d+ samples, in a batch with sample \d+ of"
     ) as caught:
-        pretrain(config, alone())
+        pretrain(config, solo_job())
     assert caught.value.where.startswith("step ")
 
 
@@ -46,7 +46,7 @@ def test_a_gradient_that_is_no_number_stops_at_its_step(world: World, monkeypatc
     with pytest.raises(
         NonFiniteLossError, match=r"finite outputs, but not a finite gradient, .* of shard train-"
     ) as caught:
-        pretrain(world.pretrain(), alone())
+        pretrain(world.pretrain(), solo_job())
     assert caught.value.where == "step 5"
 
 
@@ -54,7 +54,7 @@ def test_a_step_that_is_left_out_changes_nothing_and_is_counted(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     poison(monkeypatch, range(3, 5))
-    result = pretrain(skipping(world, checkpoint_every=1, keep_checkpoints=20), alone())
+    result = pretrain(skipping(world, checkpoint_every=1, keep_checkpoints=20), solo_job())
     folder = world.folder / "distilled" / "checkpoints"
     before, after, later = (load_checkpoint(folder / f"step-{step:09d}.pt") for step in (3, 5, 6))
     for part in ("model", "ema"):
@@ -78,5 +78,5 @@ def test_a_run_that_only_leaves_out_steps_stops(world: World, monkeypatch: pytes
     config = skipping(world)
     schedule = TRAINING["schedule"] | {"epochs": 1 + SKIPS_IN_A_ROW // 6 + 1}
     with pytest.raises(NonFiniteLossError) as caught:
-        pretrain(config.model_copy(update={"schedule": config.schedule.model_copy(update=schedule)}), alone())
+        pretrain(config.model_copy(update={"schedule": config.schedule.model_copy(update=schedule)}), solo_job())
     assert caught.value.where == f"step {SKIPS_IN_A_ROW}"

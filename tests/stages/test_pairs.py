@@ -13,22 +13,22 @@ import pytest
 import torch
 
 from tests.stages.world import TRAINING, VIEWS, World, draw_shards, make_teacher
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import BadImageError, ConfigError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import LabelledBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.stored_batches import StoredBatches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
@@ -52,23 +52,23 @@ def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
         images[number].write_bytes(b"no image")
     build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
     make_teacher(folder)
-    dump_logits(World(folder).dump(views=MIXED), alone())
+    dump_logits(World(folder).dump(views=MIXED), solo_job())
     return World(folder)
 
 
-def _plan(world: World, paired: bool = True, stored: ViewSchedule | None = None, **changes: int) -> Plan:
+def _plan(world: World, paired: bool = True, stored: ViewSchedule | None = None, **changes: int) -> StepPlan:
     schedule = world.finetune().schedule.model_copy(update=changes)
     shards = ShardSet.load(world.folder / "shards", "train")
     lanes = rank_lanes(schedule.lanes, 0, 1)
-    return Plan(tuple(shards.lengths.tolist()), schedule, lanes, 0 if paired else None, stored)
+    return StepPlan(tuple(shards.lengths.tolist()), schedule, lanes, 0 if paired else None, stored)
 
 
-def _labelled(world: World, plan: Plan) -> LabelledBatches:
+def _labelled(world: World, plan: StepPlan) -> LabelledBatches:
     reader = ShardSet.load(world.folder / "shards", "train").reader()
-    return LabelledBatches(SampleViews(reader, SPEC, plan.schedule.seed), plan, "hole")
+    return LabelledBatches(SampleViews(reader, SPEC, plan.schedule.seed), "hole", plan)
 
 
-def _stored(world: World, plan: Plan, **targets: Any) -> StoredBatches:
+def _stored(world: World, plan: StepPlan, **targets: Any) -> StoredBatches:
     store = LogitStore.open(world.folder / "store")
     reader = ShardSet.load(world.folder / "shards", "train").reader()
     config = world.pretrain(store={"path": str(world.folder / "store")} | targets).store
@@ -76,7 +76,7 @@ def _stored(world: World, plan: Plan, **targets: Any) -> StoredBatches:
     return StoredBatches(samples, (BlockCache(store, 1 << 20),), config, plan)
 
 
-def _samples(plan: Plan, step: int) -> tuple[int, list[Sample]]:
+def _samples(plan: StepPlan, step: int) -> tuple[int, list[Sample]]:
     epoch, shards, indexes = plan.samples(step)
     return epoch, list(zip(shards.tolist(), indexes.tolist(), strict=True))
 
@@ -160,7 +160,7 @@ def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Cou
 
 def test_a_dump_decodes_each_image_once_a_view(mixed_world: World, tmp_path: Path, reads: Counter[Sample]) -> None:
     store = {"path": str(tmp_path / "store"), "topk": 5, "views": 3}
-    dump_logits(mixed_world.dump(views=MIXED, store=store, batch_size=8), alone())
+    dump_logits(mixed_world.dump(views=MIXED, store=store, batch_size=8), solo_job())
     shards, broken = ShardSet.load(mixed_world.folder / "shards", "train"), _broken(mixed_world)
     for shard, length in enumerate(shards.lengths.tolist()):
         for index in range(length):
@@ -196,11 +196,11 @@ def test_a_run_decodes_each_image_once_an_epoch(tmp_path: Path, stage: str, read
     world = World(tmp_path)
     if stage == "pretrain":
         make_teacher(tmp_path)
-        dump_logits(world.dump(views=MIXED), alone())
+        dump_logits(world.dump(views=MIXED), solo_job())
         reads.clear()
-        pretrain(world.pretrain(), alone())
+        pretrain(world.pretrain(), solo_job())
     else:
-        finetune(world.finetune(views=MIXED), alone())
+        finetune(world.finetune(views=MIXED), solo_job())
     assert set(reads.values()) == {TRAINING["schedule"]["epochs"]}
     assert len(reads) == 96
 
@@ -209,12 +209,12 @@ def test_a_set_too_small_for_a_step_of_pairs_is_refused(mixed_world: World) -> N
     schedule = TRAINING["schedule"] | {"global_batch_size": 96, "lanes": 96}
     output = str(mixed_world.folder / "refused")
     with pytest.raises(ConfigError, match=r"lower schedule\.lanes"):
-        finetune(mixed_world.finetune(views=MIXED, schedule=schedule, output=output), alone())
+        finetune(mixed_world.finetune(views=MIXED, schedule=schedule, output=output), solo_job())
 
 
 def test_a_plan_with_pairs_travels_to_workers(mixed_world: World) -> None:
     plan = _plan(mixed_world, stored=TWO_VIEWS)
-    there: Plan = pickle.loads(pickle.dumps(plan))
+    there: StepPlan = pickle.loads(pickle.dumps(plan))
     assert there == plan
     assert all(np.array_equal(*columns) for columns in zip(there.samples(7)[1:], plan.samples(7)[1:], strict=True))
 
@@ -224,7 +224,7 @@ def test_ranks_share_a_batch_of_pairs(mixed_world: World) -> None:
     batches = _labelled(mixed_world, whole)
     views = batches(3).views
     halves = [
-        _labelled(mixed_world, Plan(whole.shard_lengths, whole.schedule, lanes, whole.pairs_seed))(3).views
+        _labelled(mixed_world, StepPlan(whole.shard_lengths, whole.schedule, lanes, whole.pairs_seed))(3).views
         for lanes in (rank_lanes(4, 0, 2), rank_lanes(4, 1, 2))
     ]
     assert torch.equal(torch.cat(halves), views)

@@ -17,7 +17,7 @@ from tests.stages.world import TRAINING, World, slow_program
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import PretrainConfig
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
@@ -110,7 +110,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_code_for_requeueing(number: signal
 def test_a_stopped_run_ends_with_the_weights_of_one_that_never_was(world: World) -> None:
     stop_in_its_midst(world, busy(world, "stopped"), signal.SIGTERM)
     assert start(world.folder, "pretrain", quick(world, "stopped")).wait(120) == 0
-    pretrain(quick(world, "whole"), alone())
+    pretrain(quick(world, "whole"), solo_job())
     assert_same_weights(world.folder / "stopped", world.folder / "whole")
 
 
@@ -157,7 +157,7 @@ def test_a_dump_that_is_stopped_leaves_the_code_for_requeueing_and_is_finished_b
     assert process.wait(60) == REQUEUE_EXIT_CODE
     store = LogitStore.open(world.folder / "stopped")
     assert store.missing_blocks()
-    dump_logits(config, alone())
+    dump_logits(config, solo_job())
     assert store.missing_blocks() == []
     assert store.unfinished(range(3)) == []
 

@@ -8,7 +8,7 @@ import torch
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.data.labels import load_class_list
 from tinyvit_kd.models.modelfile import load_model_file
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
 
 STILL = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
@@ -20,7 +20,7 @@ def head_after(world: World, ids: list[str], head: str = "auto") -> torch.Tensor
     shards = {"path": str(world.folder / "shards"), "split": "train", "class_list": str(world.folder / "other.txt")}
     student = {"init_from": str(world.folder / "teacher"), "head": head}
     schedule = TRAINING["schedule"] | {"epochs": 1, "warmup_epochs": 0}
-    finetune(world.finetune(shards=shards, student=student, optim=STILL, schedule=schedule), alone())
+    finetune(world.finetune(shards=shards, student=student, optim=STILL, schedule=schedule), solo_job())
     return load_model_file(world.folder / "finetuned")[0]["head.fc.weight"]
 
 

@@ -15,9 +15,9 @@ import pytest
 from tests.stages.world import World, nobody
 from tests.store.blocks import same
 from tinyvit_kd import cli
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.store_check import LISTED, check, describe, mend
+from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
 from tinyvit_kd.store.check import Fault, StoreReport
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -85,7 +85,7 @@ def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: Wor
     assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
     assert text.endswith("\nsound\n")
     assert store.missing_blocks() == [(0, 1), (1, 1)]
-    assert dump_logits(world.dump(), alone())["views"] == 80
+    assert dump_logits(world.dump(), solo_job())["views"] == 80
     after = blocks(LogitStore.open(store.path))
     assert all(same(after[key], before[key]) for key in before)
     assert run(store.path)[0] == 0
@@ -108,7 +108,7 @@ def test_a_class_list_that_is_not_the_teachers_is_found_and_a_dump_writes_it_aga
     assert str(path) in text
     if damage == "folder":
         path.rmdir()
-    dump_logits(world.dump(), alone())
+    dump_logits(world.dump(), solo_job())
     assert path.read_text() == lines
     assert run(world.folder / "store")[0] == 0
 
@@ -123,7 +123,7 @@ def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world
     assert "dump-logits makes them again and keeps the blocks" in text
     assert f"  {path}: " in text
     assert "not checked: 2 blocks" in text
-    assert dump_logits(world.dump(), alone())["views"] == 0
+    assert dump_logits(world.dump(), solo_job())["views"] == 0
     assert run(store.path)[0] == 0
     after = blocks(LogitStore.open(store.path))
     assert all(same(after[key], before[key]) for key in before)
@@ -149,7 +149,7 @@ def test_two_processes_find_what_one_finds(world: World) -> None:
 
 def test_only_the_first_faults_of_a_kind_are_listed() -> None:
     report = StoreReport(faults=[Fault("foreign", Path(f"file-{number:03d}")) for number in range(LISTED + 5)])
-    text = describe(report)
+    text = describe_check(report)
     assert f"file-{LISTED - 1:03d}" in text
     assert f"file-{LISTED:03d}" not in text
     assert "… and 5 more" in text
@@ -157,7 +157,7 @@ def test_only_the_first_faults_of_a_kind_are_listed() -> None:
 
 def test_what_a_strangers_store_is_named_does_not_reach_the_terminal(world: World) -> None:
     (world.folder / "store" / "\x1b[2J\nsound").write_text("")
-    text = describe(check(world.folder / "store", 1))
+    text = describe_check(check(world.folder / "store", 1))
     assert "\x1b" not in text
     assert r"\x1b[2J\nsound" in text
 
@@ -227,4 +227,4 @@ def test_a_block_that_cannot_be_removed_is_one_paragraph(readonly: Path, run: Ru
 
 def test_a_repair_of_a_sound_store_does_nothing(world: World) -> None:
     path = world.folder / "store"
-    assert mend(path, check(path, 1)) == ("nothing to remove\nsound", True)
+    assert repair(path, check(path, 1)) == ("nothing to remove\nsound", True)

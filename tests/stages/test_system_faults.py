@@ -25,7 +25,7 @@ from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
-from tinyvit_kd.runtime.distributed import Job, alone
+from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
@@ -74,7 +74,7 @@ def test_a_dump_on_a_full_disk_says_so_and_leaves_no_short_block(world: World) -
     store = LogitStore.open(world.folder / "full")
     assert store.missing_blocks()
     assert not store.unfinished(range(3))
-    dump_logits(config, alone())
+    dump_logits(config, solo_job())
     for shard in range(3):
         for view in range(2):
             store.read_block(shard, view)
@@ -88,7 +88,7 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(world: Worl
     assert last_words(done).startswith("the disk is full. Where:")
     assert "checkpoints" in last_words(done)
     for each in (config, whole):
-        pretrain(each, alone())
+        pretrain(each, solo_job())
     left, right = weights(config.output), weights(whole.output)
     assert all(torch.equal(left[name], right[name]) for name in right)
 
@@ -122,9 +122,9 @@ def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: W
     _, said = process.communicate(timeout=60)
     assert process.returncode == REQUEUE_EXIT_CODE, said
     assert "a data loading process ended unexpectedly" in said.splitlines()[-1]
-    pretrain(config, alone())
+    pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"), schedule=schedule)
-    pretrain(whole, alone())
+    pretrain(whole, solo_job())
     left, right = weights(config.output), weights(whole.output)
     assert all(torch.equal(left[name], right[name]) for name in right)
 
@@ -165,9 +165,9 @@ def test_a_storage_that_hangs_is_named_and_the_run_goes_on_bit_for_bit(world: Wo
     assert process.returncode == REQUEUE_EXIT_CODE, said
     assert f"no data has come for {HANGS_AFTER} seconds" in said.splitlines()[-1]
     assert f"reading sample 7 of {world.folder / 'shards' / 'train-000001.tar'}" in said.splitlines()[-1]
-    pretrain(config, alone())
+    pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"))
-    pretrain(whole, alone())
+    pretrain(whole, solo_job())
     left, right = weights(config.output), weights(whole.output)
     assert all(torch.equal(left[name], right[name]) for name in right)
 
@@ -238,9 +238,9 @@ def readonly(dumped: Path) -> Iterator[World]:
 
 def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, world: World) -> None:
     mine = readonly.folder.parent / "mine"
-    pretrain(world.pretrain(), alone())  # first: it imports what the other user may not read here
+    pretrain(world.pretrain(), solo_job())  # first: it imports what the other user may not read here
     with nobody():
-        result = pretrain(readonly.pretrain(output=str(mine / "run")), alone())
+        result = pretrain(readonly.pretrain(output=str(mine / "run")), solo_job())
     assert result["digests_checked"] == 2 * 96
     left, right = weights(mine / "run"), weights(world.folder / "distilled")
     assert all(torch.equal(left[name], right[name]) for name in right)
@@ -257,7 +257,7 @@ def test_an_image_that_changed_in_the_midst_of_a_shard_stops_the_run_by_name_bef
     content[first : first + size] = content[second : second + size]
     tar.write_bytes(content)
     with pytest.raises(ReplayError, match=rf"sample {index.key(20)} of shard train-000001\.tar"):
-        pretrain(world.pretrain(), alone())
+        pretrain(world.pretrain(), solo_job())
     assert (
         not list(world.folder.glob("distilled/checkpoints/*.pt"))
         or json.loads((world.folder / "distilled" / "metrics.jsonl").read_text().splitlines()[-1])["step"] < 6
@@ -265,11 +265,11 @@ def test_an_image_that_changed_in_the_midst_of_a_shard_stops_the_run_by_name_bef
 
 
 def test_a_model_that_was_damaged_after_its_run_is_made_again(world: World) -> None:
-    pretrain(world.pretrain(), alone())
+    pretrain(world.pretrain(), solo_job())
     model = world.folder / "distilled" / "model.safetensors"
     before = {name: tensor.clone() for name, tensor in weights(model.parent).items()}  # they are mapped from the file
     model.write_bytes(b"")
-    pretrain(world.pretrain(), alone())
+    pretrain(world.pretrain(), solo_job())
     after = weights(model.parent)
     assert all(torch.equal(after[name], before[name]) for name in before)
 
@@ -283,7 +283,7 @@ def test_too_little_memory_for_an_image_does_not_make_it_a_hole(world: World, mo
     monkeypatch.setenv("TINYVIT_KD_NATIVE", "0")  # Pillow's decoder is the one that is short of it
     monkeypatch.setattr(Image, "open", short_of_memory)
     with pytest.raises(WorkerError, match="not enough memory"):
-        dump_logits(world.dump(store={"path": str(world.folder / "other"), "topk": 5, "views": 1}), alone())
+        dump_logits(world.dump(store={"path": str(world.folder / "other"), "topk": 5, "views": 1}), solo_job())
     assert len(LogitStore.open(world.folder / "other").missing_blocks()) == 3
 
 

@@ -18,6 +18,8 @@ from tests.stages.conftest import Seen
 from tests.stages.test_view_schedule import stop_at
 from tests.stages.world import TRAINING, VIEWS, World, make_teacher
 from tests.store.blocks import manifest_of
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.load import dump_yaml
@@ -27,20 +29,17 @@ from tinyvit_kd.errors import (
     BlockMissingError,
     CheckpointError,
     ConfigError,
-    HoleReason,
     ManifestMismatchError,
     ReplayError,
 )
-from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runs.second_teacher import FirstTeacher
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.stored_batches import block_caches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.views_from import Forerunner
 from tinyvit_kd.store.cache import block_bytes
-from tinyvit_kd.store.records import Block
+from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import DistillObjective, Output
 
 MIXED = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
@@ -54,7 +53,7 @@ def two_teachers(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     folder = tmp_path_factory.mktemp("teachers")
     (folder / "shards").symlink_to(dumped / "shards")
     make_teacher(folder, seed=1)
-    dump_logits(World(folder).dump(views=MIXED), alone())
+    dump_logits(World(folder).dump(views=MIXED), solo_job())
     make_teacher(folder, seed=2)
     recipe = yaml.safe_load(dump_yaml(World(folder).dump(store=second(folder))))
     del recipe["views"], recipe["store"]["seed"]
@@ -92,7 +91,7 @@ def with_hole(block: Block, index: int) -> Block:
     """The block as a dump writes it that could not read one image."""
     seed = block.seeds[index]
     block.put(np.array([index]), Block.empty(1, block.probs.shape[1]))
-    block.seeds[index], block.status[index] = seed, HoleReason.TRUNCATED
+    block.seeds[index], block.status[index] = seed, RecordStatus.TRUNCATED
     return block
 
 
@@ -152,9 +151,9 @@ def test_a_second_teacher_sees_the_same_views(two_teachers: World) -> None:
 def test_a_second_teacher_takes_the_seed_of_the_firsts_store(world: World) -> None:
     make_teacher(world.folder, seed=2)
     first = {"path": str(world.folder / "seeded"), "topk": 3, "views": 1, "seed": 7}
-    dump_logits(world.dump(store=first), alone())
+    dump_logits(world.dump(store=first), solo_job())
     tree = {"store": {"path": str(world.folder / "follower"), "topk": 3, "views": 1}}
-    dump_logits(world.dump(**tree, views_from=world.folder / "seeded"), alone())
+    dump_logits(world.dump(**tree, views_from=world.folder / "seeded"), solo_job())
     one, two = (LogitStore.open(world.folder / name) for name in ("seeded", "follower"))
     assert two.manifest.seed == 7
     assert np.array_equal(one.read_block(1, 0).seeds, two.read_block(1, 0).seeds)
@@ -162,7 +161,7 @@ def test_a_second_teacher_takes_the_seed_of_the_firsts_store(world: World) -> No
 
 def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp_path: Path, seen: Seen) -> None:
     output = str(tmp_path / "run")
-    result = pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output), alone())
+    result = pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output), solo_job())
     assert result["digests_checked"] == 96
     first, other = (LogitStore.open(two_teachers.folder / name) for name in ("store", "second"))
     maker, step, batch = seen[3]
@@ -178,7 +177,7 @@ def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp
 def test_a_student_learns_the_weighted_mean_of_two_teachers(
     two_teachers: World, tmp_path: Path, seen: Seen, answers: list[tuple[torch.Tensor, float]]
 ) -> None:
-    pretrain(two_teachers.pretrain(store=both(two_teachers), output=str(tmp_path / "run")), alone())
+    pretrain(two_teachers.pretrain(store=both(two_teachers), output=str(tmp_path / "run")), solo_job())
     losses = [loss for _, loss in answers]
     assert losses == pytest.approx(dense_losses(two_teachers, seen, answers, [1, 3]), rel=1e-5)
     for others in ([1, 1], [3, 1], [0, 1]):  # which this could not be taken for
@@ -187,10 +186,10 @@ def test_a_student_learns_the_weighted_mean_of_two_teachers(
 
 def test_a_weight_belongs_to_the_run(two_teachers: World, tmp_path: Path) -> None:
     output = str(tmp_path / "run")
-    pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output), alone())
+    pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output), solo_job())
     other = two_teachers.pretrain(store=both(two_teachers, weight=2), schedule=ONE_EPOCH, output=output)
     with pytest.raises(CheckpointError, match="another store"):
-        pretrain(other, alone())
+        pretrain(other, solo_job())
 
 
 def test_a_hole_of_any_teacher_has_no_weight(
@@ -200,7 +199,7 @@ def test_a_hole_of_any_teacher_has_no_weight(
     other, holes = LogitStore.open(own_stores.folder / "second"), [(0, 3), (1, 7)]
     for shard, index in holes:
         rewrite(other, shard, 0, with_hole(other.read_block(shard, 0), index))
-    result = pretrain(own_stores.pretrain(store=both(own_stores), schedule=ONE_EPOCH), alone())
+    result = pretrain(own_stores.pretrain(store=both(own_stores), schedule=ONE_EPOCH), solo_job())
     assert result["digests_checked"] == 96 - 2
     weightless = []
     for maker, step, batch in seen:
@@ -223,7 +222,7 @@ def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_the
 ) -> None:
     def dump_second(views: int) -> None:
         store = second(own_stores.folder) | {"views": views}
-        dump_logits(own_stores.dump(views=MIXED, store=store, views_from=own_stores.folder / "store"), alone())
+        dump_logits(own_stores.dump(views=MIXED, store=store, views_from=own_stores.folder / "store"), solo_job())
 
     shutil.rmtree(own_stores.folder / "second")
     dump_second(views=1)
@@ -232,7 +231,7 @@ def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_the
     stop_at(9, config, monkeypatch)  # the first store has had more views all the while
     assert views_of(seen) == [(0, (0,)), (1, (0,))]
     dump_second(views=2)
-    pretrain(config, alone())
+    pretrain(config, solo_job())
     assert views_of(seen) == [(0, (0,)), (1, (0,)), (2, (0,)), (3, (1,))]
 
 
@@ -240,7 +239,7 @@ def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: 
     other = LogitStore.open(own_stores.folder / "second")
     other.block_path(1, 1).unlink()
     with pytest.raises(BlockMissingError, match=r"1 of the 6 blocks.*view 1 of shard train-000001") as caught:
-        pretrain(own_stores.pretrain(store=both(own_stores)), alone())
+        pretrain(own_stores.pretrain(store=both(own_stores)), solo_job())
     assert caught.value.where == str(other.path)
     assert not seen
 
@@ -248,7 +247,7 @@ def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: 
 def test_stores_of_other_views_do_not_combine(dumped: Path, two_teachers: World, tmp_path: Path) -> None:
     store = {"path": str(dumped / "store"), "others": [{"path": str(two_teachers.folder / "second")}]}
     with pytest.raises(ManifestMismatchError, match="view_spec_hash"):
-        pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), alone())
+        pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), solo_job())
 
 
 @pytest.mark.parametrize(
@@ -270,7 +269,7 @@ def test_stores_combine_only_if_all_that_makes_their_records_comparable_is_equal
     LogitStore.create(tmp_path / "other", manifest.model_copy(update={field: value}))
     store = both(two_teachers, others=[{"path": str(tmp_path / "other")}])
     with pytest.raises(ManifestMismatchError, match=rf"in {field}\.") as caught:
-        pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), alone())
+        pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), solo_job())
     assert caught.value.where == str(tmp_path / "other")
 
 
@@ -286,7 +285,7 @@ def test_a_recipe_that_contradicts_the_store_of_its_views_is_refused(
     tree = {"views": MIXED, "store": second(folder) | {"path": str(folder / "third")}}
     tree |= {name: tree[name] | value if name == "store" else value for name, value in sections.items()}
     with pytest.raises(ConfigError, match=message):
-        dump_logits(two_teachers.dump(**tree, views_from=folder / "store"), alone())
+        dump_logits(two_teachers.dump(**tree, views_from=folder / "store"), solo_job())
 
 
 def test_an_image_that_changed_between_two_dumps_is_found_by_name(world: World) -> None:
@@ -299,24 +298,24 @@ def test_an_image_that_changed_between_two_dumps_is_found_by_name(world: World) 
     other = second(world.folder)
     config = world.dump(views=VIEWS, store=other, views_from=world.folder / "store")
     with pytest.raises(ReplayError, match=f"sample {key} of shard"):
-        dump_logits(config, alone())
-    dump_logits(world.dump(views=VIEWS, store=other), alone())
+        dump_logits(config, solo_job())
+    dump_logits(world.dump(views=VIEWS, store=other), solo_job())
     with pytest.raises(ReplayError, match=f"two teachers did not see the same view.*{key}"):
-        pretrain(world.pretrain(store=both(world)), alone())
+        pretrain(world.pretrain(store=both(world)), solo_job())
 
 
 @pytest.mark.parametrize("of_the_first", [True, False], ids=["of the first", "of the second"])
 def test_a_hole_of_one_teacher_alone_is_found_by_name(own_stores: World, of_the_first: bool) -> None:
     """Also where the view that the other teacher saw has digest 0, which is what a hole has."""
     store, reader = LogitStore.open(own_stores.folder / "store"), ShardSet.load(own_stores.folder / "shards", "train")
-    forerunner = Forerunner(store, reader.reader())
+    first_teacher = FirstTeacher(store, reader.reader())
     view, hole = store.read_block(1, 0), with_hole(store.read_block(1, 0), 7)
     view.digests[7] = 0
     stored, made = (hole, view) if of_the_first else (view, hole)
     rewrite(store, 1, 0, stored)
-    forerunner.require_same(1, 0, stored)
+    first_teacher.require_same(1, 0, stored)
     with pytest.raises(ReplayError, match=f"sample {reader.reader().key(1, 7)} of shard") as caught:
-        forerunner.require_same(1, 0, made)
+        first_teacher.require_same(1, 0, made)
     told = [caught.value.expected.partition(",")[0], caught.value.found]
     assert told == (["a hole", "digest 00000000"] if of_the_first else ["digest 00000000", "a hole"])
 
@@ -326,7 +325,7 @@ def test_a_workers_memory_for_blocks_is_shared_by_all_stores(tmp_path: Path) -> 
     lengths = (500,) * 64
     manifests = [manifest_of(lengths, encoding="compact", topk=topk) for topk in (5, 10, 50)]
     stores = [LogitStore(tmp_path, manifest, writable=False, fsync=False) for manifest in manifests]
-    plan = Plan(lengths, ScheduleConfig(epochs=1, global_batch_size=64, lanes=64, window=36), range(64))
+    plan = StepPlan(lengths, ScheduleConfig(epochs=1, global_batch_size=64, lanes=64, window=36), range(64))
     config = StoredTargetsConfig(path=tmp_path, block_cache_mib=2)
     caches = block_caches(config, stores, plan)
     blocks = [block_bytes(manifest) for manifest in manifests]

@@ -19,7 +19,7 @@ from tests.stages.world import NETWORK, TRAINING, World
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import FinetuneConfig
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
@@ -104,7 +104,7 @@ def test_two_ranks_dump_the_store_of_one(two_ranks: tuple[Path, Any], dumped: Pa
 
 
 def test_two_ranks_train_to_the_weights_of_one(two_ranks: tuple[Path, Any], world: World) -> None:
-    pretrain(world.pretrain(**SAME), alone())
+    pretrain(world.pretrain(**SAME), solo_job())
     one = load_file(world.folder / "distilled" / "model.safetensors")
     two = load_file(two_ranks[0] / "distilled" / "model.safetensors")
     for name, tensor in one.items():
@@ -112,7 +112,7 @@ def test_two_ranks_train_to_the_weights_of_one(two_ranks: tuple[Path, Any], worl
 
 
 def test_two_ranks_train_a_head_alone(two_ranks: tuple[Path, Any], world: World) -> None:
-    finetune(probe_config(world, world.folder / "probed"), alone())
+    finetune(probe_config(world, world.folder / "probed"), solo_job())
     before, one, two = (
         load_file(folder / "model.safetensors")
         for folder in (world.folder / "teacher", world.folder / "probed", two_ranks[0] / "probed")
@@ -127,7 +127,7 @@ def test_digests_and_samples_are_counted_once(two_ranks: tuple[Path, Any], world
     assert results["dump-logits"]["views"] == 2 * 96
     assert results["pretrain"]["digests_checked"] == 2 * 96
     assert results["evaluate"]["samples"] == 96
-    alone_scores = evaluate(world.evaluate(model=str(folder / "distilled")), alone())
+    alone_scores = evaluate(world.evaluate(model=str(folder / "distilled")), solo_job())
     assert results["evaluate"] == pytest.approx(alone_scores, abs=1e-5)
     assert results["evaluate"]["mean_per_class"] == alone_scores["mean_per_class"]  # counts are whole numbers
 
@@ -139,7 +139,7 @@ def test_a_run_of_two_ranks_continues_with_one(two_ranks: tuple[Path, Any], worl
     newest = sorted((world.folder / "distilled" / "checkpoints").glob("*.pt"))[-1]
     newest.unlink()
     store = {"path": str(two_ranks[0] / "store")}
-    result = pretrain(world.pretrain(store=store, **SAME), alone())
+    result = pretrain(world.pretrain(store=store, **SAME), solo_job())
     assert result["step"] == 12
     continued = load_file(world.folder / "distilled" / "model.safetensors")
     for name, tensor in load_file(two_ranks[0] / "distilled" / "model.safetensors").items():

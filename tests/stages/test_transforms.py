@@ -17,13 +17,13 @@ from tests.views.transforms import PIPELINE, SIZE, SOUND, timm
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError, ReplayError, TransformError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.store_check import check
+from tinyvit_kd.stages.store import check
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.replay import forget_built
+from tinyvit_kd.views.transform import forget_built
 
 HERE = "tests.views.transforms"
 
@@ -33,14 +33,14 @@ def dump(world: World, transform: dict[str, Any], name: str = "other", **section
     path = world.folder / name
     views = {"size": SIZE, "transform": transform} | sections.pop("views", {})
     store = {"path": str(path), "topk": 3, "views": 2}
-    dump_logits(world.dump(**{"views": views, "store": store} | sections), alone())
+    dump_logits(world.dump(**{"views": views, "store": store} | sections), solo_job())
     return LogitStore.open(path)
 
 
 def replay(world: World, name: str = "other", **sections: Any) -> dict[str, float]:
     """Stage two from such a store."""
     store = {"path": str(world.folder / name), "trust_transform": True}
-    return pretrain(world.pretrain(store=store, **sections), alone())
+    return pretrain(world.pretrain(store=store, **sections), solo_job())
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_the_number_of_workers_changes_no_view(world: World) -> None:
 
 
 def test_labels_train_on_a_transforms_views(world: World) -> None:
-    result = finetune(world.finetune(views={"size": SIZE, "transform": PIPELINE, "mixup": 0.8}), alone())
+    result = finetune(world.finetune(views={"size": SIZE, "transform": PIPELINE, "mixup": 0.8}), solo_job())
     assert np.isfinite(result["loss"])
 
 
 def test_a_stores_transform_is_called_only_where_the_recipe_trusts_it(world: World) -> None:
     dump(world, timm())
     with pytest.raises(ConfigError, match="would import and call") as caught:
-        pretrain(world.pretrain(store={"path": str(world.folder / "other")}), alone())
+        pretrain(world.pretrain(store={"path": str(world.folder / "other")}), solo_job())
     assert "timm.data.create_transform" in caught.value.found
     assert caught.value.fix.endswith("set store.trust_transform: true")
 
@@ -85,8 +85,8 @@ def test_a_further_teacher_takes_its_views_from_a_transform_that_its_recipe_name
     store = {"path": str(world.folder / "second"), "topk": 3, "views": 2}
     views: dict[str, Any] = {"size": SIZE, "transform": timm()}
     with pytest.raises(ConfigError, match="would import and call"):
-        dump_logits(world.dump(store=store, views={}, views_from=str(first.path)), alone())
-    dump_logits(world.dump(store=store, views=views, views_from=str(first.path)), alone())
+        dump_logits(world.dump(store=store, views={}, views_from=str(first.path)), solo_job())
+    dump_logits(world.dump(store=store, views=views, views_from=str(first.path)), solo_job())
     second = LogitStore.open(world.folder / "second")
     assert np.array_equal(first.read_block(1, 1).digests, second.read_block(1, 1).digests)
 
@@ -123,7 +123,7 @@ def test_randomness_that_shows_later_is_caught_later(world: World) -> None:
 def test_labels_are_not_trained_on_views_that_nobody_could_make_again(world: World, mixing: dict[str, float]) -> None:
     views = {"size": SIZE, "transform": {"call": f"{HERE}.WithItsOwnGenerator"}} | mixing
     with pytest.raises(TransformError, match="seeding cannot reach"):
-        finetune(world.finetune(views=views), alone())
+        finetune(world.finetune(views=views), solo_job())
 
 
 def test_a_view_that_fails_is_drawn_again_and_replayed(world: World, capsys: pytest.CaptureFixture[str]) -> None:

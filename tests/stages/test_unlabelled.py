@@ -10,12 +10,12 @@ import pytest
 from tests.data.tars import write_tar
 from tests.stages.world import TRAINING, VIEWS
 from tests.views.images import encoded, sample_image
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.views.mixing import partners
 
 SAMPLES, WITHOUT = 32, {3, 8, 20}
@@ -32,8 +32,8 @@ def test_views_of_samples_without_a_label_and_mixed_with_such_have_no_weight(
             members.append((f"{number:04}.cls", b"1"))
     write_tar(tmp_path / "a.tar", members)
     shards, spec = ShardSet.load(str(tmp_path / "a.tar")), ViewSpec.model_validate(VIEWS | mixing)
-    plan = Plan((SAMPLES,), ScheduleConfig.model_validate(TRAINING["schedule"]), range(4), 0 if mixing else None)
-    make, seen = LabelledBatches(SampleViews(shards.reader(), spec, 0), plan, "error"), 0
+    plan = StepPlan((SAMPLES,), ScheduleConfig.model_validate(TRAINING["schedule"]), range(4), 0 if mixing else None)
+    make, seen = LabelledBatches(SampleViews(shards.reader(), spec, 0), "error", plan), 0
     for step in range(plan.steps_per_epoch):
         batch, indexes = make(step), plan.samples(step)[2].tolist()
         for row, index in enumerate(indexes):

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stages.world import TRAINING, World
+from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.stored_batches import StoredBatches
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import load_checkpoint
 
@@ -89,7 +89,7 @@ def test_a_run_takes_its_views_by_its_schedule(
 ) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
     schedule = TRAINING["schedule"] | {"epochs": 4, "seed": 3}
-    pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")), alone())
+    pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")), solo_job())
     expected = ViewSchedule(1, ((0, 2),), seed=3)  # not that of seed 0
     assert sorted(set(epochs)) == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
 
@@ -98,7 +98,7 @@ def test_fewer_views_than_the_store_has_can_be_used(
     dumped: Path, tmp_path: Path, epochs: list[tuple[int, tuple[int, ...]]]
 ) -> None:
     store = {"path": str(dumped / "store"), "views": 1}
-    pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")), alone())
+    pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")), solo_job())
     assert set(epochs) == {(0, (0,)), (1, (0,))}
 
 
@@ -110,9 +110,9 @@ def test_views_that_are_dumped_later_come_into_a_run_that_goes_on(
     train = TRAINING["train"] | {"checkpoint_every": 3}
     config = world.pretrain(schedule=schedule, train=train)
     stop_at(9, config, monkeypatch)
-    dump_logits(world.dump(store={"path": str(world.folder / "store"), "topk": 5, "views": 4}), alone())
+    dump_logits(world.dump(store={"path": str(world.folder / "store"), "topk": 5, "views": 4}), solo_job())
     epochs.clear()
-    pretrain(config, alone())
+    pretrain(config, solo_job())
     assert sorted(set(epochs)) == [(1, (1,)), (2, (2,)), (3, (3,)), (4, (0,)), (5, (1,))]
     last = load_checkpoint(sorted((world.folder / "distilled" / "checkpoints").glob("*.pt"))[-1])
     assert last["kept"]["stored_views"] == ((0, 2), (2, 4))
@@ -130,7 +130,7 @@ def stop_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patched:
         patched.setattr(StoredBatches, "fill", stopping)
         with pytest.raises(RuntimeError, match="stopped"):
-            pretrain(config, alone())
+            pretrain(config, solo_job())
 
 
 def test_views_that_are_being_dumped_do_not_stop_a_run_that_goes_on(
@@ -138,16 +138,17 @@ def test_views_that_are_being_dumped_do_not_stop_a_run_that_goes_on(
 ) -> None:
     config = world.pretrain()
     stop_at(9, config, monkeypatch)
-    dump_logits(world.dump(store={"path": str(world.folder / "store"), "topk": 5, "views": 4}), alone())
+    dump_logits(world.dump(store={"path": str(world.folder / "store"), "topk": 5, "views": 4}), solo_job())
     LogitStore.open(world.folder / "store").block_path(1, 3).unlink()  # not there yet
-    pretrain(config, alone())
+    pretrain(config, solo_job())
     with pytest.raises(BlockMissingError, match="view 3 of shard"):
         pretrain(
-            world.pretrain(schedule=TRAINING["schedule"] | {"epochs": 4}, output=str(world.folder / "new")), alone()
+            world.pretrain(schedule=TRAINING["schedule"] | {"epochs": 4}, output=str(world.folder / "new")),
+            solo_job(),
         )
 
 
 def test_a_run_cannot_be_continued_with_fewer_views(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at(9, world.pretrain(), monkeypatch)
     with pytest.raises(ConfigError, match="has used more views already"):
-        pretrain(world.pretrain(store={"path": str(world.folder / "store"), "views": 1}), alone())
+        pretrain(world.pretrain(store={"path": str(world.folder / "store"), "views": 1}), solo_job())

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from tests.stages.world import SAMPLES, TRAINING, VIEWS, World
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.order import check_lanes, rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages.batches import LabelledBatches
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.stored_batches import StoredBatches
-from tinyvit_kd.stages.training_plan import Plan
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
@@ -40,7 +40,7 @@ def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytes
     for name in ("shards", "teacher"):
         (folder / name).symlink_to(dumped / name)
     store = {"path": str(folder / "store"), "topk": 5, "views": VIEWS_IN_STORE}
-    dump_logits(World(folder).dump(views=SPECS[request.param], store=store), alone())
+    dump_logits(World(folder).dump(views=SPECS[request.param], store=store), solo_job())
     return World(folder)
 
 
@@ -51,11 +51,11 @@ def plan_of(
     ranks: int = 1,
     rank: int = 0,
     stored: ViewSchedule | None = None,
-) -> Plan:
+) -> StepPlan:
     changes = {"views_per_sample": views_per_sample, "global_batch_size": 48, "epochs": EPOCHS}
     schedule = world.finetune().schedule.model_copy(update=changes)
     lengths = ShardSet.load(world.folder / "shards", "train").lengths.tolist()
-    return Plan(tuple(lengths), schedule, rank_lanes(schedule.lanes, rank, ranks), pairs_seed, stored)
+    return StepPlan(tuple(lengths), schedule, rank_lanes(schedule.lanes, rank, ranks), pairs_seed, stored)
 
 
 def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: int = 0) -> StoredBatches:
@@ -98,7 +98,7 @@ def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Pat
     world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
     reader = ShardSet.load(dumped / "shards", "train").reader()
     plan = plan_of(world, 0 if spec.mixes else None, 3)
-    make = LabelledBatches(SampleViews(reader, spec, 0), plan, "error")
+    make = LabelledBatches(SampleViews(reader, spec, 0), "error", plan)
     for step in (0, 3):
         batch, (epoch, shards, indexes) = make(step), plan.samples(step)
         for row, view in enumerate(np.asarray(batch.views)):
@@ -128,7 +128,7 @@ def test_finetuning_decodes_each_image_once_an_epoch(
 ) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 2}
     config = World(dumped).finetune(views=SPECS[name], schedule=schedule, output=str(tmp_path / "run"))
-    result = finetune(config, alone())
+    result = finetune(config, solo_job())
     assert set(reads.values()) == {2}  # epochs
     assert len(reads) == SAMPLES
     assert result["samples_seen"] == 2 * 2 * SAMPLES
@@ -138,7 +138,7 @@ def test_pretraining_decodes_each_image_once_an_epoch(
     dumped: Path, tmp_path: Path, reads: Counter[tuple[int, int]]
 ) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 2}
-    result = pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), alone())
+    result = pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
     assert set(reads.values()) == {2}
     assert result["digests_checked"] == 2 * 2 * SAMPLES
 
@@ -146,7 +146,7 @@ def test_pretraining_decodes_each_image_once_an_epoch(
 def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 4}
     with pytest.raises(ConfigError, match=r"4 views a sample, 2 in the store"):
-        pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), alone())
+        pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
 
 
 def test_a_batch_that_is_no_multiple_is_refused_with_ones_that_are() -> None:

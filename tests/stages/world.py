@@ -12,7 +12,7 @@ from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.stages import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
+from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.models.modelfile import ModelCard, save_model
 from tinyvit_kd.models.network import build_network
 
@@ -61,7 +61,7 @@ def draw_shards(folder: Path, samples: int = SAMPLES, split: str = "train", seed
     return folder / "shards"
 
 
-def make_teacher(folder: Path, num_classes: int = len(CLASSES), seed: int = 1) -> Path:
+def make_teacher(folder: Path, num_classes: int = len(DRAWN_CLASSES), seed: int = 1) -> Path:
     """A model file with random weights; its best class has a tenth to nearly all of the mass, 0.6 in the mean."""
     spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
     network = build_network(spec, num_classes, SIZE, seed)
@@ -73,8 +73,8 @@ def make_teacher(folder: Path, num_classes: int = len(CLASSES), seed: int = 1) -
         image_size=SIZE,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        class_name="drawn" if num_classes == len(CLASSES) else None,
-        class_ids=tuple(sorted(CLASSES)) if num_classes == len(CLASSES) else None,
+        class_name="drawn" if num_classes == len(DRAWN_CLASSES) else None,
+        class_ids=tuple(sorted(DRAWN_CLASSES)) if num_classes == len(DRAWN_CLASSES) else None,
     )
     save_model(folder / "teacher" / "model.safetensors", state, card)
     return folder / "teacher"

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
-from tinyvit_kd.store.records import Block, BlockHeader, Encoding
+from tinyvit_kd.store.records import Block, BlockHeader, Encoding, RecordStatus
 
 
 def random_block(
@@ -24,8 +23,8 @@ def random_block(
         logits[:, -1] = -np.inf
     masses = np.exp(logits - logits.max(axis=1, keepdims=True))
     masses /= masses.sum(axis=1, keepdims=True)
-    status = np.where(rng.random(length) < holes, HoleReason.TRUNCATED, HoleReason.NONE).astype(np.uint8)
-    there = status == HoleReason.NONE
+    status = np.where(rng.random(length) < holes, RecordStatus.TRUNCATED, RecordStatus.VALID).astype(np.uint8)
+    there = status == RecordStatus.VALID
     return Block(
         indices=(np.sort(classes, axis=1) * there[:, None]).astype(np.int32),
         probs=(masses[:, :-1] * there[:, None]).astype(np.float32),

@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 from tests.store.blocks import block_for, manifest_of, random_block, same
-from tinyvit_kd.errors import HoleReason, StoreError
+from tinyvit_kd.errors import StoreError
 from tinyvit_kd.store.arrays import open_array
 from tinyvit_kd.store.check import (
     YOUNG,
@@ -25,11 +25,11 @@ from tinyvit_kd.store.check import (
     block_problem,
     check_root,
     check_shard,
-    repair,
+    remove_faults,
     shards_with_samples,
 )
 from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.records import ENCODINGS, Block, BlockHeader, Encoding
+from tinyvit_kd.store.records import ENCODINGS, Block, BlockHeader, Encoding, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 HEX = "0123456789abcdef" * 2
@@ -135,7 +135,7 @@ def test_a_damaged_block_is_found_and_a_repair_removes_it_alone(
     report = check(store)
     assert [(fault.kind, fault.path, fault.block) for fault in report.faults] == [("damaged", path, (1, 2))]
     assert report.there == 12
-    removed, left = repair(store, report)
+    removed, left = remove_faults(store, report)
     assert (removed, left) == (report.faults, [])
     assert store.missing_blocks() == [(1, 2)]
     assert contents(store.path) == {name: data for name, data in before.items() if name != str(path)}
@@ -173,7 +173,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     "sum above 1": ({"probs": HALF, "residual": 0.6}, "sum to 1"),
     "sum below 1": ({"probs": HALF, "residual": 0.3}, "sum to 1"),
     "residual": ({"residual": np.nan}, "finite"),
-    "full hole": ({"status": HoleReason.TRUNCATED}, "not empty"),
+    "full hole": ({"status": RecordStatus.TRUNCATED}, "not empty"),
     "status": ({"status": 4}, "unknown status"),
 }
 
@@ -218,7 +218,7 @@ def test_a_disk_that_refuses_does_not_condemn_a_block(store: LogitStore, monkeyp
     report = check(store)
     assert {fault.kind for fault in report.faults} == {"unread"}
     assert [fault.path for fault in report.faults] == [store.block_path(shard, 2) for shard in range(3)]
-    removed, left = repair(store, report)
+    removed, left = remove_faults(store, report)
     assert (removed, left) == ([], report.faults)
     assert store.missing_blocks() == []
 
@@ -263,7 +263,7 @@ def test_an_array_that_is_not_laid_out_as_ours_is_refused_and_made_again_with_it
     report = check(store)
     assert [(fault.kind, fault.path) for fault in report.faults] == [("array", path)]
     assert (report.there, report.unchecked) == (12, 4)
-    assert repair(store, report) == ([], report.faults)
+    assert remove_faults(store, report) == ([], report.faults)
     again = LogitStore.create(store.path, manifest_of())
     assert check(again).sound
     assert same(again.read_block(1, 3), block_for(store.manifest, 1, 3))
@@ -328,7 +328,7 @@ def test_what_a_killed_writer_left_is_found_and_removed(store: LogitStore) -> No
         (store.path / name).write_bytes(b"half")
         age(store.path / name)
     assert faults(store) == {("partial", name) for name in PARTIAL}
-    removed, left = repair(store, check(store))
+    removed, left = remove_faults(store, check(store))
     assert (len(removed), left) == (len(PARTIAL), [])
     assert contents(store.path) == before
 
@@ -339,7 +339,7 @@ def test_what_a_writer_may_be_writing_is_named_and_kept(store: LogitStore) -> No
     report = check(store)
     assert report.sound
     assert {path.relative_to(store.path).as_posix() for path in report.young} == set(PARTIAL)
-    assert repair(store, report) == ([], [])
+    assert remove_faults(store, report) == ([], [])
     assert all((store.path / name).exists() for name in PARTIAL)
 
 
@@ -349,7 +349,7 @@ def test_a_partial_file_that_came_to_life_again_is_kept(store: LogitStore) -> No
     age(path)
     report = check(store)
     path.write_bytes(b"more")
-    assert repair(store, report) == ([], [])
+    assert remove_faults(store, report) == ([], [])
     assert path.exists()
 
 
@@ -373,7 +373,7 @@ def test_what_does_not_belong_is_named_and_kept(store: LogitStore) -> None:
         age(path)
     named = {"s000003/zarr.json": "s000003", "s000001/c/0": "s000001/c"}
     assert faults(store) == {("foreign", named.get(name, name)) for name in FOREIGN}
-    removed, left = repair(store, check(store))
+    removed, left = remove_faults(store, check(store))
     assert (removed, len(left)) == ([], len(FOREIGN))
     assert all((store.path / name).exists() for name in FOREIGN)
 
@@ -388,7 +388,7 @@ def test_a_link_to_nothing_in_place_of_a_block_is_named_and_kept(store: LogitSto
     store.block_path(0, 0).unlink()
     store.block_path(0, 0).symlink_to(store.path / "a disk that is not mounted")
     assert faults(store) == {("foreign", "s000000/c.0.0.0")}
-    repair(store, check(store))
+    remove_faults(store, check(store))
     assert store.block_path(0, 0).is_symlink()
 
 
@@ -396,7 +396,7 @@ def test_a_folder_with_something_in_it_is_not_removed(store: LogitStore) -> None
     a_folder(store, store.block_path(0, 0))
     (store.block_path(0, 0) / "precious").write_text("")
     report = check(store)
-    assert repair(store, report) == ([], report.faults)
+    assert remove_faults(store, report) == ([], report.faults)
     assert (store.block_path(0, 0) / "precious").exists()
 
 
@@ -406,7 +406,7 @@ def test_a_block_that_was_made_again_meanwhile_is_kept(store: LogitStore) -> Non
     report = check(store)
     store.write_block(0, 0, block_for(store.manifest, 0, 0))
     store.block_path(0, 1).unlink()
-    assert repair(store, report) == ([], [])
+    assert remove_faults(store, report) == ([], [])
     assert store.missing_blocks() == [(0, 1)]
 
 
@@ -416,7 +416,7 @@ def test_a_repair_does_not_reach_through_a_link_into_another_store(store: LogitS
     (store.path / "s000001").symlink_to(other.path / "s000001")
     report = check(store)
     assert {fault.kind for fault in report.faults} == {"damaged"}
-    assert repair(store, report) == ([], report.faults)
+    assert remove_faults(store, report) == ([], report.faults)
     assert other.missing_blocks() == []
 
 
@@ -430,7 +430,7 @@ def test_damage_of_every_kind_is_found_at_once_and_a_repair_removes_just_the_bad
     bad = [(0, view) for view in range(4)]
     assert [fault.block for fault in report.faults if fault.kind == "damaged"] == bad
     assert (report.there, report.missing, report.unchecked) == (11, 1, 4)
-    removed, left = repair(store, report)
+    removed, left = remove_faults(store, report)
     assert [fault.block for fault in removed] == bad
     assert [fault.kind for fault in left] == ["foreign", "array"]
     assert store.missing_blocks() == [*bad, (2, 3)]

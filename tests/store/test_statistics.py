@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.store.blocks import block_for, manifest_of
-from tinyvit_kd.errors import HoleReason
+from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
@@ -40,7 +40,7 @@ def test_figures_are_those_of_the_blocks_that_are_there(store: LogitStore) -> No
 
 def test_holes_are_named_once_a_sample(store: LogitStore) -> None:
     expected = [
-        (shard, index, HoleReason.TRUNCATED)
+        (shard, index, RecordStatus.TRUNCATED)
         for shard, view in [(0, 0), (2, 3)]
         for index in np.flatnonzero(block_for(store.manifest, shard, view).status).tolist()
     ]

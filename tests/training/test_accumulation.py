@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
+from tinyvit_kd.training.batch import Batch, MixedLabels, SparseTargets
 from tinyvit_kd.training.loss import plain_loss, soft_loss
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.training.batch_norm import RunningStats
 
 
@@ -24,7 +24,7 @@ def test_frozen_statistics_stay_as_they_are_bit_for_bit(count: int) -> None:
     stats = RunningStats(norm)
     for _ in stats.each(range(count)):
         norm(torch.randn(4, 1000))
-    stats.restore(stats.read().expand(count + 1, -1), alone())  # those of a job of more processes
+    stats.restore(stats.read().expand(count + 1, -1), solo_job())  # those of a job of more processes
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
 
 

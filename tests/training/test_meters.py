@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from tinyvit_kd.errors import NonFiniteLossError
-from tinyvit_kd.runtime.distributed import Job, alone
+from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.training.meters import Meters, Step
 
 CPU = torch.device("cpu")
@@ -33,9 +33,9 @@ def test_means_are_over_the_steps_since_the_last_reading() -> None:
     meters = Meters(CPU, name_samples)
     for step, loss in enumerate((1.0, 2.0, 6.0)):
         meters.update(parts(loss, grad_norm=2 * loss), step, waited=0.0)
-    first = meters.read(alone())
+    first = meters.read(solo_job())
     meters.update(parts(10.0, grad_norm=0.0), 3, waited=0.0)
-    second = meters.read(alone())
+    second = meters.read(solo_job())
     assert (first["loss"], first["grad_norm"]) == (3.0, 6.0)
     assert (second["loss"], second["grad_norm"]) == (10.0, 0.0)
 
@@ -52,7 +52,7 @@ def test_time_is_shared_out_between_computing_and_waiting_for_data() -> None:
     time.sleep(0.05)
     for step in range(2):
         meters.update(parts(1.0), step, waited=0.01)
-    values = meters.read(alone())
+    values = meters.read(solo_job())
     assert values["step_seconds"] >= 0.025
     assert values["data_wait"] == pytest.approx(0.02 / (2 * values["step_seconds"]))
 
@@ -65,9 +65,9 @@ def test_the_first_step_that_is_not_finite_is_named(bad: float, name: str) -> No
         values = {"loss": 1.0, "grad_norm": 1.0} | ({name: bad} if step >= 7 else {})
         meters.update(parts(values["loss"], grad_norm=values["grad_norm"]), step, waited=0.0)
     with pytest.raises(NonFiniteLossError, match="step 7"):
-        meters.require_finite(alone())
+        meters.require_finite(solo_job())
     with pytest.raises(NonFiniteLossError, match="step 7"):
-        meters.read(alone())
+        meters.read(solo_job())
 
 
 def test_samples_whose_outputs_are_not_finite_are_named() -> None:
@@ -76,31 +76,31 @@ def test_samples_whose_outputs_are_not_finite_are_named() -> None:
     meters.update(parts(math.nan, (True, False, True)), 1, waited=0.0)
     meters.update(parts(math.nan, (False, False, False)), 2, waited=0.0)
     with pytest.raises(NonFiniteLossError, match="not finite for 1 samples, in a batch with sample 1 of step 1"):
-        meters.require_finite(alone())
+        meters.require_finite(solo_job())
 
 
 def test_where_all_outputs_are_finite_the_batch_is_named() -> None:
     meters = Meters(CPU, name_samples)
     meters.update(parts(1.0, grad_norm=math.inf), 3, waited=0.0)
     with pytest.raises(NonFiniteLossError, match=r"finite outputs, but .* sample 0 of step 3, sample 1 of step 3"):
-        meters.require_finite(alone())
+        meters.require_finite(solo_job())
 
 
 def test_steps_that_were_left_out_are_not_in_the_means() -> None:
     meters = Meters(CPU, name_samples)
     meters.update(parts(2.0), 0, waited=0.0)
     meters.update(parts(math.nan)._replace(applied=False), 1, waited=0.0)
-    assert meters.read(alone())["loss"] == 2.0
+    assert meters.read(solo_job())["loss"] == 2.0
 
 
 def test_a_finite_loss_passes_and_an_earlier_reading_does_not_hide_a_later_fault() -> None:
     meters = Meters(CPU, name_samples)
     meters.update(parts(1.0), 0, waited=0.0)
-    meters.require_finite(alone())
-    meters.read(alone())
+    meters.require_finite(solo_job())
+    meters.read(solo_job())
     meters.update(parts(math.nan), 1, waited=0.0)
     with pytest.raises(NonFiniteLossError, match="step 1"):
-        meters.require_finite(alone())
+        meters.require_finite(solo_job())
 
 
 def test_two_processes_read_the_same_means_and_stop_together() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.training.test_loss import recover, stored
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
-from tinyvit_kd.runtime.batch import Batch, MixedLabels, SparseTargets
+from tinyvit_kd.training.batch import Batch, MixedLabels, SparseTargets
 from tinyvit_kd.training.objectives import DistillObjective, PlainObjective
 
 CLASSES, SIZE = 11, 6

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.loss import SoftTargetCrossEntropy
 
 from tests.training.test_loss import recover, stored
-from tinyvit_kd.runtime.batch import SparseTargets
+from tinyvit_kd.training.batch import SparseTargets
 from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.targets import Targets, Teachers
 

@@ -15,7 +15,7 @@ from timm.data.transforms_factory import transforms_imagenet_eval, transforms_im
 from tests.views.images import encoded, sample_image
 from tests.views.recording import record_operations
 from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
-from tinyvit_kd.errors import BadImageError, HoleReason, RendererError
+from tinyvit_kd.errors import ImageTooLargeError, RendererError
 from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams, sample_params
 from tinyvit_kd.views.render import decode, render, render_eval, render_views, view_digest
@@ -111,9 +111,9 @@ def test_evaluation_views_equal_timms(mode: Any, size: int, crop_pct: float, int
 
 def test_evaluation_of_a_thread_thin_image_is_a_hole_not_a_full_memory() -> None:
     thin = encoded(Image.new("RGB", (1, 60_000)))
-    with pytest.raises(BadImageError) as caught:
+    with pytest.raises(ImageTooLargeError) as caught:
         render_eval(thin, EvalViewSpec())
-    assert caught.value.reason == HoleReason.TOO_LARGE
+    assert caught.value.found == "too_large"
     assert render_eval(thin, EvalViewSpec(mode="squash")).shape == (3, 224, 224)
 
 

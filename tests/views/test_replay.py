@@ -22,7 +22,7 @@ from tests.views.transforms import SIZE, SOUND, WithASeededGenerator, fitted, ti
 from tinyvit_kd.config.views import TransformConfig, ViewSpec
 from tinyvit_kd.errors import BadImageError, ConfigError, TransformError
 from tinyvit_kd.views.render import render_views, view_digest
-from tinyvit_kd.views.replay import build_transform, forget_built, transform_versions
+from tinyvit_kd.views.transform import build_transform, forget_built, transform_versions
 
 IMAGE = encoded(sample_image(50, 40))
 SEEDS = range(8)

@@ -14,7 +14,8 @@ from timm.data.auto_augment import rand_augment_transform
 
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.views.spec import parse_auto_augment, renderer_versions, view_spec_hash
+from tinyvit_kd.views.randaugment import parse_auto_augment
+from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
 
 OTHER_FIELDS: list[dict[str, Any]] = [
     {"size": 225},

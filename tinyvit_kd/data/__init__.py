@@ -1,1 +1,5 @@
-"""Shards, labels, the epoch's order and the loader."""
+"""Images and labels on disk: shards, their byte indexes, class lists, the epoch's order, the loader and its memory.
+
+Here also: ``shards build`` and where its images come from, and the drawn images of the demo.
+Not here: what a batch is made of (``batches``), decoding and rendering (``views``), teacher probabilities (``store``).
+"""

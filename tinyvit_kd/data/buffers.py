@@ -16,8 +16,8 @@ import torch
 
 from tinyvit_kd.errors import ConfigError
 
-Task = TypeVar("Task")
-Made = TypeVar("Made")
+TaskT = TypeVar("TaskT")
+BatchT = TypeVar("BatchT")
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, torch.Tensor]
 Field = tuple[tuple[int, ...], npt.DTypeLike]  # shape and type
@@ -40,36 +40,36 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Length of the buffer."""
-        return max((stop for _, stop in self._places.values()), default=0)
+        return max((stop for _, stop in self._spans.values()), default=0)
 
     def arrays(self, buffer: npt.NDArray[np.uint8]) -> Arrays:
         """The arrays, as parts of a buffer, uint8 [nbytes]."""
         return {
-            name: buffer[slice(*place)].view(self.fields[name][1]).reshape(self.fields[name][0])
-            for name, place in self._places.items()
+            name: buffer[slice(*span)].view(self.fields[name][1]).reshape(self.fields[name][0])
+            for name, span in self._spans.items()
         }
 
     def tensors(self, buffer: torch.Tensor) -> Tensors:
         """The same of a buffer on any device."""
         return {
-            name: buffer[slice(*place)].view(self._types[name]).view(self.fields[name][0])
-            for name, place in self._places.items()
+            name: buffer[slice(*span)].view(self._types[name]).view(self.fields[name][0])
+            for name, span in self._spans.items()
         }
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        places, start = dict[str, tuple[int, int]](), 0
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        spans, start = dict[str, tuple[int, int]](), 0
         for name, (shape, dtype) in self.fields.items():
-            places[name] = start, start + math.prod(shape) * dtype.itemsize
-            start = -(-places[name][1] // _ALIGNMENT) * _ALIGNMENT
-        return places
+            spans[name] = start, start + math.prod(shape) * dtype.itemsize
+            start = -(-spans[name][1] // _ALIGNMENT) * _ALIGNMENT
+        return spans
 
     @cached_property
     def _types(self) -> dict[str, torch.dtype]:
         return {name: torch.from_numpy(np.empty(0, dtype)).dtype for name, (_, dtype) in self.fields.items()}
 
 
-class Maker(ABC, Generic[Task, Made]):
+class BatchMaker(ABC, Generic[TaskT, BatchT]):
     """Makes batches of one size: loading processes fill them, the main process puts them together.
 
     A maker is a pure function of the task, and is copied into every loading process.
@@ -81,18 +81,18 @@ class Maker(ABC, Generic[Task, Made]):
         """The arrays of a batch."""
 
     @abstractmethod
-    def fill(self, task: Task, arrays: Arrays) -> Any:
-        """Fill arrays in which there is another batch still; returns what else is to be told, a few bytes."""
+    def fill(self, task: TaskT, arrays: Arrays) -> Any:
+        """Fill arrays in which there is another batch still; returns what else is to be extra, a few bytes."""
 
     @abstractmethod
-    def join(self, tensors: Tensors, told: Any) -> Made:
+    def join(self, tensors: Tensors, extra: Any) -> BatchT:
         """The batch from the filled arrays, as tensors on the device, and what ``fill`` returned."""
 
-    def __call__(self, task: Task) -> Made:
+    def __call__(self, task: TaskT) -> BatchT:
         """A batch here and now, in memory of its own."""
         buffer = torch.zeros(self.layout.nbytes, dtype=torch.uint8)
-        told = self.fill(task, self.layout.arrays(buffer.numpy()))
-        return self.join(self.layout.tensors(buffer), told)
+        extra = self.fill(task, self.layout.arrays(buffer.numpy()))
+        return self.join(self.layout.tensors(buffer), extra)
 
 
 def shared_buffers(count: int, nbytes: int) -> torch.Tensor:

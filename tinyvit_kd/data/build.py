@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinyvit_kd.data.assignment import Assignment, ShuffledImages, keep_assignment, source_hash
 from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.locate import INFO_NAMES
 from tinyvit_kd.data.open_files import OpenFiles
-from tinyvit_kd.data.plan import Plan, Shuffled, keep_plan, source_hash
-from tinyvit_kd.data.processes import run_parallel
-from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.data.sources import ClassSource, Image, list_classes, read_image
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import (
@@ -24,6 +23,7 @@ from tinyvit_kd.runtime.files import (
     sole_writer,
     write_json,
 )
+from tinyvit_kd.runtime.parallel import run_parallel
 
 OnShard = Callable[[int, int], None]
 _TAR_OVERHEAD = 4096  # bytes a sample at the most: three headers, label, description, padding
@@ -70,15 +70,15 @@ def build_shards(
     sources = _sources(source)
     with sole_writer(out):
         classes = _class_list(out, sources)
-        plan = _plan(split, seed, samples_per_shard, sources, classes)
-        todo = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
-        require_free_space(out, _expected_bytes(sources) * len(todo) // len(plan.filenames))
-        _prepare(out, plan, classes)
-        tasks, count = _tasks(plan, out, todo, sources, classes), len(plan.filenames)
+        assignment = _assign(split, seed, samples_per_shard, sources, classes)
+        todo = [shard for shard, name in enumerate(assignment.filenames) if not (out / name).exists()]
+        require_free_space(out, _expected_bytes(sources) * len(todo) // len(assignment.filenames))
+        _prepare(out, assignment, classes)
+        tasks, count = _tasks(assignment, out, todo, sources, classes), len(assignment.filenames)
         for done, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(todo) + 1):
             if on_shard is not None:
                 on_shard(done, count)
-        _describe(out, plan)
+        _describe(out, assignment)
     return ShardSet.load(out, split)
 
 
@@ -97,13 +97,13 @@ def _sources(source: Path) -> list[ClassSource]:
 def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
     """The classes that ``out`` already has, or those of the source."""
     names = tuple(source.class_name for source in sources)
-    if not (out / CLASSES).exists():
+    if not (out / CLASS_LIST_FILE).exists():
         return ClassList(out.name, names)
-    classes = load_class_list(str(out / CLASSES))
+    classes = load_class_list(str(out / CLASS_LIST_FILE))
     if new := sorted(set(names) - set(classes.ids)):
         raise ShardError(
             "the source has classes that the shard set lacks",
-            where=str(out / CLASSES),
+            where=str(out / CLASS_LIST_FILE),
             found=", ".join(new[:5]) + (", …" if len(new) > 5 else ""),
             expected=f"the {len(classes.ids)} classes of the split that was built first",
             fix="build into another folder, and there first the split that has all classes",
@@ -111,9 +111,11 @@ def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
     return classes
 
 
-def _plan(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> Plan:
+def _assign(
+    split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList
+) -> Assignment:
     samples = sum(len(source) for source in sources)
-    return Plan(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
+    return Assignment(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
 
 
 def _expected_bytes(sources: list[ClassSource]) -> int:
@@ -121,22 +123,22 @@ def _expected_bytes(sources: list[ClassSource]) -> int:
     return sum(int(source.spans[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
 
 
-def _prepare(out: Path, plan: Plan, classes: ClassList) -> None:
-    """Write plan and classes down, and remove what a killed build left half-written."""
-    keep_plan(out / f".{plan.split}.plan.json", plan)
+def _prepare(out: Path, assignment: Assignment, classes: ClassList) -> None:
+    """Write assignment and classes down, and remove what a killed build left half-written."""
+    keep_assignment(out / f".{assignment.split}.plan.json", assignment)
     remove_unfinished(out)
-    if not (out / CLASSES).exists():
-        atomic_write(out / CLASSES, ("\n".join(classes.ids) + "\n").encode())
+    if not (out / CLASS_LIST_FILE).exists():
+        atomic_write(out / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
 
 
 def _tasks(
-    plan: Plan, out: Path, todo: list[int], sources: list[ClassSource], classes: ClassList
+    assignment: Assignment, out: Path, todo: list[int], sources: list[ClassSource], classes: ClassList
 ) -> Iterator[tuple[Path, list[Sample]]]:
-    shuffled = Shuffled(plan, sources)
+    shuffled = ShuffledImages(assignment, sources)
     labels = {name: label for label, name in enumerate(classes.ids)}
     for shard in todo:
         samples = [Sample(number, labels[name], name, image) for number, name, image in shuffled.shard(shard)]
-        yield out / plan.filenames[shard], samples
+        yield out / assignment.filenames[shard], samples
 
 
 def _write_shard(task: tuple[Path, list[Sample]]) -> None:
@@ -165,14 +167,14 @@ def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
     }
 
 
-def _describe(out: Path, plan: Plan) -> None:
+def _describe(out: Path, assignment: Assignment) -> None:
     """Write timm's ``_info.json``; other splits that it holds stay."""
     path = out / INFO_NAMES[0]
     info: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
-    info["splits"][plan.split] = {
-        "name": plan.split,
-        "filenames": plan.filenames,
-        "shard_lengths": plan.lengths,
-        "num_samples": plan.samples,
+    info["splits"][assignment.split] = {
+        "name": assignment.split,
+        "filenames": assignment.filenames,
+        "shard_lengths": assignment.lengths,
+        "num_samples": assignment.samples,
     }
     write_json(path, info)

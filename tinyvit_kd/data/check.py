@@ -12,9 +12,9 @@ import xxhash
 
 from tinyvit_kd.data.index import NO_LABEL, ShardIndex
 from tinyvit_kd.data.open_files import OpenFiles
-from tinyvit_kd.data.processes import run_parallel
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
+from tinyvit_kd.runtime.parallel import run_parallel
 
 
 @dataclass

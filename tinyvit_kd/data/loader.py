@@ -16,9 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import START_METHOD, Made, Maker, Task, shared_buffers
+from tinyvit_kd.data.buffers import START_METHOD, BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
-from tinyvit_kd.errors import TinyVitKdError, WorkerError, chain
+from tinyvit_kd.errors import TinyVitKdError, WorkerError, error_chain
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
@@ -33,13 +33,13 @@ class _Failure:
     error: TinyVitKdError
 
 
-class _Filled(Dataset[object], Generic[Task, Made]):
+class _Filled(Dataset[object], Generic[TaskT, BatchT]):
     """In a loading process: fills the buffer that a task comes with."""
 
-    def __init__(self, maker: Maker[Task, Made], buffers: torch.Tensor) -> None:
+    def __init__(self, maker: BatchMaker[TaskT, BatchT], buffers: torch.Tensor) -> None:
         self.maker, self.buffers = maker, buffers
 
-    def __getitem__(self, issued: tuple[int, Task]) -> object:
+    def __getitem__(self, issued: tuple[int, TaskT]) -> object:
         number, task = issued
         try:
             return self.maker.fill(task, self.maker.layout.arrays(self.buffers[number].numpy()))
@@ -48,14 +48,14 @@ class _Filled(Dataset[object], Generic[Task, Made]):
             return _Failure(error)
 
 
-class _Issue(Generic[Task]):
+class _Issue(Generic[TaskT]):
     """In the main process: gives each task a buffer, in turn, since batches come back in the order of their tasks."""
 
-    def __init__(self, tasks: Iterable[Task], buffers: torch.Tensor) -> None:
+    def __init__(self, tasks: Iterable[TaskT], buffers: torch.Tensor) -> None:
         self.tasks = tasks
         self.transfer = Transfer(buffers)
 
-    def __iter__(self) -> Iterator[tuple[int, Task]]:
+    def __iter__(self) -> Iterator[tuple[int, TaskT]]:
         for task, number in zip(self.tasks, self.numbers(), strict=False):
             self.transfer.wait_for(number)
             yield number, task
@@ -67,8 +67,8 @@ class _Issue(Generic[Task]):
 
 @contextmanager
 def loading(
-    maker: Maker[Task, Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
-) -> Iterator[Iterator[Made]]:
+    maker: BatchMaker[TaskT, BatchT], tasks: Iterable[TaskT], runtime: RuntimeConfig, device: torch.device
+) -> Iterator[Iterator[BatchT]]:
     """Make batches of ``tasks`` in worker processes; they come in the order of the tasks, on the device.
 
     The processes are ended with the context. A batch may be used until the next one is asked for: its memory then
@@ -93,7 +93,7 @@ def loading(
     except Exception as error:
         # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
         # may make another error of it, or several.
-        told = [str(each) for each in chain(error) if "DataLoader worker (pid" in str(each)]
+        told = [str(each) for each in error_chain(error) if "DataLoader worker (pid" in str(each)]
         if not told or isinstance(error, WorkerError):
             raise
         raise _ended(told[-1]) from error
@@ -109,8 +109,8 @@ def _ended(told: str) -> WorkerError:
 
 
 def _load(
-    maker: Maker[Task, Made], tasks: Iterable[Task], runtime: RuntimeConfig, device: torch.device
-) -> Generator[Made, None, None]:
+    maker: BatchMaker[TaskT, BatchT], tasks: Iterable[TaskT], runtime: RuntimeConfig, device: torch.device
+) -> Generator[BatchT, None, None]:
     workers, layout = runtime.workers, maker.layout
     require_open_files(_OPEN_FILES)
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)

@@ -34,18 +34,18 @@ class Info(BaseModel):
 
 
 @dataclass(frozen=True)
-class Location:
+class ShardListing:
     """The tars of a shard set, before any is opened."""
 
     name: str
     split: str | None
     names: tuple[str, ...]  # of the shards, distinct
-    places: tuple[str, ...]  # a path or URL each
+    locations: tuple[str, ...]  # a path or URL each
     lengths: tuple[int, ...] | None  # samples of each shard, where _info.json says so
     folder: Path | None  # where classes.txt may lie; none for URLs
 
 
-def locate(path: str, split: str | None) -> Location:
+def locate(path: str, split: str | None) -> ShardListing:
     """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of these.
 
     Raises:
@@ -57,19 +57,21 @@ def locate(path: str, split: str | None) -> Location:
     if is_url(path):
         is_folder = not ("{" in path or path.endswith(".tar") or path.startswith("pipe:"))
         return (
-            _from_info(path.rstrip("/"), split, None) if is_folder else _from_places(path, split, _expand(path), None)
+            _from_info(path.rstrip("/"), split, None)
+            if is_folder
+            else _from_locations(path, split, _expand(path), None)
         )
     if Path(path).is_dir():
         return _from_info(path, split, Path(path))
-    places = [path] if Path(path).is_file() else _match(path)
-    if not places:
+    locations = [path] if Path(path).is_file() else _match(path)
+    if not locations:
         raise ShardError(
             "there are no shards",
             where=path,
             expected="a folder with _info.json, a brace pattern, a glob or a tar",
             fix="check the path of the shard set",
         )
-    return _from_places(path, split, places, Path(places[0]).parent)
+    return _from_locations(path, split, locations, Path(locations[0]).parent)
 
 
 def _match(pattern: str) -> list[str]:
@@ -77,7 +79,7 @@ def _match(pattern: str) -> list[str]:
     expanded = _expand(pattern)
     if len(expanded) > 1 and not glob.has_magic(pattern):
         return expanded
-    return [place for each in expanded for place in sorted(glob.glob(each, recursive=True))]
+    return [location for each in expanded for location in sorted(glob.glob(each, recursive=True))]
 
 
 def _expand(pattern: str) -> list[str]:
@@ -89,20 +91,20 @@ def _expand(pattern: str) -> list[str]:
         raise ConfigError("the braces of a shard pattern do not match", where=pattern, found=str(error)) from None
 
 
-def _from_places(path: str, split: str | None, places: list[str], folder: Path | None) -> Location:
-    names = _distinct_names(places)
+def _from_locations(path: str, split: str | None, locations: list[str], folder: Path | None) -> ShardListing:
+    names = _distinct_names(locations)
     name = folder.absolute().name if folder is not None else PurePosixPath(urlparse(path).path).parent.name
-    return Location(name or path, split, names, tuple(places), None, folder)
+    return ShardListing(name or path, split, names, tuple(locations), None, folder)
 
 
-def _distinct_names(places: Iterable[str]) -> tuple[str, ...]:
-    """Base names, or whole places where base names repeat."""
-    places = tuple(places)
-    names = tuple(PurePosixPath(place).name for place in places)
-    return names if len(set(names)) == len(names) else places
+def _distinct_names(locations: Iterable[str]) -> tuple[str, ...]:
+    """Base names, or whole locations where base names repeat."""
+    locations = tuple(locations)
+    names = tuple(PurePosixPath(location).name for location in locations)
+    return names if len(set(names)) == len(names) else locations
 
 
-def _from_info(base: str, split: str | None, folder: Path | None) -> Location:
+def _from_info(base: str, split: str | None, folder: Path | None) -> ShardListing:
     where, text = _read_info(base, folder)
     try:
         info = Info.model_validate_json(text)
@@ -119,8 +121,8 @@ def _from_info(base: str, split: str | None, folder: Path | None) -> Location:
     _check_split(info.splits[chosen], where, remote=folder is None)
     filenames = info.splits[chosen].filenames
     name = info.name or PurePosixPath(base).name
-    places = tuple(f"{base.rstrip('/')}/{filename}" for filename in filenames)
-    return Location(name, chosen, filenames, places, info.splits[chosen].shard_lengths, folder)
+    locations = tuple(f"{base.rstrip('/')}/{filename}" for filename in filenames)
+    return ShardListing(name, chosen, filenames, locations, info.splits[chosen].shard_lengths, folder)
 
 
 def _read_info(base: str, folder: Path | None) -> tuple[str, bytes]:

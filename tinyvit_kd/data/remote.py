@@ -11,24 +11,24 @@ import xxhash
 from tinyvit_kd.errors import ConfigError, ShardError
 
 
-def is_url(place: str) -> bool:
+def is_url(location: str) -> bool:
     """Whether webdataset, not the file system, has to open this."""
-    return "://" in place or place.startswith("pipe:")
+    return "://" in location or location.startswith("pipe:")
 
 
-def local_file(place: str, cache_dir: Path | None) -> Path:
+def local_file(location: str, cache_dir: Path | None) -> Path:
     """The file that holds a shard on this machine; a URL is fetched once.
 
     Args:
-        place: a path or a URL.
+        location: a path or a URL.
         cache_dir: where fetched shards are kept.
 
     Raises:
         ShardError: the URL cannot be fetched, or what is there is not a tar.
         ConfigError: there is a URL and no ``cache_dir``.
     """
-    if not is_url(place):
-        return Path(place)
+    if not is_url(location):
+        return Path(location)
     if cache_dir is None:
         raise ConfigError(
             "shards from URLs need a folder on this machine",
@@ -36,8 +36,8 @@ def local_file(place: str, cache_dir: Path | None) -> Path:
             found="null",
             fix="set it",
         )
-    kept = cache_dir / cache_name(place)
-    return kept if kept.exists() else _fetch(place, cache_dir)
+    kept = cache_dir / cache_name(location)
+    return kept if kept.exists() else _fetch(location, cache_dir)
 
 
 def cache_name(url: str) -> str:

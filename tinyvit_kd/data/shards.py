@@ -20,7 +20,7 @@ from tinyvit_kd.data.remote import local_file
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 
-CLASSES = "classes.txt"
+CLASS_LIST_FILE = "classes.txt"
 _INDEXES = 256  # held by a reader: a lane touches two shards at a time, and a rank may own 64 lanes
 
 
@@ -33,7 +33,7 @@ class ShardSet:
     names: tuple[str, ...]  # of the shards
     lengths: Int64  # [shards], samples
     class_list: ClassList | None  # of the labels: classes.txt beside the shards
-    places: tuple[str, ...]  # a path or URL for each shard
+    locations: tuple[str, ...]  # a path or URL for each shard
     cache_dir: Path | None = None
     index_dir: Path | None = None
 
@@ -61,14 +61,14 @@ class ShardSet:
         found = locate(str(path), split)
         lengths = found.lengths
         if lengths is None:
-            lengths = tuple(len(_load_index(place, cache_dir, index_dir)) for place in found.places)
+            lengths = tuple(len(_load_index(location, cache_dir, index_dir)) for location in found.locations)
         return cls(
             name=found.name,
             split=found.split,
             names=found.names,
             lengths=np.array(lengths, dtype=np.int64),
             class_list=_classes_beside(found.folder),
-            places=found.places,
+            locations=found.locations,
             cache_dir=cache_dir,
             index_dir=index_dir,
         )
@@ -80,7 +80,7 @@ class ShardSet:
 
     def file(self, shard: int) -> Path:
         """The shard's tar on this machine; a URL is fetched first."""
-        return local_file(self.places[shard], self.cache_dir)
+        return local_file(self.locations[shard], self.cache_dir)
 
     def index(self, shard: int) -> ShardIndex:
         """The shard's byte index, made first where it is missing.
@@ -88,11 +88,11 @@ class ShardSet:
         Raises:
             ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
         """
-        index = _load_index(self.places[shard], self.cache_dir, self.index_dir)
+        index = _load_index(self.locations[shard], self.cache_dir, self.index_dir)
         if len(index) != self.lengths[shard]:
             raise ShardError(
                 "a shard does not hold as many samples as its shard set says",
-                where=self.places[shard],
+                where=self.locations[shard],
                 found=f"{len(index):,} samples",
                 expected=f"{self.lengths[shard]:,}, from _info.json",
                 fix="correct _info.json, or restore the shard; samples without an image do not count",
@@ -152,7 +152,7 @@ class ShardReader:
         """
         assert index >= 0
         table = self._index(shard)
-        doing(f"reading sample {index} of {self.shards.places[shard]}")
+        doing(f"reading sample {index} of {self.shards.locations[shard]}")
         return self._files.read(self._file(shard), int(table.offsets[index]), int(table.sizes[index]))
 
     def key(self, shard: int, index: int) -> str:
@@ -173,11 +173,11 @@ class ShardReader:
 
 
 def _classes_beside(folder: Path | None) -> ClassList | None:
-    if folder is None or not (folder / CLASSES).is_file():
+    if folder is None or not (folder / CLASS_LIST_FILE).is_file():
         return None
-    return load_class_list(str(folder / CLASSES))
+    return load_class_list(str(folder / CLASS_LIST_FILE))
 
 
-def _load_index(place: str, cache_dir: Path | None, index_dir: Path | None) -> ShardIndex:
-    doing(f"opening {place} and its index")
-    return load_index(local_file(place, cache_dir), index_dir)
+def _load_index(location: str, cache_dir: Path | None, index_dir: Path | None) -> ShardIndex:
+    doing(f"opening {location} and its index")
+    return load_index(local_file(location, cache_dir), index_dir)

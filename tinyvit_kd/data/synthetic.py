@@ -16,19 +16,19 @@ from tinyvit_kd.runtime.seeding import Draws, hash64
 
 SHAPES = ("triangle", "square", "pentagon", "hexagon", "circle", "star5", "star6", "cross")
 FILLS = ("solid", "stripes", "checks")
-CLASSES = tuple(f"{fill}_{shape}" for shape in SHAPES for fill in FILLS)
+DRAWN_CLASSES = tuple(f"{fill}_{shape}" for shape in SHAPES for fill in FILLS)
 _SIDES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "circle": 40}
 Color = tuple[int, int, int]
 
 
 def write_image_folder(folder: Path, count: int, seed: int) -> None:
     """Write ``count`` images, evenly over the classes, as ``folder/<class>/<number>.jpg``."""
-    for name in CLASSES:
+    for name in DRAWN_CLASSES:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        label = number % len(CLASSES)
+        label = number % len(DRAWN_CLASSES)
         draws = Draws(seed, number)
-        path = folder / CLASSES[label] / f"{number:06d}.jpg"
+        path = folder / DRAWN_CLASSES[label] / f"{number:06d}.jpg"
         draw_image(label, draws).save(path, quality=draws.integer(60, 95))
 
 

@@ -45,24 +45,24 @@ class GpuTransfer(Transfer):
         super().__init__(buffers)
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._places = [torch.empty_like(buffers[0], device=device) for _ in range(2)]
+        self._slots = [torch.empty_like(buffers[0], device=device) for _ in range(2)]
         self._copied: list[torch.cuda.Event | None] = [None] * len(buffers)
         self._launched: torch.cuda.Event | None = None  # all that was launched until the last buffer was taken
         self._taken = 0
 
     def take(self, number: int) -> torch.Tensor:
         """Start the copy; what is launched on the current stream from now on waits for it."""
-        current, place = torch.cuda.current_stream(self._device), self._places[self._taken % 2]
+        current, slot = torch.cuda.current_stream(self._device), self._slots[self._taken % 2]
         self._taken += 1
         if self._launched is not None:
             self._stream.wait_event(self._launched)  # among it all that read the batch which was in this place
         self._launched = current.record_event()
         with torch.cuda.stream(self._stream):
-            place.copy_(self.buffers[number], non_blocking=True)
+            slot.copy_(self.buffers[number], non_blocking=True)
         copied = self._stream.record_event()
         current.wait_event(copied)
         self._copied[number] = copied
-        return place
+        return slot
 
     def wait_for(self, number: int) -> None:
         """Wait for the copy of a buffer; it was so many batches ago that it is done."""
@@ -108,12 +108,12 @@ def to_host(tensors: Sequence[torch.Tensor]) -> Callable[[], list[npt.NDArray[An
     if not tensors[0].is_cuda:
         return lambda: [tensor.numpy() for tensor in tensors]
     here = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
-    for place, tensor in zip(here, tensors, strict=True):
-        place.copy_(tensor, non_blocking=True)
+    for pinned, tensor in zip(here, tensors, strict=True):
+        pinned.copy_(tensor, non_blocking=True)
     copied = torch.cuda.current_stream(tensors[0].device).record_event()
 
     def arrays() -> list[npt.NDArray[Any]]:
         copied.synchronize()
-        return [place.numpy() for place in here]
+        return [pinned.numpy() for pinned in here]
 
     return arrays

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
-from tinyvit_kd.models.modelfile import State
+from tinyvit_kd.models.modelfile import StateDict
 from tinyvit_kd.models.official import to_timm
 
 SHOWN = 4  # differences that a message names
 
 
 @dataclass(frozen=True)
-class Initial:
+class InitialWeights:
     """Weights to start from, and what to do with their head.
 
     Attributes:
@@ -32,14 +32,14 @@ class Initial:
         exact_head: refuse a head of another shape, instead of setting it to zero as the official code does.
     """
 
-    state: State
+    state: StateDict
     class_map: ClassMap | None = None
     source_classes: int | None = None
     fresh_head: bool = False
     exact_head: bool = False
 
 
-def load_into(network: nn.Module, initial: Initial, where: str) -> None:
+def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
     """Load weights, resized to the network's resolution; the head is kept, remapped, or set to zero.
 
     Args:
@@ -59,7 +59,7 @@ def load_into(network: nn.Module, initial: Initial, where: str) -> None:
     network.load_state_dict(state)
 
 
-def fit_resolution(state: State, network: nn.Module) -> State:
+def fit_resolution(state: StateDict, network: nn.Module) -> StateDict:
     """Resize what depends on the resolution (attention biases, position embeddings), bicubically.
 
     TinyViT's and DeiT's as published; what remains is for the model's own filter in timm, which also knows the names
@@ -70,7 +70,7 @@ def fit_resolution(state: State, network: nn.Module) -> State:
     if isinstance(network, VisionTransformer):
         state = _fit_position_embeddings(state, network)
     module = inspect.getmodule(type(network))
-    fit: Callable[[State, nn.Module], State] | None = getattr(module, "checkpoint_filter_fn", None)
+    fit: Callable[[StateDict, nn.Module], StateDict] | None = getattr(module, "checkpoint_filter_fn", None)
     return state if fit is None else fit(state, network)
 
 
@@ -91,9 +91,9 @@ def resize_position_embeddings(embeddings: torch.Tensor, prefix: int, grid: tupl
 
     As in DeiT's main.py ("interpolate position embedding"): without antialiasing, which timm's own filter has.
     """
-    kept, places = embeddings[:, :prefix], embeddings[:, prefix:]
-    side, width = round(places.shape[1] ** 0.5), places.shape[2]
-    square = places.float().reshape(1, side, side, width).permute(0, 3, 1, 2)
+    kept, patches = embeddings[:, :prefix], embeddings[:, prefix:]
+    side, width = round(patches.shape[1] ** 0.5), patches.shape[2]
+    square = patches.float().reshape(1, side, side, width).permute(0, 3, 1, 2)
     resized = F.interpolate(square, grid, mode="bicubic", align_corners=False)
     return torch.cat([kept, resized.permute(0, 2, 3, 1).flatten(1, 2).to(embeddings.dtype)], dim=1)
 
@@ -105,7 +105,7 @@ def head_names(network: nn.Module) -> list[str]:
     return [name for name in names if name in own]
 
 
-def _fitted(state: State, network: nn.Module) -> State:
+def _fitted(state: StateDict, network: nn.Module) -> StateDict:
     """Under timm's names and at the network's resolution; unchanged where that fails.
 
     Filters raise anything when they meet the weights of another network; the comparison that follows refuses those,
@@ -117,7 +117,7 @@ def _fitted(state: State, network: nn.Module) -> State:
         return dict(state)
 
 
-def _fit_attention_biases(state: State, own: State) -> State:
+def _fit_attention_biases(state: StateDict, own: StateDict) -> StateDict:
     return {
         name: resize_attention_biases(value, own[name].shape[1])
         if name.endswith("attention_biases") and name in own and value.shape[1] != own[name].shape[1]
@@ -126,7 +126,7 @@ def _fit_attention_biases(state: State, own: State) -> State:
     }
 
 
-def _fit_position_embeddings(state: State, network: VisionTransformer) -> State:
+def _fit_position_embeddings(state: StateDict, network: VisionTransformer) -> StateDict:
     embeddings, own = state.get("pos_embed"), network.pos_embed
     if embeddings is None or own is None or embeddings.shape == own.shape:
         return state
@@ -135,7 +135,7 @@ def _fit_position_embeddings(state: State, network: VisionTransformer) -> State:
     return state | {"pos_embed": resize_position_embeddings(embeddings, prefix, (rows, columns))}
 
 
-def _head_rows(rows: torch.Tensor, own: torch.Tensor, initial: Initial, where: str) -> torch.Tensor:
+def _head_rows(rows: torch.Tensor, own: torch.Tensor, initial: InitialWeights, where: str) -> torch.Tensor:
     if initial.class_map is not None:
         _require_rows(len(rows), initial.class_map, initial.source_classes, where)
         return remap_rows(rows, initial.class_map)
@@ -153,7 +153,7 @@ def _require_rows(rows: int, class_map: ClassMap, source_classes: int | None, wh
         )
 
 
-def _require_same(state: State, own: State, where: str) -> None:
+def _require_same(state: StateDict, own: StateDict, where: str) -> None:
     problems = _differences(state, own)
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -165,7 +165,7 @@ def _require_same(state: State, own: State, where: str) -> None:
         )
 
 
-def _differences(state: State, own: State) -> list[str]:
+def _differences(state: StateDict, own: StateDict) -> list[str]:
     shapes = [
         f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}"
         for name, tensor in own.items()

@@ -20,7 +20,7 @@ from tinyvit_kd.runtime.watchdog import doing
 MODEL = "model.safetensors"
 _CARD, _HASH = "tinyvit_kd", "content_hash"
 _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training codes keep the weights
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ModelCard:
         return self.spec.model_copy(update={"kwargs": own | kwargs})
 
 
-def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -> None:
+def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     text = json.dumps(asdict(card))
@@ -66,7 +66,7 @@ def save_model(path: Path, state: State, card: ModelCard, fsync: bool = False) -
     atomic_write(path, save(tensors, metadata), fsync)
 
 
-def hash_weights(state: State) -> str:
+def hash_weights(state: StateDict) -> str:
     """32 hexadecimal digits (xxh3_128) over names and bytes, in order."""
     digest = xxhash.xxh3_128()
     for name, tensor in state.items():
@@ -75,7 +75,7 @@ def hash_weights(state: State) -> str:
     return digest.hexdigest()
 
 
-def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
+def load_model_file(path: Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 
     Args:
@@ -104,7 +104,7 @@ def load_model_file(path: Path) -> tuple[State, ModelCard | None]:
         ) from None
 
 
-def _load_safetensors(file: Path) -> tuple[State, ModelCard | None]:
+def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}
     state = load_file(file)
@@ -115,7 +115,7 @@ def _load_safetensors(file: Path) -> tuple[State, ModelCard | None]:
     return state, _parse_card(metadata[_CARD])
 
 
-def _hash_content(state: State, card: str) -> str:
+def _hash_content(state: StateDict, card: str) -> str:
     weights = hash_weights(dict(sorted(state.items())))  # a file's own order is not ours
     return xxhash.xxh3_128_hexdigest(f"{weights} {card}".encode())
 
@@ -128,7 +128,7 @@ def _parse_card(text: str) -> ModelCard:
     return ModelCard(**values)
 
 
-def _unwrap(content: Any) -> State:
+def _unwrap(content: Any) -> StateDict:
     """The state dict in a foreign file, under whichever key, without the prefixes of parallel wrappers."""
     for nest in _NESTS:
         if isinstance(content, dict) and isinstance(content.get(nest), dict):

@@ -6,7 +6,7 @@ import re
 
 import torch
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 _TINY_VIT_RENAMES = (
     (re.compile(r"^patch_embed\.seq\.0\."), "patch_embed.conv1."),
@@ -31,7 +31,7 @@ _CLIP_RENAMES = (
 _CLIP_SINGLES = frozenset({"class_embedding", "positional_embedding", "proj"})
 
 
-def to_timm(state: State) -> State:
+def to_timm(state: StateDict) -> StateDict:
     """A state dict under timm's names, whether it was under official ones or not."""
     if any(name.startswith("layers.0.blocks.") for name in state) and "norm_head.weight" in state:
         return _tiny_vit_to_timm(state)
@@ -40,7 +40,7 @@ def to_timm(state: State) -> State:
     return state
 
 
-def _tiny_vit_to_timm(state: State) -> State:
+def _tiny_vit_to_timm(state: StateDict) -> StateDict:
     kept = {name: value for name, value in state.items() if not name.endswith("attention_bias_idxs")}
     return {_tiny_vit_name(name): value for name, value in kept.items()}
 
@@ -53,7 +53,7 @@ def _tiny_vit_name(name: str) -> str:
     return name
 
 
-def _clip_to_timm(state: State) -> State:
+def _clip_to_timm(state: StateDict) -> StateDict:
     """CLIP-ViT-L/14-22k: the image tower, its projection folded into the head that follows at once."""
     tower = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
     renamed = {_clip_name(name): value for name, value in tower.items() if name not in _CLIP_SINGLES}

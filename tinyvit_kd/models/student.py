@@ -8,7 +8,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.initial import Initial, load_into
+from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
 from tinyvit_kd.models.network import build_network, require_size
 
@@ -37,7 +37,7 @@ def build_student(
     num_classes: int,
     image_size: int,
     seed: int,
-    initial: Initial | None,
+    initial: InitialWeights | None,
 ) -> nn.Module:
     """A student with weights from ``initial``, or random ones that follow from ``seed``.
 
@@ -68,7 +68,7 @@ def open_model(path: Path) -> tuple[nn.Module, ModelCard]:
             expected="a model.safetensors that a stage of this package wrote",
         )
     network = build_network(card.spec, card.num_classes, card.image_size)
-    load_into(network, Initial(state, exact_head=True), where=str(path))
+    load_into(network, InitialWeights(state, exact_head=True), where=str(path))
     return network, card
 
 

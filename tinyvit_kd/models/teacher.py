@@ -10,10 +10,11 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.models.initial import Initial, load_into
+from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
 from tinyvit_kd.models.network import build_network, create, require_size
-from tinyvit_kd.runtime.device import Normalizer, autocast, place_network
+from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.device import autocast, move_to_device
 
 _SIZE = "teacher.kwargs.img_size"
 
@@ -53,7 +54,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
-        self.network = place_network(network.eval().requires_grad_(False), device, channels_last)
+        self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
         self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
@@ -139,7 +140,7 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
     require_size(spec.kwargs, image_size, _SIZE)
     network = build_network(spec, num_classes, image_size)
     # A head that does not fit is a mistake: as zeros, which a student may start from, it would teach nothing.
-    load_into(network, Initial(state, exact_head=True), where=str(config.checkpoint))
+    load_into(network, InitialWeights(state, exact_head=True), where=str(config.checkpoint))
     return network, card
 
 

@@ -1,1 +1,5 @@
-"""Processes, files, seeds and logs: what every layer stands on."""
+"""What every other room stands on: processes and devices, signals, the watchdog, files, seeds, logs.
+
+Here also: work spread over several processes.
+Not here: anything that knows of shards, views, stores or networks.
+"""

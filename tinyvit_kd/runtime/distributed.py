@@ -105,7 +105,7 @@ def _add(store: Store, name: str) -> int:
         ) from None
 
 
-def alone() -> Job:
+def solo_job() -> Job:
     """A job of one process on the CPU, for commands that are no stage."""
     return Job(0, 1, torch.device("cpu"))
 

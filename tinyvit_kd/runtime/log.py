@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def say(job: Job, text: str) -> None:
     """Print one line from rank 0, above the bar if there is one."""
     if job.is_main:
-        tell(job, text)
+        say_any_rank(job, text)
 
 
-def tell(job: Job, text: str) -> None:
+def say_any_rank(job: Job, text: str) -> None:
     """Print one line from any rank, which it names."""
     _print(text, job.rank)
 

@@ -15,7 +15,7 @@ from types import FrameType
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _IDLE_GRACE, _BUSY_GRACE = 3.0, 60.0  # seconds, the second to write a checkpoint
-_unheeded: list[int] = []
+_swallowed: list[int] = []
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -66,7 +66,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGTERM, SIGUSR1 and Ctrl-C into a flag while the context lasts."""
     request = StopRequest()
     with _handling(request._receive):
-        heed()
+        raise_if_stopped()
         yield request
 
 
@@ -77,17 +77,17 @@ def leave_on_signals() -> Iterator[None]:
         with _handling(_note_and_leave):
             yield
     finally:
-        _unheeded.clear()
+        _swallowed.clear()
 
 
-def heed() -> None:
+def raise_if_stopped() -> None:
     """Stop here if a signal asked to stop before, and whatever it interrupted swallowed that: some imports do.
 
     Raises:
         Preempted: it did.
     """
-    if _unheeded:
-        _leave(_unheeded[-1], None)
+    if _swallowed:
+        _leave(_swallowed[-1], None)
 
 
 def ignore_signals() -> None:
@@ -97,7 +97,7 @@ def ignore_signals() -> None:
 
 
 def _note_and_leave(number: int, frame: FrameType | None) -> None:
-    _unheeded.append(number)
+    _swallowed.append(number)
     _leave(number, frame)
 
 

@@ -15,7 +15,7 @@ from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.data.synthetic import CLASSES, write_image_folder
+from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -43,7 +43,7 @@ def demo(folder: Path, seed: int, job: Job) -> Result:
     begin = time.perf_counter()
     say(
         job,
-        f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(CLASSES)} classes into {folder}/shards",
+        f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(DRAWN_CLASSES)} classes into {folder}/shards",
     )
     if job.is_main:
         _draw(folder, seed)

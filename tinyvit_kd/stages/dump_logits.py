@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterator
 
-import numpy.typing as npt
 import torch
 
+from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
+from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_of
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
-from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
+from tinyvit_kd.runs.agreement import check_views, require_same_as_stored
+from tinyvit_kd.runs.block_writer import BlockWriter
+from tinyvit_kd.runs.new_store import check_dump, create_store
+from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
+from tinyvit_kd.runs.shards import open_shards
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.log import progress_bar, say, tell, warn
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, heed
-from tinyvit_kd.runtime.watchdog import stalled
-from tinyvit_kd.stages.dump_tasks import (
-    Assembler,
-    DumpBatch,
-    DumpBatches,
-    Group,
-    claim_groups,
-    groups_of,
-    tasks_of,
-)
-from tinyvit_kd.stages.inputs import open_shards
-from tinyvit_kd.stages.manifests import check_dump, create_store
-from tinyvit_kd.stages.replay_check import require_same_as_stored
-from tinyvit_kd.stages.replaying import check_views
-from tinyvit_kd.stages.sample_views import SampleViews, place
-from tinyvit_kd.stages.views_from import Forerunner, follow, take_views
+from tinyvit_kd.runtime.log import progress_bar, say, say_any_rank
+from tinyvit_kd.runtime.signals import raise_if_stopped
+from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
-QUEUE = 8  # batches whose answers may wait for encoding and writing
 SPEAK_EVERY = 60.0  # seconds between lines of progress, for logs without a bar
-LAST_WRITE = 20.0  # seconds that a block which is being written has to be finished when a dump ends early
 LISTED_HOLES = 20  # holes named on the terminal; the store knows them all
 
 
@@ -64,12 +46,12 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     """
     runtime, other = config.runtime, None
     if config.views_from is not None:
-        config, other = take_views(config, config.views_from, job)
+        config, other = adopt_views(config, config.views_from, job)
     else:
         check_views(config.views, job)
     shards = open_shards(config.shards, job, runtime)
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
-    forerunner = None if other is None else follow(other, samples.reader)
+    first_teacher = None if other is None else open_first_teacher(other, samples.reader)
     if other is not None and (whole := other.complete_views()) < config.store.views:
         say(job, f"only {whole} views are whole in {other.path}: no other is compared with what it has")
     teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
@@ -93,7 +75,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         f"of {shards.total:,} samples, on {job.world_size} process(es)",
     )
     begin = time.perf_counter()
-    counts = job.sum(_make(config, job, teacher, samples, store, forerunner, groups, views))
+    counts = job.sum(_make(config, job, teacher, samples, store, first_teacher, groups, views))
     for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
         path.unlink(missing_ok=True)
     seconds = max(time.perf_counter() - begin, 1e-9)
@@ -108,23 +90,23 @@ def _make(
     teacher: Teacher,
     samples: SampleViews,
     store: LogitStore,
-    forerunner: Forerunner | None,
+    first_teacher: FirstTeacher | None,
     groups: list[Group],
     views: int,
 ) -> torch.Tensor:
     """Run this process's share of the groups: counts [2] of views made and of holes."""
-    make = DumpBatches(samples, config.batch_size, config.on_bad_image)
+    make = DumpBatches(samples, config.on_bad_image, config.batch_size)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     counts, named = torch.zeros(2, dtype=torch.int64), 0
     begin = spoke = time.perf_counter()
     # No signal is caught here: whatever it interrupts, the blocks that were whole are in the store.
     with (
         loading(make, tasks, config.runtime, job.device) as batches,
-        _Writer(store, config.store.topk, config.runtime.data_timeout, forerunner) as writer,
+        BlockWriter(store, config.store.topk, config.runtime.data_timeout, first_teacher) as writer,
         progress_bar(job, views, "view", label="dump-logits") as bar,
     ):
         for batch in batches:
-            heed()
+            raise_if_stopped()
             with torch.inference_mode():
                 answers = topk_probs(teacher(batch.views), config.store.topk)
             writer.submit(batch, to_host(answers))
@@ -139,7 +121,7 @@ def _make(
     return counts
 
 
-def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
+def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, RecordStatus]]:
     """Shard, index and reason of each of a batch's views that is a hole."""
     if not batch.status.any():
         return
@@ -147,59 +129,16 @@ def _holes(batch: DumpBatch) -> Iterator[tuple[int, int, HoleReason]]:
     for span in batch.task:
         for index in span.indexes.tolist():
             for _ in span.group.views:
-                if batch.status[row] != HoleReason.NONE:
-                    yield span.group.shard, index, HoleReason(int(batch.status[row]))
+                if batch.status[row] != RecordStatus.VALID:
+                    yield span.group.shard, index, RecordStatus(int(batch.status[row]))
                 row += 1
 
 
-def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, HoleReason]], named: int) -> int:
+def _name_holes(job: Job, reader: ShardReader, holes: list[tuple[int, int, RecordStatus]], named: int) -> int:
     """Name the first holes on the terminal, a line a sample; returns how many have been named."""
     samples = list(dict.fromkeys(holes))[: LISTED_HOLES - named]
     for shard, index, reason in samples:
-        tell(job, f"hole: {place(reader, shard, index)} is {reason.name.lower().replace('_', ' ')}")
+        say_any_rank(job, f"hole: {sample_name(reader, shard, index)} is {reason.name.lower().replace('_', ' ')}")
     if samples and named + len(samples) == LISTED_HOLES:
-        tell(job, "hole: further ones are not named here; store info --holes lists all")
+        say_any_rank(job, "hole: further ones are not named here; store info --holes lists all")
     return named + len(samples)
-
-
-Answers = Callable[[], list[npt.NDArray[Any]]]  # waits for the device: indices [B, K], probs [B, K], residual [B]
-
-
-class _Writer(AbstractContextManager["_Writer"]):
-    """Encodes and writes, in one thread beside the teacher's."""
-
-    def __init__(self, store: LogitStore, topk: int, timeout: float, forerunner: Forerunner | None) -> None:
-        self._store, self._assembler, self._timeout, self._forerunner = store, Assembler(topk), timeout, forerunner
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
-        self._waiting: deque[Future[None]] = deque()
-
-    def submit(self, batch: DumpBatch, answers: Answers) -> None:
-        """Hand over one batch; waits where ``QUEUE`` others are not written yet, and raises what they raised."""
-        self._waiting.append(self._thread.submit(self._write, batch, answers))
-        while len(self._waiting) > QUEUE or (self._waiting and self._waiting[0].done()):
-            self._finish(self._waiting.popleft())
-
-    def _finish(self, write: Future[None]) -> None:
-        try:
-            write.result(self._timeout)
-        except FutureTimeoutError:
-            what = f"the store has not taken a block for {self._timeout:g} seconds"
-            raise stalled(what, str(self._store.path)) from None
-
-    def _write(self, batch: DumpBatch, answers: Answers) -> None:
-        # This thread waits for the device, and the next forward pass is launched meanwhile.
-        for shard, view, block in self._assembler.add(batch, *answers()):
-            if self._forerunner is not None:
-                self._forerunner.require_same(shard, view, block)
-            self._store.write_block(shard, view, block)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=error is not None)
-        if error is None:
-            for write in self._waiting:
-                self._finish(write)
-        elif wait([write for write in self._waiting if write.running()], LAST_WRITE).not_done:
-            warn(f"{self._store.path} does not answer, leaving; {error}")
-            os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the write

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.stages import FinetuneConfig
-from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runs.agreement import check_views
+from tinyvit_kd.runs.class_lists import label_classes, require_labelled, require_labels
+from tinyvit_kd.runs.shards import fingerprint, label_fingerprint, open_shards
+from tinyvit_kd.runs.student_run import TrainingData, train_student
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.stages.batches import LabelledBatches
-from tinyvit_kd.stages.inputs import (
-    fingerprint,
-    label_classes,
-    label_fingerprint,
-    open_shards,
-    require_labelled,
-    require_labels,
-)
-from tinyvit_kd.stages.replaying import check_views
-from tinyvit_kd.stages.sample_views import SampleViews
-from tinyvit_kd.stages.students import Task, train_student
-from tinyvit_kd.stages.training_plan import Plan
 from tinyvit_kd.training.objectives import PlainObjective
+
+
+@dataclass(frozen=True)
+class LabelledData(TrainingData):
+    """Fresh views of labelled shards."""
+
+    config: FinetuneConfig
+
+    def batch_maker(self, plan: StepPlan) -> LabelledBatches:
+        """Makes new views for a step."""
+        samples = SampleViews(self.shards.reader(), self.config.views, self.config.schedule.seed)
+        return LabelledBatches(samples, self.config.on_bad_image, plan)
 
 
 def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
@@ -49,13 +54,12 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
             fix="leave num_classes out, or name the list of these labels (shards.class_list)",
         )
-    task = Task(
+    data = LabelledData(
         shards=shards,
         image_size=config.views.size,
         num_classes=num_classes,
         classes=classes,
         pairs_seed=config.schedule.seed if config.views.mixes else None,
-        make_batches=partial(_batches, config, shards),
         objective=PlainObjective(config.loss),
         identity={
             "shards": fingerprint(shards),
@@ -63,10 +67,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             "views": config.views.model_dump_json(),
             "loss": config.loss.model_dump_json(),
         },
+        trains_both_heads=False,
+        config=config,
     )
-    return train_student(config, task, job)
-
-
-def _batches(config: FinetuneConfig, shards: ShardSet, plan: Plan) -> LabelledBatches:
-    samples = SampleViews(shards.reader(), config.views, config.schedule.seed)
-    return LabelledBatches(samples, plan, config.on_bad_image)
+    return train_student(config, data, job)

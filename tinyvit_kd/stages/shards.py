@@ -11,8 +11,8 @@ from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.check import CheckReport, check_shards
 from tinyvit_kd.data.index import NO_LABEL
-from tinyvit_kd.data.shards import CLASSES, ShardSet
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.views.decode import decode
 
@@ -65,7 +65,11 @@ def _describe(shards: ShardSet) -> str:
     indexes = [shards.index(shard) for shard in range(len(shards.names))]
     labelled = sum(int((index.labels != NO_LABEL).sum()) for index in indexes)
     size = sum(int(index.sizes.sum()) for index in indexes)
-    classes = f"{len(shards.class_list.ids):,} ({CLASSES})" if shards.class_list else "no class list beside the shards"
+    classes = (
+        f"{len(shards.class_list.ids):,} ({CLASS_LIST_FILE})"
+        if shards.class_list
+        else "no class list beside the shards"
+    )
     rows = {
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
         "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
@@ -97,7 +101,7 @@ def _report(report: CheckReport) -> str:
 
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    bar = progress_bar(alone(), 0, "shard", label=label)
+    bar = progress_bar(solo_job(), 0, "shard", label=label)
 
     def on_shard(done: int, total: int) -> None:
         bar.total = total

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, HoleReason, StoreError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
 from tinyvit_kd.store.arrays import array_name, array_shape, open_array
 from tinyvit_kd.store.manifest import MANIFEST
-from tinyvit_kd.store.records import Block
+from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 YOUNG = 60.0  # seconds; what was written to more recently may belong to a dump that runs
@@ -124,7 +124,7 @@ def check_shard(store: LogitStore, shard: int) -> StoreReport:
     return report
 
 
-def repair(store: LogitStore, report: StoreReport) -> tuple[list[Fault], list[Fault]]:
+def remove_faults(store: LogitStore, report: StoreReport) -> tuple[list[Fault], list[Fault]]:
     """Remove damaged blocks and what killed writers left behind.
 
     A dump may be running: each fault is looked at once more before its file is removed.
@@ -154,7 +154,7 @@ def block_problem(block: Block, num_classes: int) -> str:
     in_bounds = (block.probs.min(axis=1) >= 0) & (block.residual >= 0) & (abs(mass - 1) <= TOLERANCE)
     full = block.indices.any(axis=1) | block.probs.any(axis=1) | (block.residual != 0)
     problems = {
-        "have an unknown status": block.status > max(HoleReason),
+        "have an unknown status": block.status > max(RecordStatus),
         f"have classes that do not ascend below {num_classes}": valid & ~(ascending & in_range),
         "have probabilities that are not finite, below 0, or do not sum to 1": valid & ~in_bounds,
         "are holes, but not empty": hole & full,

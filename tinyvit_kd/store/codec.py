@@ -99,7 +99,7 @@ def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> 
 
 
 def read_status(planes: Planes) -> npt.NDArray[np.uint8]:
-    """The HoleReason of each record: [n]."""
+    """The RecordStatus of each record: [n]."""
     status: npt.NDArray[np.uint8] = planes[-1]
     return status.copy()
 

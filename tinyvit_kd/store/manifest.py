@@ -166,5 +166,5 @@ def _differences(name: str, stored: Any, expected: Any) -> dict[str, str]:
 def _first_difference(name: str, stored: tuple[Any, ...], expected: tuple[Any, ...]) -> str:
     if len(stored) != len(expected):
         return f"{name} has {len(stored)} entries in the store and {len(expected)} here"
-    place = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
-    return f"{name}[{place}] is {stored[place]} in the store and {expected[place]} here"
+    first = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
+    return f"{name}[{first}] is {stored[first]} in the store and {expected[first]} here"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from tinyvit_kd.errors import HoleReason
 
 Encoding = Literal["compact", "exact"]
 ENCODINGS: tuple[Encoding, ...] = ("compact", "exact")
@@ -17,6 +16,15 @@ MAGIC = b"TVKDBLCK"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sHBxIIIIIQQ")  # magic, format, encoding, shard, view, n, k, classes, key hash, manifest
 HEADER_BYTES = 64
+
+
+class RecordStatus(IntEnum):
+    """Whether a record has probabilities and, for a hole, why it has none; stored as one byte."""
+
+    VALID = 0
+    UNREADABLE = 1
+    TRUNCATED = 2
+    TOO_LARGE = 3
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,12 @@ class Block:
     residual: npt.NDArray[np.float32]  # [n], mass outside the K classes
     seeds: npt.NDArray[np.uint32]  # [n]
     digests: npt.NDArray[np.uint32]  # [n], low half of xxh3_64 of the view
-    status: npt.NDArray[np.uint8]  # [n], a HoleReason
+    status: npt.NDArray[np.uint8]  # [n], a RecordStatus
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """[n]: whether the record has probabilities."""
-        return np.equal(self.status, HoleReason.NONE)
+        return np.equal(self.status, RecordStatus.VALID)
 
     def __len__(self) -> int:
         return len(self.status)

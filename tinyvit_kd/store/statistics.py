@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyvit_kd.errors import HoleReason
 from tinyvit_kd.store.codec import read_status
+from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 SAMPLED_BLOCKS = 32
@@ -59,7 +59,7 @@ def statistics(store: LogitStore) -> Statistics:
     )
 
 
-def holes(store: LogitStore) -> Iterator[tuple[int, int, HoleReason]]:
+def holes(store: LogitStore) -> Iterator[tuple[int, int, RecordStatus]]:
     """(shard, index, reason) of every sample without views; all of a sample's views agree on it."""
     for shard, length in enumerate(store.manifest.shard_lengths):
         view = next((view for view in range(store.manifest.views) if store.has_block(shard, view)), None)
@@ -67,7 +67,7 @@ def holes(store: LogitStore) -> Iterator[tuple[int, int, HoleReason]]:
             continue
         status = read_status(store.read_planes(shard, view))
         for index in np.flatnonzero(status).tolist():
-            yield shard, index, HoleReason(int(status[index]))
+            yield shard, index, RecordStatus(int(status[index]))
 
 
 def _mean(values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tinyvit_kd.errors import CheckpointError, chain
+from tinyvit_kd.errors import CheckpointError, error_chain
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
 from tinyvit_kd.runtime.watchdog import doing
 
@@ -41,7 +41,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, file)
     except (RuntimeError, OSError) as error:
         # torch reports a full disk as a wrong position in a file, and keeps what the system said behind it.
-        said = next((each for each in chain(error) if isinstance(each, OSError)), None)
+        said = next((each for each in error_chain(error) if isinstance(each, OSError)), None)
         if said is None:
             raise
         raise OSError(said.errno, said.strerror, str(path)) from error

@@ -18,17 +18,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tinyvit_kd.config.training import TrainConfig
-from tinyvit_kd.runtime.batch import Batch
-from tinyvit_kd.runtime.device import Normalizer
+from tinyvit_kd.runtime.device import autocast
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import MetricsWriter, progress_bar, say
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.meters import Meters, NameSamples, Step, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
-from tinyvit_kd.training.state import State
+from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -49,8 +49,8 @@ class Run:
     micro_batches: int  # forward-backward passes a step, of each process
     seed: int
     clip_grad: float | None
-    normalize: Normalizer
-    autocast: Callable[[], AbstractContextManager[None]]
+    normalize: Callable[[torch.Tensor], torch.Tensor]  # uint8 views [B, 3, S, S] to the network's input
+    precision: str  # as ``runtime.precision`` of a recipe
     set_rates: Callable[[int], None]  # sets the rates of a step
     name_samples: NameSamples
     kept: dict[str, Any] = field(default_factory=dict)  # what a stage finds again in each checkpoint
@@ -58,10 +58,14 @@ class Run:
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer of the disk
 
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of a forward pass."""
+        return autocast(self.job.device, self.precision)
+
 
 def fit(
     run: Run,
-    state: State,
+    state: TrainState,
     batches: Iterable[Batch],
     objective: Objective,
     stop: StopRequest,
@@ -120,7 +124,7 @@ def fit(
     return results
 
 
-def train_step(run: Run, state: State, forward: nn.Module, batch: Batch, objective: Objective) -> Step:
+def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objective: Objective) -> Step:
     """One optimiser step; what it returns stays on the device."""
     run.set_rates(state.step)
     skips = run.config.on_non_finite == "skip"
@@ -158,7 +162,7 @@ def train_step(run: Run, state: State, forward: nn.Module, batch: Batch, objecti
     return Step(parts, torch.cat(finite_rows), applied)
 
 
-def checkpoint(run: Run, state: State) -> None:
+def checkpoint(run: Run, state: TrainState) -> None:
     """Write the state, from rank 0; every process must call."""
     content = {**state.gather(run.job), "identity": run.identity, "kept": run.kept}
     if run.job.is_main:
@@ -192,7 +196,7 @@ def _train_mode(run: Run, model: nn.Module) -> None:
 
 
 def _received(
-    run: Run, state: State, batches: Iterable[Batch], stop: StopRequest, meters: Meters
+    run: Run, state: TrainState, batches: Iterable[Batch], stop: StopRequest, meters: Meters
 ) -> Iterator[tuple[Batch, float]]:
     """Batches, and the seconds that each was waited for."""
     iterator, alone = iter(batches), run.job.world_size == 1
@@ -212,7 +216,7 @@ def _received(
         yield batch, time.perf_counter() - begin
 
 
-def _log(run: Run, state: State, meters: Meters, writer: MetricsWriter) -> dict[str, float]:
+def _log(run: Run, state: TrainState, meters: Meters, writer: MetricsWriter) -> dict[str, float]:
     values = meters.read(run.job)  # synchronises with the device and between processes
     values["lr"] = max(group["lr"] for group in state.optimizer.param_groups)
     values["skipped_steps"] = state.skipped_steps
@@ -235,7 +239,9 @@ def _evaluation_due(run: Run, step: int) -> bool:
     return inside == 0 and epoch % run.config.evaluate_every == 0
 
 
-def _evaluate(run: Run, state: State, evaluate: Evaluate, writer: MetricsWriter, stop: StopRequest) -> dict[str, float]:
+def _evaluate(
+    run: Run, state: TrainState, evaluate: Evaluate, writer: MetricsWriter, stop: StopRequest
+) -> dict[str, float]:
     state.average_running_stats(run.job)
     # It can take longer than the grace that a scheduler gives, and the checkpoint has been written.
     with stop.leaving_at_once():
@@ -249,7 +255,7 @@ def _evaluate(run: Run, state: State, evaluate: Evaluate, writer: MetricsWriter,
     return scores
 
 
-def _report_skip(run: Run, state: State, taken: Step, in_a_row: int) -> int:
+def _report_skip(run: Run, state: TrainState, taken: Step, in_a_row: int) -> int:
     """Name a step that was left out; ``in_a_row`` as it came.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
-from tinyvit_kd.runtime.batch import Batch
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loss import plain_loss, soft_loss
 from tinyvit_kd.training.targets import Targets, Teachers
 

@@ -14,7 +14,7 @@ from tinyvit_kd.training.batch_norm import RunningStats
 
 
 @dataclass
-class State:
+class TrainState:
     """Weights, their average, the optimiser and what has been counted."""
 
     model: nn.Module

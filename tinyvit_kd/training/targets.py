@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tinyvit_kd.runtime.batch import SparseTargets
+from tinyvit_kd.training.batch import SparseTargets
 
 
 @dataclass(frozen=True)

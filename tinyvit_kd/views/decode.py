@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from tinyvit_kd.errors import BadImageError, HoleReason, WorkerError
+from tinyvit_kd.errors import BadImageError, ImageTooLargeError, TruncatedImageError, WorkerError
 
 # Pillow would else try every reader that it has, one of which starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
@@ -52,7 +52,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """
     if width * height > max_pixels:
         what = f"The image of {width} x {height} pixels has more than max_pixels ({max_pixels})"
-        raise BadImageError(HoleReason.TOO_LARGE, what)
+        raise ImageTooLargeError(what)
 
 
 def _short_of_memory(error: Exception) -> WorkerError:
@@ -78,10 +78,10 @@ def _strict_pillow() -> Iterator[None]:
 
 def _bad_image(error: Exception) -> BadImageError:
     if isinstance(error, Image.DecompressionBombError):
-        return BadImageError(HoleReason.TOO_LARGE, f"The image is larger than Pillow opens: {error}")
+        return ImageTooLargeError(f"The image is larger than Pillow opens: {error}")
     if isinstance(error, UnidentifiedImageError):
         # Pillow's message holds a memory address, which differs from run to run.
-        return BadImageError(HoleReason.UNREADABLE, f"The file is no image of the kinds {', '.join(_FORMATS)}")
+        return BadImageError(f"The file is no image of the kinds {', '.join(_FORMATS)}")
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
-        return BadImageError(HoleReason.TRUNCATED, f"The image is cut short: {error}")
-    return BadImageError(HoleReason.UNREADABLE, f"The image cannot be decoded: {type(error).__name__}: {error}")
+        return TruncatedImageError(f"The image is cut short: {error}")
+    return BadImageError(f"The image cannot be decoded: {type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ from itertools import accumulate
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.views.levels import OPERATION_OF
-from tinyvit_kd.views.spec import RandAugmentPolicy, parse_auto_augment
+from tinyvit_kd.views.randaugment import RandAugmentPolicy, parse_auto_augment
 
 NOISE_LENGTH = 1 << 18
 """Entries a channel of the erasing noise table, and so the number of noise offsets."""

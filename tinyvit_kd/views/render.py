@@ -46,9 +46,9 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
         ValueError: ``out`` is no such array.
     """
     if spec.transform is not None:
-        from tinyvit_kd.views.replay import replay_views  # imports torch, which no other view needs
+        from tinyvit_kd.views.transform import transform_views
 
-        return replay_views(image_bytes, seeds, spec, out=out)
+        return transform_views(image_bytes, seeds, spec, out=out)
     views = native.render_views(image_bytes, seeds, spec, out=out)
     return reference_views(image_bytes, seeds, spec, out=out) if views is None else views
 

@@ -1,25 +1,21 @@
-"""Are views what their seeds say? A transform's are made twice, and a dump's compared with what its store has."""
+"""The check for a transform's own randomness: its views are made twice and compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.errors import BadImageError, ReplayError, TransformError
-from tinyvit_kd.stages.sample_views import SampleViews, place
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
+from tinyvit_kd.errors import TransformError
 from tinyvit_kd.views.render import view_digest
-from tinyvit_kd.views.replay import PLACE, forget_built
-
-STORED_BLOCKS, STORED_SAMPLES = 4, 4  # of a store, that a dump which goes on makes again
+from tinyvit_kd.views.transform import TRANSFORM_FIELD, forget_built
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedViews:
     """A sample's views as they were rendered.
 
     Attributes:
@@ -50,7 +46,7 @@ class TransformCheck:
         """Whether a transform makes the views."""
         return self.samples.spec.transform is not None
 
-    def __call__(self, rendered: Sequence[Rendered]) -> None:
+    def __call__(self, rendered: Sequence[RenderedViews]) -> None:
         """Check a batch.
 
         Raises:
@@ -65,7 +61,7 @@ class TransformCheck:
         self._batches += 1
 
 
-def require_replay(samples: SampleViews, rendered: Sequence[Rendered]) -> None:
+def require_replay(samples: SampleViews, rendered: Sequence[RenderedViews]) -> None:
     """Render views twice more, by transforms that are made anew, and compare digests.
 
     The one is called once before, the other twice, and the samples come in reverse: so whatever a transform keeps from
@@ -84,36 +80,7 @@ def require_replay(samples: SampleViews, rendered: Sequence[Rendered]) -> None:
             _compare(samples, each)
 
 
-def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iterable[tuple[int, int]]) -> None:
-    """Make some views of a store's first blocks (shard, view) again: one that goes on must go on with the same views.
-
-    Raises:
-        ReplayError: naming a sample whose view is another one now.
-    """
-    size = samples.spec.size
-    for shard, view in islice(blocks, STORED_BLOCKS):
-        block = store.read_block(shard, view)
-        valid = np.flatnonzero(block.valid)
-        for index in valid[:: max(1, len(valid) // STORED_SAMPLES)][:STORED_SAMPLES].tolist():
-            made = np.empty((1, 3, size, size), np.uint8)
-            seeds = {view: int(block.seeds[index])}
-            try:
-                samples.render_new(shard, index, seeds, view, made)
-                found = f"digest {view_digest(made[0]):08x}"
-            except BadImageError as error:
-                found = error.what
-            if found != (stored := f"digest {block.digests[index]:08x}"):
-                raise ReplayError(
-                    "this dump would go on with other views than its store has",
-                    where=f"{place(samples.reader, shard, index)}, view {view}",
-                    found=found,
-                    expected=f"{stored}, from {store.path}",
-                    fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
-                    "another store",
-                )
-
-
-def _compare(samples: SampleViews, each: Rendered) -> None:
+def _compare(samples: SampleViews, each: RenderedViews) -> None:
     again = np.empty_like(each.views)
     replace(samples).render_new(each.shard, each.index, each.seeds, each.paired_by, again)
     for number, first, second in zip(each.seeds, each.views, again, strict=True):
@@ -121,10 +88,10 @@ def _compare(samples: SampleViews, each: Rendered) -> None:
             raise _own_randomness(samples, each, number, view_digest(first), view_digest(second))
 
 
-def _own_randomness(samples: SampleViews, each: Rendered, number: int, first: int, second: int) -> TransformError:
+def _own_randomness(samples: SampleViews, each: RenderedViews, number: int, first: int, second: int) -> TransformError:
     return TransformError(
         "the transform has randomness that seeding cannot reach",
-        where=f"{PLACE}: {samples.spec.transform}; {place(samples.reader, each.shard, each.index)}",
+        where=f"{TRANSFORM_FIELD}: {samples.spec.transform}; {sample_name(samples.reader, each.shard, each.index)}",
         found=f"view {number}, rendered twice from seed {each.seeds[number]}, has digests {first:08x} and {second:08x}",
         expected="the same bytes from the same seed and image, whatever was rendered before",
         fix="let it draw from Python's random, numpy.random and torch's default generator only, not from generators of "

@@ -13,11 +13,11 @@ from typing import TypeVar
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.signals import Preempted, ignore_signals, on_parents_death
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 
-def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], processes: int) -> Iterator[Result]:
+def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], processes: int) -> Iterator[ResultT]:
     """Results of ``function`` over ``tasks``, in their order; tasks are taken only a few ahead.
 
     Args:
@@ -32,7 +32,7 @@ def run_parallel(function: Callable[[Task], Result], tasks: Iterable[Task], proc
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[ResultT]] = deque()
     with ProcessPoolExecutor(processes, context, initializer=_start_process) as pool:
         try:
             for task in tasks:

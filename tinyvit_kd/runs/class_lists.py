@@ -1,38 +1,39 @@
-"""What several stages open and check before a device is touched."""
+"""Class lists of labels, heads and stores: found, compared and mapped to each other."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig
-from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
+from tinyvit_kd.config.data import LabelledShardsConfig
 from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
-from tinyvit_kd.data.order import check_lanes
-from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
+from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
-from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.seeding import hash64
-from tinyvit_kd.runtime.watchdog import watched
+from tinyvit_kd.store.store import LogitStore
 
 
-def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> ShardSet:
-    """The shard set with its byte indexes; rank 0 fetches and indexes what is missing, the others wait for it."""
-    with job.main_first(), watched(runtime.data_timeout):
-        shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
-        shards.key_hashes()
-    return shards
+def stored_classes(store: LogitStore) -> ClassList | None:
+    """The class list that the dump wrote beside the manifest, if the teacher's was known.
 
-
-def fingerprint(shards: ShardSet) -> str:
-    """16 hexadecimal digits over all keys and image sizes, in order."""
-    return f"{hash64(*shards.key_hashes()):016x}"
-
-
-def label_fingerprint(shards: ShardSet) -> str:
-    """16 hexadecimal digits over all labels, in order."""
-    return f"{hash64(*shards.label_hashes()):016x}"
+    Raises:
+        StoreError: it is missing, or not the one that the manifest names.
+    """
+    path, manifest = store.path / CLASS_LIST_FILE, store.manifest
+    if manifest.class_list is None:
+        return None
+    classes = load_class_list(str(path)) if path.is_file() else None
+    if classes is None or classes.hash != manifest.class_list_hash:
+        raise StoreError(
+            "the store's class list is missing or not the teacher's",
+            where=str(path),
+            found="no such file" if classes is None else f"hash {classes.hash}",
+            expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
+            fix="run dump-logits again, which writes it",
+        )
+    return replace(classes, name=manifest.class_list)
 
 
 def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:
@@ -107,42 +108,6 @@ def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: 
             fix="check the class lists of the labelled shards and of the model or the teacher",
         )
     return found
-
-
-def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
-    """Check lanes, batch and micro-batch against the world size and the number of samples.
-
-    Raises:
-        ConfigError: naming the nearest values that fit.
-    """
-    check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size, schedule.views_per_sample)
-    micro_batches(schedule, job)
-    needed = schedule.global_batch_size // schedule.views_per_sample
-    if shards.total < needed:
-        raise ConfigError(
-            "the shard set is too small for one step an epoch",
-            where="schedule.global_batch_size",
-            found=f"{needed} samples a step, {shards.total} samples in {shards.name}",
-            fix="lower schedule.global_batch_size (and schedule.lanes)",
-        )
-
-
-def micro_batches(schedule: ScheduleConfig, job: Job) -> int:
-    """Forward-backward passes a step, of each process.
-
-    Raises:
-        ConfigError: a process's share of a batch is not a whole number of micro-batches.
-    """
-    local = schedule.global_batch_size // job.world_size
-    size = schedule.micro_batch_size or local
-    if local % size:
-        raise ConfigError(
-            "a process's share of a batch is not a whole number of micro-batches",
-            where="schedule.micro_batch_size",
-            found=f"{local} samples on each of {job.world_size} process(es), in micro-batches of {size}",
-            expected=f"a divisor of {local}",
-        )
-    return local // size
 
 
 def card_classes(card: ModelCard | None) -> ClassList | None:

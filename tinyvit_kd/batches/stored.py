@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.batches.labels import Labels, write_labels
+from tinyvit_kd.batches.layout import batch_layout, by_sample
+from tinyvit_kd.batches.sample_views import SampleViews, Uint8, sample_name
+from tinyvit_kd.batches.step_plan import Int32, StepPlan
 from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.data.buffers import Arrays, Layout, Maker, Tensors
+from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.errors import BadImageError, ReplayError
-from tinyvit_kd.runtime.batch import Batch
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.stages.batches import Labels, Uint8, batch_layout, by_sample, write_labels
-from tinyvit_kd.stages.sample_views import SampleViews, place
-from tinyvit_kd.stages.training_plan import Int32, Plan
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views.render import view_digest
 
 View = tuple[int, int]  # number and seed
@@ -30,7 +31,7 @@ _CHANGED_TRANSFORM = (
 )
 
 
-def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: Plan) -> tuple[BlockCache, ...]:
+def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: StepPlan) -> tuple[BlockCache, ...]:
     """A worker's caches of blocks, together as large as the recipe says, or each as the plan needs."""
     limit, blocks = config.block_cache_mib, plan.blocks_at_a_time
     needed = [blocks * block_bytes(store.manifest) for store in stores]
@@ -39,7 +40,7 @@ def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan
 
 
 @dataclass
-class StoredBatches(Maker[int, Batch]):
+class StoredBatches(BatchMaker[int, Batch]):
     """Replays the teacher's views and hands out its probabilities.
 
     Attributes:
@@ -50,7 +51,7 @@ class StoredBatches(Maker[int, Batch]):
     samples: SampleViews
     blocks: tuple[BlockCache, ...]
     targets: StoredTargetsConfig
-    plan: Plan
+    plan: StepPlan
     labels: Labels | None = None
 
     @property
@@ -100,9 +101,9 @@ class StoredBatches(Maker[int, Batch]):
             write_labels(rows, self.labels, shards, indexes, mixed_in)
         return checked
 
-    def join(self, tensors: Tensors, told: int) -> Batch:
+    def join(self, tensors: Tensors, extra: int) -> Batch:
         """The batch on the device."""
-        return Batch.of(tensors, told)
+        return Batch.of(tensors, extra)
 
     def _records(self, shards: Int32, indexes: Int32, number: int) -> list[Block]:
         """Each store's records of a view number; the first one's are holes where any other's are."""
@@ -133,7 +134,7 @@ class StoredBatches(Maker[int, Batch]):
         except BadImageError as error:
             raise ReplayError(
                 "an image that the teacher saw can no longer be decoded",
-                where=place(self.samples.reader, shard, decoded),
+                where=sample_name(self.samples.reader, shard, decoded),
                 found=error.what,
                 fix="restore the shard that the store was dumped from, or dump this shard again",
             ) from None
@@ -148,7 +149,7 @@ class StoredBatches(Maker[int, Batch]):
         if found != stored:
             raise ReplayError(
                 "a replayed view is not the view that the teacher saw",
-                where=place(self.samples.reader, shard, index),
+                where=sample_name(self.samples.reader, shard, index),
                 found=f"digest {found:08x}",
                 expected=f"digest {stored:08x}, from the store",
                 fix=_CHANGED if self.samples.spec.transform is None else _CHANGED_TRANSFORM,
@@ -157,7 +158,7 @@ class StoredBatches(Maker[int, Batch]):
     def _refuse_other(self, shard: int, index: int, number: int, store: LogitStore) -> None:
         raise ReplayError(
             "two teachers did not see the same view",
-            where=place(self.samples.reader, shard, index),
+            where=sample_name(self.samples.reader, shard, index),
             found=f"another digest of view {number} in {store.path} than in {self.blocks[0].store.path}",
             fix="an image or the renderer changed between the dumps: dump this shard again into both stores",
         )

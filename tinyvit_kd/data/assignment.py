@@ -21,7 +21,7 @@ _SHUFFLE = 0x6275696C64
 
 
 @dataclass(frozen=True)
-class Plan:
+class Assignment:
     """What the bytes of a split's shards follow from."""
 
     split: str
@@ -44,21 +44,24 @@ class Plan:
         return [f"{self.split}-{shard:06d}.tar" for shard in range(len(self.lengths))]
 
 
-class Shuffled:
+class ShuffledImages:
     """The images of all classes, spread over the shards by the seed."""
 
-    def __init__(self, plan: Plan, classes: Sequence[ClassSource]) -> None:
-        self._plan, self._classes = plan, classes
+    def __init__(self, assignment: Assignment, classes: Sequence[ClassSource]) -> None:
+        self._assignment, self._classes = assignment, classes
         self._ends: Int64 = np.cumsum([len(each) for each in classes], dtype=np.int64)
-        self._order = permutation(hash64(plan.seed, _SHUFFLE), plan.samples)
+        self._order = permutation(hash64(assignment.seed, _SHUFFLE), assignment.samples)
 
     def shard(self, number: int) -> Iterator[tuple[int, str, Image]]:
         """One shard's samples: number within the split, name of the class, image."""
-        first = number * self._plan.samples_per_shard
-        for place, chosen in enumerate(self._order[first : first + self._plan.samples_per_shard], first):
+        per_shard = self._assignment.samples_per_shard
+        first = number * per_shard
+        for number_in_split, chosen in enumerate(
+            self._order[first : first + self._assignment.samples_per_shard], first
+        ):
             row = int(np.searchsorted(self._ends, chosen, side="right"))
             source = self._classes[row]
-            yield place, source.class_name, source.image(int(chosen - self._ends[row] + len(source)))
+            yield number_in_split, source.class_name, source.image(int(chosen - self._ends[row] + len(source)))
 
 
 def source_hash(classes: Sequence[ClassSource]) -> str:
@@ -70,26 +73,26 @@ def source_hash(classes: Sequence[ClassSource]) -> str:
     return state.hexdigest()
 
 
-def keep_plan(path: Path, plan: Plan) -> None:
-    """Write the plan down, or check that the shards that are there were made by the same one.
+def keep_assignment(path: Path, assignment: Assignment) -> None:
+    """Write the assignment down, or check that the shards that are there were made by the same one.
 
     Raises:
-        ShardError: they were made by another plan; it names what differs.
+        ShardError: they were made by another assignment; it names what differs.
     """
     if not path.exists():
-        write_json(path, asdict(plan))
+        write_json(path, asdict(assignment))
         return
     try:
         kept = json.loads(path.read_bytes())
     except ValueError:
         kept = None
     kept = kept if isinstance(kept, dict) else {}
-    differing = {name: value for name, value in asdict(plan).items() if kept.get(name) != value}
+    differing = {name: value for name, value in asdict(assignment).items() if kept.get(name) != value}
     if differing:
         raise ShardError(
             "the output folder holds shards of another build",
             where=str(path),
             found=", ".join(f"{name} {kept.get(name)}" for name in differing),
             expected=", ".join(f"{name} {value}" for name, value in differing.items()),
-            fix=f"build into another folder, or remove {plan.split}-*.tar and {path.name} from this one",
+            fix=f"build into another folder, or remove {assignment.split}-*.tar and {path.name} from this one",
         )

@@ -1,21 +1,57 @@
-"""Whether a run sees what a store's teacher saw: its shards, its views and its classes."""
+"""Whether a run and a store agree: on shards, views, teachers and the bytes of views."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from itertools import islice
 
+import numpy as np
+
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.views import TransformConfig, ViewSpec
-from tinyvit_kd.data.labels import ClassList, load_class_list
-from tinyvit_kd.data.shards import CLASSES, ShardSet
-from tinyvit_kd.errors import ConfigError, ManifestMismatchError, StoreError
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import BadImageError, ConfigError, ManifestMismatchError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.replay import PLACE, build_transform, transform_versions
+from tinyvit_kd.views.randaugment import parse_auto_augment
+from tinyvit_kd.views.render import view_digest
 from tinyvit_kd.views.selfcheck import check_native, self_check
-from tinyvit_kd.views.spec import parse_auto_augment, view_spec_hash
+from tinyvit_kd.views.spec import view_spec_hash
+from tinyvit_kd.views.transform import TRANSFORM_FIELD, build_transform, transform_versions
+
+STORED_BLOCKS, STORED_SAMPLES = 4, 4  # of a store, that a dump which goes on makes again
+
+
+def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iterable[tuple[int, int]]) -> None:
+    """Make some views of a store's first blocks (shard, view) again: one that goes on must go on with the same views.
+
+    Raises:
+        ReplayError: naming a sample whose view is another one now.
+    """
+    size = samples.spec.size
+    for shard, view in islice(blocks, STORED_BLOCKS):
+        block = store.read_block(shard, view)
+        valid = np.flatnonzero(block.valid)
+        for index in valid[:: max(1, len(valid) // STORED_SAMPLES)][:STORED_SAMPLES].tolist():
+            made = np.empty((1, 3, size, size), np.uint8)
+            seeds = {view: int(block.seeds[index])}
+            try:
+                samples.render_new(shard, index, seeds, view, made)
+                found = f"digest {view_digest(made[0]):08x}"
+            except BadImageError as error:
+                found = error.what
+            if found != (stored := f"digest {block.digests[index]:08x}"):
+                raise ReplayError(
+                    "this dump would go on with other views than its store has",
+                    where=f"{sample_name(samples.reader, shard, index)}, view {view}",
+                    found=found,
+                    expected=f"{stored}, from {store.path}",
+                    fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
+                    "another store",
+                )
 
 
 def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
@@ -25,13 +61,13 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
         ManifestMismatchError: naming what differs, and the first shard that does.
     """
     same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
-    manifest.require_same(same, where=shards.places[0].rpartition("/")[0] or shards.name)
+    manifest.require_same(same, where=shards.locations[0].rpartition("/")[0] or shards.name)
     pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
     changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
     if changed:
         raise ManifestMismatchError(
             "a shard does not hold the samples that the teacher saw",
-            where=shards.places[changed[0]],
+            where=shards.locations[changed[0]],
             found=f"other keys, image sizes or another order, in {len(changed)} of {len(shards.names)} shards",
             fix="use the shards that the store was dumped from, or dump these into another store",
         )
@@ -97,28 +133,7 @@ def _require_trust(transform: TransformConfig, trusted: bool, consent: str) -> N
     if not trusted:  # a store may be somebody else's, and any function of any package can be named in its manifest
         raise ConfigError(
             "the store's views come from a transform, which this run would import and call",
-            where=f"{PLACE} of the store",
+            where=f"{TRANSFORM_FIELD} of the store",
             found=transform.model_dump_json(exclude_defaults=True),
             fix=f"if you trust whoever made the store, {consent}",
         )
-
-
-def stored_classes(store: LogitStore) -> ClassList | None:
-    """The class list that the dump wrote beside the manifest, if the teacher's was known.
-
-    Raises:
-        StoreError: it is missing, or not the one that the manifest names.
-    """
-    path, manifest = store.path / CLASSES, store.manifest
-    if manifest.class_list is None:
-        return None
-    classes = load_class_list(str(path)) if path.is_file() else None
-    if classes is None or classes.hash != manifest.class_list_hash:
-        raise StoreError(
-            "the store's class list is missing or not the teacher's",
-            where=str(path),
-            found="no such file" if classes is None else f"hash {classes.hash}",
-            expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
-            fix="run dump-logits again, which writes it",
-        )
-    return replace(classes, name=manifest.class_list)

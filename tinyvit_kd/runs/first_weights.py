@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 from tinyvit_kd.config.models import StudentConfig
 from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
-from tinyvit_kd.models.initial import Initial
+from tinyvit_kd.models.initial import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
+from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.stages.inputs import card_classes
 
 
 @dataclass(frozen=True)
-class Start:
+class FirstWeights:
     """What a student starts from; all empty where its weights are random."""
 
-    initial: Initial | None = None
+    initial: InitialWeights | None = None
     card: ModelCard | None = None
     weights_hash: str = "random"
 
 
-def starting_weights(config: StudentConfig, classes: ClassList | None, job: Job) -> Start:
+def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Job) -> FirstWeights:
     """Read ``student.init_from``, and find the task's classes in its head by name where both lists are known.
 
     Raises:
@@ -30,15 +30,15 @@ def starting_weights(config: StudentConfig, classes: ClassList | None, job: Job)
         ConfigError: ``student.class_list`` is not a class list.
     """
     if config.init_from is None:
-        return Start()
+        return FirstWeights()
     state, card = load_model_file(config.init_from)
     fresh = config.head == "fresh"
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
     if fresh or source is None or classes is None or source.ids == classes.ids:
-        return Start(Initial(state, fresh_head=fresh), card, hash_weights(state))
+        return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
     found = class_map(source, classes)
     known = int((found >= 0).sum())
     say(job, f"{known} of {len(found)} classes of {classes.name} are in {config.init_from}'s head ({source.name})")
     # Where the lists share nothing there is nothing to remap.
-    initial = Initial(state, found, source_classes=len(source.ids), fresh_head=known == 0)
-    return Start(initial, card, hash_weights(state))
+    initial = InitialWeights(state, found, source_classes=len(source.ids), fresh_head=known == 0)
+    return FirstWeights(initial, card, hash_weights(state))

@@ -9,16 +9,16 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import EpochOrder
-from tinyvit_kd.stages.view_schedule import ViewSchedule
 from tinyvit_kd.views.mixing import pairs
 
 Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """Which samples a rank trains on, step by step; a pure function of its fields.
 
     A step of B views takes B / M samples, M = ``schedule.views_per_sample``; an epoch is a pass over the samples.

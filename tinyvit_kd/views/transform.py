@@ -37,7 +37,7 @@ from tinyvit_kd.views.outputs import output
 UInt8 = npt.NDArray[np.uint8]
 Transform = Callable[[Image.Image], object]
 
-PLACE = "views.transform"
+TRANSFORM_FIELD = "views.transform"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
 _REDRAWN = 0x616761696E
@@ -45,7 +45,7 @@ _ATTEMPTS = 8  # seeds that a view is tried from
 _DEEP_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so
 
 
-def replay_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
+def transform_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
     """One view a seed from one decoding, by ``spec.transform``: uint8 [V, 3, S, S], C-contiguous.
 
     The three default generators are as they were afterwards, whatever happens; those of GPUs are left alone.
@@ -98,43 +98,43 @@ def _built(text: str) -> Transform:
     config = TransformConfig.model_validate_json(text)
     with _generators_kept():
         _seed_generators(_BUILDING)
-        transform: object = _make(config, PLACE)
+        transform: object = _make(config, TRANSFORM_FIELD)
     if not callable(transform):
         raise ConfigError(
             "the transform cannot be called",
-            where=f"{PLACE}: {config}",
+            where=f"{TRANSFORM_FIELD}: {config}",
             found=f"{type(transform).__name__}, {transform!r:.80}",
             fix="name a callable, or call what returns one",
         )
     return transform
 
 
-def _make(config: TransformConfig, place: str) -> Any:
+def _make(config: TransformConfig, field: str) -> Any:
     if config.name is not None:
-        return _resolve(config.name, place)
-    call = _resolve(str(config.call), place)
-    args = [_value(each, f"{place}.args.{number}") for number, each in enumerate(config.args)]
-    kwargs = {name: _value(each, f"{place}.kwargs.{name}") for name, each in config.kwargs.items()}
+        return _resolve(config.name, field)
+    call = _resolve(str(config.call), field)
+    args = [_value(each, f"{field}.args.{number}") for number, each in enumerate(config.args)]
+    kwargs = {name: _value(each, f"{field}.kwargs.{name}") for name, each in config.kwargs.items()}
     try:
         return call(*args, **kwargs)
     except Exception as error:  # a class or function of others: it may raise anything
         raise ConfigError(
             "a call that makes the transform failed",
-            where=f"{place}: {config}",
+            where=f"{field}: {config}",
             found=_told(error),
             fix="correct args and kwargs in the recipe",
         ) from error
 
 
-def _value(value: JsonValue, place: str) -> Any:
+def _value(value: JsonValue, field: str) -> Any:
     """An argument, with the things that its mappings stand for."""
     if isinstance(value, list):
-        return [_value(each, f"{place}.{number}") for number, each in enumerate(value)]
+        return [_value(each, f"{field}.{number}") for number, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "call" in value or value.keys() == {"name"}:
-        return _make(validate(TransformConfig, value, place), place)
-    return {name: _value(each, f"{place}.{name}") for name, each in value.items()}
+        return _make(validate(TransformConfig, value, field), field)
+    return {name: _value(each, f"{field}.{name}") for name, each in value.items()}
 
 
 def _names(value: JsonValue) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _names(value: JsonValue) -> Iterator[str]:
             yield from _names(each)
 
 
-def _resolve(name: str, place: str) -> Any:
+def _resolve(name: str, field: str) -> Any:
     try:
         # A console script does not look there, `python -m` does. Last, so that no file there hides a package; and
         # for good, since a transform may import when it is called.
@@ -157,7 +157,7 @@ def _resolve(name: str, place: str) -> Any:
     except Exception as error:  # importing runs the module
         raise ConfigError(
             "a name of the transform cannot be imported",
-            where=f"{place}: {name}",
+            where=f"{field}: {name}",
             found=_told(error),
             expected="a dotted name, such as torchvision.transforms.v2.Compose, or my_file.my_function for a module in "
             "the current directory",
@@ -180,7 +180,7 @@ def _draw(transform: Transform, image: Image.Image, seed: int, config: Transform
             failure = error
     raise TransformError(
         "the transform fails on an image, whatever it draws",
-        where=f"{PLACE}: {config}",
+        where=f"{TRANSFORM_FIELD}: {config}",
         found=f"{_told(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
         fix="mend the transform: images of any size come to it, as Pillow images in RGB",
     ) from failure
@@ -218,7 +218,7 @@ def _refusal(config: TransformConfig, view: UInt8, found: str, fix: str) -> Tran
     side = view.shape[-1]
     return TransformError(
         "the transform does not return a view",
-        where=f"{PLACE}: {config}",
+        where=f"{TRANSFORM_FIELD}: {config}",
         found=found,
         expected=f"a Pillow image of {side} x {side}, or uint8 [3, {side}, {side}] or [{side}, {side}, 3]",
         fix=fix,
@@ -229,8 +229,8 @@ def _told(error: Exception) -> str:
     """An error of somebody else's code in one line, with its place there: its traceback ends in a loading process."""
     ours = {__file__, pkgutil.__file__, importlib.__file__}
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in ours]
-    places = [f" ({each.filename}:{each.lineno})" for each in frames if not each.filename.startswith("<frozen")]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{''.join(places[-1:])}"
+    locations = [f" ({each.filename}:{each.lineno})" for each in frames if not each.filename.startswith("<frozen")]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{''.join(locations[-1:])}"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import importlib.metadata
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.labels import ClassList, load_class_list
-from tinyvit_kd.data.shards import CLASSES, ShardSet
+from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runtime.device import resolve_precision
@@ -17,8 +17,8 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.replay import transform_versions
 from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.views.transform import transform_versions
 
 # Measured on simulated top-100 of a 22k teacher: 0.53 and 0.83. A disk that is full after all costs no block.
 _COMPRESSED = {"compact": 0.55, "exact": 0.85}
@@ -56,7 +56,7 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
         if classes is not None:
-            atomic_write(path / CLASSES, ("\n".join(classes.ids) + "\n").encode())
+            atomic_write(path / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
         require_free_space(path, _bytes_needed(store, mine))
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)

@@ -1,4 +1,4 @@
-"""``store check``: is every block of a store sound, and what is to be done about those that are not."""
+"""``store``: what a store holds, whether every block of it is sound, and its repair."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from tinyvit_kd.data.processes import run_parallel
-from tinyvit_kd.data.shards import CLASSES
+from tinyvit_kd.data.shards import CLASS_LIST_FILE
 from tinyvit_kd.errors import StoreError, TinyVitKdError
-from tinyvit_kd.runtime.distributed import alone
+from tinyvit_kd.runs.class_lists import stored_classes
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
-from tinyvit_kd.stages.replaying import stored_classes
-from tinyvit_kd.store.check import Fault, Kind, StoreReport, check_root, check_shard, repair, shards_with_samples
+from tinyvit_kd.runtime.parallel import run_parallel
+from tinyvit_kd.store.check import Fault, Kind, StoreReport, check_root, check_shard, remove_faults, shards_with_samples
 from tinyvit_kd.store.manifest import MANIFEST
+from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
 LISTED = 20  # examples of each kind of fault
@@ -29,6 +30,35 @@ KINDS: dict[Kind, tuple[str, str]] = {
 }
 
 
+def info(path: Path) -> str:
+    """A few lines of figures."""
+    store = LogitStore.open(path)
+    manifest, figures = store.manifest, statistics(store)
+    rows = {
+        "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}",
+        "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
+        "views": f"{manifest.views} a sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
+        "records": f"top {manifest.topk} of {manifest.num_classes:,} classes "
+        f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
+        "blocks": f"{figures.blocks:,} of {figures.blocks_in_all:,}",
+        "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes a record "
+        f"(dense float32 {figures.dense_bytes_per_record:,}, "
+        f"raw int16 + float16 + seed {figures.raw_bytes_per_record:,})",
+        "certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
+        "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def list_holes(path: Path) -> str:
+    """One line a hole: shard, index, reason."""
+    store = LogitStore.open(path)
+    names = store.manifest.shard_names
+    return "\n".join(f"{names[shard]}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store))
+
+
 def check(path: Path, processes: int) -> StoreReport:
     """Read every block that is there; shards are spread over processes.
 
@@ -36,18 +66,18 @@ def check(path: Path, processes: int) -> StoreReport:
         StoreError, FormatVersionError: there is no store, or its manifest is damaged or of another format.
     """
     store = LogitStore.open(path)
-    report = check_root(store, CLASSES)
+    report = check_root(store, CLASS_LIST_FILE)
     _check_classes(report, store)
     shards = shards_with_samples(store)
     processes = max(1, min(processes, len(shards)))
-    with progress_bar(alone(), len(shards), "shard", label="store check") as bar:
+    with progress_bar(solo_job(), len(shards), "shard", label="store check") as bar:
         for found in run_parallel(partial(check_shard, store), shards, processes):
             report.add(found)
             bar.update()
     return report
 
 
-def describe(report: StoreReport) -> str:
+def describe_check(report: StoreReport) -> str:
     """The report for people: counts, then the first faults of each kind with their paths."""
     every = report.there + report.missing + report.unlisted
     lines = [f"{report.there:,} of {every:,} blocks are there; {report.bytes / 2**20:,.1f} MiB of them are whole"]
@@ -78,14 +108,14 @@ def require_writable(path: Path) -> None:
         )
 
 
-def mend(path: Path, report: StoreReport) -> tuple[str, bool]:
+def repair(path: Path, report: StoreReport) -> tuple[str, bool]:
     """Remove what is damaged: what was done, for people, and whether nothing that is wrong is left.
 
     Raises:
         StoreError: the system refuses to remove a file, or it seems to be the manifest that is wrong.
     """
     _refuse_wrong_manifest(path, report)
-    removed, left = repair(LogitStore.open(path), report)
+    removed, left = remove_faults(LogitStore.open(path), report)
     blocks = sum(fault.block is not None for fault in removed)
     note = f"{blocks:,} of them blocks: run dump-logits, which makes these again"
     lines = _listed("removed", note, (str(fault.path) for fault in removed))
@@ -109,7 +139,7 @@ def _check_classes(report: StoreReport, store: LogitStore) -> None:
     try:
         stored_classes(store)
     except TinyVitKdError as error:
-        report.faults.append(Fault("classes", store.path / CLASSES, f"{error.what}; found {error.found}"))
+        report.faults.append(Fault("classes", store.path / CLASS_LIST_FILE, f"{error.what}; found {error.found}"))
 
 
 def _line(fault: Fault) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tinyvit_kd.runtime.seeding import hash64, permutation
 
-Counts = tuple[tuple[int, int], ...]
+ViewCounts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ViewSchedule:
     """
 
     views_per_sample: int
-    counts: Counts
+    counts: ViewCounts
     seed: int | None = None
 
     def numbers(self, epoch: int) -> tuple[int, ...]:
@@ -30,9 +30,9 @@ class ViewSchedule:
         first, count = [entry for entry in self.counts if entry[0] <= epoch][-1]
         if self.seed is None:
             return tuple(number % count for number in range(epoch * chosen, (epoch + 1) * chosen))
-        cycle, place = divmod(epoch - first, count // chosen)
+        cycle, position = divmod(epoch - first, count // chosen)
         order = permutation(hash64(self.seed, 0x6379636C65, first, cycle), count)
-        return tuple(order[place * chosen : (place + 1) * chosen].tolist())
+        return tuple(order[position * chosen : (position + 1) * chosen].tolist())
 
     def used(self, epochs: Iterable[int]) -> list[int]:
         """All view numbers of some epochs, ascending."""

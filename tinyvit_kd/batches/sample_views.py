@@ -120,10 +120,10 @@ class SampleViews:
         try:
             return render_views(self.reader.read(shard, index), seeds, self.spec, out)
         except TransformError as error:
-            error.where += f"; {place(self.reader, shard, index)}"
+            error.where += f"; {sample_name(self.reader, shard, index)}"
             raise
 
 
-def place(reader: ShardReader, shard: int, index: int) -> str:
+def sample_name(reader: ShardReader, shard: int, index: int) -> str:
     """A sample's name in messages."""
     return f"sample {reader.key(shard, index)} of shard {reader.name(shard)}"

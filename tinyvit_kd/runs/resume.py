@@ -1,53 +1,24 @@
-"""Whether a run goes on where it was: what must be the same, the newest checkpoint, and the end that it came to."""
+"""Whether a run goes on where it was: the newest checkpoint, and the end that it came to."""
 
 from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.stages import TrainingConfig
-from tinyvit_kd.data.labels import ClassList
-from tinyvit_kd.errors import CheckpointError, ConfigError
+from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.stages.starting import Start
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, load_checkpoint, load_latest
 
 SHOWN_WITHIN = 60  # seconds
+
+
 SUMMARY = "summary.json"
-
-
-def run_identity(config: TrainingConfig, num_classes: int, classes: ClassList | None, start: Start) -> dict[str, str]:
-    """What of a recipe must be the same for a checkpoint to be continued; the number of processes is not in it."""
-    sections = {
-        "student": config.student,
-        "normalize": config.normalize,
-        "optim": config.optim,
-        "schedule": config.schedule,
-    }
-    return {
-        **{name: json.dumps(section.model_dump(mode="json")) for name, section in sections.items()},
-        "classes": f"{num_classes} {classes.hash if classes else ''}",
-        "start": start.weights_hash,
-        "trainable": config.train.trainable,
-        "average": f"ema_decay {config.train.ema_decay}",
-        "batch norm": f"freeze_bn_stats {config.train.freeze_bn_stats}",
-    }
-
-
-def require_same_everywhere(identity: dict[str, str], job: Job) -> None:
-    """Check that all processes have the same data, recipe and first weights, which may lie on their own disks."""
-    theirs = job.gather(identity)
-    for rank, (name, value) in ((rank, item) for rank, each in enumerate(theirs) for item in each.items()):
-        if theirs[0].get(name) != value:
-            raise ConfigError(
-                f"the processes of this job have another {name} each",
-                found=f"{value} on rank {rank}",
-                expected=f"{theirs[0].get(name)}, as on rank 0",
-                fix="give all machines the same recipe, shards, store and files",
-            )
 
 
 def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job) -> dict[str, Any] | None:
@@ -83,6 +54,11 @@ def _require_same_run(found: dict[str, str], identity: dict[str, str], config: T
                 fix="restore the recipe to continue that run, or set output to a new folder; student.init_from starts "
                 "the new run with that run's weights, where it has ended",
             )
+
+
+def write_summary(folder: Path, results: dict[str, float], identity: dict[str, str], fsync: bool) -> None:
+    """Write ``summary.json``: a run with it and a whole model file has ended."""
+    write_json(folder / SUMMARY, {"results": results, "identity": identity}, fsync)
 
 
 def finished_summary(config: TrainingConfig, identity: dict[str, str]) -> dict[str, float] | None:

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.config.stages import DumpConfig
 from tinyvit_kd.config.views import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import ConfigError, ReplayError
+from tinyvit_kd.runs.agreement import require_same_shards, require_same_views
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
-from tinyvit_kd.stages.replaying import require_same_shards, require_same_views
-from tinyvit_kd.stages.sample_views import place
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
 
 @dataclass(frozen=True)
-class Forerunner:
+class FirstTeacher:
     """The teacher that has seen the views before, and the images."""
 
     store: LogitStore
@@ -40,7 +40,7 @@ class Forerunner:
             index = int(differ[0])
             raise ReplayError(
                 "a view is not the one that the other teacher saw",
-                where=place(self.reader, shard, index),
+                where=sample_name(self.reader, shard, index),
                 found=_named(block, index),
                 expected=f"{_named(seen, index)}, from {self.store.path}",
                 fix="the image's bytes or the renderer have changed since that dump: restore the shard, or dump it "
@@ -48,7 +48,7 @@ class Forerunner:
             )
 
 
-def take_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, LogitStore]:
+def adopt_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, LogitStore]:
     """The recipe with the views and the seed of another teacher's store, and that store.
 
     Raises:
@@ -72,14 +72,14 @@ def take_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, Lo
     return config.model_copy(update={"views": spec, "store": store}), other
 
 
-def follow(other: LogitStore, reader: ShardReader) -> Forerunner:
+def open_first_teacher(other: LogitStore, reader: ShardReader) -> FirstTeacher:
     """The teacher before, of the same shards.
 
     Raises:
         ManifestMismatchError: naming what differs.
     """
     require_same_shards(other.manifest, reader.shards)
-    return Forerunner(other, reader)
+    return FirstTeacher(other, reader)
 
 
 def _refusal(field: str, found: str) -> ConfigError:

@@ -1,0 +1,107 @@
+"""Stage one's work, cut up: missing blocks to groups, groups to tasks of one batch each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.views.mixing import pairs
+
+
+@dataclass(frozen=True)
+class Group:
+    """Missing blocks of one shard that are made together, so that each image is decoded once for all of them.
+
+    Attributes:
+        samples: of the shard.
+        pairs_seed: where views are mixed, the store's seed: samples are then walked through pair after pair.
+    """
+
+    shard: int
+    views: tuple[int, ...]
+    samples: int
+    pairs_seed: int | None = None
+
+    @property
+    def unit(self) -> int:
+        """Samples that should be in one batch."""
+        return 1 if self.pairs_seed is None else 2
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of a group's samples, in all of its views: numbers ``start`` to ``stop - 1`` of its walk."""
+
+    group: Group
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Views that this span makes."""
+        return (self.stop - self.start) * len(self.group.views)
+
+    @property
+    def indexes(self) -> npt.NDArray[np.int64]:
+        """Its samples' indexes in their shard: [stop - start]."""
+        return _walk(self.group)[self.start : self.stop]
+
+
+@lru_cache(maxsize=4)
+def _walk(group: Group) -> npt.NDArray[np.int64]:
+    if group.pairs_seed is None:
+        return np.arange(group.samples)
+    return pairs(group.pairs_seed, group.shard, group.views[0], group.samples)
+
+
+DumpTask = tuple[Span, ...]
+
+
+def groups_of(
+    missing: list[tuple[int, int]], lengths: list[int], views_per_decode: int, pairs_seed: int | None = None
+) -> list[Group]:
+    """Group missing (shard, view) blocks by shard, ``views_per_decode`` views at the most a group.
+
+    Args:
+        pairs_seed: the store's seed where views are mixed. Every view number pairs the samples anew, so that only
+            one view at a time can be made from images that are decoded once.
+    """
+    size = views_per_decode if pairs_seed is None else 1
+    by_shard: dict[int, list[int]] = {}
+    for shard, view in missing:
+        by_shard.setdefault(shard, []).append(view)
+    return [
+        Group(shard, tuple(views[first : first + size]), lengths[shard], pairs_seed)
+        for shard, views in sorted(by_shard.items())
+        for first in range(0, len(views), size)
+    ]
+
+
+def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]:
+    """Groups that no other process of the job has taken, one at a time."""
+    for number in counter:
+        if number >= len(groups):
+            return
+        yield groups[number]
+
+
+def tasks_of(groups: Iterator[Group], batch_size: int) -> Iterator[DumpTask]:
+    """Cut groups into tasks of at most ``batch_size`` views; a task may span groups."""
+    pending: list[Span] = []
+    room = batch_size
+    for group in groups:
+        start, unit = 0, min(group.unit, batch_size)
+        while start < group.samples:
+            take = min(group.samples - start, room // len(group.views) // unit * unit)
+            if take:
+                pending.append(Span(group, start, start + take))
+                start, room = start + take, room - take * len(group.views)
+            if start < group.samples:
+                yield tuple(pending)
+                pending, room = [], batch_size
+    if pending:
+        yield tuple(pending)

@@ -1,0 +1,48 @@
+"""Labels of samples, as classes of the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.batches.step_plan import Int32
+from tinyvit_kd.data.buffers import Arrays
+from tinyvit_kd.data.shards import ShardReader
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Samples' labels, as classes of the head.
+
+    Attributes:
+        class_map: int64 [classes of the labels]: each one's class in the head, -1 where it has none; None: the same.
+    """
+
+    reader: ShardReader
+    class_map: Int64 | None = None
+
+    def gather(self, shards: Int32, indexes: Int32) -> Int64:
+        """Of samples from several shards: int64 [B], -1 where there is none."""
+        labels = np.empty(len(shards), dtype=np.int64)
+        for shard in np.unique(shards):
+            rows = shards == shard
+            labels[rows] = self.reader.labels(int(shard), indexes[rows])
+        return labels if self.class_map is None else np.where(labels < 0, -1, self.class_map[labels])
+
+
+def write_labels(arrays: Arrays, labels: Labels, shards: Int32, indexes: Int32, mixed_in: Int32) -> None:
+    """Fill ``labels`` and, where views are mixed, ``mixed_labels``: [B/M, M] each.
+
+    Args:
+        shards, indexes: of the samples, [B/M].
+        mixed_in: index of the sample that is mixed into each view, [B/M, M]; where ``lam`` is 1, its own.
+    """
+    own = labels.gather(shards, indexes)[:, None]
+    arrays["labels"][:] = own
+    if "lam" in arrays:
+        others = labels.gather(np.repeat(shards, mixed_in.shape[1]), mixed_in.reshape(-1))
+        arrays["mixed_labels"][:] = np.where(arrays["lam"] < 1, others.reshape(mixed_in.shape), own)

@@ -1,0 +1,45 @@
+"""Whether lanes, batch, micro-batch and processes fit together."""
+
+from __future__ import annotations
+
+from tinyvit_kd.config.training import ScheduleConfig
+from tinyvit_kd.data.order import check_lanes
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.distributed import Job
+
+
+def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
+    """Check lanes, batch and micro-batch against the world size and the number of samples.
+
+    Raises:
+        ConfigError: naming the nearest values that fit.
+    """
+    check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size, schedule.views_per_sample)
+    micro_batches(schedule, job)
+    needed = schedule.global_batch_size // schedule.views_per_sample
+    if shards.total < needed:
+        raise ConfigError(
+            "the shard set is too small for one step an epoch",
+            where="schedule.global_batch_size",
+            found=f"{needed} samples a step, {shards.total} samples in {shards.name}",
+            fix="lower schedule.global_batch_size (and schedule.lanes)",
+        )
+
+
+def micro_batches(schedule: ScheduleConfig, job: Job) -> int:
+    """Forward-backward passes a step, of each process.
+
+    Raises:
+        ConfigError: a process's share of a batch is not a whole number of micro-batches.
+    """
+    local = schedule.global_batch_size // job.world_size
+    size = schedule.micro_batch_size or local
+    if local % size:
+        raise ConfigError(
+            "a process's share of a batch is not a whole number of micro-batches",
+            where="schedule.micro_batch_size",
+            found=f"{local} samples on each of {job.world_size} process(es), in micro-batches of {size}",
+            expected=f"a divisor of {local}",
+        )
+    return local // size

@@ -1,0 +1,45 @@
+"""What a student run says of itself before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.training.loop import Run
+from tinyvit_kd.training.optim import scaled_rates
+from tinyvit_kd.training.state import TrainState
+
+LARGEST_FIRST_SHARE = 0.1  # of the first weights in the average at the end; above it a run warns
+
+
+def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run: Run, state: TrainState) -> None:
+    """Print the size of the run, its learning rates, and warnings about settings that are often mistakes."""
+    rates = scaled_rates(config.optim, run.global_batch_size)
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    say(
+        run.job,
+        f"{config.output}: {parameters / 1e6:.2f}M parameters, {card.num_classes} classes, {card.image_size} pixels; "
+        f"{shards.total:,} samples in {len(shards.names)} shards, {run.steps_per_epoch} steps per epoch, "
+        f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
+        f"learning rate {rates.peak:.3g}, from {rates.warmup:.3g} to {rates.minimum:.3g}",
+    )
+    for warning in _warnings(config, run.total_steps):
+        say(run.job, warning)
+
+
+def _warnings(config: TrainingConfig, steps: int) -> Iterator[str]:
+    """Settings that may be meant, but are more often mistakes."""
+    decay = config.train.ema_decay or 0.0
+    if (first := decay**steps) > LARGEST_FIRST_SHARE:
+        yield (
+            f"at the end {first:.0%} of the average are the weights of the first steps, and the average is what is "
+            f"scored and written: lower train.ema_decay ({decay:g}), or leave it out, for a short run"
+        )
+    if config.train.trainable == "head" and config.student.init_from is None:
+        yield (
+            "a head alone is trained behind random weights: name those to start from in student.init_from, or set "
+            "train.trainable to all"
+        )

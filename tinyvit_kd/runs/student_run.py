@@ -1,0 +1,265 @@
+"""What stages two and three share: from a recipe and its data to a trained model file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from timm.utils import ModelEmaV3
+
+from tinyvit_kd.batches.sample_views import sample_name
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.buffers import BatchMaker
+from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.data.loader import loading
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.head import freeze_body
+from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
+from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
+from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
+from tinyvit_kd.runs.schedule import check_schedule, micro_batches
+from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runs.start_report import report_start
+from tinyvit_kd.runtime.device import move_to_device
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
+from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.signals import stop_on_signals
+from tinyvit_kd.runtime.watchdog import doing, watched
+from tinyvit_kd.training.batch import Batch
+from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
+from tinyvit_kd.training.loop import Run, fit
+from tinyvit_kd.training.objectives import Objective
+from tinyvit_kd.training.optim import build_optimizer, build_scheduler
+from tinyvit_kd.training.state import TrainState
+
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class TrainingData(ABC):
+    """What a stage trains on, opened and checked.
+
+    Attributes:
+        image_size: side of the views, pixels.
+        num_classes: C of the student's head.
+        classes: the head's class list, where it is known.
+        pairs_seed: seed of the pairs where views are mixed; else None.
+        objective: the loss.
+        identity: names and values of the data; a checkpoint of other data is not continued.
+        trains_both_heads: the objective takes the outputs of both heads of a distilled network.
+    """
+
+    shards: ShardSet
+    image_size: int
+    num_classes: int
+    classes: ClassList | None
+    pairs_seed: int | None
+    objective: Objective
+    identity: dict[str, str]
+    trains_both_heads: bool
+
+    @abstractmethod
+    def batch_maker(self, plan: StepPlan) -> BatchMaker[int, Batch]:
+        """What makes this rank's batch of a step."""
+
+    def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
+        """Which stored views each epoch uses; None where views are made anew.
+
+        Args:
+            counts: what the run has used so far, from its checkpoint; None at the start of a run.
+            epoch: the epoch that begins next.
+        """
+        del counts, epoch
+        return None
+
+
+def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
+    """Train, score and write a student.
+
+    What is in the run folder goes before what the recipe names:
+
+    1. a finished run: its summary is returned, and nothing is trained;
+    2. the newest checkpoint that can be read, in a run of the same identity (``runs.identity``);
+    3. ``student.init_from``: another model's weights, at step 0;
+    4. random weights that follow from ``schedule.seed``, at step 0.
+
+    Returns:
+        the summary that is also written to ``summary.json``.
+
+    Raises:
+        ConfigError: the samples do not fill one step per epoch.
+        CheckpointError: the run folder holds checkpoints of another recipe or of other data.
+        BusyError: another process trains into the run folder.
+        Preempted: a signal asked to stop; a checkpoint was written.
+    """
+    check_schedule(config.schedule, data.shards, job)
+    with watched(config.runtime.data_timeout):
+        weights = read_first_weights(config.student, data.classes, job)
+        identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
+        require_same_everywhere(identity, job)
+        finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
+    if finished is not None:
+        say(job, f"{config.output} is already finished; remove the folder to train again")
+        return dict(finished)
+    with sole_writer(config.output) if job.is_main else nullcontext():
+        job.barrier()
+        with watched(config.runtime.data_timeout):
+            saved = newest_checkpoint(config, identity, job)
+            plan = _step_plan(config, data, job, saved)
+        state, card = _build_state(config, data, weights, job)
+        run = _run_settings(config, data, identity, job, plan, state)
+        scorer = None
+        if config.eval is not None:
+            scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
+        _require_space(config, state)
+        if saved is not None:
+            state.restore(saved, job)
+            say(job, f"continuing from step {state.step} of {run.total_steps}")
+            del saved  # as much memory as the state has
+        if job.is_main:
+            _write_recipe(config)
+        report_start(config, data.shards, card, run, state)
+        batch_maker = data.batch_maker(plan)
+        steps = range(state.step, run.total_steps)
+        with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
+            results = fit(run, state, batches, data.objective, stop, scorer)
+        return _write_results(config, run, state, card, results)
+
+
+def _step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[str, Any] | None) -> StepPlan:
+    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+    plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
+    steps = plan.steps_per_epoch
+    if not steps:
+        raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
+            "the shard set is too small for one step per epoch of pairs that stay together",
+            where="schedule.global_batch_size, schedule.lanes",
+            found=f"{data.shards.total} samples, {config.schedule.global_batch_size} per step "
+            f"from {config.schedule.lanes} lanes",
+            fix="lower schedule.lanes so that each gives an even number of samples per step",
+        )
+    if saved is None:
+        return replace(plan, stored=data.view_schedule(None, 0))
+    # An epoch that has begun ends with the views that it began with.
+    next_epoch = -(-saved["step"] // steps)
+    return replace(plan, stored=data.view_schedule(saved["kept"].get("stored_views"), next_epoch))
+
+
+def _build_state(
+    config: TrainingConfig, data: TrainingData, weights: FirstWeights, job: Job
+) -> tuple[TrainState, ModelCard]:
+    spec = student_spec(config.student, weights.card)
+    model = build_student(
+        config.student, spec, data.num_classes, data.image_size, config.schedule.seed, weights.initial
+    )
+    if data.trains_both_heads:
+        train_both_heads(model)
+    if config.train.trainable == "head":
+        freeze_body(model)
+    move_to_device(model, job.device, config.runtime.channels_last)
+    optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
+    decay = config.train.ema_decay
+    ema = ModelEmaV3(model, decay=decay) if decay is not None else None
+    return TrainState(model, optimizer, ema), ModelCard(
+        architecture=spec.model_dump(mode="json"),
+        num_classes=data.num_classes,
+        image_size=data.image_size,
+        mean=config.normalize.mean,
+        std=config.normalize.std,
+        class_name=data.classes.name if data.classes else None,
+        class_ids=data.classes.ids if data.classes else None,
+    )
+
+
+def _run_settings(
+    config: TrainingConfig, data: TrainingData, identity: dict[str, str], job: Job, plan: StepPlan, state: TrainState
+) -> Run:
+    schedule = config.schedule
+    steps_per_epoch = plan.steps_per_epoch
+    rates = build_scheduler(
+        state.optimizer,
+        config.optim,
+        schedule.epochs * steps_per_epoch,
+        round(schedule.warmup_epochs * steps_per_epoch),
+        schedule.global_batch_size,
+    )
+    return Run(
+        job=job,
+        folder=config.output,
+        config=config.train,
+        identity=identity,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=schedule.epochs * steps_per_epoch,
+        global_batch_size=schedule.global_batch_size,
+        micro_batches=micro_batches(schedule, job),
+        seed=schedule.seed,
+        clip_grad=config.optim.clip_grad,
+        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last),
+        precision=config.runtime.precision,
+        set_rates=rates.step_update,
+        name_samples=SampleNames(data.shards, plan),
+        kept={} if plan.stored is None else {"stored_views": plan.stored.counts},
+        compile=config.runtime.compile,
+        fsync=config.runtime.fsync,
+        data_timeout=config.runtime.data_timeout,
+    )
+
+
+@dataclass(frozen=True)
+class SampleNames:
+    """Names samples of this rank's batches in messages."""
+
+    shards: ShardSet
+    plan: StepPlan
+
+    def __call__(self, step: int, rows: Sequence[int]) -> list[str]:
+        """Names of the samples behind some rows (views) of the batch of a step."""
+        _, numbers, indexes = self.plan.samples(step)
+        reader = self.shards.reader()
+        samples = [row // self.plan.views_per_sample for row in rows]
+        return [sample_name(reader, int(numbers[sample]), int(indexes[sample])) for sample in samples]
+
+
+def _require_space(config: TrainingConfig, state: TrainState) -> None:
+    """Room for the checkpoints that are kept and one more: weights, two moments, and an average if there is one."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
+    needed = (config.train.keep_checkpoints + 1) * weights * (3 if state.ema is None else 4)
+    present = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
+    require_free_space(config.output, max(0, needed - present))
+
+
+def _write_recipe(config: TrainingConfig) -> None:
+    remove_unfinished(config.output)
+    atomic_write(config.output / RECIPE, dump_yaml(config).encode())
+
+
+def _write_results(
+    config: TrainingConfig, run: Run, state: TrainState, card: ModelCard, results: dict[str, float]
+) -> dict[str, float]:
+    summary = results | {
+        "step": state.step,
+        "samples_seen": state.step * run.global_batch_size,
+        "digests_checked": state.digests_checked,
+        "skipped_steps": state.skipped_steps,
+    }
+    if run.job.is_main:
+        path, fsync = run.folder / MODEL, config.runtime.fsync
+        with watched(config.runtime.data_timeout):
+            doing(f"writing {path}")
+            save_model(path, state.scored.state_dict(), replace(card, step=state.step), fsync)
+            write_summary(run.folder, summary, run.identity, fsync)
+    run.job.barrier()
+    say(run.job, f"wrote {run.folder / MODEL}")
+    return summary
