@@ -9,11 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "tinyvit_kd"
 PIECES = ("data", "views", "store", "models", "training")
-BELOW = {"errors", "config", "runtime"}
+BELOW = {"errors", "config", "runtime", "storage"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "runtime": {"errors", "config"},
+    "storage": {"errors", "config", "runtime"},
     **dict.fromkeys(PIECES, BELOW),
     "batches": {*BELOW, *PIECES},
     "runs": {*BELOW, *PIECES, "batches"},

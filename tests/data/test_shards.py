@@ -23,7 +23,7 @@ LENGTHS = (5, 3, 4)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def store_folder(tmp_path: Path) -> Path:
     """Three shards of a split ``train``, one of ``val``, and no description."""
     home = tmp_path / "digits"
     home.mkdir()

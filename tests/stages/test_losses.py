@@ -10,7 +10,7 @@ import torch
 
 from tests.stages.conftest import Seen
 from tests.stages.world import TRAINING, VIEWS, World
-from tinyvit_kd.data.labels import load_class_list
+from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import load_model_file

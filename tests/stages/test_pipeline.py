@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.local_files import block_file
 from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.config.load import dump_yaml
@@ -75,7 +76,7 @@ def test_every_view_of_the_store_is_replayed_bit_for_bit(world: World, mixing: d
 
 
 def test_epochs_use_the_views_in_turn_and_need_only_those_blocks(world: World) -> None:
-    LogitStore.open(world.folder / "store").block_path(1, 1).unlink()
+    block_file(LogitStore.open(world.folder / "store"), 1, 1).unlink()
     one_epoch = TRAINING["schedule"] | {"epochs": 1, "warmup_epochs": 0}
     pretrain(world.pretrain(schedule=one_epoch), solo_job())
 
@@ -116,11 +117,11 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(world: World) -> No
 
 def test_a_second_dump_makes_only_what_is_missing(world: World) -> None:
     store = LogitStore.open(world.folder / "store")
-    before = store.block_path(0, 0).stat().st_mtime_ns, store.read_block(1, 1)
-    store.block_path(1, 1).unlink()
+    before = block_file(store, 0, 0).stat().st_mtime_ns, store.read_block(1, 1)
+    block_file(store, 1, 1).unlink()
     result = dump_logits(world.dump(), solo_job())
     assert result["views"] == len(before[1])
-    assert store.block_path(0, 0).stat().st_mtime_ns == before[0]
+    assert block_file(store, 0, 0).stat().st_mtime_ns == before[0]
     for name, values in vars(store.read_block(1, 1)).items():
         assert np.array_equal(values, getattr(before[1], name)), name
 

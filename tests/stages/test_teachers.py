@@ -14,6 +14,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
+from benchmarks.local_files import block_file, store_folder
 from tests.stages.conftest import Seen
 from tests.stages.test_view_schedule import stop_at
 from tests.stages.world import TRAINING, VIEWS, World, make_teacher
@@ -36,6 +37,7 @@ from tinyvit_kd.runs.second_teacher import FirstTeacher
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.cache import block_bytes
 from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore
@@ -83,8 +85,8 @@ def own_stores(two_teachers: World, tmp_path: Path) -> World:
 
 
 def rewrite(store: LogitStore, shard: int, view: int, block: Block) -> None:
-    store.block_path(shard, view).unlink()
-    LogitStore.open(store.path, writable=True).write_block(shard, view, block)
+    block_file(store, shard, view).unlink()
+    LogitStore.open(store_folder(store), writable=True).write_block(shard, view, block)
 
 
 def with_hole(block: Block, index: int) -> Block:
@@ -237,10 +239,10 @@ def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_the
 
 def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: World, seen: Seen) -> None:
     other = LogitStore.open(own_stores.folder / "second")
-    other.block_path(1, 1).unlink()
+    block_file(other, 1, 1).unlink()
     with pytest.raises(BlockMissingError, match=r"1 of the 6 blocks.*view 1 of shard train-000001") as caught:
         pretrain(own_stores.pretrain(store=both(own_stores)), solo_job())
-    assert caught.value.where == str(other.path)
+    assert caught.value.where == str(store_folder(other))
     assert not seen
 
 
@@ -324,7 +326,7 @@ def test_a_workers_memory_for_blocks_is_shared_by_all_stores(tmp_path: Path) -> 
     """In proportion to their blocks, so that each keeps as many."""
     lengths = (500,) * 64
     manifests = [manifest_of(lengths, encoding="compact", topk=topk) for topk in (5, 10, 50)]
-    stores = [LogitStore(tmp_path, manifest, writable=False, fsync=False) for manifest in manifests]
+    stores = [LogitStore(LocalStorage(str(tmp_path)), manifest, writable=False, fsync=False) for manifest in manifests]
     plan = StepPlan(lengths, ScheduleConfig(epochs=1, global_batch_size=64, lanes=64, window=36), range(64))
     config = StoredTargetsConfig(path=tmp_path, block_cache_mib=2)
     caches = block_caches(config, stores, plan)

@@ -159,7 +159,7 @@ class StoredBatches(BatchMaker[int, Batch]):
         raise ReplayError(
             "two teachers did not see the same view",
             where=sample_name(self.samples.reader, shard, index),
-            found=f"another digest of view {number} in {store.path} than in {self.blocks[0].store.path}",
+            found=f"another digest of view {number} in {store.where} than in {self.blocks[0].store.where}",
             fix="an image or the renderer changed between the dumps: dump this shard again into both stores",
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyvit_kd.data.assignment import Assignment, ShuffledImages, keep_assignment, source_hash
-from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.locate import INFO_NAMES
 from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet

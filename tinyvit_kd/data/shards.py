@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.index import NO_LABEL, Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.locate import locate
 from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.remote import local_file

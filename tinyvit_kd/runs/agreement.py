@@ -48,7 +48,7 @@ def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iter
                     "this dump would go on with other views than its store has",
                     where=f"{sample_name(samples.reader, shard, index)}, view {view}",
                     found=found,
-                    expected=f"{stored}, from {store.path}",
+                    expected=f"{stored}, from {store.where}",
                     fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
                     "another store",
                 )
@@ -81,7 +81,7 @@ def require_same_teaching(store: LogitStore, first: Manifest) -> None:
     """
     names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
     try:
-        store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
+        store.manifest.require_same({name: getattr(first, name) for name in names}, where=store.where)
     except ManifestMismatchError as error:
         error.what = error.what.replace("this run", "the first teacher's")
         error.fix = "dump it with --views-from the first one, by a teacher with the same classes"

@@ -42,7 +42,7 @@ class FirstTeacher:
                 "a view is not the one that the other teacher saw",
                 where=sample_name(self.reader, shard, index),
                 found=_named(block, index),
-                expected=f"{_named(seen, index)}, from {self.store.path}",
+                expected=f"{_named(seen, index)}, from {self.store.where}",
                 fix="the image's bytes or the renderer have changed since that dump: restore the shard, or dump it "
                 "again into both stores",
             )

@@ -16,7 +16,7 @@ from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
 from tinyvit_kd.data.buffers import BatchMaker
-from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet

@@ -18,7 +18,7 @@ from tinyvit_kd.batches.stored import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.labels import ClassList
+from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.agreement import require_same_shards, require_same_teaching, require_same_views
