@@ -141,6 +141,11 @@ class DiskSpaceError(TinyVitKdError, OSError):
     __str__ = TinyVitKdError.__str__
 
 
+def reason_of(error: OSError) -> str:
+    """What the system said, without the path."""
+    return error.strerror or str(error) or type(error).__name__
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _AGAIN = "and run the same command again: what was written whole is kept, the rest is made"

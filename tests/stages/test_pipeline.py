@@ -146,7 +146,8 @@ def test_more_views_can_be_added_to_a_store(world: World) -> None:
 def test_a_changed_image_is_named_before_a_step_uses_it(world: World) -> None:
     shards = ShardSet.load(world.folder / "shards", "train")
     index = shards.index(1)
-    with shards.file(1).open("r+b") as file:  # the first quantiser: the image still decodes, all of it a little off
+    # The first quantiser: the image still decodes, all of it a little off.
+    with Path(shards.locations[1]).open("r+b") as file:
         file.seek(int(index.offsets[7]) + 25)
         byte = file.read(1)[0]
         file.seek(-1, 1)

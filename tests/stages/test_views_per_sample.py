@@ -145,7 +145,7 @@ def test_pretraining_decodes_each_image_once_an_epoch(
 
 def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 4}
-    with pytest.raises(ConfigError, match=r"4 views a sample, 2 in the store"):
+    with pytest.raises(ConfigError, match=r"4 views per sample, 2 in the store"):
         pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
 
 

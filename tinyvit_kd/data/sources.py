@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.data.index import IMAGE_SUFFIXES, Int64
-from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.tars import tar_members
 from tinyvit_kd.errors import ShardError
 
@@ -86,7 +86,7 @@ def list_classes(source: Path) -> list[ClassSource]:
     return sorted((each for each in classes if len(each)), key=lambda each: each.class_name)
 
 
-def read_image(image: Image, files: OpenFiles) -> bytes:
+def read_image(image: Image, files: ShardFiles) -> bytes:
     """The encoded bytes of an image.
 
     Raises:
@@ -143,13 +143,14 @@ def _folder_images(folder: Path) -> Iterator[Image]:
 
 
 def _tar_images(tar: Path) -> Iterator[Image]:
-    for member in tar_members(tar):
-        yield Image(tar, member.name, member.offset, member.size)
+    with ShardFiles() as files:
+        for member in tar_members(files, tar):
+            yield Image(tar, member.name, member.offset, member.size)
 
 
 def _zip_images(path: Path) -> Iterator[Image]:
     try:
-        with zipfile.ZipFile(path) as archive, OpenFiles() as files:
+        with zipfile.ZipFile(path) as archive, ShardFiles() as files:
             for entry in archive.infolist():
                 if not entry.is_dir() and _is_image(entry.filename):
                     yield _zip_image(path, entry, files)
@@ -157,7 +158,7 @@ def _zip_images(path: Path) -> Iterator[Image]:
         raise _bad_zip(path, str(error)) from None
 
 
-def _zip_image(path: Path, entry: zipfile.ZipInfo, files: OpenFiles) -> Image:
+def _zip_image(path: Path, entry: zipfile.ZipInfo, files: ShardFiles) -> Image:
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _bad_zip(path, f"{entry.filename} is encrypted or packed by another method than deflate")
     header = files.read(path, entry.header_offset, _LOCAL_HEADER.size)
