@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
-from tinyvit_kd.commands import shards_group, store_group
+from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import (
     BusyError,
@@ -51,13 +51,14 @@ def cli(context: click.Context, debug: bool) -> None:
     2  pretrain     train a student on exactly those views, without the teacher
     3  finetune     train on labels: adapt a student, make a teacher, or a baseline
        evaluate     score a model on labelled shards
+       recipe       print a stage's recipe with every field explained, or its JSON schema
        store        look into a store of probabilities
        demo         all of it in a few minutes, on images drawn on the spot
 
-    Stages read one YAML recipe each (see configs/) and take --set section.key=value. Under torchrun they use all
-    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or
-    because a storage hangs or a process died, every command leaves with exit code 75, ready to be started again; a
-    mistake of yours is exit code 2.
+    Stages read one YAML recipe each (see configs/, or print one with the command recipe) and take --set
+    section.key=value. Under torchrun they use all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
+    RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or because a storage hangs or a process died, every command leaves
+    with exit code 75, ready to be started again; a mistake of yours is exit code 2.
     """
     context.obj = {"debug": debug}
 
@@ -136,6 +137,7 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     _run_stage(config, evaluate)
 
 
+cli.add_command(recipe_command)
 cli.add_command(shards_group)
 cli.add_command(store_group)
 

@@ -1,4 +1,4 @@
-"""The commands around the stages: ``shards`` and ``store``, which build, describe and check."""
+"""The commands around the stages: ``recipe``, and ``shards`` and ``store``, which build, describe and check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,34 @@ from typing import Any, TypeVar
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
+
+
+@click.command("recipe")
+@click.argument("stage", type=click.Choice(STAGES), metavar="STAGE")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of such recipes, for editors.")
+def recipe_command(stage: str, schema: bool) -> None:
+    """Print a recipe for STAGE with all its fields explained.
+
+    STAGE is dump-logits, pretrain, finetune or evaluate. Every field comes with its default, type, unit and meaning.
+    Fill in the placeholders and delete what you do not change. docs/RECIPES.md has the same as tables.
+
+    \b
+        tinyvit-kd recipe pretrain > my.yaml
+
+    Editors such as VS Code (YAML extension) complete and check recipes by their JSON schema:
+
+    \b
+        tinyvit-kd recipe pretrain --schema > pretrain.schema.json
+
+    Then begin the recipe with the line:
+
+    \b
+        # yaml-language-server: $schema=pretrain.schema.json
+    """
+    from tinyvit_kd.stages.recipe import recipe
+
+    click.echo(recipe(stage, schema))
 
 
 @click.group("shards")
