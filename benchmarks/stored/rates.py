@@ -23,7 +23,8 @@ from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.store.codec import Planes, decode, encode, plane_rows, read_header
+from tinyvit_kd.store.codec import decode, encode, plane_rows, read_header
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.records import Block, BlockHeader
 from tinyvit_kd.store.store import LogitStore
 

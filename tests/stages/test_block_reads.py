@@ -12,7 +12,7 @@ from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.store.cache import BlockCache, block_bytes
-from tinyvit_kd.store.codec import Planes
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
 
 EQUAL, UNEQUAL = (60,) * 32, tuple(range(31, 95, 2))

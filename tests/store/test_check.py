@@ -18,6 +18,7 @@ import zarr
 
 from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, manifest_of, random_block, same
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import StoreArrayError, StoreError
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import open_array
@@ -30,8 +31,9 @@ from tinyvit_kd.store.check import (
     shards_with_samples,
 )
 from tinyvit_kd.store.codec import encode
+from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.integrity import block_problem
-from tinyvit_kd.store.records import ENCODINGS, Block, BlockHeader, Encoding, RecordStatus
+from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 HEX = "0123456789abcdef" * 2

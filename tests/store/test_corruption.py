@@ -19,7 +19,8 @@ from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, manifest_of, same
 from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreArrayError, StoreError
 from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.records import ENCODINGS, FORMAT_VERSION, BlockHeader
+from tinyvit_kd.store.encodings import ENCODINGS
+from tinyvit_kd.store.records import FORMAT_VERSION, BlockHeader
 from tinyvit_kd.store.store import LogitStore
 
 

@@ -16,12 +16,13 @@ import zarr
 from benchmarks.local_files import block_file, store_folder
 from benchmarks.stored.records import simulated
 from tests.store.blocks import block_for, manifest_of, same
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import BlockMissingError, ManifestMismatchError, StoreArrayError, StoreError
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import complete_arrays
+from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import MANIFEST
-from tinyvit_kd.store.records import ENCODINGS, Encoding
 from tinyvit_kd.store.store import LogitStore
 
 

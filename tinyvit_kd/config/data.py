@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section, unit
 
+Encoding = Literal["compact", "exact"]
+"""Names of the encodings of a store's probabilities; ``store.encodings`` has what they mean."""
+
 
 class ShardsConfig(Section):
     """A shard set: an ordered list of webdataset tars. Labels are not used."""
@@ -45,7 +48,7 @@ class StoreConfig(Section):
     views: int = Field(
         ge=1, description="V, the number of augmented views to store", json_schema_extra=unit("views per sample")
     )
-    encoding: Literal["compact", "exact"] = Field(
+    encoding: Encoding = Field(
         "compact", description="compact: square-root 8-bit probabilities; exact: float32 probabilities"
     )
     seed: int = Field(0, ge=0, description="seed from which the stored seed of every view is derived")

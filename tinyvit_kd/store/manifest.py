@@ -9,11 +9,12 @@ from typing import Any
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.names import MANIFEST
-from tinyvit_kd.store.records import FORMAT_VERSION, Encoding
+from tinyvit_kd.store.records import FORMAT_VERSION
 
 _CHECKSUM = "checksum"
 _NOT_IDENTITY = {"views", "versions", "shard_set"}  # may change without changing what is stored

@@ -23,7 +23,8 @@ from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.arrays import any_block, array_shape, complete_arrays, open_array, zarr_settings
-from tinyvit_kd.store.codec import Planes, decode, encode, read_header
+from tinyvit_kd.store.codec import decode, encode, read_header
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.integrity import REDUMP, check_header, require_finite
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import CLASS_LIST, MANIFEST, array_name, block_name, chunk_name
