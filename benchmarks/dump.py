@@ -171,7 +171,7 @@ class Subject:
         shutil.rmtree(store, ignore_errors=True)
         with patch.object(stage, "DumpBatches", self.kind):
             self.whole_runs.append(stage.dump_logits(self.config, self.job)["views_per_second"])
-        return self.group_views / seconds_between_commits(store)
+        return self.group_views / seconds_between_commits(Path(store))
 
     def load(self) -> float:
         """The rate at which one process fills its buffers."""

@@ -84,17 +84,16 @@ def _recipe_options(function: Function) -> Function:
 )
 @click.option(
     "--views-from",
-    type=click.Path(path_type=Path),
     metavar="STORE",
     help="Show this teacher the views of another teacher's store, so that a student can learn from both.",
 )
-def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: Path | None) -> None:
+def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
     from tinyvit_kd.config.stages import DumpConfig
 
     chosen = _part(part)
     if views_from is not None:
-        overrides = (*overrides, f"views_from={json.dumps(str(views_from))}")
+        overrides = (*overrides, f"views_from={json.dumps(views_from)}")
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 

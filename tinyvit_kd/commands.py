@@ -107,9 +107,9 @@ def store_group() -> None:
 
 
 @store_group.command("info")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
-def store_info(path: Path, holes: bool) -> None:
+def store_info(path: str, holes: bool) -> None:
     """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
     from tinyvit_kd.stages.store import info, list_holes
 
@@ -117,10 +117,10 @@ def store_info(path: Path, holes: bool) -> None:
 
 
 @store_group.command("check")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
 @click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
-def store_check(path: Path, processes: int, repair: bool) -> None:
+def store_check(path: str, processes: int, repair: bool) -> None:
     """Read every block at PATH: is it whole, is it the store's own, and what lies beside them? Exit code 1 if not.
 
     Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tinyvit_kd.config.base import Section, unit
+
+
+def _plain(location: object) -> object:
+    """A path as ``pathlib`` writes it, or a URL as it is."""
+    text = os.fspath(location) if isinstance(location, os.PathLike) else location
+    return text if not isinstance(text, str) or "://" in text else str(Path(text))
+
+
+StoreLocation = Annotated[str, BeforeValidator(_plain)]
+"""The folder of a store, or the URL of one; ``storage.open`` knows which."""
 
 Encoding = Literal["compact", "exact"]
 """Names of the encodings of a store's probabilities; ``store.encodings`` has what they mean."""
@@ -37,7 +48,7 @@ class LabelledShardsConfig(ShardsConfig):
 class StoreConfig(Section):
     """The store that stage one writes."""
 
-    path: Path = Field(description="folder of the store")
+    path: StoreLocation = Field(description="folder of the store")
     topk: int = Field(
         100,
         ge=1,
@@ -57,14 +68,14 @@ class StoreConfig(Section):
 class OtherStoreConfig(Section):
     """A further teacher's store."""
 
-    path: Path = Field(description="folder of the store, dumped with --views-from and the first store")
+    path: StoreLocation = Field(description="folder of the store, dumped with --views-from and the first store")
     weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others")
 
 
 class StoredTargetsConfig(Section):
     """The store that stage two reads, or the stores of several teachers that saw the same views."""
 
-    path: Path = Field(description="folder of the store")
+    path: StoreLocation = Field(description="folder of the store")
     weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others, if there are others")
     others: list[OtherStoreConfig] = Field(
         default_factory=list,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section, unit
-from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig
+from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig, StoreLocation
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
@@ -60,7 +60,7 @@ class DumpConfig(Section):
     stage: Literal["dump-logits"] = Field(description=STAGE)
     shards: ShardsConfig = Field(description="images to make views of")
     views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
-    views_from: Path | None = Field(
+    views_from: StoreLocation | None = Field(
         None,
         description="store of another teacher, to take its views and seed; leave out views and store.seed with it",
     )

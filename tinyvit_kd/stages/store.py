@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
+from os import PathLike
 
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
@@ -29,7 +29,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def info(path: Path) -> str:
+def info(path: str | PathLike[str]) -> str:
     """A few lines of figures."""
     store = LogitStore.open(path)
     manifest, figures = store.manifest, statistics(store)
@@ -51,14 +51,14 @@ def info(path: Path) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
-def list_holes(path: Path) -> str:
+def list_holes(path: str | PathLike[str]) -> str:
     """One line a hole: shard, index, reason."""
     store = LogitStore.open(path)
     names = store.manifest.shard_names
     return "\n".join(f"{names[shard]}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store))
 
 
-def check(path: Path, processes: int) -> StoreReport:
+def check(path: str | PathLike[str], processes: int) -> StoreReport:
     """Read every block that is there; shards are spread over processes.
 
     Raises:
@@ -93,7 +93,7 @@ def describe_check(report: StoreReport) -> str:
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: str | PathLike[str]) -> None:
     """Refuse, before hours of reading, to repair what cannot be written.
 
     Raises:
@@ -107,7 +107,7 @@ def require_writable(path: Path) -> None:
         )
 
 
-def repair(path: Path, report: StoreReport) -> tuple[str, bool]:
+def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
     """Remove what is damaged: what was done, for people, and whether nothing that is wrong is left.
 
     Raises:
@@ -122,13 +122,13 @@ def repair(path: Path, report: StoreReport) -> tuple[str, bool]:
     return "\n".join([*(lines or ["nothing to remove"]), "not sound" if left else "sound"]), not left
 
 
-def _refuse_wrong_manifest(path: Path, report: StoreReport) -> None:
+def _refuse_wrong_manifest(path: str | PathLike[str], report: StoreReport) -> None:
     # One file that was mixed up must not cost all blocks; the header names the hash of the manifest it was made with.
     strangers = [fault for fault in report.faults if "manifest_hash" in fault.differing]
     if strangers and not report.bytes:
         raise StoreError(
             "not one block is of the store that the manifest describes; nothing was removed",
-            where=str(path / MANIFEST),
+            where=open_storage(path).locate(MANIFEST),
             found=f"{len(strangers):,} blocks that were made with another manifest",
             fix="restore the manifest that they were made with, or remove the blocks by hand",
         )

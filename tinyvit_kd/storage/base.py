@@ -84,6 +84,10 @@ class Storage(ABC):
         del name
         return True
 
+    def is_same(self, other: Storage) -> bool:
+        """Whether both have the same root."""
+        return self.locate() == other.locate()
+
     def is_writable(self) -> bool:
         """Whether files can be written, as far as that is known beforehand."""
         return True

@@ -77,6 +77,10 @@ class LocalStorage(Storage):
         """Whether the folder of a file lies below the root once links have been followed."""
         return Path(self.locate(name)).parent.resolve().is_relative_to(Path(self.root).resolve())
 
+    def is_same(self, other: Storage) -> bool:
+        """Whether both roots are one folder once links have been followed."""
+        return isinstance(other, LocalStorage) and Path(self.root).resolve() == Path(other.root).resolve()
+
     def is_writable(self) -> bool:
         """Whether this user may write to the root; one that is not there yet is taken for writable."""
         return not os.path.exists(self.root) or os.access(self.root, os.W_OK | os.X_OK)

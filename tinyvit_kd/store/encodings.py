@@ -105,7 +105,8 @@ class Exact(ProbEncoding):
     def decode_probs(self, rows: Rows, residual: Float32, valid: npt.NDArray[np.bool_]) -> Float32:
         """Their bytes, put together again."""
         del residual, valid
-        joined: Float32 = rows.reshape(len(rows), 4, -1).transpose(0, 2, 1).copy().view(np.float32)[..., 0]
+        topk = rows.shape[1] // 4
+        joined: Float32 = rows.reshape(len(rows), 4, topk).transpose(0, 2, 1).copy().view(np.float32)[..., 0]
         return joined
 
 
