@@ -17,7 +17,7 @@ def _plain(location: object) -> object:
     return text if not isinstance(text, str) or "://" in text else str(Path(text))
 
 
-StoreLocation = Annotated[str, BeforeValidator(_plain)]
+StoreLocation = Annotated[str, BeforeValidator(_plain), Field(json_schema_extra={"format": "path"})]
 """The folder of a store, or the URL of one; ``storage.open`` knows which."""
 
 Encoding = Literal["compact", "exact"]
