@@ -117,7 +117,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         job.barrier()
         with watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
-            plan = _step_plan(config, data, job, saved)
+            plan = step_plan(config, data, job, saved)
         state, card = _build_state(config, data, weights, job)
         run = _run_settings(config, data, identity, job, plan, state)
         scorer = None
@@ -138,7 +138,15 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         return _write_results(config, run, state, card, results)
 
 
-def _step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[str, Any] | None) -> StepPlan:
+def step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[str, Any] | None) -> StepPlan:
+    """Which samples this rank trains on, step by step.
+
+    Args:
+        saved: the checkpoint that the run goes on from; None at its start.
+
+    Raises:
+        ConfigError: the samples do not fill one step per epoch.
+    """
     lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
     plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
     steps = plan.steps_per_epoch
