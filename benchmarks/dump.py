@@ -186,7 +186,10 @@ class Subject:
         return self.group_views / seconds(self._write_group, CPU)
 
     def _write_group(self) -> None:
-        store, assembler = LogitStore.open(self.config.store.path, writable=True), Assembler(self.config.store.topk)
+        store, assembler = (
+            LogitStore.open(self.config.store.path, writable=True),
+            Assembler(self.config.store.topk),
+        )
         for batch in self.told:
             for shard, view, block in assembler.add(batch, *self.answers):
                 store.write_block(shard, view, block)

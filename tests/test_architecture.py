@@ -18,6 +18,7 @@ ALLOWED = {
     **dict.fromkeys(PIECES, BELOW),
     "batches": {*BELOW, *PIECES},
     "runs": {*BELOW, *PIECES, "batches"},
+    "api": {*BELOW, *PIECES, "batches", "runs"},
     "stages": {*BELOW, *PIECES, "batches", "runs"},
     "commands": {*BELOW, "stages"},
     "cli": {*BELOW, "stages", "commands"},
