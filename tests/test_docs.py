@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests import pages
 from tests.conftest import REPOSITORY
-from tests.documented_commands import check, is_command, understood
+from tests.documented_commands import IMAGES, check, is_command, lay_out, understood
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
 from tests.stages.world import make_teacher
@@ -30,7 +30,6 @@ from tinyvit_kd.models.network import build_network
 from tinyvit_kd.views.transform import forget_built
 
 SAMPLES = 48
-IMAGES = ("IMAGES", "VAL_IMAGES")  # the reader's own
 DETECTED = "tiny_vit_5m_224"  # the student that a page gives to a detector
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=pages.name)
 
@@ -51,8 +50,7 @@ def test_no_command_hides_in_a_block_of_text(page: Path) -> None:
 
 @EACH_PAGE
 def test_every_command_of_a_page_could_be_typed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in IMAGES:
-        (tmp_path / name).mkdir()
+    lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     recipes = {}
     for block in pages.blocks(page):
@@ -124,6 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     for seed, name in enumerate(IMAGES):
         write_image_folder(folder / name, SAMPLES, seed)
+    shutil.copytree(REPOSITORY / "configs", folder / "configs")
     make_teacher(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from tests import pages
 from tests.conftest import REPOSITORY
-from tests.documented_commands import check
+from tests.documented_commands import check, lay_out
 from tests.pages import PAGES, README
 from tinyvit_kd.cli import cli
 
@@ -76,7 +76,7 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     ids=" ".join,
 )
 def test_a_command_in_the_readme_parses(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "IMAGES").mkdir()
+    lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     check(words, {})
 
