@@ -138,10 +138,11 @@ def test_the_readme_leads_from_images_to_a_student(world: Path) -> None:
     assert (world / "finetuned" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=pages.name)
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if page.name != "API.md"], ids=pages.name)
 def test_a_page_can_be_followed_from_top_to_bottom(
     page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All but docs/API.md, whose blocks need more stores: tests/api/test_page.py runs those."""
     folder = tmp_path / "world"
     shutil.copytree(world, folder)
     monkeypatch.chdir(folder)

@@ -67,22 +67,18 @@ def list_classes(source: Path) -> list[ClassSource]:
     Raises:
         ShardError: the folder holds none of these, or several kinds of them, or one cannot be read.
     """
-    containers = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
-    kinds: dict[Callable[[Path], Iterator[Image]], list[Path]] = {
-        _folder_images: [path for path in containers if path.is_dir()],
-        _tar_images: [path for path in containers if path.suffix == ".tar"],
-        _zip_images: [path for path in containers if path.suffix == ".zip"],
-    }
-    present = [(read, paths) for read, paths in kinds.items() if paths]
+    paths = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+    by_kind = {kind: [path for path in paths if container.holds(path)] for kind, container in CONTAINERS.items()}
+    present = {kind: found for kind, found in by_kind.items() if found}
     if len(present) != 1:
         raise ShardError(
             "cannot tell what the source folder holds",
             where=str(source),
-            found=", ".join(f"{len(paths)} {read.__name__.strip('_').split('_')[0]}s" for read, paths in present),
-            expected="one folder, one tar or one zip a class",
+            found=", ".join(f"{len(found)} {kind}s" for kind, found in present.items()),
+            expected=f"one {', one '.join(CONTAINERS)} per class",
         )
-    read, paths = present[0]
-    classes = [_columns(path, read) for path in paths]
+    ((kind, found),) = present.items()
+    classes = [_columns(path, CONTAINERS[kind].images) for path in found]
     return sorted((each for each in classes if len(each)), key=lambda each: each.class_name)
 
 
@@ -169,3 +165,18 @@ def _zip_image(path: Path, entry: zipfile.ZipInfo, files: ShardFiles) -> Image:
 
 def _bad_zip(path: Path, found: str) -> ShardError:
     return ShardError("cannot read a zip of images", where=str(path), found=found, fix="copy it again, or repack it")
+
+
+class Container(NamedTuple):
+    """What the images of one class can come in."""
+
+    holds: Callable[[Path], bool]  # whether a path is one
+    images: Callable[[Path], Iterator[Image]]  # where the images in it lie
+
+
+CONTAINERS: dict[str, Container] = {
+    "folder": Container(Path.is_dir, _folder_images),
+    "tar": Container(lambda path: path.suffix == ".tar", _tar_images),
+    "zip": Container(lambda path: path.suffix == ".zip", _zip_images),
+}
+"""By name, for messages: the one table to add a source of images to."""

@@ -14,8 +14,9 @@ from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.modelfile import MODEL, ModelCard
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -190,10 +191,10 @@ def _write_results(
         "skipped_steps": state.skipped_steps,
     }
     if run.job.is_main:
-        path, fsync = run.folder / MODEL, config.runtime.fsync
+        fsync = config.runtime.fsync
         with watched(config.runtime.data_timeout):
-            doing(f"writing {path}")
-            save_model(path, state.scored.state_dict(), replace(card, step=state.step), fsync)
+            doing(f"writing the student to {run.folder}")
+            export_student(run.folder, state.scored.state_dict(), replace(card, step=state.step), fsync)
             write_summary(run.folder, summary, run.identity, fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
