@@ -96,10 +96,11 @@ def is_command(text: str) -> bool:
 
 
 def _without_prefixes(words: Sequence[str]) -> list[str]:
-    """Without variables of the environment, and without the core that a command is pinned to."""
+    """Without variables of the environment, the core that a command is pinned to, and the file that it prints to."""
     left = list(words)
     while left and re.fullmatch(r"[A-Z_]+=\S*", left[0]):
         left.pop(0)
+    left = left[: left.index(">")] if ">" in left else left  # what is printed goes to a file
     return left[3:] if left[:2] == ["taskset", "-c"] else left
 
 

@@ -19,10 +19,10 @@ This page is generated from the fields in `tinyvit_kd/config/`. To change it, ed
 
 A recipe is one YAML file. It holds everything that a stage does, so a run can be repeated from its recipe.
 
-* `tinyvit-kd recipe STAGE > FILE` writes a recipe with every field, its default and its meaning. Fill in the
+* `tinyvit-kd recipe pretrain > pretrain.yaml` writes a recipe with every field, its default and its meaning. Fill in the
   placeholders and delete what you do not change. `configs/` has recipes that are ready to run.
-* `tinyvit-kd recipe STAGE --schema > STAGE.schema.json` writes the JSON schema. With
-  `# yaml-language-server: $schema=STAGE.schema.json` as a recipe's first line, editors such as VS Code (YAML extension)
+* `tinyvit-kd recipe pretrain --schema > pretrain.schema.json` writes the JSON schema. With
+  `# yaml-language-server: $schema=pretrain.schema.json` as a recipe's first line, editors such as VS Code (YAML extension)
   complete and check it.
 * `--set section.key=value` overrides a field on the command line, for example `--set optim.base_lr=1e-3`.
 * Unknown keys are errors. All mistakes in a recipe are reported together, before anything starts.
