@@ -19,11 +19,11 @@ This page is generated from the fields in `tinyvit_kd/config/`. To change it, ed
 
 A recipe is one YAML file. It holds everything that a stage does, so a run can be repeated from its recipe.
 
-* `tinyvit-kd recipe pretrain > pretrain.yaml` writes a recipe with every field, its default and its meaning. Fill in the
-  placeholders and delete what you do not change. `configs/` has recipes that are ready to run.
-* `tinyvit-kd recipe pretrain --schema > pretrain.schema.json` writes the JSON schema. With
-  `# yaml-language-server: $schema=pretrain.schema.json` as a recipe's first line, editors such as VS Code (YAML extension)
-  complete and check it.
+* `tinyvit-kd recipe pretrain > pretrain.yaml` writes a recipe with every field, its default and its meaning. Fill in
+  the placeholders and delete what you do not change. `configs/` has recipes that are ready to run.
+* `tinyvit-kd recipe pretrain --schema > pretrain.schema.json` writes the JSON schema. Editors such as VS Code (with the
+  YAML extension) complete and check a recipe whose first line is
+  `# yaml-language-server: $schema=pretrain.schema.json`.
 * `--set section.key=value` overrides a field on the command line, for example `--set optim.base_lr=1e-3`.
 * Unknown keys are errors. All mistakes in a recipe are reported together, before anything starts.
 
