@@ -150,6 +150,6 @@ def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path)
 
 
 def test_a_batch_that_is_no_multiple_is_refused_with_ones_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"3 views a sample.*global_batch_size to 12 or 24"):
+    with pytest.raises(ConfigError, match=r"3 views per sample.*global_batch_size to 12 or 24"):
         check_lanes(4, 16, 1, views_per_sample=3)
     check_lanes(4, 24, 2, views_per_sample=3)
