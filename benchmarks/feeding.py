@@ -72,7 +72,7 @@ class StillBatches(DumpBatches):
         return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
 
     def render(
-        self, _shard: int, index: int, seeds: dict[int, int], _paired_by: int, out: Uint8
+        self, _shard: int, index: int, seeds: dict[int, int], _pairing_view: int, out: Uint8
     ) -> MixedIn | BadImageError:
         """No rendering."""
         out[:] = self.still

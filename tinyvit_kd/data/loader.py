@@ -21,7 +21,7 @@ from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError, error_chain
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.signals import ignore_signals
-from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
+from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
 _LOOK_EVERY = 5.0  # seconds of waiting after which torch looks whether its processes are alive
@@ -116,7 +116,7 @@ def _load(
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
     issue = _Issue(tasks, buffers)
     notes = Notes(workers)
-    patience = Patience(notes, runtime.data_timeout)
+    watchdog = Watchdog(notes, runtime.data_timeout)
     loader: DataLoader[object] = DataLoader(
         _Filled(maker, buffers),
         batch_size=None,
@@ -131,13 +131,13 @@ def _load(
     iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:
         with (
-            patience.watching(),
+            watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
             transferring(buffers, device) as issue.transfer,
         ):
             for number in issue.numbers():
-                with patience.waiting():
-                    told = _receive(iterator, patience) if workers else next(iterator)
+                with watchdog.waiting():
+                    told = _receive(iterator, watchdog) if workers else next(iterator)
                 if isinstance(told, _Failure):
                     raise told.error
                 yield maker.join(layout.tensors(issue.transfer.take(number)), told)
@@ -148,13 +148,13 @@ def _load(
         del iterator  # ends the processes, and waits for them
 
 
-def _receive(iterator: Iterator[Any], patience: Patience) -> Any:
+def _receive(iterator: Iterator[Any], watchdog: Watchdog) -> Any:
     """What a process told of the next batch.
 
     torch's signal handler tells at once of a process that died, by an exception which what it interrupts may swallow
     (``threading.Condition.notify`` does): so waiting goes in slices, after each of which torch looks for itself.
     """
-    given_up = time.monotonic() + patience.timeout
+    given_up = time.monotonic() + watchdog.timeout
     while True:
         try:
             return _next(iterator)
@@ -162,7 +162,7 @@ def _receive(iterator: Iterator[Any], patience: Patience) -> Any:
             if "DataLoader timed out" not in str(error):
                 raise
             if time.monotonic() >= given_up:
-                raise patience.error() from None
+                raise watchdog.error() from None
 
 
 def _next(iterator: Iterator[Any]) -> Any:
@@ -185,7 +185,7 @@ def _start_worker(notes: Notes, worker: int) -> None:
     # Preemption and Ctrl-C reach the whole process group; the main process decides, workers carry on until then.
     ignore_signals()
     sys.excepthook = _unless_left_alone
-    join_loading(notes, worker)
+    register_worker(notes, worker)
 
 
 def _unless_left_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from timm.data import resolve_model_data_config
 from torch import nn
+from torch.nn import functional as F
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
@@ -44,7 +45,7 @@ class Teacher(nn.Module):
     """Maps views to logits.
 
     Attributes:
-        facts: what it is; views of another size than its input are resized on the device.
+        facts: what it is; its input size decides whether views are resized (``resize_views``).
         weights_hash: 32 hexadecimal digits over all names and tensors.
     """
 
@@ -55,13 +56,31 @@ class Teacher(nn.Module):
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
         self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
-        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
+        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """uint8 views [B, 3, S, S] to float32 logits [B, C]."""
         with autocast(self.device, self.precision):
-            logits: torch.Tensor = self.network(self.normalize(views))
+            images = resize_views(views, self.facts.image_size, self.normalize.memory_format)
+            logits: torch.Tensor = self.network(self.normalize(images))
         return logits.float()
+
+
+def resize_views(views: torch.Tensor, image_size: int, memory_format: torch.memory_format) -> torch.Tensor:
+    """Views at a network's input size; bicubic and antialiased where they have another size, on their device.
+
+    Args:
+        views: uint8 [B, 3, S, S].
+        image_size: side of the network's input, pixels.
+        memory_format: of the result.
+
+    Returns:
+        float32 [B, 3, image_size, image_size], levels 0..255, not rounded.
+    """
+    images = views.to(torch.float32, memory_format=memory_format)
+    if images.shape[-1] == image_size:
+        return images
+    return F.interpolate(images, (image_size, image_size), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
 def build_teacher(config: TeacherConfig, device: torch.device, precision: str, channels_last: bool = True) -> Teacher:

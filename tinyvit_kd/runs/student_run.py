@@ -146,7 +146,7 @@ def _run_settings(
         precision=config.runtime.precision,
         set_rates=rates.step_update,
         name_samples=SampleNames(data.shards, plan),
-        kept={} if plan.stored is None else {"stored_views": plan.stored.counts},
+        stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compile=config.runtime.compile,
         fsync=config.runtime.fsync,
         data_timeout=config.runtime.data_timeout,
