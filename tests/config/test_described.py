@@ -27,7 +27,8 @@ ENTRIES = {
     for stage in STAGE_CONFIGS
     for entry in all_entries(describe(STAGE_CONFIGS[stage]))
 }
-SECTIONS = {*STAGE_CONFIGS.values(), *(entry.section for entry in ENTRIES.values() if entry.section)}
+KINDS = {*STAGE_CONFIGS.values(), *(entry.section for entry in ENTRIES.values() if entry.section)}
+SECTIONS = sorted(KINDS, key=lambda section: section.__name__)  # one order in every process
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
