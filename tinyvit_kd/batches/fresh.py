@@ -52,8 +52,10 @@ class FreshBatches(BatchMaker[TaskT, BatchT], ABC):
         except BadImageError as error:
             out[:] = 0
             if self.on_bad_image == "error":
-                error.where = sample_name(self.samples.reader, shard, index)
-                error.fix = "repair or remove the image, or set on_bad_image: hole to go on without it"
+                error.with_context(
+                    where=sample_name(self.samples.reader, shard, index),
+                    fix="repair or remove the image, or set on_bad_image: hole to continue without it",
+                )
                 raise
             return error
         if self._check.needed:

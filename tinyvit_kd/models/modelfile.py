@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
@@ -97,7 +98,7 @@ def load_model_file(path: Path) -> tuple[StateDict, ModelCard | None]:
         raise CheckpointError(
             "a model file cannot be read",
             where=str(file),
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             expected="a safetensors file, or a torch file that holds tensors alone",
             fix="fetch or write it again; if it is a torch file that holds more than tensors and you trust its origin, "
             "load it with weights_only=False and save its state dict alone",

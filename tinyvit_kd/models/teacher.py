@@ -15,6 +15,7 @@ from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
 from tinyvit_kd.models.network import build_network, create, require_size
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import autocast, move_to_device
+from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _SIZE = "teacher.kwargs.img_size"
 
@@ -106,9 +107,9 @@ def _from_hub(config: TeacherConfig) -> nn.Module:
         network = create(config.name, config.image_size, {**config.kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
         raise ConfigError(
-            "timm cannot make the teacher with its pretrained weights",
+            "timm cannot create the teacher with its pretrained weights",
             where=f"teacher.name: {config.name}",
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
         ) from error
     if config.num_classes not in (None, network.num_classes):
