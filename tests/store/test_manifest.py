@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from tests.store.blocks import manifest_of
 from tinyvit_kd.errors import FieldDifference, FormatVersionError, ManifestMismatchError, StoreError
@@ -27,6 +28,15 @@ def test_a_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
     manifest.save(tmp_path)
     assert Manifest.load(tmp_path) == manifest
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+
+
+def test_a_manifests_bytes_and_hash_are_those_of_stores_that_were_made_before(tmp_path: Path) -> None:
+    manifest = manifest_of()
+    manifest.save(tmp_path)
+    assert (xxhash.xxh3_64_hexdigest((tmp_path / MANIFEST).read_bytes()), manifest.hash) == (
+        "b5b66b8f16d9b772",
+        "7211fabbbed13029",
+    )
 
 
 def test_the_same_manifest_is_the_same(tmp_path: Path) -> None:
