@@ -127,7 +127,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Reader(folder, patch).follow(README)
-    card = ModelCard(ModelSpec(name=DETECTED).model_dump(mode="json"), 1000, 224, IMAGENET_MEAN, IMAGENET_STD)
+    card = ModelCard(
+        architecture=ModelSpec(name=DETECTED).model_dump(mode="json"),
+        num_classes=1000,
+        image_size=224,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
     network = build_network(card.spec, card.num_classes, card.image_size)
     save_model(folder / "runs" / "tiny_vit_5m_22kto1k" / "model.safetensors", network.state_dict(), card)
     return folder

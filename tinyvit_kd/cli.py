@@ -15,15 +15,8 @@ import click
 from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.errors import (
-    BusyError,
-    ConfigError,
-    StalledError,
-    TinyVitKdError,
-    WorkerError,
-    error_chain,
-    from_os_error,
-)
+from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
+from tinyvit_kd.runtime.foreign_errors import error_chain
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -212,7 +205,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
     except TinyVitKdError as error:
         if debug:
             raise
-        _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, BusyError | WorkerError) else USER_ERROR)
+        _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
     except OSError as error:
         refused = from_os_error(error)
         if debug or refused is None:

@@ -32,7 +32,8 @@ def tiny(num_classes: int = 5, seed: int = 0) -> nn.Module:
 
 def card(num_classes: int = 5, **changes: Any) -> ModelCard:
     """The card of ``tiny``."""
-    return ModelCard(TINY_SPEC.model_dump(mode="json"), num_classes, 32, MEAN, STD, **changes)
+    architecture = TINY_SPEC.model_dump(mode="json")
+    return ModelCard(architecture=architecture, num_classes=num_classes, image_size=32, mean=MEAN, std=STD, **changes)
 
 
 def saved(folder: Path, num_classes: int = 5, **changes: Any) -> nn.Module:

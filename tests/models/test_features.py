@@ -24,7 +24,9 @@ def save_student(folder: Path) -> Path:
     network = build_network(spec, 7, 64, seed=1).train()
     network(torch.randn(4, 3, 64, 64))
     file = folder / "model.safetensors"
-    save_model(file, network.state_dict(), ModelCard(spec.model_dump(mode="json"), 7, 64, MEAN, STD))
+    architecture = spec.model_dump(mode="json")
+    card = ModelCard(architecture=architecture, num_classes=7, image_size=64, mean=MEAN, std=STD)
+    save_model(file, network.state_dict(), card)
     return file
 
 

@@ -36,7 +36,8 @@ def save_deit(folder: Path, num_classes: int, **names: Any) -> nn.Module:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * (3 if "head" in name else 0.3))
-    card = ModelCard(spec.model_dump(mode="json"), num_classes, SIZE, MEAN, STD, **names)
+    architecture = spec.model_dump(mode="json")
+    card = ModelCard(architecture=architecture, num_classes=num_classes, image_size=SIZE, mean=MEAN, std=STD, **names)
     save_model(folder / "model.safetensors", network.state_dict(), card)
     return network.eval()
 

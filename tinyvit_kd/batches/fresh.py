@@ -54,8 +54,10 @@ class FreshBatches(BatchMaker[TaskT, BatchT], ABC):
             mixed_in = MixedIn(*self.samples.render_new(shard, index, seeds, pairing_view, out))
         except BadImageError as error:
             if self.on_bad_image == "error":
-                error.where = sample_name(self.samples.reader, shard, index)
-                error.fix = "repair or remove the image, or set on_bad_image: hole to continue without it"
+                error.with_context(
+                    where=sample_name(self.samples.reader, shard, index),
+                    fix="repair or remove the image, or set on_bad_image: hole to continue without it",
+                )
                 raise
             return error
         if self._check.needed:

@@ -127,7 +127,7 @@ class SampleViews:
         try:
             return render_views(self.reader.read(shard, index), seeds, self.spec, out)
         except TransformError as error:
-            error.where += f"; {sample_name(self.reader, shard, index)}"
+            error.with_context(where=sample_name(self.reader, shard, index))
             raise
 
 

@@ -18,8 +18,15 @@ from torch.utils.data import DataLoader, Dataset
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.buffers import START_METHOD, BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
-from tinyvit_kd.errors import TinyVitKdError, WorkerError, error_chain
+from tinyvit_kd.errors import TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.files import require_open_files
+from tinyvit_kd.runtime.foreign_errors import (
+    error_chain,
+    first_line_of,
+    is_loader_timeout,
+    is_raised_in_worker,
+    is_worker_death,
+)
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
@@ -93,18 +100,19 @@ def loading(
     except Exception as error:
         # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
         # may make another error of it, or several.
-        told = [str(each) for each in error_chain(error) if "DataLoader worker (pid" in str(each)]
-        if not told or isinstance(error, WorkerError):
+        # Texts, not errors: an error that its own frame holds would keep the loader, and its processes, alive.
+        deaths = [first_line_of(each) for each in error_chain(error) if is_worker_death(each)]
+        if not deaths or isinstance(error, WorkerError):
             raise
-        raise _ended(told[-1]) from error
+        raise _ended(deaths[-1]) from error
 
 
-def _ended(told: str) -> WorkerError:
+def _ended(found: str) -> WorkerError:
     return WorkerError(
         "a data loading process ended unexpectedly",
-        found=told.partition("\n")[0],
-        fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
-        "again: it goes on where it was",
+        found=found,
+        fix="memory may have run out: lower runtime.workers, runtime.prefetch or the batch size, then run the same "
+        "command again, which continues where it stopped",
     )
 
 
@@ -159,7 +167,7 @@ def _receive(iterator: Iterator[Any], watchdog: Watchdog) -> Any:
         try:
             return _next(iterator)
         except RuntimeError as error:
-            if "DataLoader timed out" not in str(error):
+            if not is_loader_timeout(error):
                 raise
             if time.monotonic() >= given_up:
                 raise watchdog.error() from None
@@ -169,9 +177,9 @@ def _next(iterator: Iterator[Any]) -> Any:
     try:
         return next(iterator)
     except (EOFError, ConnectionError, FileNotFoundError) as error:
-        # The process died while it told of a batch. What a process itself raised is marked by torch.
-        if "Caught " in str(error):
+        if is_raised_in_worker(error):
             raise
+        # The process died while it told of a batch.
         raise _ended(f"{type(error).__name__} while a batch was handed over") from error
 
 

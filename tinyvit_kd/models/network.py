@@ -12,6 +12,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.foreign_errors import first_line_of, refuses_argument
 
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
 
@@ -38,7 +39,7 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
         raise ConfigError(
             "the network cannot be built",
             where=spec.name or "tiny_vit",
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             fix="python -c 'import timm; print(timm.list_models())' lists the names that timm knows",
         ) from error
 
@@ -52,7 +53,7 @@ def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.M
             sized: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
             return sized
         except TypeError as error:
-            if "img_size" not in str(error):
+            if not refuses_argument(error, "img_size"):
                 raise
     network: nn.Module = timm.create_model(name, **arguments)
     return network
@@ -69,7 +70,7 @@ def require_size(kwargs: Mapping[str, Any], image_size: int | None, where: str) 
     if image_size is None or kwargs.get("dynamic_img_size") or set(sides) == {image_size}:
         return
     raise ConfigError(
-        "the network is to take images of another size than it gets",
+        "the network is built for images of another size than it gets",
         where=where,
         found=f"{asked} pixels",
         expected=f"{image_size}",

@@ -10,6 +10,7 @@ from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -113,7 +114,7 @@ def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
     """
     facts = teacher.facts
     if config.teacher.class_list is None:
-        return ClassList(facts.class_name or "its own", facts.class_ids) if facts.class_ids else None
+        return card_classes(facts)
     classes = load_class_list(config.teacher.class_list)
     if len(classes.ids) != facts.num_classes:
         raise ConfigError(
