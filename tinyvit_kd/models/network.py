@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -31,14 +31,14 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            if spec.tiny_vit is not None:
-                network: nn.Module = TinyVit(**_tiny_vit_arguments(spec.tiny_vit), **arguments)
-                return network
+            for field, build in FAMILIES.items():
+                if (widths := getattr(spec, field)) is not None:
+                    return build(widths, arguments)
             return create(spec.name or "", image_size, arguments)
     except (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
         raise ConfigError(
             "the network cannot be built",
-            where=spec.name or "tiny_vit",
+            where=spec.name or ", ".join(spec.given),
             found=first_line_of(error),
             fix="python -c 'import timm; print(timm.list_models())' lists the names that timm knows",
         ) from error
@@ -87,8 +87,16 @@ def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
-    arguments = widths.model_dump()
+def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+    shape = widths.model_dump()
     if widths.num_heads is None:
-        arguments["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
-    return arguments
+        shape["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
+    network: nn.Module = TinyVit(**shape, **arguments)
+    return network
+
+
+FAMILIES: dict[str, Callable[[Any, dict[str, Any]], nn.Module]] = {"tiny_vit": _tiny_vit}
+"""Networks with explicit widths, by the section of ``config.models.ModelSpec`` that gives them.
+
+Each takes its section, and the arguments that all networks share: ``num_classes``, ``drop_path_rate``, ``kwargs``.
+"""

@@ -20,7 +20,7 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
     Raises:
         CheckpointError: neither says.
     """
-    if config.name is not None or config.tiny_vit is not None:
+    if config.given:
         return ModelSpec.model_validate(config.model_dump(include=set(ModelSpec.model_fields)))
     if card is None:
         raise CheckpointError(
