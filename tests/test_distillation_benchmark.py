@@ -25,7 +25,7 @@ from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import DistillLossConfig, ScheduleConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts, topk_probs

@@ -21,12 +21,12 @@ from tests.stages.world import make_teacher
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.load import parse_yaml
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from tinyvit_kd.data.locate import Info
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.views.transform import forget_built
 
 SAMPLES = 48

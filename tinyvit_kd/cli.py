@@ -82,7 +82,7 @@ def _recipe_options(function: Function) -> Function:
 )
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
-    from tinyvit_kd.config.stages import DumpConfig
+    from tinyvit_kd.config.recipes import DumpConfig
 
     chosen = _part(part)
     if views_from is not None:
@@ -97,7 +97,7 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
 @_recipe_options
 def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 2: train a student from the store; the teacher is never loaded."""
-    from tinyvit_kd.config.stages import PretrainConfig
+    from tinyvit_kd.config.recipes import PretrainConfig
 
     config = _load(PretrainConfig, recipe, overrides)
     from tinyvit_kd.stages.pretrain import pretrain
@@ -109,7 +109,7 @@ def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @_recipe_options
 def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 3: train on labelled shards, from a student or from scratch."""
-    from tinyvit_kd.config.stages import FinetuneConfig
+    from tinyvit_kd.config.recipes import FinetuneConfig
 
     config = _load(FinetuneConfig, recipe, overrides)
     from tinyvit_kd.stages.finetune import finetune
@@ -121,7 +121,7 @@ def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @_recipe_options
 def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Score a model on labelled shards: top-1, top-5, mean per class, and each head of two."""
-    from tinyvit_kd.config.stages import EvaluateConfig
+    from tinyvit_kd.config.recipes import EvaluateConfig
 
     config = _load(EvaluateConfig, recipe, overrides)
     from tinyvit_kd.stages.evaluate import evaluate

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 
 TINY = TinyVitWidths(
     embed_dims=(16, 24, 32, 40), depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2), window_sizes=(4, 4, 4, 2)

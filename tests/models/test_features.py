@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.models.networks import MEAN, STD
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.student import open_model
 
 SMALL: dict[str, Any] = {"depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32], "num_heads": [1, 1, 1, 1]}

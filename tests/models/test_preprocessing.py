@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from tests.models.networks import MEAN, STD, views
+from tinyvit_kd.models.input_size import resize_views
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.models.teacher import resize_views
 
 CPU = torch.device("cpu")
 FORMAT = torch.contiguous_format

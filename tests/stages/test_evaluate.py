@@ -12,10 +12,10 @@ from torch import nn
 
 from tests.stages.world import SIZE, World
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.views import EvalViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate

@@ -18,7 +18,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet

@@ -14,7 +14,7 @@ from benchmarks.local_files import block_file
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

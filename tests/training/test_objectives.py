@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from tests.training.test_loss import recover, stored
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
 from tinyvit_kd.training.batch import Batch, MixedLabels, SparseTargets
-from tinyvit_kd.training.objectives import TEACHER_LOSSES, DistillObjective, PlainObjective
+from tinyvit_kd.training.loss import TEACHER_LOSSES
+from tinyvit_kd.training.objectives import DistillObjective, PlainObjective
 
 CLASSES, SIZE = 11, 6
 

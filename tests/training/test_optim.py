@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tinyvit_kd.config.training import OptimConfig
-from tinyvit_kd.training.optim import build_optimizer, build_scheduler, layer_scales, parameter_groups
+from tinyvit_kd.training.learning_rate import build_scheduler
+from tinyvit_kd.training.optim import build_optimizer, layer_scales, parameter_groups
 
 Rule = tuple[float, float]  # weight decay, scale of the learning rate
 

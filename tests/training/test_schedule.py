@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig, TrainingConfig
+from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.config.training import OptimConfig
-from tinyvit_kd.training.optim import build_scheduler, scaled_rates
+from tinyvit_kd.training.learning_rate import build_scheduler, scaled_rates
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 STEPS_PER_EPOCH = 7

@@ -11,10 +11,10 @@ from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import str_to_pil_interp
 
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.levels import OPERATION_OF
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.params import Operation
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 
 def as_operation(name: str, arguments: tuple[float, ...]) -> Operation:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from tinyvit_kd.views.erasing import erase, noise_table
 from tinyvit_kd.views.params import NOISE_LENGTH, EraseBox
 

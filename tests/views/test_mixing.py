@@ -15,7 +15,7 @@ from scipy import stats
 from timm.data import mixup
 from timm.data.mixup import cutmix_bbox_and_lam
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, _box, mix_views, partners, reference_mix, sample_mix

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.native_equality import DAMAGED_SPEC, PROCESSORS, SPECS, Count, reference_or_hole
 from benchmarks.photos import damaged, encodings, load
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams
 from tinyvit_kd.views.render import decode, reference_views, render, render_views, view_digest

@@ -16,9 +16,9 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import ColorJitter
 
 from tests.views.recording import as_operation, recorded_boxes, recording_policy
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.levels import OPERATION_OF
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.params import NOISE_LENGTH, EraseBox, Operation, ViewParams, sample_params
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 COUNT = 10_000
 # Seeds are fixed, so every comparison passes always or never. There are about 200 comparisons in this file.

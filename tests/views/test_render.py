@@ -14,10 +14,10 @@ from timm.data.transforms_factory import transforms_imagenet_eval, transforms_im
 
 from tests.views.images import encoded, sample_image
 from tests.views.recording import record_operations
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import ImageTooLargeError, RendererError
-from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams, sample_params
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 from tinyvit_kd.views.render import decode, render, render_eval, render_views, view_digest
 from tinyvit_kd.views.selfcheck import fixed_digests, self_check
 

@@ -19,7 +19,7 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.views.images import encoded, sample_image
 from tests.views.transforms import SIZE, SOUND, WithASeededGenerator, fitted, timm, v2
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.errors import BadImageError, ConfigError, TransformError
 from tinyvit_kd.views.render import render_views, view_digest
 from tinyvit_kd.views.transform import build_transform, forget_built, transform_versions

@@ -14,7 +14,7 @@ from tinyvit_kd.api.samples import require_sample
 from tinyvit_kd.batches.digest_check import DigestCheck
 from tinyvit_kd.batches.replay import replay_views
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import BadImageError, ConfigError, ReplayError
 from tinyvit_kd.store.cache import BlockCache

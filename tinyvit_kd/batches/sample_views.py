@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError, TransformError
 from tinyvit_kd.runtime.seeding import view_seed

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from timm.data import resolve_model_data_config
 from torch import nn
-from torch.nn import functional as F
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.families import build_network, create
 from tinyvit_kd.models.initial import InitialWeights, load_into
+from tinyvit_kd.models.input_size import require_size, resize_views
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
-from tinyvit_kd.models.network import build_network, create, require_size
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import autocast, move_to_device
 from tinyvit_kd.runtime.foreign_errors import first_line_of
@@ -55,23 +55,6 @@ class Teacher(nn.Module):
             images = resize_views(views, self.facts.image_size, self.normalize.memory_format)
             logits: torch.Tensor = self.network(self.normalize(images))
         return logits.float()
-
-
-def resize_views(views: torch.Tensor, image_size: int, memory_format: torch.memory_format) -> torch.Tensor:
-    """Views at a network's input size; bicubic and antialiased where they have another size, on their device.
-
-    Args:
-        views: uint8 [B, 3, S, S].
-        image_size: side of the network's input, pixels.
-        memory_format: of the result.
-
-    Returns:
-        float32 [B, 3, image_size, image_size], levels 0..255, not rounded.
-    """
-    images = views.to(torch.float32, memory_format=memory_format)
-    if images.shape[-1] == image_size:
-        return images
-    return F.interpolate(images, (image_size, image_size), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
 def build_teacher(config: TeacherConfig, device: torch.device, precision: str, channels_last: bool = True) -> Teacher:

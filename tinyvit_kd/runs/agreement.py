@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BadImageError, ConfigError, FieldDifference, ManifestMismatchError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
@@ -19,7 +19,7 @@ from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.randaugment import parse_auto_augment
 from tinyvit_kd.views.render import view_digest
 from tinyvit_kd.views.selfcheck import check_native, self_check
-from tinyvit_kd.views.spec import view_spec_hash
+from tinyvit_kd.views.spec_hash import view_spec_hash
 from tinyvit_kd.views.transform import TRANSFORM_FIELD, build_transform, transform_versions
 
 STORED_BLOCKS, STORED_SAMPLES = 4, 4  # of a store, that a dump which goes on makes again

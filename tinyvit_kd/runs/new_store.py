@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from tinyvit_kd.config.stages import DumpConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.recipes import DumpConfig
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -18,7 +18,7 @@ from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")

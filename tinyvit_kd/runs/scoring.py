@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.batches.evaluation import EvalBatches
-from tinyvit_kd.config.stages import EvalConfig
+from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
@@ -24,7 +24,7 @@ from tinyvit_kd.runtime.device import autocast
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.metrics import METRICS, ScoredBatch
+from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Scorer:
     normalize: Callable[[torch.Tensor], torch.Tensor]
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """The results of all ``training.metrics.METRICS``.
+        """The results of all ``training.evaluation_metrics.METRICS``.
 
         Returns:
             top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent, samples, left_out

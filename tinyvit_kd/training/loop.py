@@ -9,17 +9,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tinyvit_kd.config.training import TrainConfig
-from tinyvit_kd.runtime.device import autocast
-from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.seeding import hash64
@@ -27,41 +21,15 @@ from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
-from tinyvit_kd.training.meters import Meters, NameSamples, StepResult, non_finite_error
+from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
+from tinyvit_kd.training.progress import log_progress
+from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 MAX_SKIPS_IN_A_ROW = 100  # with more, the run has diverged
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same during training."""
-
-    job: Job
-    folder: Path
-    config: TrainConfig
-    identity: dict[str, str]  # a checkpoint with another identity is not continued
-    steps_per_epoch: int
-    total_steps: int
-    global_batch_size: int
-    micro_batches: int  # forward-backward passes per step, in each process
-    seed: int
-    clip_grad: float | None
-    normalize: Callable[[torch.Tensor], torch.Tensor]  # uint8 views [B, 3, S, S] to the network's input
-    precision: str  # as ``runtime.precision`` of a recipe
-    set_rates: Callable[[int], None]  # sets the learning rates of a step
-    name_samples: NameSamples
-    stage_state: dict[str, Any] = field(default_factory=dict)  # saved in each checkpoint, as "kept", for the stage
-    compile: bool = False
-    fsync: bool = False
-    data_timeout: float = 600  # seconds without an answer from the disk
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The autocast context of a forward pass."""
-        return autocast(self.job.device, self.precision)
 
 
 def fit(
@@ -114,7 +82,7 @@ def fit(
             finished = state.step == run.total_steps
             due = evaluate is not None and _evaluation_due(run, state.step)
             if state.step % run.config.log_every == 0 or finished:
-                results |= _log(run, state, meters, writer)
+                results |= log_progress(run, state, meters, writer)
             seconds += time.perf_counter() - begin
             stopping = vote.collect()
             if stopping or finished or due or state.step % run.config.checkpoint_every == 0:
@@ -222,22 +190,6 @@ def _timed(
                 checkpoint(run, state)
             raise
         yield batch, time.perf_counter() - begin
-
-
-def _log(run: Run, state: TrainState, meters: Meters, writer: MetricsWriter) -> dict[str, float]:
-    values = meters.read(run.job)  # synchronises with the device and between processes
-    values["lr"] = max(group["lr"] for group in state.optimizer.param_groups)
-    values["skipped_steps"] = state.skipped_steps
-    writer.write("train", state.step, values)
-    rate = run.global_batch_size / values["step_seconds"]
-    holes = f"  holes {values['holes']:.2%}" if values.get("holes") else ""
-    say(
-        run.job,
-        f"step {state.step}/{run.total_steps}  epoch {state.step / run.steps_per_epoch:.2f}  "
-        f"loss {values.get('loss', math.nan):.4f}  lr {values['lr']:.2e}  {rate:,.0f} images/s  "
-        f"waiting for data {values['data_wait']:.0%}{holes}",
-    )
-    return values
 
 
 def _evaluation_due(run: Run, step: int) -> bool:

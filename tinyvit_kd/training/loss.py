@@ -2,12 +2,20 @@
 
 Holes count in B and have weight zero. So a sample's gradient does not depend on how many holes its rank happened to
 have in the batch.
+
+To add a loss towards the teacher: a function here, a row of ``TEACHER_LOSSES``, and its name among those of
+``loss.kind`` (``config.training``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch.nn import functional as F
+
+from tinyvit_kd.config.training import DistillLossConfig
+from tinyvit_kd.training.targets import Targets
 
 
 def soft_loss(
@@ -75,6 +83,34 @@ def plain_loss(
     if partner_labels is not None and lam is not None:
         losses = lam * losses + (1 - lam) * _cross_entropy(student_logits.float(), partner_labels, smoothing)
     return (losses * weights).sum() / len(weights)
+
+
+# Student logits [B, C], the teachers' targets, weights [B] and the recipe's section to a scalar.
+TeacherLoss = Callable[[torch.Tensor, Targets, torch.Tensor, DistillLossConfig], torch.Tensor]
+
+
+def soft_teacher_loss(
+    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
+) -> torch.Tensor:
+    """Cross-entropy to the teachers' distribution, at the recipe's temperature."""
+    sparse = targets.indices, targets.probs, targets.residual
+    return soft_loss(logits, *sparse, weights, config.temperature, targets.distinct)
+
+
+def hard_teacher_loss(
+    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
+) -> torch.Tensor:
+    """Cross-entropy to the teachers' best class."""
+    del config
+    return plain_loss(logits, targets.top1, weights)
+
+
+TEACHER_LOSSES: Mapping[str, TeacherLoss] = {
+    "soft": soft_teacher_loss,
+    "hard": hard_teacher_loss,
+    "token": hard_teacher_loss,  # for the distillation token's head alone
+}
+"""The loss towards the teacher, by ``loss.kind``."""
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:

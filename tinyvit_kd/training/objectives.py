@@ -1,49 +1,20 @@
-"""Objectives: from a network's output and a batch to named scalars, of which "loss" is differentiated.
-
-A loss towards the teacher is a function in ``TEACHER_LOSSES``, under the name that a recipe's ``loss.kind`` gives it.
-"""
+"""Objectives: from a network's output and a batch to named scalars, of which "loss" is differentiated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.loss import plain_loss, soft_loss
-from tinyvit_kd.training.targets import Targets, Teachers
+from tinyvit_kd.training.loss import TEACHER_LOSSES, plain_loss
+from tinyvit_kd.training.targets import Teachers
 
 # Logits [B, C]; for a network that trains both heads, those of the class token's head and of the distillation token's.
 Output = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 Objective = Callable[[Output, Batch], dict[str, torch.Tensor]]
-# Student logits [B, C], the teachers' targets, weights [B] and the recipe's section to a scalar.
-TeacherLoss = Callable[[torch.Tensor, Targets, torch.Tensor, DistillLossConfig], torch.Tensor]
-
-
-def soft_teacher_loss(
-    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
-) -> torch.Tensor:
-    """Cross-entropy to the teachers' distribution, at the recipe's temperature."""
-    sparse = targets.indices, targets.probs, targets.residual
-    return soft_loss(logits, *sparse, weights, config.temperature, targets.distinct)
-
-
-def hard_teacher_loss(
-    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
-) -> torch.Tensor:
-    """Cross-entropy to the teachers' best class."""
-    del config
-    return plain_loss(logits, targets.top1, weights)
-
-
-TEACHER_LOSSES: Mapping[str, TeacherLoss] = {
-    "soft": soft_teacher_loss,
-    "hard": hard_teacher_loss,
-    "token": hard_teacher_loss,  # for the distillation token's head alone
-}
-"""The loss towards the teacher, by ``loss.kind``."""
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,5 @@
 
 Here also: decoding, replay of any other transform by seeding, and the check that this machine renders the same bytes as
 others.
-Not here: the policy as a recipe gives it (``config.views``), which view of which sample is wanted (``batches``).
+Not here: the policy as a recipe gives it (``config.view_spec``), which view of which sample is wanted (``batches``).
 """

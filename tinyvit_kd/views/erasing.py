@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import hash64, hash64_range
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.params import NOISE_LENGTH, EraseBox

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws, hash64, permutation
 from tinyvit_kd.views import native
 from tinyvit_kd.views.outputs import output, require_views

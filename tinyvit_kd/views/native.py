@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.erasing import noise_table
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.outputs import output

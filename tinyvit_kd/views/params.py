@@ -11,10 +11,10 @@ from bisect import bisect
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.randaugment import RandAugmentPolicy, parse_auto_augment
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 NOISE_LENGTH = 1 << 18
 """Entries per channel in the table of erasing noise, and so the number of possible offsets."""

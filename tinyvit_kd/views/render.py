@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xxhash
 from PIL import Image
 
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, mix_views, reference_mix
 from tinyvit_kd.views.params import Operation, ViewParams
 from tinyvit_kd.views.render import reference_views, render, render_eval, view_digest
-from tinyvit_kd.views.spec import RENDERER_VERSION, renderer_versions
+from tinyvit_kd.views.spec_hash import RENDERER_VERSION, renderer_versions
 
 UInt8 = npt.NDArray[np.uint8]
 

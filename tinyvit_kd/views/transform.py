@@ -27,7 +27,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.errors import ConfigError, TransformError
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64

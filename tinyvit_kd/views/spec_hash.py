@@ -8,7 +8,7 @@ import xxhash
 from PIL import __version__ as pillow_version
 from PIL import features
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 
 RENDERER_VERSION = 1
 """Part of every view spec's hash; increased whenever the same seed would give other bytes."""

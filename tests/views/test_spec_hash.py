@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timm.data.auto_augment import rand_augment_transform
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.views.randaugment import parse_auto_augment
-from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 
 OTHER_FIELDS: list[dict[str, Any]] = [
     {"size": 225},

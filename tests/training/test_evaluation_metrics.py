@@ -7,7 +7,7 @@ import pytest
 import torch
 from timm.utils import accuracy
 
-from tinyvit_kd.training.metrics import METRICS, ScoredBatch, class_counts, mean_per_class, topk_correct
+from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch, class_counts, mean_per_class, topk_correct
 
 
 def test_the_counts_are_timms_percentages() -> None:

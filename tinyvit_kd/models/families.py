@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -57,25 +57,6 @@ def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.M
                 raise
     network: nn.Module = timm.create_model(name, **arguments)
     return network
-
-
-def require_size(kwargs: Mapping[str, Any], image_size: int | None, where: str) -> None:
-    """Check that arguments of a model do not ask for another input than it will get.
-
-    Raises:
-        ConfigError: they do; the network would fail at its first image.
-    """
-    asked = kwargs.get("img_size", image_size)
-    sides = asked if isinstance(asked, list) else [asked]
-    if image_size is None or kwargs.get("dynamic_img_size") or set(sides) == {image_size}:
-        return
-    raise ConfigError(
-        "the network is built for images of another size than it gets",
-        where=where,
-        found=f"{asked} pixels",
-        expected=f"{image_size}",
-        fix="leave it out: the size follows from the views, or from the teacher's image_size",
-    )
 
 
 def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
