@@ -31,6 +31,7 @@ from tinyvit_kd.views.transform import forget_built
 
 SAMPLES = 48
 DETECTED = "tiny_vit_5m_224"  # the student that a page gives to a detector
+FOLLOWED = [page for page in PAGES[1:] if page.name not in ("API.md", "EXTENDING.md")]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=pages.name)
 
 # Whatever is in a page is looked at.
@@ -144,11 +145,11 @@ def test_the_readme_leads_from_images_to_a_student(world: Path) -> None:
     assert (world / "finetuned" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES[1:] if page.name != "API.md"], ids=pages.name)
+@pytest.mark.parametrize("page", FOLLOWED, ids=pages.name)
 def test_a_page_can_be_followed_from_top_to_bottom(
     page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but docs/API.md, whose blocks need more stores: tests/api/test_page.py runs those."""
+    """Whose blocks need more than one store, or a changed package, is run by tests/api and tests/test_extending.py."""
     folder = tmp_path / "world"
     shutil.copytree(world, folder)
     monkeypatch.chdir(folder)
