@@ -50,7 +50,7 @@ else:
         "api.records": ("Records", "dense", "open_store", "records", "teacher_classes"),
         "api.runs": ("Student", "load_recipe", "open_batches", "open_student"),
         "api.samples": ("Sample", "find_sample", "iterate_samples", "open_shards", "read_sample"),
-        "config.views": ("EvalViewSpec", "ViewSpec"),
+        "config.view_spec": ("EvalViewSpec", "ViewSpec"),
         "data.shards": ("ShardSet",),
         "errors": ("TinyVitKdError",),
         "store.store": ("LogitStore",),
