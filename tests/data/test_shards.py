@@ -123,9 +123,9 @@ def test_a_split_must_be_named_where_there_are_several(folder: Path) -> None:
     [
         ({"shard_lengths": [1]}, "3 filenames and 1 shard_lengths"),
         ({"shard_lengths": "many"}, "splits.train.shard_lengths"),
-        ({"filenames": ["../a.tar", "b.tar", "c.tar"]}, "leads elsewhere"),
-        ({"filenames": ["/etc/passwd", "b.tar", "c.tar"]}, "leads elsewhere"),
-        ({"filenames": ["a.tar", "a.tar", "b.tar"]}, "comes twice"),
+        ({"filenames": ["../a.tar", "b.tar", "c.tar"]}, "leads out of its folder"),
+        ({"filenames": ["/etc/passwd", "b.tar", "c.tar"]}, "leads out of its folder"),
+        ({"filenames": ["a.tar", "a.tar", "b.tar"]}, "is repeated"),
         ({"filenames": [], "shard_lengths": []}, "no filenames"),
         ({"shard_lengths": [5, -3, 4]}, "negative"),
         ({"alt_label": "fine"}, "alt_label"),

@@ -167,7 +167,7 @@ def test_a_system_that_cannot_read_does_not_condemn_the_block(store: LogitStore)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no file can be opened
     try:
-        with pytest.raises(StoreError, match="may be whole") as caught:
+        with pytest.raises(StoreError, match="may be undamaged") as caught:
             store.read_block(0, 0)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
