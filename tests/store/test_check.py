@@ -151,7 +151,7 @@ def test_checking_changes_nothing(store: LogitStore) -> None:
 
 
 def changed(block: Block, **rows: Any) -> Block:
-    """The block with other values in the first record that is no hole."""
+    """The block with other values in the first record that is not a hole."""
     arrays = {name: array.copy() for name, array in vars(block).items()}
     row = int(block.valid.argmax())
     for name, value in rows.items():
@@ -285,7 +285,7 @@ def test_blocks_may_be_compressed_at_any_level(store: LogitStore, level: int) ->
 def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> None:
     folder, shape = store_folder(store) / "s000001", (4, 46, 30)
     (folder / "zarr.json").unlink()
-    # Its chunks would be other files than those whose presence is looked for.
+    # Its chunks would be other files than those that count as blocks.
     zarr.create_array(
         store_folder(store), name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2
     )
@@ -301,7 +301,7 @@ def test_a_damaged_or_missing_description_is_found_and_the_other_blocks_are_chec
     path = store_folder(store) / "s000001" / "zarr.json"
     path.unlink() if text is None else path.write_text(text)
     flip(store, block_file(store, 2, 1))
-    flip(store, block_file(store, 1, 1))  # cannot be seen
+    flip(store, block_file(store, 1, 1))  # cannot be found without the description
     assert faults(store) == {("array", "s000001/zarr.json"), ("damaged", "s000002/c.1.0.0")}
 
 

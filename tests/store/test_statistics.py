@@ -1,4 +1,4 @@
-"""The figures of a store are those of its blocks."""
+"""The figures of a store agree with its blocks."""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Ima
     canvas = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), _WHITE, np.uint8)
     for number, array in enumerate(arrays):
         row, column = divmod(number, columns)
-        top, left = row * (height + _GAP), column * (width + _GAP)
+        top = row * (height + _GAP)
+        left = column * (width + _GAP)
         canvas[top : top + height, left : left + width] = array.transpose(1, 2, 0)
     return Image.fromarray(canvas)
 
