@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune

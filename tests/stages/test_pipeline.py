@@ -17,7 +17,7 @@ from benchmarks.local_files import block_file
 from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.buffers import Tensors
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet

@@ -16,7 +16,7 @@ from tests.processes import alive
 from tests.stages.world import TRAINING, World, slow_program
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -30,7 +30,7 @@ RUNS = """
 import sys
 from pathlib import Path
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import start_job
 from tinyvit_kd.stages.pretrain import pretrain
 

@@ -1,4 +1,4 @@
-"""Any number of views with any number of epochs: in turn or permuted, and more of them while a run goes on."""
+"""Any number of views for any number of epochs: in turn or permuted, even if the store grows during a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.local_files import block_file
 from tests.stages.world import TRAINING, World
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -35,7 +35,7 @@ def test_a_permuted_cycle_has_every_view_once(count: int, seed: int, cycle: int)
     assert sorted(cycle_views) == list(range(count))
 
 
-def test_cycles_are_permuted_anew_and_by_the_seed() -> None:
+def test_every_cycle_and_every_seed_has_its_own_permutation() -> None:
     def cycle(seed: int, number: int) -> list[tuple[int, ...]]:
         return [ViewSchedule(1, ((0, 10),), seed).numbers(epoch) for epoch in range(number * 10, number * 10 + 10)]
 
@@ -52,7 +52,7 @@ def test_an_epoch_has_no_view_twice(chosen: int, more: int, seed: int | None, ep
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_views_that_come_later_are_used_from_their_epoch_on_and_change_nothing_before(seed: int | None) -> None:
+def test_later_views_are_used_from_their_epoch_on_and_change_nothing_before(seed: int | None) -> None:
     before = ViewSchedule(1, ((0, 4),), seed)
     grown = before.grown(10, 6)
     assert [grown.numbers(epoch) for epoch in range(6)] == [before.numbers(epoch) for epoch in range(6)]
@@ -61,7 +61,7 @@ def test_views_that_come_later_are_used_from_their_epoch_on_and_change_nothing_b
     assert grown.used(range(16)) == list(range(10))
 
 
-def test_a_store_that_grows_again_before_its_views_were_used_counts_once() -> None:
+def test_a_store_that_grows_twice_within_an_epoch_is_noted_once() -> None:
     views = ViewSchedule(1, ((0, 4),)).grown(6, 3)
     assert views.counts == ((0, 4), (3, 6))
     assert views.grown(9, 3).counts == ((0, 4), (3, 9))
@@ -85,7 +85,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, tuple[int, ...]]]
     return noted
 
 
-def test_a_run_takes_its_views_by_its_schedule(
+def test_a_run_uses_the_views_of_its_schedule(
     dumped: Path, tmp_path: Path, epochs: list[tuple[int, tuple[int, ...]]]
 ) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
@@ -103,10 +103,10 @@ def test_fewer_views_than_the_store_has_can_be_used(
     assert set(epochs) == {(0, (0,)), (1, (0,))}
 
 
-def test_views_that_are_dumped_later_come_into_a_run_that_goes_on(
+def test_a_resumed_run_takes_in_views_that_were_dumped_meanwhile(
     world: World, epochs: list[tuple[int, tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two more views come while the second of six epochs is stopped in its middle."""
+    """Two more views are dumped while the run is stopped in the middle of the second of six epochs."""
     schedule = TRAINING["schedule"] | {"epochs": 6}
     train = TRAINING["train"] | {"checkpoint_every": 3}
     config = world.pretrain(schedule=schedule, train=train)
@@ -120,7 +120,7 @@ def test_views_that_are_dumped_later_come_into_a_run_that_goes_on(
 
 
 def stop_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run up to a step; a checkpoint is left."""
+    """Run up to a step, which leaves a checkpoint."""
     fill = StoredBatches.fill
 
     def stopping(self: StoredBatches, task: int, arrays: Any) -> int:
@@ -134,7 +134,7 @@ def stop_at(step: int, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) 
             pretrain(config, solo_job())
 
 
-def test_views_that_are_being_dumped_do_not_stop_a_run_that_goes_on(
+def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = world.pretrain()

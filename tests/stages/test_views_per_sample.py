@@ -1,4 +1,4 @@
-"""Several views of a sample in an epoch: next to each other, from one decode, the same as each alone."""
+"""Several views per sample and epoch: next to each other, from one decode, and the same as each rendered alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import check_lanes, rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -68,7 +68,7 @@ def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: in
 
 
 @pytest.mark.parametrize("views_per_sample", [2, 3])
-def test_a_stored_batch_holds_the_views_and_answers_that_the_store_has(stored: World, views_per_sample: int) -> None:
+def test_a_stored_batch_holds_the_views_and_probabilities_of_the_store(stored: World, views_per_sample: int) -> None:
     make = stored_batches(stored, views_per_sample)
     store, seen = LogitStore.open(stored.folder / "store"), Counter[tuple[int, int, int]]()
     for step in range(make.plan.steps_per_epoch * EPOCHS):
@@ -87,14 +87,14 @@ def test_a_stored_batch_holds_the_views_and_answers_that_the_store_has(stored: W
 
 
 def test_ranks_share_a_batch_of_several_views(stored: World) -> None:
-    whole, parts = stored_batches(stored, 3), [stored_batches(stored, 3, 2, rank) for rank in range(2)]
+    whole, by_rank = stored_batches(stored, 3), [stored_batches(stored, 3, 2, rank) for rank in range(2)]
     for step in (0, 5):
-        joined = np.concatenate([np.asarray(part(step).views) for part in parts])
+        joined = np.concatenate([np.asarray(batches(step).views) for batches in by_rank])
         assert np.array_equal(joined, whole(step).views)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Path, name: str) -> None:
+def test_a_labelled_batch_holds_the_same_views_as_samples_rendered_alone(dumped: Path, name: str) -> None:
     world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
     reader = ShardSet.load(dumped / "shards", "train").reader()
     plan = plan_of(world, 0 if spec.mixes else None, 3)
@@ -104,17 +104,19 @@ def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Pat
         for row, view in enumerate(np.asarray(batch.views)):
             sample = int(shards[row // 3]), int(indexes[row // 3])
             number = 3 * epoch + row % 3
-            assert np.array_equal(view, alone_and_mixed(reader, spec, sample, number, paired_by=epoch))
+            assert np.array_equal(view, alone_and_mixed(reader, spec, sample, number, pairing_view=epoch))
             assert batch.labels is not None
             assert batch.labels[row] == reader.labels(sample[0], np.array([sample[1]]))[0]
 
 
-def alone_and_mixed(reader: ShardReader, spec: ViewSpec, sample: tuple[int, int], number: int, paired_by: int) -> Any:
-    """One view of one sample, made by itself."""
+def alone_and_mixed(
+    reader: ShardReader, spec: ViewSpec, sample: tuple[int, int], number: int, pairing_view: int
+) -> Any:
+    """One view of one sample, rendered alone and then mixed."""
     shard, index = sample
     seed = view_seed(0, shard, index, number)
     own = render_views(reader.read(shard, index), [seed], spec)[0]
-    partner = int(partners(0, shard, paired_by, int(reader.shards.lengths[shard]))[index])
+    partner = int(partners(0, shard, pairing_view, int(reader.shards.lengths[shard]))[index])
     if not spec.mixes or partner < 0:
         return own
     other = view_seed(0, shard, partner, number)
@@ -123,7 +125,7 @@ def alone_and_mixed(reader: ShardReader, spec: ViewSpec, sample: tuple[int, int]
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_finetuning_decodes_each_image_once_an_epoch(
+def test_finetuning_decodes_each_image_once_per_epoch(
     dumped: Path, tmp_path: Path, name: str, reads: Counter[tuple[int, int]]
 ) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 2}
@@ -134,7 +136,7 @@ def test_finetuning_decodes_each_image_once_an_epoch(
     assert result["samples_seen"] == 2 * 2 * SAMPLES
 
 
-def test_pretraining_decodes_each_image_once_an_epoch(
+def test_pretraining_decodes_each_image_once_per_epoch(
     dumped: Path, tmp_path: Path, reads: Counter[tuple[int, int]]
 ) -> None:
     schedule = TRAINING["schedule"] | {"views_per_sample": 2}
@@ -149,7 +151,7 @@ def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path)
         pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
 
 
-def test_a_batch_that_is_no_multiple_is_refused_with_ones_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"3 views a sample.*global_batch_size to 12 or 24"):
+def test_a_batch_size_that_does_not_fit_is_refused_with_the_nearest_that_do() -> None:
+    with pytest.raises(ConfigError, match=r"3 views per sample.*global_batch_size to 12 or 24"):
         check_lanes(4, 16, 1, views_per_sample=3)
     check_lanes(4, 24, 2, views_per_sample=3)

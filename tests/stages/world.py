@@ -10,11 +10,11 @@ from typing import Any
 
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.stages import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 
 SIZE, SAMPLES = 16, 96
 NOBODY = 65534  # the user id of no one in particular

@@ -1,4 +1,4 @@
-"""Learning rates of every published recipe and of every shipped one, number by number."""
+"""Learning rates of every published and every shipped recipe, step by step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig, TrainingConfig
+from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.config.training import OptimConfig
-from tinyvit_kd.training.optim import build_scheduler, scaled_rates
+from tinyvit_kd.training.learning_rate import build_scheduler, scaled_rates
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-STEPS_AN_EPOCH = 7
+STEPS_PER_EPOCH = 7
 
 
 class Recipe(NamedTuple):
@@ -68,21 +68,21 @@ def load(name: str) -> TrainingConfig:
 
 
 def expected_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then the cosine of the whole training, whose beginning the warm-up replaces."""
+    """Linear warm-up, which replaces the beginning of the cosine over the whole training."""
     scale = recipe.batch / 512
     peak, minimum, warmup = recipe.base * scale, recipe.minimum * scale, recipe.warmup * scale
-    steps, warmup_steps = recipe.epochs * STEPS_AN_EPOCH, recipe.warmup_epochs * STEPS_AN_EPOCH
+    steps, warmup_steps = recipe.epochs * STEPS_PER_EPOCH, recipe.warmup_epochs * STEPS_PER_EPOCH
     if step < warmup_steps:
         return warmup + (peak - warmup) * step / warmup_steps
     return minimum + (peak - minimum) * (1 + cos(pi * step / steps)) / 2
 
 
 def rates(optim: OptimConfig, recipe: Recipe) -> list[list[float]]:
-    """Rate of each of two groups, of scale 1 and 0.1, at every step."""
+    """Rates of two groups, with scales 1 and 0.1, at every step."""
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in (1.0, 0.1)]
     optimizer = torch.optim.AdamW(groups, lr=scaled_rates(optim, recipe.batch).peak)
-    steps = recipe.epochs * STEPS_AN_EPOCH
-    schedule = build_scheduler(optimizer, optim, steps, recipe.warmup_epochs * STEPS_AN_EPOCH, recipe.batch)
+    steps = recipe.epochs * STEPS_PER_EPOCH
+    schedule = build_scheduler(optimizer, optim, steps, recipe.warmup_epochs * STEPS_PER_EPOCH, recipe.batch)
     found = []
     for step in range(steps):
         schedule.step_update(step)
@@ -97,7 +97,7 @@ def require_curve(optim: OptimConfig, recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_the_curve_of_a_published_recipe(recipe: Recipe) -> None:
+def test_a_published_recipe_has_its_curve(recipe: Recipe) -> None:
     optim = OptimConfig(base_lr=recipe.base, warmup_lr=recipe.warmup, min_lr=recipe.minimum)
     require_curve(optim, recipe)
 
@@ -130,7 +130,7 @@ def test_a_shipped_recipe_has_the_published_numbers(name: str, expected: tuple[R
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "demo").glob("*.yaml") if path.stem != "dump"))
-def test_the_curve_of_a_recipe_of_the_demo_follows_from_its_own_numbers(name: str) -> None:
+def test_a_demo_recipe_has_the_curve_of_its_own_numbers(name: str) -> None:
     config = load(f"demo/{name}")
     optim, schedule = config.optim, config.schedule
     recipe = Recipe(

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timm.data.auto_augment import rand_augment_transform
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.views.randaugment import parse_auto_augment
-from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 
 OTHER_FIELDS: list[dict[str, Any]] = [
     {"size": 225},
@@ -90,7 +90,7 @@ def test_every_field_changes_the_hash() -> None:
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in hashes)
 
 
-def test_the_hash_names_a_transform_and_what_stands_beside_it() -> None:
+def test_the_hash_covers_a_transform_and_the_fields_that_apply_to_it() -> None:
     hashes = [view_spec_hash(ViewSpec(**fields)) for fields in TRANSFORMS]
     assert len(set(hashes)) == len(hashes)
     first, second = ({"call": "a.b", "kwargs": dict(pairs)} for pairs in ([("c", 1), ("d", 2)], [("d", 2), ("c", 1)]))
@@ -99,7 +99,7 @@ def test_the_hash_names_a_transform_and_what_stands_beside_it() -> None:
     )
 
 
-def test_a_spec_is_written_with_the_fields_that_have_an_effect() -> None:
+def test_a_spec_is_written_with_only_the_fields_that_have_an_effect() -> None:
     assert set(ViewSpec().model_dump()) == set(ViewSpec.model_fields) - {"transform"}
     spec = ViewSpec.model_validate(TRANSFORMS[5])
     assert ViewSpec.model_validate(spec.model_dump(mode="json")) == spec
@@ -111,7 +111,7 @@ def test_versions_name_the_libraries_that_make_the_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", POLICIES)
-def test_policy_means_what_it_means_to_timm(text: str) -> None:
+def test_a_policy_has_the_same_meaning_as_in_timm(text: str) -> None:
     ours, theirs = parse_auto_augment(text), rand_augment_transform(text, {})
     operation = theirs.ops[0]
     assert ours.operations == tuple(each.name for each in theirs.ops)
@@ -133,7 +133,7 @@ def test_a_huge_magnitude_std_is_uniform() -> None:
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
-def test_bad_policy_is_refused_with_its_text(text: str) -> None:
+def test_a_bad_policy_is_refused_and_quoted(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_auto_augment(text)
     assert caught.value.where.endswith(text)
@@ -141,7 +141,7 @@ def test_bad_policy_is_refused_with_its_text(text: str) -> None:
 
 
 @given(st.text(alphabet="rand-mnpitc0123456789.w", max_size=20))
-def test_any_text_is_a_policy_or_a_config_error(text: str) -> None:
+def test_any_text_is_a_policy_or_raises_a_config_error(text: str) -> None:
     try:
         parse_auto_augment("rand-" + text)
     except ConfigError:
