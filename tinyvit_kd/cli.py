@@ -33,7 +33,7 @@ Recipe = TypeVar("Recipe", bound=Section)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
-@click.option("--debug", is_flag=True, help="Show tracebacks instead of one-paragraph errors.")
+@click.option("--debug", is_flag=True, help="Show tracebacks instead of errors of one paragraph.")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
     """Knowledge distillation for vision with the teacher taken out of the training loop.
@@ -45,13 +45,13 @@ def cli(context: click.Context, debug: bool) -> None:
     3  finetune     train on labels: adapt a student, make a teacher, or a baseline
        evaluate     score a model on labelled shards
        recipe       print a stage's recipe with every field explained, or its JSON schema
-       store        look into a store of probabilities
-       demo         all of it in a few minutes, on images drawn on the spot
+       store        describe, check and repair a store of probabilities
+       demo         all of it in a few minutes, on images that it draws
 
-    Stages read one YAML recipe each (see configs/, or print one with the command recipe) and take --set
-    section.key=value. Under torchrun they use all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
-    RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or because a storage hangs or a process died, every command leaves
-    with exit code 75, ready to be started again; a mistake of yours is exit code 2.
+    Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
+    overrides a field. Under torchrun a stage uses all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
+    RECIPE. Exit code 75 means that the same command can be run again to continue: it was stopped by SIGTERM, SIGUSR1 or
+    Ctrl-C, a storage hangs, or a process died. Exit code 2 means that something has to be corrected first.
     """
     context.obj = {"debug": debug}
 
@@ -62,7 +62,7 @@ def _recipe_options(function: Function) -> Function:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override a field, e.g. optim.base_lr=1e-3.",
+        help="Override a field of the recipe, e.g. optim.base_lr=1e-3.",
     )(function)
     return click.argument("recipe", type=click.Path(path_type=Path))(function)
 
@@ -73,7 +73,7 @@ def _recipe_options(function: Function) -> Function:
     "--part",
     default="1/1",
     metavar="I/N",
-    help="Make the I-th of N parts, for jobs without a common torchrun.",
+    help="Make only the I-th of N parts, for jobs without a common torchrun.",
 )
 @click.option(
     "--views-from",
@@ -81,7 +81,7 @@ def _recipe_options(function: Function) -> Function:
     help="Show this teacher the views of another teacher's store, so that a student can learn from both.",
 )
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
-    """Stage 1: run the teacher over the views that the store lacks."""
+    """Stage 1: run the teacher over all views that are missing in the store."""
     from tinyvit_kd.config.recipes import DumpConfig
 
     chosen = _part(part)
@@ -120,7 +120,7 @@ def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @cli.command("evaluate")
 @_recipe_options
 def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Score a model on labelled shards: top-1, top-5, mean per class, and each head of two."""
+    """Score a model on labelled shards: top-1, top-5 and mean per class; of two heads, each one's top-1, too."""
     from tinyvit_kd.config.recipes import EvaluateConfig
 
     config = _load(EvaluateConfig, recipe, overrides)
@@ -137,9 +137,9 @@ cli.add_command(store_group)
 @cli.command("demo")
 @click.option("--seed", default=0, show_default=True, help="Varies images, weights, views and order.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Work folder; default: demo-run, with the seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as one last line of JSON, too.")
+@click.option("--json", "as_json", is_flag=True, help="Also print the table as a last line of JSON.")
 def demo_command(seed: int, folder: Path | None, as_json: bool) -> None:
-    """The three stages in a few minutes on a laptop, on images that it draws."""
+    """Run the three stages in a few minutes on a laptop, on images that it draws."""
     from tinyvit_kd.runtime.distributed import start_job
     from tinyvit_kd.stages.demo import demo, table
 
@@ -152,7 +152,7 @@ def demo_command(seed: int, folder: Path | None, as_json: bool) -> None:
 
 
 def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recipe:
-    """The recipe; before a stage is imported, and torch with it, so that a mistake is told of at once."""
+    """Load a recipe. The stage, and torch with it, is imported after that, so that mistakes are reported at once."""
     from tinyvit_kd.config.load import load_recipe
 
     return load_recipe(kind, recipe, overrides)
@@ -169,7 +169,7 @@ def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
 
 
 def short(value: float) -> float:
-    """Six digits behind the point, or six that count: a learning rate is small, a number of samples large."""
+    """Round to six decimals or, below 1, to six significant digits, because a learning rate may be tiny."""
     return round(value, 6) if isinstance(value, int) or abs(value) >= 1 else float(f"{value:.6g}")
 
 
@@ -181,14 +181,14 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Entry point: errors become one paragraph on stderr and an exit code."""
+    """Entry point. Errors become one paragraph on stderr and an exit code."""
     leave_with_torchrun()
     debug = "--debug" in sys.argv
     try:
         with leave_on_signals(), _paragraphs(debug):
             cli(standalone_mode=True)
     except SystemExit:
-        ignore_signals()  # one that comes while Python ends would change the exit code
+        ignore_signals()  # a signal while Python exits would change the exit code
         raise
 
 
@@ -201,7 +201,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         _leave(stop.message, REQUEUE_EXIT_CODE)
     except StalledError as error:
         _say(str(error))
-        os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the process that hangs
+        os._exit(REQUEUE_EXIT_CODE)  # an ordinary exit would wait for the process that hangs
     except TinyVitKdError as error:
         if debug:
             raise
@@ -215,7 +215,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
 
 @contextmanager
 def _whatever_it_interrupted() -> Iterator[None]:
-    """Bring out the stop that another error came from: torch, for one, makes its own of what interrupts its writing."""
+    """Raise ``Preempted`` if it is the cause of another error; torch, for one, wraps what interrupts its writing."""
     try:
         yield
     except Exception as error:

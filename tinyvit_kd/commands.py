@@ -1,4 +1,4 @@
-"""The commands around the stages: ``recipe``, and ``shards`` and ``store``, which build, describe and check."""
+"""The commands beside the stages: ``recipe``, ``shards`` and ``store``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
 
 @click.command("recipe")
 @click.argument("stage", type=click.Choice(STAGES), metavar="STAGE")
-@click.option("--schema", is_flag=True, help="Print the JSON schema of such recipes, for editors.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of this stage's recipes, for editors.")
 def recipe_command(stage: str, schema: bool) -> None:
     """Print a recipe for STAGE with all its fields explained.
 
@@ -43,20 +43,21 @@ def recipe_command(stage: str, schema: bool) -> None:
 
 @click.group("shards")
 def shards_group() -> None:
-    """Pack images into shards, index shards that exist, look into them and check them."""
+    """Pack images into shards; index, describe and check existing shards."""
 
 
 @shards_group.command("build")
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("output", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--split", default="train", show_default=True, help="Name of the split.")
-@click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples a shard.")
-@click.option("--seed", default=0, show_default=True, help="Samples are spread over the shards by this seed.")
+@click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples per shard.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random assignment of samples to shards.")
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards written at a time.")
 def shards_build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> None:
-    """Pack SOURCE into webdataset tars in OUTPUT.
+    """Pack the images in SOURCE into webdataset tars in OUTPUT.
 
-    SOURCE is a folder of one folder, one tar or one zip a class. Run again after an interruption, it goes on.
+    SOURCE is a folder with one folder, one tar or one zip per class. After an interruption, run the same command again
+    to make the missing shards.
     """
     from tinyvit_kd.stages.shards import build
 
@@ -65,16 +66,16 @@ def shards_build(source: Path, output: Path, split: str, samples_per_shard: int,
 
 def _shard_set_options(function: Function) -> Function:
     function = click.option(
-        "--index-dir", type=click.Path(path_type=Path), help="Where the byte indexes are; default: beside the shards."
+        "--index-dir", type=click.Path(path_type=Path), help="Folder of the byte indexes; default: beside the shards."
     )(function)
-    function = click.option("--split", help="Split named in _info.json.")(function)
+    function = click.option("--split", help="A split named in _info.json; default: the only one.")(function)
     return click.argument("path")(function)
 
 
 @shards_group.command("index")
 @_shard_set_options
 def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Prepare existing webdataset tars (.jpg + .cls or .json) at PATH for random access."""
+    """Index existing webdataset tars (.jpg + .cls or .json) at PATH, so that samples can be read in any order."""
     from tinyvit_kd.stages.shards import index
 
     click.echo(index(path, split, index_dir))
@@ -83,7 +84,7 @@ def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
 @shards_group.command("info")
 @_shard_set_options
 def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Print what a shard set holds."""
+    """Describe the shard set at PATH: shards, samples, labels, classes."""
     from tinyvit_kd.stages.shards import info
 
     click.echo(info(path, split, index_dir))
@@ -93,7 +94,7 @@ def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
 @_shard_set_options
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
 def shards_check(path: str, split: str | None, index_dir: Path | None, processes: int) -> None:
-    """Read every sample at PATH: does it decode, is its key unique, has it a label? Exit code 1 if not."""
+    """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not."""
     from tinyvit_kd.stages.shards import check
 
     text, sound = check(path, split, index_dir, processes)
@@ -103,14 +104,14 @@ def shards_check(path: str, split: str | None, index_dir: Path | None, processes
 
 @click.group("store")
 def store_group() -> None:
-    """Look into a store of probabilities, check and repair it."""
+    """Describe, check and repair a store of probabilities."""
 
 
 @store_group.command("info")
 @click.argument("path")
-@click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
+@click.option("--holes", is_flag=True, help="List every hole instead: shard, index, reason.")
 def store_info(path: str, holes: bool) -> None:
-    """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
+    """Describe the store at PATH: blocks, bytes per record, teacher's certainty, holes."""
     from tinyvit_kd.stages.store import info, list_holes
 
     click.echo(list_holes(path) if holes else info(path))
@@ -121,10 +122,10 @@ def store_info(path: str, holes: bool) -> None:
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
 @click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
 def store_check(path: str, processes: int, repair: bool) -> None:
-    """Read every block at PATH: is it whole, is it the store's own, and what lies beside them? Exit code 1 if not.
+    """Check that every block at PATH is undamaged and belongs to the store. Exit code 1 if not.
 
-    Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a
-    killed dump left behind more than a minute ago; it leaves everything else.
+    Files that are not part of the store are faults, too. Missing blocks are not: dump-logits makes them. --repair
+    removes damaged blocks, and files that a killed dump left behind more than a minute ago. It removes nothing else.
     """
     from tinyvit_kd.stages.store import check, describe_check, require_writable
     from tinyvit_kd.stages.store import repair as repair_store

@@ -1,4 +1,4 @@
-"""One shard set and teacher, and stores of it; not to be changed."""
+"""One shard set, a teacher and its stores, which tests must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image of a view is the view: the teacher's to the last bit, or none."""
+"""An image of a view is bit for bit the view that the teacher saw, or there is an error."""
 
 from __future__ import annotations
 

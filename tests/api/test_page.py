@@ -1,4 +1,4 @@
-"""docs/API.md runs as it stands, and ``import tinyvit_kd`` costs nothing."""
+"""The code in docs/API.md runs unchanged, and ``import tinyvit_kd`` is cheap."""
 
 from __future__ import annotations
 

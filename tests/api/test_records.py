@@ -1,4 +1,4 @@
-"""Samples are what lies in the shards, and records what lies in the store."""
+"""Samples are those in the shards, and records are those in the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes, students and batches are those of the commands."""
+"""Recipes, students and batches are the same as those of the commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tinyvit_kd.training.objectives import Objective, Output
 
 @dataclass(frozen=True)
 class Recording:
-    """An objective that keeps the batches that it is asked about."""
+    """An objective that keeps the batches that it is called with."""
 
     objective: Objective
     batches: list[Batch] = field(default_factory=list)

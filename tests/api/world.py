@@ -1,4 +1,4 @@
-"""Shards and stores that the package is looked at from Python with."""
+"""Shards and stores for the tests of the Python API."""
 
 from __future__ import annotations
 

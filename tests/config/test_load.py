@@ -1,4 +1,4 @@
-"""Recipes: every mistake is named, with its place, and all of them together."""
+"""All mistakes in a recipe are named together, each with its place."""
 
 from __future__ import annotations
 

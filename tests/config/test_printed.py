@@ -1,4 +1,4 @@
-"""Printed recipes load and equal the defaults, their schemas accept what loads, and the command prints both."""
+"""Printed recipes load and equal the defaults, schemas accept every recipe that loads, and the command prints both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def filled_in(text: str) -> str:
 
 
 def switched_on(text: str) -> dict[str, Any]:
-    """The printed recipe with everything in it that is switched off, filled in."""
+    """The printed recipe with all settings that are switched off filled in."""
     while (fewer := re.sub(r"^( *)# ", r"\1", text, flags=re.MULTILINE)) != text:
         text = fewer
     tree = parse_yaml(filled_in(text))

@@ -32,7 +32,7 @@ def write_samples(path: Path, first: int, count: int) -> Path:
 
 
 def write_class_folders(folder: Path, classes: dict[str, int]) -> Path:
-    """So many images of each class, as ``folder/<class>/<number>.JPEG``."""
+    """Write this many images per class, as ``folder/<class>/<number>.JPEG``."""
     for name, count in classes.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
@@ -41,6 +41,6 @@ def write_class_folders(folder: Path, classes: dict[str, int]) -> Path:
 
 
 def refuse_marked(content: bytes) -> None:
-    """Stands in for a decoder: refuses content that begins with ``bad``."""
+    """In place of a decoder: refuses content that begins with ``bad``."""
     if content.startswith(b"bad"):
         raise BadImageError("not an image")

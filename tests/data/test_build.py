@@ -1,4 +1,4 @@
-"""Built shards hold every image once, byte for byte, and are the same whenever and however they are built."""
+"""Built shards hold every image once, byte for byte, and the same build always gives the same shards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """A folder with a folder of images a class, and things that are no images."""
+    """A folder with one folder of images per class, and with files that are not images."""
     source = write_class_folders(tmp_path / "source", CLASSES)
     (source / "notes.txt").write_text("not a class")
     (source / "n00000001" / "Thumbs.db").write_text("not an image")
@@ -139,7 +139,7 @@ def test_a_killed_build_leaves_no_half_shard(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code, str(source), str(out)])
     while process.poll() is None and len(list(out.glob("*.tar"))) < 5:
         time.sleep(0.002)
-    process.kill()  # does nothing where the build was quicker than this loop
+    process.kill()  # does nothing if the build has finished already
     process.wait()
     left = _bytes(out)
     assert not (out / "_info.json").exists() or len(left) == 120

@@ -1,4 +1,4 @@
-"""An index says where tarfile would find things, and survives hostile tars."""
+"""An index finds the same images as tarfile, and hostile tars do it no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index is kept, never outlives its tar, and is a help that can be missing."""
+"""An index is kept, is not used for a changed tar, and is made again if it is missing or damaged."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_an_index_is_made_again_when_its_tar_changes(tmp_path: Path) -> None:
 
 def test_a_label_that_was_corrected_in_the_midst_of_a_tar_is_seen(tmp_path: Path) -> None:
     path = write_samples(tmp_path / "a.tar", 0, 60)
-    os.utime(path, (0, 0))  # the clock of a file system may go in steps that are longer than this test
+    os.utime(path, (0, 0))  # the clock of a file system may be too coarse for this test
     before, content = load_index(path), path.read_bytes()
     write_tar(path, [part for n in range(60) for part in sample(f"{n:09d}", 77 if n == 33 else n)])
     changed = path.read_bytes()
-    ends = 1 << 14  # as much of both ends as a fingerprint covers
+    ends = 1 << 14  # the bytes at each end that a fingerprint covers
     assert (len(changed), changed[:ends], changed[-ends:]) == (len(content), content[:ends], content[-ends:])
     after = load_index(path)
     assert (int(before.labels[33]), int(after.labels[33])) == (33, 77)
@@ -64,7 +64,7 @@ def test_shards_of_one_name_share_an_index_folder(tmp_path: Path) -> None:
 
 def test_without_a_place_to_write_the_index_stays_in_memory(tmp_path: Path) -> None:
     path = write_samples(tmp_path / "a.tar", 0, 5)
-    (tmp_path / "a.tar.idx.npz").mkdir()  # as unwritable as a read-only folder, and for root, too
+    (tmp_path / "a.tar.idx.npz").mkdir()  # cannot be written, not even by root
     assert len(load_index(path)) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "a.tar.idx.npz"]
 

@@ -1,4 +1,4 @@
-"""A shard set is found however it is named, and random reads give what a sequential reader gives."""
+"""A shard set is found in every way that a recipe can name it, and random reads equal sequential ones."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def test_a_split_must_be_named_where_there_are_several(folder: Path) -> None:
     [
         ({"shard_lengths": [1]}, "3 filenames and 1 shard_lengths"),
         ({"shard_lengths": "many"}, "splits.train.shard_lengths"),
-        ({"filenames": ["../a.tar", "b.tar", "c.tar"]}, "leads elsewhere"),
-        ({"filenames": ["/etc/passwd", "b.tar", "c.tar"]}, "leads elsewhere"),
-        ({"filenames": ["a.tar", "a.tar", "b.tar"]}, "comes twice"),
+        ({"filenames": ["../a.tar", "b.tar", "c.tar"]}, "leads out of its folder"),
+        ({"filenames": ["/etc/passwd", "b.tar", "c.tar"]}, "leads out of its folder"),
+        ({"filenames": ["a.tar", "a.tar", "b.tar"]}, "is repeated"),
         ({"filenames": [], "shard_lengths": []}, "no filenames"),
         ({"shard_lengths": [5, -3, 4]}, "negative"),
         ({"alt_label": "fine"}, "alt_label"),
@@ -208,7 +208,7 @@ def test_no_more_files_are_open_than_the_limit(folder: Path) -> None:
 
 
 def open_below(folder: Path) -> list[Path]:
-    """The files of a folder that this process has open."""
+    """The files in a folder that this process has open."""
     links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
     places = [Path(os.readlink(link)) for link in links if os.path.lexists(link)]  # the listing's own has gone
     return [place for place in places if place.is_relative_to(folder)]

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and a folder has one writer."""
+"""Files are complete or absent, and a folder has only one writer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
 def test_a_killed_writer_gives_the_folder_up_and_the_next_one_waits_for_it(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     os.kill(holder.pid, signal.SIGKILL)
-    with sole_writer(tmp_path, wait=60):  # much less than the killed one would have kept it
+    with sole_writer(tmp_path, wait=60):  # the killed process would have held it for much longer
         pass
     holder.wait()
 

@@ -41,4 +41,4 @@ def test_an_average_that_is_longer_than_its_run_is_told_of(
     world: World, decay: float, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(world.finetune(train=TRAINING["train"] | {"ema_decay": decay}), solo_job())
-    assert ("of the average are the weights of the first steps" in capsys.readouterr().err) == told
+    assert ("of the final average will come from the weights at the start" in capsys.readouterr().err) == told

@@ -61,4 +61,4 @@ def test_a_head_behind_random_weights_is_told_of(
 ) -> None:
     student = {"tiny_vit": NETWORK} | ({"init_from": str(world.folder / start)} if start else {})
     finetune(world.finetune(student=student, train=PROBE), solo_job())
-    assert ("a head alone is trained behind random weights" in capsys.readouterr().err) == (start is None)
+    assert ("only the head is trained" in capsys.readouterr().err) == (start is None)

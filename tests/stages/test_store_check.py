@@ -20,8 +20,8 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
 from tinyvit_kd.storage.local import LocalStorage
-from tinyvit_kd.store.check import Fault, StoreReport
 from tinyvit_kd.store.records import Block
+from tinyvit_kd.store.report import Fault, StoreReport
 from tinyvit_kd.store.store import LogitStore
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,4 +1,4 @@
-"""A storage in memory that behaves as an object store does: whole objects by key, and no folders of their own."""
+"""A storage in memory that behaves like an object store: complete objects by key, and folders only in their names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Objects = dict[str, tuple[bytes, int]]
 
 
 class MemoryStorage(Storage):
-    """Objects of one root; all storages of a process that have the same root share them."""
+    """Objects under one root; all storages of a process with the same root share them."""
 
     roots: dict[str, Objects] = {}  # noqa: RUF012 - what the process has stored
 
     @property
     def objects(self) -> Objects:
-        """Content and time by key."""
+        """Content and modification time by key."""
         return self.roots.setdefault(self.root, {})
 
     def list(self, folder: str = "") -> list[Entry]:

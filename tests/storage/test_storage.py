@@ -1,4 +1,4 @@
-"""What every storage does, on the local disk and in one that has no folders."""
+"""What every storage does, checked on the local disk and on a storage without folders."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_file_can_be_walked_through_as_a_stream(storage: Storage, tmp_path: Pa
 
 
 def test_a_store_lives_on_any_storage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks, growth, damage, repair and figures, by the code that serves the local disk."""
+    """Blocks, growth, damage, repair and figures work with the same code as on the local disk."""
     monkeypatch.setitem(BACKENDS, "memory", MemoryStorage)
     store = LogitStore.create(storage.locate(), manifest_of())
     for shard, view in store.missing_blocks():

@@ -16,7 +16,7 @@ from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 def random_block(
     length: int, topk: int, num_classes: int, seed: int = 0, sharpness: float = 3.0, holes: float = 0.2
 ) -> Block:
-    """Records of a teacher that is the surer the larger ``sharpness`` is; a share of ``holes`` is holes."""
+    """Random records; a larger ``sharpness`` makes the teacher more certain, and ``holes`` is the share of holes."""
     rng = np.random.default_rng(seed)
     classes = [rng.choice(num_classes, topk, replace=False, shuffle=False) for _ in range(length)]
     logits = rng.normal(0, sharpness, (length, topk + 1))
@@ -43,7 +43,7 @@ def header_of(block: Block, num_classes: int, encoding: Encoding = "compact") ->
 
 
 def manifest_of(lengths: tuple[int, ...] = (30, 30, 17), **changes: Any) -> Manifest:
-    """A manifest of a store of top 5 of 1,000 classes in 4 views, but for ``changes``."""
+    """A manifest of a store with the top 5 of 1,000 classes and 4 views, and with ``changes``."""
     values: dict[str, Any] = {
         "shard_set": "toy",
         "shard_names": tuple(f"train-{shard:06d}.tar" for shard in range(len(lengths))),
@@ -72,13 +72,13 @@ def manifest_of(lengths: tuple[int, ...] = (30, 30, 17), **changes: Any) -> Mani
 
 
 def block_for(manifest: Manifest, shard: int, view: int) -> Block:
-    """The one block that belongs at this place of a toy store."""
+    """The block that belongs at this place of a toy store."""
     seed = 1000 * shard + view
     return random_block(manifest.shard_lengths[shard], manifest.topk, manifest.num_classes, seed)
 
 
 def same(a: Block, b: Block, rows: npt.NDArray[np.integer[Any]] | None = None) -> bool:
-    """Whether ``a`` is bit for bit ``b``, or those rows of it."""
+    """Whether ``a`` equals ``b``, or these rows of ``b``, bit for bit."""
     chosen = slice(None) if rows is None else rows
     pairs = [(getattr(a, field.name), getattr(b, field.name)[chosen]) for field in fields(Block)]
     return all(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs)

@@ -1,4 +1,4 @@
-"""Records out of many blocks: the right ones, copies, within a bounded memory."""
+"""The cache gathers the right records from many blocks, as copies and in limited memory."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_records_are_copies(store: LogitStore) -> None:
 def test_the_blocks_that_were_read_last_are_kept_and_no_more(tmp_path: Path) -> None:
     store, some = filled(tmp_path / "store"), np.array([0], np.int32)
     cache = BlockCache(store, 2 * store.read_planes(0, 0).nbytes)
-    for view in (0, 1, 0, 2):  # 1 has not been read for longest when 2 comes
+    for view in (0, 1, 0, 2):  # 1 is the least recently used when 2 is read
         cache.records(0, view, some)
     for view in range(3):
         block_file(store, 0, view).unlink()

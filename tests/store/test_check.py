@@ -22,18 +22,12 @@ from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import StoreArrayError, StoreError
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import open_array
-from tinyvit_kd.store.check import (
-    YOUNG,
-    StoreReport,
-    check_root,
-    check_shard,
-    remove_faults,
-    shards_with_samples,
-)
+from tinyvit_kd.store.check import RECENT, check_root, check_shard, remove_faults, shards_with_samples
 from tinyvit_kd.store.codec import encode
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.integrity import block_problem
 from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
+from tinyvit_kd.store.report import StoreReport
 from tinyvit_kd.store.store import LogitStore
 
 HEX = "0123456789abcdef" * 2
@@ -71,7 +65,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def age(path: Path, seconds: float = 2 * YOUNG) -> None:
+def age(path: Path, seconds: float = 2 * RECENT) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
 
@@ -81,7 +75,7 @@ def test_a_full_store_is_sound(tmp_path: Path, encoding: Encoding) -> None:
     (store_folder(store) / "classes.txt").write_text("whatever; the stage looks into it\n")
     report = check(store)
     assert report.sound
-    assert (report.there, report.missing, report.unchecked) == (8, 0, 0)
+    assert (report.present, report.missing, report.unchecked) == (8, 0, 0)
     assert report.bytes == sum(path.stat().st_size for path in store_folder(store).glob("s*/c.*"))
 
 
@@ -90,7 +84,7 @@ def test_an_unfinished_store_is_sound(tmp_path: Path) -> None:
     store.write_block(1, 2, block_for(store.manifest, 1, 2))
     report = check(store)
     assert report.sound
-    assert (report.there, report.missing) == (1, 11)
+    assert (report.present, report.missing) == (1, 11)
 
 
 def flip(_store: LogitStore, path: Path) -> None:
@@ -140,7 +134,7 @@ def test_a_damaged_block_is_found_and_a_repair_removes_it_alone(
     damage(store, path)
     report = check(store)
     assert [(fault.kind, fault.where, fault.block) for fault in report.faults] == [("damaged", str(path), (1, 2))]
-    assert report.there == 12
+    assert report.present == 12
     removed, left = remove_faults(store, report)
     assert (removed, left) == (report.faults, [])
     assert store.missing_blocks() == [(1, 2)]
@@ -157,7 +151,7 @@ def test_checking_changes_nothing(store: LogitStore) -> None:
 
 
 def changed(block: Block, **rows: Any) -> Block:
-    """The block with other values in the first record that is no hole."""
+    """The block with other values in the first record that is not a hole."""
     arrays = {name: array.copy() for name, array in vars(block).items()}
     row = int(block.valid.argmax())
     for name, value in rows.items():
@@ -238,7 +232,7 @@ def test_a_disk_that_refuses_does_not_condemn_a_block(store: LogitStore) -> None
 def test_a_disk_that_refuses_an_array_does_not_condemn_it(store: LogitStore) -> None:
     report = check_opened(on_a_disk_that_refuses(store, "zarr.json"))
     assert {fault.kind for fault in report.faults} == {"unread"}
-    assert report.unchecked == report.there == 12
+    assert report.unchecked == report.present == 12
 
 
 def rewrite(store: LogitStore, **fields: Any) -> Path:
@@ -273,7 +267,7 @@ def test_an_array_that_is_not_laid_out_as_ours_is_refused_and_made_again_with_it
     assert type(caught.value) is StoreArrayError
     report = check(store)
     assert [(fault.kind, fault.where) for fault in report.faults] == [("array", str(path))]
-    assert (report.there, report.unchecked) == (12, 4)
+    assert (report.present, report.unchecked) == (12, 4)
     assert remove_faults(store, report) == ([], report.faults)
     again = LogitStore.create(store_folder(store), manifest_of())
     assert check(again).sound
@@ -291,11 +285,11 @@ def test_blocks_may_be_compressed_at_any_level(store: LogitStore, level: int) ->
 def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> None:
     folder, shape = store_folder(store) / "s000001", (4, 46, 30)
     (folder / "zarr.json").unlink()
-    # Its chunks would be other files than those whose presence is looked for.
+    # Its chunks would be other files than those that count as blocks.
     zarr.create_array(
         store_folder(store), name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2
     )
-    with pytest.raises(StoreError, match="lacks the array"):
+    with pytest.raises(StoreError, match="the description of a shard's array is missing"):
         open_array(store.storage, 1, shape, writable=False)
     assert faults(store) >= {("array", "s000001/zarr.json"), ("foreign", "s000001/.zarray")}
 
@@ -307,7 +301,7 @@ def test_a_damaged_or_missing_description_is_found_and_the_other_blocks_are_chec
     path = store_folder(store) / "s000001" / "zarr.json"
     path.unlink() if text is None else path.write_text(text)
     flip(store, block_file(store, 2, 1))
-    flip(store, block_file(store, 1, 1))  # cannot be seen
+    flip(store, block_file(store, 1, 1))  # cannot be found without the description
     assert faults(store) == {("array", "s000001/zarr.json"), ("damaged", "s000002/c.1.0.0")}
 
 
@@ -321,7 +315,7 @@ def test_a_folder_in_place_of_a_description_is_named(store: LogitStore) -> None:
 def test_a_shard_that_was_removed_is_missing_with_its_array(store: LogitStore) -> None:
     shutil.rmtree(store_folder(store) / "s000001")
     assert faults(store) == {("array", "s000001/zarr.json")}
-    assert (check(store).there, check(store).missing) == (8, 4)
+    assert (check(store).present, check(store).missing) == (8, 4)
 
 
 PARTIAL = [
@@ -351,7 +345,7 @@ def test_what_a_writer_may_be_writing_is_named_and_kept(store: LogitStore) -> No
         (store_folder(store) / name).write_bytes(b"half")
     report = check(store)
     assert report.sound
-    assert {Path(path).relative_to(store_folder(store)).as_posix() for path in report.young} == set(PARTIAL)
+    assert {Path(path).relative_to(store_folder(store)).as_posix() for path in report.recent_partials} == set(PARTIAL)
     assert remove_faults(store, report) == ([], [])
     assert all((store_folder(store) / name).exists() for name in PARTIAL)
 
@@ -442,7 +436,7 @@ def test_damage_of_every_kind_is_found_at_once_and_a_repair_removes_just_the_bad
     report = check(store)
     bad = [(0, view) for view in range(4)]
     assert [fault.block for fault in report.faults if fault.kind == "damaged"] == bad
-    assert (report.there, report.missing, report.unchecked) == (11, 1, 4)
+    assert (report.present, report.missing, report.unchecked) == (11, 1, 4)
     removed, left = remove_faults(store, report)
     assert [fault.block for fault in removed] == bad
     assert [fault.kind for fault in left] == ["foreign", "array"]
@@ -450,7 +444,7 @@ def test_damage_of_every_kind_is_found_at_once_and_a_repair_removes_just_the_bad
 
 
 def test_reports_add_up() -> None:
-    one = StoreReport(there=1, missing=2, unchecked=3, unlisted=5, bytes=4)
+    one = StoreReport(present=1, missing=2, unchecked=3, unlisted=5, bytes=4)
     total = replace(one)
     total.add(one)
-    assert total == StoreReport(there=2, missing=4, unchecked=6, unlisted=10, bytes=8)
+    assert total == StoreReport(present=2, missing=4, unchecked=6, unlisted=10, bytes=8)

@@ -1,4 +1,4 @@
-"""Blocks survive their encodings; what compact coding may change is bounded."""
+"""Decoding returns the encoded block; the error of the compact encoding is bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Case = tuple[Block, int]  # a block and its number of classes
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Blocks of any shape, of teachers that are unsure to certain."""
+    """Blocks of any shape, from teachers of any certainty."""
     num_classes = draw(CLASSES)
     topk = draw(st.integers(1, min(num_classes, 70)))
     sharpness = draw(st.sampled_from([0.0, 0.1, 1.0, 4.0, 30.0]))
@@ -50,7 +50,7 @@ def test_exact_encoding_keeps_every_bit(case: Case) -> None:
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=90))
 def test_exact_encoding_keeps_any_number(values: list[float]) -> None:
-    # Negative residuals, negative zeros and numbers too small for float16 among them.
+    # They include negative residuals, negative zeros and numbers too small for float16.
     length = len(values) // 3
     block = random_block(length, 2, 9, holes=0)
     block.probs[:] = np.array(values[: 2 * length], np.float32).reshape(length, 2)
@@ -95,8 +95,8 @@ def test_no_stored_class_decodes_to_zero(case: Case) -> None:
 
 @given(cases())
 def test_compact_probabilities_are_near_the_true_ones(case: Case) -> None:
-    # A code is off by half a level of 1/255, by a level more where a tie was broken; rescaling adds up to K of them.
-    # What a residual near 1 leaves is known to 2^-11 only.
+    # A code is off by half a level of 1/255, and one more if a tie was broken. Rescaling adds up to K of these.
+    # If the residual is near 1, the rest is only known to 2^-11.
     block, decoded = case[0], round_trip(case, "compact")
     topk = block.probs.shape[1]
     assert np.abs(np.sqrt(decoded.probs) - np.sqrt(block.probs)).max() < (1 + np.sqrt(topk)) / 255 + np.sqrt(2.0**-11)

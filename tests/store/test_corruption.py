@@ -1,4 +1,4 @@
-"""Whatever happens to a block's file is found when it is read, and the message says which file."""
+"""Any damage to a block's file is found when the block is read, and the message names the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> LogitStore:
 
 
 def refusal(store: LogitStore, shard: int = 0, view: int = 0) -> str:
-    """What reading says of a damaged block."""
+    """The error of reading a damaged block."""
     with pytest.raises(BlockCorruptError) as caught:
         LogitStore.open(store_folder(store)).read_block(shard, view)
     assert caught.value.where == str(block_file(store, shard, view))
@@ -44,7 +44,7 @@ def refusal(store: LogitStore, shard: int = 0, view: int = 0) -> str:
 
 @pytest.fixture(scope="module", params=ENCODINGS)
 def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[LogitStore, bytes]:
-    """A store whose first block is damaged again and again, and what that block was."""
+    """A store whose first block is damaged again and again, and the undamaged block."""
     store = LogitStore.create(tmp_path_factory.mktemp("victim") / "store", manifest_of(encoding=request.param))
     store.write_block(0, 0, block_for(store.manifest, 0, 0))
     return store, block_file(store, 0, 0).read_bytes()
@@ -167,7 +167,7 @@ def test_a_system_that_cannot_read_does_not_condemn_the_block(store: LogitStore)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no file can be opened
     try:
-        with pytest.raises(StoreError, match="may be whole") as caught:
+        with pytest.raises(StoreError, match="may be undamaged") as caught:
             store.read_block(0, 0)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -203,7 +203,7 @@ def test_a_damaged_description_of_an_array_is_named_and_made_again_and_its_block
     with pytest.raises(StoreError, match="dump-logits") as writing:
         opened.write_block(0, 0, block_for(store.manifest, 0, 0))
     for caught in (reading, writing):
-        assert type(caught.value) is StoreArrayError  # the blocks are whole: they must not be thrown away
+        assert type(caught.value) is StoreArrayError  # the blocks are undamaged, and must not be deleted
         assert caught.value.where == str(path)
     again = LogitStore.create(store_folder(store), manifest_of())
     assert all(same(again.read_block(0, view), block_for(store.manifest, 0, view)) for view in range(4))
@@ -212,7 +212,7 @@ def test_a_damaged_description_of_an_array_is_named_and_made_again_and_its_block
 def test_a_disk_that_cannot_take_a_block_is_named(store: LogitStore) -> None:
     path = block_file(store, 0, 0)
     path.unlink()
-    path.mkdir()  # as good as a full disk
+    path.mkdir()  # writing the block then fails, as on a full disk
     with pytest.raises(StoreError, match="cannot be written") as caught:
         store.write_block(0, 0, block_for(store.manifest, 0, 0))
     assert caught.value.where == str(path)

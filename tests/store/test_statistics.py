@@ -1,4 +1,4 @@
-"""The figures of a store are those of its blocks."""
+"""The figures of a store agree with its blocks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_blocks_that_are_there(store: LogitStore) -> No
     valid = np.concatenate([block.valid for block in blocks])
     top1 = np.concatenate([block.probs.max(axis=1) for block in blocks])[valid]
     residual = np.concatenate([block.residual for block in blocks])[valid]
-    assert (figures.blocks, figures.blocks_in_all) == (3, 12)
+    assert (figures.blocks, figures.total_blocks) == (3, 12)
     assert figures.records == 30 + 30 + 17
     assert figures.bytes == sum(block_file(store, *place).stat().st_size for place in WRITTEN)
     assert figures.bytes_per_record == figures.bytes / 77

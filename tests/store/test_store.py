@@ -1,4 +1,4 @@
-"""A store holds what was written, resumes, grows, and reads from a disk that cannot be written."""
+"""A store returns what was written, can be resumed and grown, and can be read from a read-only disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fill(store: LogitStore, blocks: list[tuple[int, int]] | None = None) -> None
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder with its size and time of change."""
+    """Every file and folder with its size and modification time."""
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
 
 
@@ -135,7 +135,7 @@ def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{}, {"views": 1}, {"views": 9}, {"topk": 9}], ids=str)
 def test_making_arrays_never_removes_a_block(store: LogitStore, change: dict[str, Any]) -> None:
-    fill(store)  # by a job that was faster than the one below, which did not see a manifest yet
+    fill(store)  # by one job, while another, below, has not seen its manifest yet
     blocks = {path: path.read_bytes() for path in store_folder(store).glob("s*/c.*")}
     complete_arrays(LocalStorage(str(store_folder(store))), manifest_of(**change))
     assert {path: path.read_bytes() for path in store_folder(store).glob("s*/c.*")} == blocks
@@ -195,7 +195,7 @@ def test_reading_writes_nothing_so_a_read_only_disk_will_do(store: LogitStore) -
     fill(store)
     folders = [store_folder(store), *(path for path in store_folder(store).iterdir() if path.is_dir())]
     for folder in folders:
-        folder.chmod(0o555)  # holds for all but root, for whom the comparison below speaks
+        folder.chmod(0o555)  # root can still write; the comparison below shows that nothing was written
     before = files(store_folder(store))
     reader = LogitStore.open(store_folder(store))
     assert same(reader.read_block(0, 0), block_for(store.manifest, 0, 0))

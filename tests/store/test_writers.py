@@ -1,4 +1,4 @@
-"""Several processes write one store; a killed one leaves whole blocks and nothing that looks like one."""
+"""Several processes write one store; a killed one leaves complete blocks, and no incomplete file passes for a block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def write_part(path: Path, part: int, parts: int) -> None:
-    """Write every ``parts``-th block that a store lacks."""
+    """Write every ``parts``-th missing block of a store."""
     store = LogitStore.open(path, writable=True)
     for shard, view in store.missing_blocks()[part::parts]:
         store.write_block(shard, view, block_for(store.manifest, shard, view))
 
 
 def write_until_killed(path: Path) -> None:
-    """Write all blocks of a store but the last, and wait: whoever kills this process may be slow."""
+    """Write all blocks of a store but the last, and wait to be killed."""
     store = LogitStore.open(path, writable=True)
     for shard, view in store.missing_blocks()[:-1]:
         store.write_block(shard, view, block_for(store.manifest, shard, view))
@@ -36,7 +36,7 @@ def test_processes_write_blocks_of_the_same_array_side_by_side(tmp_path: Path) -
     store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(50, 50), views=16))
     with ProcessPoolExecutor(2, mp_context=SPAWN) as pool:
         list(pool.map(write_part, [store_folder(store)] * 2, [0, 1], [2, 2]))
-    # Both took their part of the list of missing blocks at some moment of their own, so some may be left.
+    # They listed the missing blocks at different moments and took their parts of different lists: some may be left.
     write_part(store_folder(store), 0, 1)
     assert store.missing_blocks() == []
     assert all(
@@ -47,9 +47,9 @@ def test_processes_write_blocks_of_the_same_array_side_by_side(tmp_path: Path) -
 
 
 def make_and_write(folder: Path, part: int, barrier: Barrier) -> None:
-    """One of two jobs that share the work without knowing of each other, from the making of the store on."""
+    """One of two jobs that make a store and share its blocks without knowing of each other."""
     for number in range(8):
-        barrier.wait(100)  # the other one may start much later
+        barrier.wait(100)  # the other job may start much later
         store = LogitStore.create(folder / str(number), manifest_of(lengths=(5,) * 6, views=2))
         for shard in range(part, 6, 2):
             store.write_block(shard, 1, block_for(store.manifest, shard, 1))

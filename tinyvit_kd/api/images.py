@@ -1,4 +1,4 @@
-"""Views as images: what a teacher saw, what a view spec would make, what evaluation uses."""
+"""Views as images: those that a teacher saw, those that a view spec would make, and those of evaluation."""
 
 from __future__ import annotations
 
@@ -39,26 +39,27 @@ def view_image(
 ) -> UInt8:
     """Render one view of a sample.
 
-    Each call opens shard and block anew, which takes tens of milliseconds; ``open_batches`` is faster for many views.
+    Each call opens the shard and the block again, which takes tens of milliseconds. ``open_batches`` is faster for many
+    views.
 
     Args:
         source: what defines the view. A store: the view that its teacher saw, Mixup and CutMix included; its digest
             is compared with the stored one. A ``ViewSpec``: a new view, as ``dump-logits`` would make it. An
             ``EvalViewSpec``: the fixed view of evaluation, without a number.
         view: number of the view.
-        seed: base seed of new views: ``store.seed`` of a dump. With ``schedule.seed`` of a finetuning that takes one
-            view per sample, view number e is the one of epoch e.
-        trust_transform: import and call the transform that a store's views come from, where they come from one: it
-            may be any code that is installed here.
+        seed: base seed of new views, for example a dump's ``store.seed``. With a finetuning's ``schedule.seed``, view
+            number e is the view of epoch e if the finetuning takes one view per sample.
+        trust_transform: if a store's views come from a transform, import and call it. It may be any code that is
+            installed here.
 
     Returns:
         uint8 [3, S, S], RGB.
 
     Raises:
         ConfigError: there is no such sample, or the store's transform is not trusted.
-        ManifestMismatchError: the store is of other shards, or of another version of the renderer.
-        BlockMissingError, BlockCorruptError: the store does not have this view, or it is damaged.
-        ReplayError: the view is not the one that the teacher saw, or the teacher saw none (a hole).
+        ManifestMismatchError: the store was made from other shards, or by another version of the renderer.
+        BlockMissingError, BlockCorruptError: the block of this view is missing or damaged.
+        ReplayError: the view differs from the one that the teacher saw, or the sample is a hole.
         BadImageError: the image cannot be decoded, and ``source`` is not a store.
     """
     require_sample(shards.lengths, shard, index)
@@ -78,14 +79,14 @@ def view_image(
 
 
 def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Image.Image:
-    """Put views into one image, row by row; a notebook shows it.
+    """Put views into one image, row by row. Notebooks display the result.
 
     Args:
-        views: uint8 [3, S, S] each; also as one array or CPU tensor [V, 3, S, S].
-        columns: views per row; None: about a square.
+        views: uint8 [3, S, S] each, or one array or CPU tensor [V, 3, S, S].
+        columns: views per row; None: as many as make the grid about square.
 
     Raises:
-        ConfigError: there are no views, or they are not of this shape and type, or of different sizes.
+        ConfigError: there are no views, they have another shape or type, or their sizes differ.
     """
     arrays = [np.asarray(view) for view in views]
     shapes = {array.shape for array in arrays}
@@ -102,7 +103,8 @@ def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Ima
     canvas = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), _WHITE, np.uint8)
     for number, array in enumerate(arrays):
         row, column = divmod(number, columns)
-        top, left = row * (height + _GAP), column * (width + _GAP)
+        top = row * (height + _GAP)
+        left = column * (width + _GAP)
         canvas[top : top + height, left : left + width] = array.transpose(1, 2, 0)
     return Image.fromarray(canvas)
 

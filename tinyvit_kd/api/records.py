@@ -1,4 +1,4 @@
-"""A store and its records: what a teacher said."""
+"""A store and its records, which are a teacher's answers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tinyvit_kd.store.store import LogitStore
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What a teacher said about one view of some samples of a shard.
+    """A teacher's answers to one view of some samples of a shard.
 
-    A hole, a sample that could not be decoded, has zeros in all but ``seeds`` and ``status``.
+    A hole is a sample that could not be decoded. It has zeros in all fields but ``seeds`` and ``status``.
     """
 
     classes: npt.NDArray[np.int32]  # [n, K], ascending
@@ -28,7 +28,7 @@ class Records:
     residual: npt.NDArray[np.float32]  # [n], probability of all other classes together
     seeds: npt.NDArray[np.uint32]  # [n], of the views
     digests: npt.NDArray[np.uint32]  # [n], of the views' bytes
-    status: npt.NDArray[np.uint8]  # [n], a RecordStatus: 0 is valid, others say why it is a hole
+    status: npt.NDArray[np.uint8]  # [n], a RecordStatus: 0 is valid, other values say why it is a hole
 
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
@@ -48,16 +48,17 @@ class Records:
 def open_store(path: str | Path) -> LogitStore:
     """Open a store for reading.
 
-    Its ``manifest`` says what it was made from, ``complete_views()`` how many views of all samples are there.
+    Its ``manifest`` says what it was made from; ``complete_views()`` says how many views it has of every sample.
 
     Raises:
-        StoreError, FormatVersionError: there is none, it is damaged, or of another format.
+        StoreError: there is no store, or its manifest is damaged.
+        FormatVersionError: the store has another format.
     """
     return LogitStore.open(path)
 
 
 def teacher_classes(store: LogitStore) -> ClassList | None:
-    """The teacher's class list, in which ``ids[c]`` names class c; None where the dump did not know it.
+    """The teacher's class list, in which ``ids[c]`` names class c; None if it was not known when the store was made.
 
     Raises:
         StoreError: the store's class list is missing or damaged.
@@ -72,10 +73,10 @@ def records(
 ) -> Records:
     """Read the records of one view of samples of one shard.
 
-    The whole block is read, whatever ``indexes`` says: about 10 ms where a shard has 5,000 samples.
+    The whole block is always read, which takes about 10 ms if the shard has 5,000 samples.
 
     Args:
-        indexes: of the samples, in any order; None: all.
+        indexes: of the samples, in any order; None: all of the shard.
 
     Raises:
         ConfigError: there is no such shard or sample.
@@ -95,22 +96,24 @@ def records(
 
 
 def dense(records: Records, num_classes: int) -> npt.NDArray[np.float32]:
-    """The distributions that a student learns, with the residual spread evenly over the other C - K classes.
+    """The distributions over all classes that a student learns from.
+
+    The residual is spread evenly over the C - K classes that are not in a record.
 
     Args:
-        num_classes: C, ``store.manifest.num_classes``. The result takes 4 C bytes per record.
+        num_classes: C, as in ``store.manifest.num_classes``. The result takes 4 C bytes per record.
 
     Returns:
-        float32 [n, C]. Rows sum to 1 within rounding; those of holes are zero.
+        float32 [n, C]. Rows sum to 1 within rounding; rows of holes are zero.
 
     Raises:
-        ConfigError: the records have classes that are not among C.
+        ConfigError: a record has a class above C - 1, or more than C classes.
     """
     largest = int(records.classes.max(initial=-1))
     absent = num_classes - records.classes.shape[1]
     if largest >= num_classes or absent < 0:
         raise ConfigError(
-            "the records have more classes than that",
+            "the records have more classes than num_classes allows",
             where="num_classes",
             found=str(num_classes),
             expected="the store's manifest.num_classes",

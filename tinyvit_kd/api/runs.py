@@ -1,4 +1,4 @@
-"""Recipes, the students that runs wrote, and the batches that runs train on."""
+"""Recipes, the students that runs have written, and the batches that runs train on."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def load_recipe(path: str | Path, *overrides: str) -> Recipe:
     """Read a recipe of any stage.
 
     Args:
-        path: a YAML file; each run folder has its own, ``recipe.yaml``.
-        overrides: as ``--set`` takes them: ``"schedule.epochs=3"``, ``"store.views=4"``.
+        path: a YAML file, for example the ``recipe.yaml`` of a run folder.
+        overrides: fields to set, as for ``--set``: ``"schedule.epochs=3"``, ``"store.views=4"``.
 
     Raises:
-        ConfigError: the file does not name its stage, or has mistakes; it names all of them.
+        ConfigError: the file does not name its stage, or has mistakes, all of which the error lists.
     """
     path = Path(path)
     stage = load.read_yaml(path).get("stage")
@@ -57,8 +57,8 @@ def open_student(path: str | Path, device: str | torch.device = "cpu") -> Studen
     """Open a network that a stage trained, ready for inference.
 
     Args:
-        path: a run folder, or a ``model.safetensors`` that a stage wrote.
-        device: where the network and its inputs are.
+        path: a run folder, or a ``model.safetensors`` that a stage has written.
+        device: for the network and its inputs.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not say which network it holds.
@@ -77,14 +77,14 @@ def open_batches(recipe: str | Path | Recipe) -> TrainingBatches:
     """Open the batches that ``pretrain`` or ``finetune`` would train on, in their order. Nothing is trained or written.
 
     ``batches[step]`` is the batch of one step, ``batches.rows(step)`` says which samples are in it, and
-    ``batches.iterate(start, stop, workers)`` goes through many.
+    ``batches.iterate(start, stop, workers)`` yields the batches of many steps.
 
     Args:
-        recipe: a YAML file, or what ``load_recipe`` returns.
+        recipe: a YAML file, or what ``load_recipe`` returned.
 
     Raises:
-        ConfigError: the recipe is of another stage, or has mistakes.
-        StoreError, ShardError: as the stage would.
+        ConfigError: the recipe is for another stage, or has mistakes.
+        StoreError, ShardError: the stage itself would raise it.
     """
     config = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     if not isinstance(config, PretrainConfig | FinetuneConfig):

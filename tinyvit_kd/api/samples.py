@@ -23,7 +23,7 @@ class Sample:
     shard: int
     index: int  # within the shard
     key: str
-    label: int  # -1 where there is none
+    label: int  # -1 if there is none
     image_bytes: bytes = field(repr=False)  # the encoded image
 
     @property
@@ -31,7 +31,7 @@ class Sample:
         """The whole image in RGB.
 
         Raises:
-            BadImageError: it cannot be decoded.
+            BadImageError: the image cannot be decoded.
         """
         return decode(self.image_bytes, EvalViewSpec().max_pixels)
 
@@ -43,11 +43,13 @@ def open_shards(
     cache_dir: str | Path | None = None,
     index_dir: str | Path | None = None,
 ) -> ShardSet:
-    """Open a shard set: ``names`` and ``lengths`` of its shards, ``total`` number of samples, ``class_list``.
+    """Open a shard set.
+
+    Its attributes are ``names`` and ``lengths`` of the shards, the number of samples ``total``, and ``class_list``.
 
     Args:
-        path: folder with timm's ``_info.json``, brace pattern, glob, one tar, or a URL of these.
-        split: split named in ``_info.json``; None: the only one.
+        path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
+        split: a split named in ``_info.json``; None: the only one.
         cache_dir: where shards from URLs are kept.
         index_dir: where byte indexes are kept; None: beside the shards.
 
@@ -61,7 +63,7 @@ def open_shards(
 
 
 def read_sample(shards: ShardSet, shard: int, index: int) -> Sample:
-    """Read one sample, by the numbers of its shard and of itself in it.
+    """Read one sample, given the number of its shard and its index in that shard.
 
     Raises:
         ConfigError: there is no such sample.
@@ -87,9 +89,9 @@ def iterate_samples(shards: ShardSet, shard: int | None = None) -> Iterator[Samp
 
 
 def find_sample(shards: ShardSet, key: str) -> Sample:
-    """Read the first sample with this key. Messages name samples by their keys.
+    """Read the first sample with this key. Error messages name samples by their keys.
 
-    It searches the byte indexes of the shards in order, which takes seconds where there are millions of samples.
+    The byte indexes of the shards are searched in order, which takes seconds for millions of samples.
 
     Raises:
         ShardError: there is no such sample, or a shard is missing or damaged.
@@ -106,11 +108,11 @@ def require_shard(lengths: Sequence[int] | Int64, shard: int) -> None:
     """Check that a shard exists.
 
     Raises:
-        ConfigError: there is no shard of this number.
+        ConfigError: there is no shard with this number.
     """
     if not 0 <= shard < len(lengths):
         raise ConfigError(
-            "there is no shard of this number",
+            "there is no shard with this number",
             where="shard",
             found=str(shard),
             expected=f"0 to {len(lengths) - 1}",
@@ -121,12 +123,12 @@ def require_sample(lengths: Sequence[int] | Int64, shard: int, index: int) -> No
     """Check that a sample exists.
 
     Raises:
-        ConfigError: there is no such shard, or no sample of this index in it.
+        ConfigError: there is no such shard, or no sample with this index in it.
     """
     require_shard(lengths, shard)
     if not 0 <= index < lengths[shard]:
         raise ConfigError(
-            "there is no sample of this index",
+            "there is no sample with this index",
             where=f"index, in shard {shard}",
             found=str(index),
             expected=f"0 to {lengths[shard] - 1}" if lengths[shard] else "nothing: the shard is empty",

@@ -26,8 +26,8 @@ class Entry:
         required: whether a recipe must contain it.
         default: its default as a plain value; None for required fields and for sections.
         schema: its JSON schema.
-        replaces: the field that a recipe contains instead of this one, if it does not contain this one.
-        replaced_by: the fields that can stand instead of this one.
+        replaces: the field that this one can be given instead of.
+        replaced_by: the fields that can be given instead of this one.
         section: the section that it holds, if it holds one.
         is_list: whether it holds a list of such sections.
         entries: the fields of that section.
@@ -63,7 +63,12 @@ class Entry:
 
 
 def describe(kind: type[Section], parent: tuple[str, ...] = ()) -> tuple[Entry, ...]:
-    """All fields of a section in the order of its class, with the fields of the sections in it."""
+    """All fields of a section in the order of its class, with the fields of the sections in it.
+
+    Args:
+        kind: the section's class.
+        parent: path of the section; empty for a whole recipe.
+    """
     schema = kind.model_json_schema()
     required = schema.get("required", [])
     return tuple(
@@ -78,8 +83,8 @@ def _entry(
     section = section_of(info.annotation)
     is_list = schema.get("type") == "array"
     path = (*parent, name)
-    inside = (*parent, f"{name}[]") if is_list else path
-    first, others = (kind.alternatives or (None,))[0], kind.alternatives[1:]
+    inner_path = (*parent, f"{name}[]") if is_list else path
+    first, *others = kind.alternatives or (None,)
     return Entry(
         path=path,
         meaning=info.description or "",
@@ -89,10 +94,10 @@ def _entry(
         default=None if required or section else to_jsonable_python(info.get_default(call_default_factory=True)),
         schema=schema,
         replaces=first if name in others else None,
-        replaced_by=others if name == first else (),
+        replaced_by=kind.alternatives[1:] if name == first else (),
         section=section,
         is_list=is_list and section is not None,
-        entries=describe(section, inside) if section else (),
+        entries=describe(section, inner_path) if section else (),
     )
 
 
@@ -125,10 +130,9 @@ def paragraphs(section: type[Section]) -> list[str]:
 
 
 def _list_in_words(schema: dict[str, Any]) -> str:
-    places = schema.get("prefixItems")
-    if places:
-        item = places[0]
-        return f"list of {len(places)} {item['type']}s{_bounds_in_words(item)}"
+    items = schema.get("prefixItems")
+    if items:
+        return f"list of {len(items)} {items[0]['type']}s{_bounds_in_words(items[0])}"
     return "list"
 
 

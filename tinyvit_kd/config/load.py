@@ -1,4 +1,4 @@
-"""From a YAML file and ``--set`` options to a validated recipe; all mistakes are reported together."""
+"""Loads and validates a recipe from a YAML file and ``--set`` options; all mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Recipe = TypeVar("Recipe", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that also reads 5e-4, which YAML 1.1 takes for a string, as a number."""
+    """Safe YAML in which 5e-4 is a number; in YAML 1.1 it is a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -34,10 +34,11 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Iterable[str] = ()) -
     Args:
         kind: the stage's configuration class.
         path: the YAML file.
-        overrides: ``section.key=value`` texts, the value in YAML.
+        overrides: texts of the form ``section.key=value``, with the value in YAML.
 
     Raises:
-        ConfigError: naming every mistake with its path in the file, what was found and what is allowed.
+        ConfigError: the recipe has mistakes; it names each with its path in the file, what was found and what is
+            allowed.
     """
     tree = read_yaml(path)
     for text in overrides:
@@ -46,7 +47,16 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Iterable[str] = ()) -
 
 
 def validate(kind: type[Recipe], tree: dict[str, Any], where: str) -> Recipe:
-    """Check a tree of plain values against a recipe's class."""
+    """Check plain values against a recipe's class.
+
+    Args:
+        kind: the class.
+        tree: the values, as read from YAML.
+        where: file or store of the values, for messages.
+
+    Raises:
+        ConfigError: there are mistakes; it names all of them.
+    """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -60,7 +70,11 @@ def validate(kind: type[Recipe], tree: dict[str, Any], where: str) -> Recipe:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not such a YAML file.
+    """
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,12 +92,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML without ever constructing more than plain values."""
+    """Parse YAML, which can contain nothing but plain values.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, or contains other objects.
+    """
     return yaml.load(text, _Loader)
 
 
 def dump_yaml(recipe: Section) -> str:
-    """The recipe as YAML, every field written out."""
+    """A recipe as YAML, with all of its fields."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
@@ -123,7 +141,7 @@ def _describe(kind: type[Section], detail: ErrorDetails) -> str:
 def _section_at(kind: type[Section], path: tuple[int | str, ...]) -> type[Section] | None:
     section: type[Section] | None = kind
     for part in path:
-        if isinstance(part, int):  # a place in a list, whose sections the list's own type names
+        if isinstance(part, int):  # a position in a list; the list's own field gives the type of its sections
             continue
         field = section.model_fields.get(str(part)) if section is not None else None
         section = section_of(field.annotation) if field is not None else None

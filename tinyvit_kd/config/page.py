@@ -1,4 +1,4 @@
-"""docs/RECIPES.md, made from the fields: ``python -m tinyvit_kd.config.page`` rewrites it."""
+"""Generates docs/RECIPES.md from the fields of recipes: ``python -m tinyvit_kd.config.page`` rewrites it."""
 
 from __future__ import annotations
 

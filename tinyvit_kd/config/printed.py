@@ -1,4 +1,4 @@
-"""A recipe with every field and its meaning as commented YAML, and the JSON schema by which editors check recipes."""
+"""A recipe as YAML in which every field is explained, and the JSON schema that editors check recipes with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Then make this line the first one of the recipe:
 
 
 def recipe_text(stage: str) -> str:
-    """A stage's recipe as YAML: required fields as placeholders, all others with their defaults."""
+    """A stage's recipe as YAML: required fields have placeholders, all others their defaults."""
     kind = STAGE_CONFIGS[stage]
     title = " ".join(paragraphs(kind)).replace("`", "")
     lines = [f"## {line}".rstrip() for line in (*_wrapped(title), "", *HEAD.format(stage=stage).splitlines())]
@@ -36,11 +36,11 @@ def recipe_text(stage: str) -> str:
 
 
 def recipe_schema(stage: str) -> dict[str, Any]:
-    """The JSON schema of a stage's recipes, in which the descriptions also name the units."""
+    """The JSON schema of a stage's recipes; its descriptions also name the units."""
     kind = STAGE_CONFIGS[stage]
     schema = kind.model_json_schema()
     sections = schema.get("$defs", {})
-    _explain(schema["properties"], describe(kind), sections)
+    _add_descriptions(schema["properties"], describe(kind), sections)
     for section in (schema, *sections.values()):
         if "description" in section:
             section["description"] = section["description"].replace("``", "`")
@@ -53,7 +53,7 @@ def recipe_schema(stage: str) -> dict[str, Any]:
 
 
 def _lines(entry: Entry) -> list[str]:
-    """A field's meaning as a comment, and the field itself; as a comment, too, where it is switched off."""
+    """A field's meaning as a comment, then the field itself, which is also a comment if it is switched off."""
     setting = [f"{entry.name}:{_value(entry)}{_remark(entry)}", *_inside(entry)]
     if entry.is_optional_section or entry.replaces:
         setting = [f"# {line}" for line in setting]
@@ -108,10 +108,10 @@ def _remark(entry: Entry) -> str:
     return f"  # {remark}" if remark else ""
 
 
-def _explain(properties: dict[str, Any], entries: tuple[Entry, ...], sections: dict[str, Any]) -> None:
+def _add_descriptions(properties: dict[str, Any], entries: tuple[Entry, ...], sections: dict[str, Any]) -> None:
     for entry in entries:
         node = properties[entry.name]
-        node.pop("title", None)  # pydantic's own repeats the name
+        node.pop("title", None)  # pydantic's title only repeats the name
         node["description"] = f"{entry.meaning}. Unit: {entry.unit}." if entry.unit else f"{entry.meaning}."
         if entry.section:
-            _explain(sections[entry.section.__name__]["properties"], entry.entries, sections)
+            _add_descriptions(sections[entry.section.__name__]["properties"], entry.entries, sections)

@@ -1,5 +1,5 @@
 """Images and labels on disk: shards, their byte indexes, class lists, the epoch's order, the loader and its memory.
 
-Here also: ``shards build`` and where its images come from, and the drawn images of the demo.
+Here also: what ``shards build`` does, from the source images to the tars, and the drawn images of the demo.
 Not here: what a batch is made of (``batches``), decoding and rendering (``views``), teacher probabilities (``store``).
 """

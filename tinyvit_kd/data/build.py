@@ -1,4 +1,4 @@
-"""Packs images into shards that training can read at random."""
+"""Packs images into shards whose samples can be read in any order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinyvit_kd.data.assignment import Assignment, ShuffledImages, keep_assignment, source_hash
+from tinyvit_kd.data.assignment import BuildPlan, ImageAssignment, keep_plan, source_hash
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.locate import INFO_NAMES
 from tinyvit_kd.data.shard_files import ShardFiles
@@ -26,11 +26,11 @@ from tinyvit_kd.runtime.files import (
 from tinyvit_kd.runtime.parallel import run_parallel
 
 OnShard = Callable[[int, int], None]
-_TAR_OVERHEAD = 4096  # bytes a sample at the most: three headers, label, description, padding
+_TAR_OVERHEAD = 4096  # bytes per sample at most: three headers, label, description, padding
 
 
 class Sample(NamedTuple):
-    """What becomes one sample of a shard."""
+    """An image that becomes one sample of a shard."""
 
     number: int  # within the split
     label: int
@@ -50,41 +50,45 @@ def build_shards(
 ) -> ShardSet:
     """Pack a folder of class folders, class tars or class zips into webdataset tars.
 
-    Images keep their bytes; the seed spreads them over the shards. The result follows from source and
-    arguments alone. Run again after a kill, it makes what is missing. One build at a time in ``out``;
-    a second split uses the first one's classes.
+    The images' bytes are kept as they are, and the seed spreads the images over the shards. The result depends on
+    nothing but the source and the arguments. After an interruption, the same call makes the missing shards. Only one
+    build at a time may write to ``out``. A second split uses the classes of the first.
 
     Args:
-        source: where the images are.
-        out: where the shards, ``classes.txt`` and, last, timm's ``_info.json`` go.
+        source: folder of the images.
+        out: folder for the shards, ``classes.txt`` and, written last, timm's ``_info.json``.
+        split: name of the split.
         samples_per_shard: the last shard may have fewer.
-        processes: shards written at a time.
-        on_shard: called with (finished shards, all shards) after each.
+        seed: of the random assignment of images to shards.
+        processes: how many shards are written at a time.
+        on_shard: called after each shard with (finished shards, all shards).
 
     Raises:
+        ConfigError: ``split`` has other characters than letters, digits and underscores.
         ShardError: the source cannot be read, or ``out`` holds shards of another build.
         DiskSpaceError: the shards would not fit on the disk.
-        BusyError: another process writes to ``out``.
+        BusyError: another process is writing to ``out``.
     """
     _require_plain_name(split)
     sources = _sources(source)
     with sole_writer(out):
         classes = _class_list(out, sources)
-        assignment = _assign(split, seed, samples_per_shard, sources, classes)
-        todo = [shard for shard, name in enumerate(assignment.filenames) if not (out / name).exists()]
-        require_free_space(out, _expected_bytes(sources) * len(todo) // len(assignment.filenames))
-        _prepare(out, assignment, classes)
-        tasks, count = _tasks(assignment, out, todo, sources, classes), len(assignment.filenames)
-        for done, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(todo) + 1):
+        plan = _plan(split, seed, samples_per_shard, sources, classes)
+        count = len(plan.filenames)
+        missing = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
+        require_free_space(out, _largest_size(sources) * len(missing) // count)
+        _prepare(out, plan, classes)
+        tasks = _tasks(plan, out, missing, sources, classes)
+        for finished, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(missing) + 1):
             if on_shard is not None:
-                on_shard(done, count)
-        _describe(out, assignment)
+                on_shard(finished, count)
+        _write_info(out, plan)
     return ShardSet.load(out, split)
 
 
 def _require_plain_name(split: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-        raise ConfigError("not a name for a split", where="split", found=split, expected="letters, digits and _")
+        raise ConfigError("a split cannot have this name", where="split", found=split, expected="letters, digits and _")
 
 
 def _sources(source: Path) -> list[ClassSource]:
@@ -95,7 +99,7 @@ def _sources(source: Path) -> list[ClassSource]:
 
 
 def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
-    """The classes that ``out`` already has, or those of the source."""
+    """The classes in ``out`` if it already has shards, else those of the source."""
     names = tuple(source.class_name for source in sources)
     if not (out / CLASS_LIST_FILE).exists():
         return ClassList(out.name, names)
@@ -106,39 +110,38 @@ def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
             where=str(out / CLASS_LIST_FILE),
             found=", ".join(new[:5]) + (", …" if len(new) > 5 else ""),
             expected=f"the {len(classes.ids)} classes of the split that was built first",
-            fix="build into another folder, and there first the split that has all classes",
+            fix="build into another folder, and begin with the split that has all classes",
         )
     return classes
 
 
-def _assign(
-    split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList
-) -> Assignment:
+def _plan(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> BuildPlan:
     samples = sum(len(source) for source in sources)
-    return Assignment(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
+    return BuildPlan(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
 
 
-def _expected_bytes(sources: list[ClassSource]) -> int:
-    """At the most: deflated images count with the size they unpack to."""
-    return sum(int(source.spans[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
+def _largest_size(sources: list[ClassSource]) -> int:
+    """An upper limit of the shards' size, bytes; deflated images count with their unpacked size."""
+    return sum(int(source.extents[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
 
 
-def _prepare(out: Path, assignment: Assignment, classes: ClassList) -> None:
-    """Write assignment and classes down, and remove what a killed build left half-written."""
-    keep_assignment(out / f".{assignment.split}.plan.json", assignment)
+def _prepare(out: Path, plan: BuildPlan, classes: ClassList) -> None:
+    """Write plan and classes to ``out``, and remove unfinished files that a killed build left behind."""
+    keep_plan(out / f".{plan.split}.plan.json", plan)
     remove_unfinished(out)
     if not (out / CLASS_LIST_FILE).exists():
         atomic_write(out / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
 
 
 def _tasks(
-    assignment: Assignment, out: Path, todo: list[int], sources: list[ClassSource], classes: ClassList
+    plan: BuildPlan, out: Path, missing: list[int], sources: list[ClassSource], classes: ClassList
 ) -> Iterator[tuple[Path, list[Sample]]]:
-    shuffled = ShuffledImages(assignment, sources)
+    """For each missing shard, its path and samples."""
+    assignment = ImageAssignment(plan, sources)
     labels = {name: label for label, name in enumerate(classes.ids)}
-    for shard in todo:
-        samples = [Sample(number, labels[name], name, image) for number, name, image in shuffled.shard(shard)]
-        yield out / assignment.filenames[shard], samples
+    for shard in missing:
+        samples = [Sample(number, labels[name], name, image) for number, name, image in assignment.images_of(shard)]
+        yield out / plan.filenames[shard], samples
 
 
 def _write_shard(task: tuple[Path, list[Sample]]) -> None:
@@ -146,10 +149,10 @@ def _write_shard(task: tuple[Path, list[Sample]]) -> None:
 
     path, samples = task
     with (
-        atomic_path(path) as aside,
+        atomic_path(path) as temporary,
         ShardFiles() as files,
-        aside.open("wb") as stream,
-        # A fixed mtime makes the bytes a function of the samples.
+        temporary.open("wb") as stream,
+        # With a fixed mtime, the bytes depend on the samples alone.
         TarWriter(stream, encoder=False, mtime=0) as tar,
     ):
         for sample in samples:
@@ -167,14 +170,14 @@ def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
     }
 
 
-def _describe(out: Path, assignment: Assignment) -> None:
-    """Write timm's ``_info.json``; other splits that it holds stay."""
+def _write_info(out: Path, plan: BuildPlan) -> None:
+    """Write timm's ``_info.json``, keeping other splits that are in it."""
     path = out / INFO_NAMES[0]
     info: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
-    info["splits"][assignment.split] = {
-        "name": assignment.split,
-        "filenames": assignment.filenames,
-        "shard_lengths": assignment.lengths,
-        "num_samples": assignment.samples,
+    info["splits"][plan.split] = {
+        "name": plan.split,
+        "filenames": plan.filenames,
+        "shard_lengths": plan.lengths,
+        "num_samples": plan.samples,
     }
     write_json(path, info)

@@ -1,4 +1,4 @@
-"""Reads every sample of a shard set once: is it sound?"""
+"""Reads every sample of a shard set once and reports what is wrong."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tinyvit_kd.runtime.parallel import run_parallel
 class CheckReport:
     """What is wrong with a shard set; samples are named ``shard:key``."""
 
-    samples: int = 0  # that were listed
+    samples: int = 0  # in the indexes of the shards
     shards: int = 0
     undecodable: list[tuple[str, str]] = field(default_factory=list)  # sample, reason
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # shard or sample, reason
-    duplicate_keys: list[str] = field(default_factory=list)  # every sample whose key another one has, too
+    duplicate_keys: list[str] = field(default_factory=list)  # all samples whose key another sample has, too
     missing_labels: list[str] = field(default_factory=list)
     labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
 
@@ -40,7 +40,7 @@ class CheckReport:
         )
 
     def add(self, other: CheckReport) -> None:
-        """Take over what was found in another shard."""
+        """Add what was found in another shard."""
         self.samples += other.samples
         self.shards += other.shards
         self.undecodable += other.undecodable
@@ -62,12 +62,13 @@ def check_shards(
     """Read and decode every sample.
 
     Args:
-        shard_set: what to check; labels are compared with its class list, where it has one.
-        decode: raises a ``TinyVitKdError`` where an image cannot be decoded; importable by name.
-        processes: shards read at a time.
-        on_shard: called with (finished shards, all shards) after each.
+        shard_set: the set to check. If it has a class list, labels are compared with it.
+        decode: decodes an image's bytes, and raises a ``TinyVitKdError`` if it cannot. It must be importable by name.
+        processes: how many shards are read at a time.
+        on_shard: called after each shard with (finished shards, all shards).
     """
-    report, hashes = CheckReport(), list[KeyHashes]()
+    report = CheckReport()
+    hashes: list[KeyHashes] = []
     count = len(shard_set.names)
     for found, keys in run_parallel(partial(_check_shard, shard_set, decode), range(count), processes):
         report.add(found)
@@ -79,7 +80,8 @@ def check_shards(
 
 
 def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: int) -> tuple[CheckReport, KeyHashes]:
-    report, name = CheckReport(shards=1), shard_set.names[shard]
+    report = CheckReport(shards=1)
+    name = shard_set.names[shard]
     location = shard_set.locations[shard]
     try:
         index = shard_set.index(shard)
@@ -114,7 +116,7 @@ def _check_labels(report: CheckReport, name: str, index: ShardIndex, shard_set: 
 
 
 def _key_hashes(index: ShardIndex) -> KeyHashes:
-    """64 bits a key: uint64 [n]. Millions of keys as text would not fit in memory."""
+    """64 bits per key: uint64 [n]. Millions of keys as text would not fit in memory."""
     keys = (index.raw_key(number) for number in range(len(index)))
     return np.fromiter(map(xxhash.xxh3_64_intdigest, keys), dtype=np.uint64, count=len(index))
 

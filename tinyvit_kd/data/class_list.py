@@ -1,4 +1,4 @@
-"""Class lists: what the numbers of a head or of labels stand for."""
+"""Class lists, which say what the class numbers of a head or of labels mean."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SUFFIX = "_synsets.txt"
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes in order: class i is ``ids[i]``, for example a WordNet id."""
+    """Classes in order: class i is ``ids[i]``, for example a WordNet ID."""
 
     name: str
     ids: tuple[str, ...]
 
     @property
     def hash(self) -> str:
-        """16 hex characters that follow from the ids and their order, not from the name."""
+        """16 hexadecimal digits over the ids in their order; the list's name does not matter."""
         return xxhash.xxh3_64_hexdigest("\n".join(self.ids).encode("utf-8", "surrogateescape"))
 
 
@@ -32,7 +32,7 @@ def load_class_list(name_or_path: str) -> ClassList:
     """Read a class list.
 
     Args:
-        name_or_path: a text file with one id a line, or the name of one of timm's lists: ``imagenet``,
+        name_or_path: a text file with one id per line, or the name of one of timm's lists: ``imagenet``,
             ``imagenet22k`` (fall11, 21,841), ``imagenet21k_goog``, ``imagenet22k_ms``, ``imagenet12k``, ….
 
     Raises:
@@ -48,18 +48,18 @@ def load_class_list(name_or_path: str) -> ClassList:
         "there is no such class list",
         where="class_list",
         found=name_or_path,
-        expected=f"a text file with one id a line, or one of {', '.join(sorted(known))}",
+        expected=f"a text file with one id per line, or one of {', '.join(sorted(known))}",
     )
 
 
 def class_map(source: ClassList, target: ClassList) -> npt.NDArray[np.int64]:
-    """Where each class of ``target`` is in ``source``: int64 [len(target.ids)], -1 where it is not."""
+    """The position in ``source`` of each class of ``target``: int64 [len(target.ids)]; -1 for classes not in it."""
     positions = {name: position for position, name in enumerate(source.ids)}
     return np.array([positions.get(name, -1) for name in target.ids], dtype=np.int64)
 
 
 def _timm_lists() -> dict[str, Path]:
-    # importlib.resources would import timm, which takes seconds and loads torch; only its files are wanted.
+    # importlib.resources would import timm, which takes seconds and loads torch; only the paths of files are needed.
     found = importlib.util.find_spec("timm")
     assert found is not None
     assert found.origin is not None
@@ -75,21 +75,23 @@ def _read(path: Path) -> str:
 
 
 def parse_class_list(name: str, text: str, where: str) -> ClassList:
-    """A class list from a text with one id per line.
+    """Make a class list from a text with one id per line.
 
     Args:
+        name: of the list.
+        text: its ids.
         where: path or URL of the text, for messages.
 
     Raises:
-        ConfigError: a line is empty or repeated.
+        ConfigError: there is no line, or one is empty or repeated.
     """
     ids = tuple(line.strip() for line in text.rstrip().splitlines())
     repeated = sorted({each for each in ids if ids.count(each) > 1}) if len(set(ids)) < len(ids) else []
     if not ids or "" in ids or repeated:
         raise ConfigError(
-            "not a class list",
+            "this is not a class list",
             where=where,
             found=f"repeated lines: {', '.join(repeated[:5])}" if any(repeated) else "an empty line or file",
-            expected="one distinct id a line",
+            expected="one distinct id per line",
         )
     return ClassList(name, ids)

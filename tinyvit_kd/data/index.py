@@ -1,4 +1,4 @@
-"""The byte index of a shard: which samples it holds, where their images lie, and their labels."""
+"""The byte index of a shard: its samples, where their images are in the tar, and their labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinyvit_kd.runtime.watchdog import doing
 
 Int64 = npt.NDArray[np.int64]
 
-# Where a sample has several images, the first of these is the one.
+# If a sample has several images, the first suffix in this order counts.
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "tif", "tiff")
 NO_LABEL = -1
 _LABEL_BYTES = 1 << 20  # a larger .cls or .json is not a label
@@ -26,22 +26,22 @@ _LABEL_BYTES = 1 << 20  # a larger .cls or .json is not a label
 class ShardIndex:
     """The samples of one shard, in the tar's order."""
 
-    offsets: Int64  # [n], where an image begins, bytes from the start of the tar
-    sizes: Int64  # [n], of an image, bytes
-    labels: Int64  # [n], -1 where there is none
+    offsets: Int64  # [n], of the images' first bytes, counted from the start of the tar
+    sizes: Int64  # [n], of the images, bytes
+    labels: Int64  # [n], -1 if there is none
     key_bytes: npt.NDArray[np.uint8]  # all keys, one after the other
-    key_ends: Int64  # [n], where a key ends in key_bytes
+    key_ends: Int64  # [n], ends of the keys in key_bytes
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def raw_key(self, index: int) -> bytes:
-        """The key of one sample as it stands in the tar."""
+        """The key of one sample, byte for byte as in the tar."""
         start = self.key_ends[index - 1] if index else 0
         return self.key_bytes[start : self.key_ends[index]].tobytes()
 
     def key(self, index: int) -> str:
-        """The key of one sample for people: what is not UTF-8 is written as ``\\xNN``."""
+        """The key of one sample, for people; bytes that are not UTF-8 appear as ``\\xNN``."""
         return self.raw_key(index).decode("utf-8", "backslashreplace")
 
     @property
@@ -57,9 +57,9 @@ class ShardIndex:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Key and lower-case suffix of a member, cut at the first dot of its base name; none without either.
+    """Split a member's name at the first dot of its base name, into key and lower-case suffix; None if one is empty.
 
-    The webdataset convention (https://github.com/webdataset/webdataset). It also passes over ``._…`` files.
+    This is the webdataset convention (https://github.com/webdataset/webdataset). It also skips ``._…`` files.
     """
     base = name.rpartition("/")[2]
     stem, _, suffix = base.partition(".")
@@ -69,18 +69,21 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 def scan_tar(tar: Location, files: ShardFiles | None = None) -> ShardIndex:
-    """Make the index of a plain tar by walking through its headers.
+    """Make the index of a plain tar by reading all of its headers.
 
     Args:
-        files: what reads it; None: paths on this machine.
+        tar: path or URL.
+        files: reads the tar; by default a new ``ShardFiles``.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged.
     """
-    images, labels, keys = [], [], []
+    images: list[Member] = []
+    labels: list[int] = []
+    keys: list[bytes] = []
     files = files or ShardFiles()
     for key, parts in group_members(tar_members(files, tar)):
-        doing(f"walking through {tar}")
+        doing(f"indexing {tar}")
         image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
         if image is not None:
             images.append(image)
@@ -96,16 +99,23 @@ def scan_tar(tar: Location, files: ShardFiles | None = None) -> ShardIndex:
 
 
 def group_members(members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Samples: neighbours with one key, by suffix; a suffix that comes again begins a new sample."""
-    key, parts = "", dict[str, Member]()
+    """Group adjacent members with the same key into samples; a repeated suffix begins a new sample.
+
+    Yields:
+        key and members by suffix, for each sample.
+    """
+    key = ""
+    parts: dict[str, Member] = {}
     for member in members:
         if (name := split_name(member.name)) is None:
             continue
-        if name[0] != key or name[1] in parts:
+        member_key, suffix = name
+        if member_key != key or suffix in parts:
             if parts:
                 yield key, parts
-            key, parts = name[0], {}
-        parts[name[1]] = member
+            key = member_key
+            parts = {}
+        parts[suffix] = member
     if parts:
         yield key, parts
 
@@ -120,7 +130,7 @@ def _label(parts: dict[str, Member], files: ShardFiles, tar: Location) -> int:
 
 def _parse_cls(content: bytes) -> int:
     text = content.strip()
-    return _within(int(text)) if text.isdigit() and len(text) < 20 else NO_LABEL
+    return _valid_label(int(text)) if text.isdigit() and len(text) < 20 else NO_LABEL
 
 
 def _parse_json(content: bytes) -> int:
@@ -129,8 +139,8 @@ def _parse_json(content: bytes) -> int:
     except (ValueError, RecursionError):
         return NO_LABEL
     label = tree.get("label") if isinstance(tree, dict) else None
-    return _within(label) if isinstance(label, int) and not isinstance(label, bool) else NO_LABEL
+    return _valid_label(label) if isinstance(label, int) and not isinstance(label, bool) else NO_LABEL
 
 
-def _within(label: int) -> int:
+def _valid_label(label: int) -> int:
     return label if 0 <= label < 2**63 else NO_LABEL

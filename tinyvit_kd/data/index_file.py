@@ -1,4 +1,4 @@
-"""Indexes on disk: made once, kept beside their shards, made again when a shard has changed."""
+"""Indexes on disk: made once, kept beside their shards, and made again when a shard has changed."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.log import warn_once
 
 FORMAT_VERSION = 1
-_SUFFIX = ".idx.npz"  # behind the name of the shard
-_ENDS = 1 << 14  # bytes at both ends of a tar that its fingerprint covers
+_SUFFIX = ".idx.npz"  # appended to the name of the shard
+_END_BYTES = 1 << 14  # bytes at each end of a tar that its fingerprint covers
 
 
 def load_index(tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None) -> ShardIndex:
-    """The index of a shard: read where it is kept, else made and, where that can be written, kept.
+    """Read the index of a shard from its file; if there is none for this state of the shard, make it and keep it.
 
     Args:
-        tar: the shard.
-        index_dir: where indexes are kept; none: beside the shard, and only in memory if that is read-only.
-        files: what reads the shard; None: paths on this machine.
+        tar: path or URL of the shard.
+        index_dir: where indexes are kept; None: beside the shard, or only in memory if that folder is read-only.
+        files: reads the shard; by default a new ``ShardFiles``.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged, or ``index_dir`` cannot be written.
     """
     files = files or ShardFiles()
-    kept = _Kept(files, tar, index_dir, tar_fingerprint(files, tar))
-    index = kept.read()
+    index_file = _IndexFile(files, tar, index_dir, tar_fingerprint(files, tar))
+    index = index_file.read()
     if index is None:
         index = scan_tar(tar, files)
-        kept.write(index)
+        index_file.write(index)
     return index
 
 
 def tar_fingerprint(files: ShardFiles, tar: Location) -> int:
-    """64 bits over size, time of change and both ends of a file, cheap enough to be taken whenever it is opened.
+    """64 bits over size, modification time and both ends of a tar; quick enough to compute whenever it is opened.
 
-    The time, because a label that was corrected in the midst of a tar changes neither its size nor its ends.
+    The time is included because correcting a label in the middle of a tar changes neither its size nor its ends.
     """
     info = files.info(tar)
-    head = files.read_at_most(tar, 0, _ENDS)
-    tail = files.read_at_most(tar, max(0, info.size - _ENDS), _ENDS)
+    head = files.read_at_most(tar, 0, _END_BYTES)
+    tail = files.read_at_most(tar, max(0, info.size - _END_BYTES), _END_BYTES)
     numbers = np.array([info.size, info.modified_ns], dtype="<i8").tobytes()
     return xxhash.xxh3_64_intdigest(numbers + head + tail)
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Where the index of a shard is kept, and for which state of the shard it is good."""
+class _IndexFile:
+    """The file of a shard's index, for one state of the shard: the one with this fingerprint."""
 
     files: ShardFiles
     tar: Location
@@ -62,7 +62,7 @@ class _Kept:
     fingerprint: int
 
     def read(self) -> ShardIndex | None:
-        """The index that is kept; None where there is none, or it is damaged, or of another state."""
+        """The index; None if there is no file, or it is damaged or for another state of the shard."""
         try:
             content = self._path.read_bytes() if self.index_dir else self.files.read_beside(self.tar, _SUFFIX)
             return None if content is None else _from_bytes(content, self.fingerprint)
@@ -70,7 +70,7 @@ class _Kept:
             return None
 
     def write(self, index: ShardIndex) -> None:
-        """Keep an index; where that is refused beside the shard, warn.
+        """Write an index; if the folder of the shard cannot be written, only warn.
 
         Raises:
             ShardError: ``index_dir`` cannot be written.
@@ -92,13 +92,13 @@ class _Kept:
             folder = str(self.tar).rpartition("/")[0]
             warn_once(
                 folder,
-                f"{self.tar}{_SUFFIX} cannot be written: every process walks through these shards (see shards index "
-                "--index-dir)",
+                f"{self.tar}{_SUFFIX} cannot be written: every process indexes these shards for itself (see shards "
+                "index --index-dir)",
             )
 
     @property
     def _path(self) -> Path:
-        # Shards of different sets may share a name, but not a fingerprint.
+        # Shards of different sets may have the same name, but not the same fingerprint.
         assert self.index_dir is not None
         return self.index_dir / f"{self.files.base_name(self.tar)}.{self.fingerprint:016x}{_SUFFIX}"
 
@@ -108,8 +108,8 @@ def _from_bytes(content: bytes, fingerprint: int) -> ShardIndex | None:
         if arrays["version"] != FORMAT_VERSION or int(arrays["fingerprint"]) != fingerprint:
             return None
         index = ShardIndex(**{field.name: arrays[field.name] for field in fields(ShardIndex)})
-    same = len({len(index.offsets), len(index.sizes), len(index.labels), len(index.key_ends)}) == 1
-    return index if same else None
+    same_length = len({len(index.offsets), len(index.sizes), len(index.labels), len(index.key_ends)}) == 1
+    return index if same_length else None
 
 
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:

@@ -1,4 +1,4 @@
-"""From what a recipe says of a shard set to the list of its tars."""
+"""Finds the tars of a shard set from the path, pattern or URL that a recipe names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INFO_NAMES = ("_info.json", "info.json")
 
 
 class SplitInfo(BaseModel):
-    """One split of timm's ``_info.json``; further fields are kept out of the way."""
+    """One split of timm's ``_info.json``; other fields are ignored."""
 
     filenames: tuple[str, ...]
     shard_lengths: tuple[int, ...] = Field(description="samples of each shard")
@@ -35,22 +35,22 @@ class Info(BaseModel):
 
 @dataclass(frozen=True)
 class ShardListing:
-    """The tars of a shard set, before any is opened."""
+    """The tars of a shard set, before any of them is opened."""
 
     name: str
     split: str | None
     names: tuple[str, ...]  # of the shards, distinct
-    locations: tuple[str, ...]  # a path or URL each
-    lengths: tuple[int, ...] | None  # samples of each shard, where _info.json says so
-    folder: Path | None  # where classes.txt may lie; none for URLs
+    locations: tuple[str, ...]  # a path or URL per shard
+    lengths: tuple[int, ...] | None  # samples per shard from _info.json; None without one
+    folder: Path | None  # may hold classes.txt; None for URLs
 
 
-def locate(path: str, split: str | None) -> ShardListing:
-    """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of these.
+def locate_shards(path: str, split: str | None) -> ShardListing:
+    """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of any of these.
 
     Raises:
-        ShardError: nothing is there, or ``_info.json`` is not what it should be.
-        ConfigError: ``split`` is missing or unknown.
+        ShardError: there are no tars, or ``_info.json`` cannot be used.
+        ConfigError: ``split`` is missing or unknown, or the braces of a pattern do not match.
     """
     if path.startswith("file:"):
         path = url2pathname(urlparse(path).path)
@@ -75,7 +75,7 @@ def locate(path: str, split: str | None) -> ShardListing:
 
 
 def _match(pattern: str) -> list[str]:
-    """Tars of a brace pattern, which must all be there, and of globs, which give what is there."""
+    """The tars of a pattern: all that a brace pattern names, even if missing; of globs, those that exist."""
     expanded = _expand(pattern)
     if len(expanded) > 1 and not glob.has_magic(pattern):
         return expanded
@@ -98,7 +98,7 @@ def _from_locations(path: str, split: str | None, locations: list[str], folder: 
 
 
 def _distinct_names(locations: Iterable[str]) -> tuple[str, ...]:
-    """Base names, or whole locations where base names repeat."""
+    """Base names, or whole locations if base names repeat."""
     locations = tuple(locations)
     names = tuple(PurePosixPath(location).name for location in locations)
     return names if len(set(names)) == len(names) else locations
@@ -141,7 +141,7 @@ def _read_info(base: str, folder: Path | None) -> tuple[str, bytes]:
         "the folder does not describe its shards",
         where=base,
         found=f"{len(tars)} tars" if tars else "",
-        expected="_info.json, as timm and shards build write it",
+        expected="_info.json, which timm and shards build write",
         fix=f"name the tars by a pattern, for example {base.rstrip('/')}/*.tar" if tars else "check the path",
     )
 
@@ -160,14 +160,14 @@ def _choose(info: Info, split: str | None, where: str) -> str:
 
 
 def _check_split(split: SplitInfo, where: str, remote: bool) -> None:
-    """Refuse what would read other files than the set's, or other labels than its author meant."""
-    # A name from elsewhere becomes a part of a URL, which a shell may see.
+    """Refuse file names that lead out of the set's folder, and labels that would be read wrongly."""
+    # A name from a remote file becomes a part of a URL, which a shell may see.
     allowed = re.compile(r"[\w.+@=,/-]+") if remote else re.compile(r"[^\0]+")
     for filename in split.filenames:
         inside = not filename.startswith("/") and ".." not in PurePosixPath(filename).parts
         if not inside or not allowed.fullmatch(filename):
             raise ShardError(
-                "a shard's name leads elsewhere", where=where, found=filename, expected="a plain file name"
+                "a shard's name leads out of its folder", where=where, found=filename, expected="a plain file name"
             )
     problem = ""
     if len(split.filenames) != len(split.shard_lengths):
@@ -175,7 +175,7 @@ def _check_split(split: SplitInfo, where: str, remote: bool) -> None:
     elif not split.filenames or min(split.shard_lengths) < 0:
         problem = "no filenames, or a negative shard length"
     elif len(set(split.filenames)) < len(split.filenames):
-        problem = "a filename that comes twice"
+        problem = "a filename is repeated"
     elif split.alt_label:
         problem = f"alt_label {split.alt_label!r}; only .cls and the JSON field label are read"
     if problem:

@@ -1,4 +1,4 @@
-"""How the bytes of shards are read, wherever they lie: the one place that turns a location into a storage."""
+"""Reads the bytes of shards from paths and URLs; only this module turns a location into a storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Location = str | Path  # a path, or a URL
 
 
 class ShardFiles:
-    """Reads shards, and writes what is kept beside them. For one thread; a copy elsewhere opens its own files.
+    """Reads shards, and reads and writes the files that are kept beside them.
+
+    Only one thread may use it. A copy in another process opens files for itself.
 
     Args:
         cache_dir: where shards from URLs are kept.
@@ -32,10 +34,10 @@ class ShardFiles:
         self._resolve = lru_cache(1 << 16)(self._locate)
 
     def info(self, location: Location) -> FileInfo:
-        """Size and time of a file.
+        """Size and modification time of a file.
 
         Raises:
-            ShardError: it is missing or cannot be looked at.
+            ShardError: the file is missing, or the system refuses to examine it.
         """
         storage, name = self._resolve(str(location))
         try:
@@ -43,12 +45,12 @@ class ShardFiles:
         except OSError as error:
             _refuse(location, error)
         if info is None:
-            self.read_at_most(location, 0, 1)  # the system says why
+            self.read_at_most(location, 0, 1)  # usually fails with the system's reason
             raise ShardError("cannot read a shard", where=str(location), found="not a file")
         return info
 
     def read(self, location: Location, offset: int, size: int) -> bytes:
-        """``size`` bytes of a file from ``offset`` on.
+        """Read ``size`` bytes of a file from ``offset`` on.
 
         Raises:
             ShardError: the file is missing, unreadable or too short.
@@ -60,12 +62,12 @@ class ShardFiles:
                 where=str(location),
                 found=f"{len(content):,} bytes at byte {offset:,}",
                 expected=f"{size:,} bytes",
-                fix="it has changed since it was opened; restore it, then start again",
+                fix="the file has changed since it was opened: restore it, then start again",
             )
         return content
 
     def read_at_most(self, location: Location, offset: int, size: int) -> bytes:
-        """As ``read``; fewer bytes where the file ends before."""
+        """As ``read``, but fewer bytes if the file ends before that."""
         storage, name = self._resolve(str(location))
         try:
             return storage.read_range(name, offset, size)
@@ -73,16 +75,16 @@ class ShardFiles:
             _refuse(location, error)
 
     def stream(self, location: Location) -> io.BufferedReader:
-        """A file as a stream that can seek.
+        """A seekable stream over a file.
 
         Raises:
-            ShardError: it is missing.
+            ShardError: the file is missing.
         """
         size = self.info(location).size
         return io.BufferedReader(RangeReader(lambda offset, count: self.read_at_most(location, offset, count), size))
 
     def read_beside(self, location: Location, suffix: str) -> bytes | None:
-        """The content of the file that is named as the shard with a suffix; None where it is not there."""
+        """The content of the file named like the shard, with a suffix appended; None if it cannot be read."""
         storage, name = self._resolve(str(location))
         try:
             return storage.read(name + suffix)
@@ -90,7 +92,7 @@ class ShardFiles:
             return None
 
     def write_beside(self, location: Location, suffix: str, content: bytes) -> None:
-        """Write that file.
+        """Write the file named like the shard, with a suffix appended.
 
         Raises:
             OSError: the storage refuses.
@@ -99,7 +101,7 @@ class ShardFiles:
         storage.write(name + suffix, content)
 
     def base_name(self, location: Location) -> str:
-        """The name of a shard's file in its folder; of a fetched one, that of its copy."""
+        """The name of a shard's file without its folder; for a URL, the name of the fetched copy."""
         return self._resolve(str(location))[1].rpartition("/")[2]
 
     def close(self) -> None:
@@ -118,7 +120,7 @@ class ShardFiles:
         return ShardFiles, (self._cache_dir, self._open_files)
 
     def _locate(self, location: str) -> tuple[Storage, str]:
-        """A storage and the name in it; a URL is fetched first."""
+        """A storage, and the name of the file in it; a URL is fetched first."""
         if is_url(location):
             return self._local, str(local_file(location, self._cache_dir))
         return self._local, location

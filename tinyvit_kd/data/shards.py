@@ -1,4 +1,4 @@
-"""Shard sets, and random access to their samples."""
+"""Shard sets, and reading their samples in any order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.index import NO_LABEL, Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.locate import locate
+from tinyvit_kd.data.locate import locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 
 CLASS_LIST_FILE = "classes.txt"
-_INDEXES = 256  # held by a reader: a lane touches two shards at a time, and a rank may own 64 lanes
+_INDEXES = 256  # kept by a reader: a lane reads two shards at a time, and a rank may own 64 lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class ShardSet:
     name: str
     split: str | None
     names: tuple[str, ...]  # of the shards
-    lengths: Int64  # [shards], samples
+    lengths: Int64  # [shards], samples per shard
     class_list: ClassList | None  # of the labels: classes.txt beside the shards
-    locations: tuple[str, ...]  # a path or URL for each shard
+    locations: tuple[str, ...]  # a path or URL per shard
     cache_dir: Path | None = None
     index_dir: Path | None = None
 
@@ -45,52 +45,52 @@ class ShardSet:
         cache_dir: Path | None = None,
         index_dir: Path | None = None,
     ) -> ShardSet:
-        """Open a shard set; without an ``_info.json`` this fetches and indexes all of it.
+        """Open a shard set; without an ``_info.json`` this fetches and indexes all of its shards.
 
         Args:
-            path: folder with timm's ``_info.json``, brace pattern, glob, one tar, or a URL of these.
-            split: split named in ``_info.json``; none: the only one.
+            path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
+            split: a split named in ``_info.json``; None: the only one.
             cache_dir: where shards from URLs are kept.
-            index_dir: where byte indexes are kept; none: beside the shards.
+            index_dir: where byte indexes are kept; None: beside the shards.
 
         Raises:
             ShardError: the shards are missing, compressed, truncated or damaged.
             ConfigError: ``split`` or the pattern is wrong.
         """
-        found = locate(str(path), split)
-        lengths = found.lengths
+        listing = locate_shards(str(path), split)
+        lengths = listing.lengths
         if lengths is None:
             files = ShardFiles(cache_dir)
-            lengths = tuple(len(_load_index(location, index_dir, files)) for location in found.locations)
+            lengths = tuple(len(_load_index(location, index_dir, files)) for location in listing.locations)
             files.close()
         return cls(
-            name=found.name,
-            split=found.split,
-            names=found.names,
+            name=listing.name,
+            split=listing.split,
+            names=listing.names,
             lengths=np.array(lengths, dtype=np.int64),
-            class_list=_classes_beside(found.folder),
-            locations=found.locations,
+            class_list=_classes_beside(listing.folder),
+            locations=listing.locations,
             cache_dir=cache_dir,
             index_dir=index_dir,
         )
 
     @property
     def total(self) -> int:
-        """Samples of the whole set."""
+        """Number of samples in the whole set."""
         return int(self.lengths.sum())
 
     def files(self) -> ShardFiles:
-        """What reads the shards; each process, and each thread, needs its own."""
+        """Opens the shards' files; each process and each thread needs one of its own."""
         return ShardFiles(self.cache_dir)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
-        """The shard's byte index, made first where it is missing.
+        """The shard's byte index, which is made if it is missing.
 
         Args:
-            files: what reads the shard; None: it is opened for this call alone.
+            files: reads the shard; by default a ``ShardFiles`` for this call alone.
 
         Raises:
-            ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
+            ShardError: the shard has another number of samples than ``_info.json`` says, or cannot be read.
         """
         if files is None:
             with self.files() as files:
@@ -107,24 +107,24 @@ class ShardSet:
         return index
 
     def key_hashes(self) -> list[int]:
-        """For each shard, 64 bits over its samples' keys and image sizes; makes missing indexes."""
+        """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
         return [summary.key_hash for summary in self._summaries]
 
     def label_hashes(self) -> list[int]:
-        """For each shard, 64 bits over its samples' labels; makes missing indexes."""
+        """Per shard, 64 bits over its samples' labels; missing indexes are made."""
         return [summary.label_hash for summary in self._summaries]
 
     def largest_label(self) -> int:
-        """Of all samples, -1 where none has a label; makes missing indexes."""
+        """The largest label of all samples, -1 if none has a label; missing indexes are made."""
         return max((summary.largest_label for summary in self._summaries), default=NO_LABEL)
 
     @cached_property
     def _summaries(self) -> tuple[_Summary, ...]:
-        """Of all indexes, each of which is opened once."""
+        # Cached, so that each index is read once.
         return tuple(_summary(self.index(shard)) for shard in range(len(self.names)))
 
     def reader(self) -> ShardReader:
-        """Random access to the samples."""
+        """Reads the samples in any order."""
         return ShardReader(self)
 
 
@@ -139,10 +139,10 @@ def _summary(index: ShardIndex) -> _Summary:
 
 
 class ShardReader:
-    """Random access to the samples of a shard set.
+    """Reads the samples of a shard set in any order.
 
-    Files and indexes are opened when they are first needed, the last few hundred are kept. A reader may be
-    forked or pickled; within a process it is for one thread.
+    Files and indexes are opened when they are first needed, and the last few hundred are kept. A reader may be forked
+    or pickled. Within a process, only one thread may use it.
     """
 
     def __init__(self, shards: ShardSet) -> None:
@@ -171,7 +171,7 @@ class ShardReader:
         return self.shards.names[shard]
 
     def labels(self, shard: int, indexes: npt.NDArray[np.integer]) -> Int64:
-        """Labels of samples of one shard: int64 [n], -1 where there is none."""
+        """The labels of samples of one shard: int64 [n], -1 if there is none."""
         labels: Int64 = self._index(shard).labels[indexes]
         return labels
 

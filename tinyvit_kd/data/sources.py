@@ -1,4 +1,4 @@
-"""Images as they come: one folder, one tar or one zip a class."""
+"""Source images of a build: one folder, one tar or one zip per class."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.tars import tar_members
 from tinyvit_kd.errors import ShardError
 
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field
-_NONE = -1  # in place of what only zip members have
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
+_NONE = -1  # value of fields that only some zip members have
 
 
 class Image(NamedTuple):
-    """Where one image's bytes lie."""
+    """The place of one image's bytes."""
 
     file: Path
-    name: str  # inside its class
-    offset: int
-    size: int  # as stored, bytes
-    unpacked: int = _NONE  # bytes once inflated; -1: stored as it is
-    crc32: int = _NONE  # of the unpacked bytes
+    name: str  # relative to the folder, tar or zip of its class
+    offset: int  # of the first byte in the file
+    size: int  # bytes in the file
+    unpacked_size: int = _NONE  # bytes once inflated; -1: not deflated
+    crc32: int = _NONE  # of the unpacked bytes; -1: unknown
 
     @property
     def suffix(self) -> str:
-        """Lower-case suffix, ``jpeg`` written as timm's reader knows it."""
+        """Lower-case suffix; ``jpeg`` becomes ``jpg``, which timm's reader knows."""
         suffix = _suffix(self.name)
         return "jpg" if suffix == "jpeg" else suffix
 
 
 @dataclass(frozen=True, eq=False)
 class ClassSource:
-    """The images of one class, as columns: there may be millions."""
+    """The images of one class, as arrays: there may be millions."""
 
     class_name: str
     path: Path  # the folder, tar or zip
     is_folder: bool
-    names: npt.NDArray[np.bytes_]  # [n], inside path
-    spans: Int64  # [n, 4]: offset, size, unpacked, crc32
+    names: npt.NDArray[np.bytes_]  # [n], relative to path
+    extents: Int64  # [n, 4]: offset, size, unpacked size and CRC-32 of each image, as in ``Image``
 
     def __len__(self) -> int:
         return len(self.names)
 
     def image(self, index: int) -> Image:
-        """Where one image lies."""
+        """The place of one image's bytes."""
         name = os.fsdecode(bytes(self.names[index]))
-        return Image(self.path / name if self.is_folder else self.path, name, *self.spans[index].tolist())
+        return Image(self.path / name if self.is_folder else self.path, name, *self.extents[index].tolist())
 
 
 def list_classes(source: Path) -> list[ClassSource]:
-    """The classes of a folder of class folders, class tars or class zips, sorted by name, with their images.
+    """List the classes in a folder of class folders, class tars or class zips, sorted by name, with their images.
 
-    Files that are no images, and classes without any, are left out.
+    Files that are not images, and classes without images, are left out.
 
     Raises:
-        ShardError: the folder holds none of these, or several kinds of them, or one cannot be read.
+        ShardError: the folder holds none of these, or more than one kind of them, or one of them cannot be read.
     """
     paths = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
     by_kind = {kind: [path for path in paths if container.holds(path)] for kind, container in CONTAINERS.items()}
@@ -78,44 +78,49 @@ def list_classes(source: Path) -> list[ClassSource]:
             expected=f"one {', one '.join(CONTAINERS)} per class",
         )
     ((kind, found),) = present.items()
-    classes = [_columns(path, CONTAINERS[kind].images) for path in found]
+    classes = [_class_source(path, CONTAINERS[kind].images) for path in found]
     return sorted((each for each in classes if len(each)), key=lambda each: each.class_name)
 
 
 def read_image(image: Image, files: ShardFiles) -> bytes:
-    """The encoded bytes of an image.
+    """Read the encoded bytes of an image.
 
     Raises:
         ShardError: its file is missing, has changed since it was listed, or is damaged.
     """
     content = files.read(image.file, image.offset, image.size)
-    if image.unpacked != _NONE:
+    if image.unpacked_size != _NONE:
         content = _inflate(image, content)
     if image.crc32 not in (_NONE, zlib.crc32(content)):
-        raise _bad_zip(image.file, f"{image.name}: another checksum than listed")
+        raise _bad_zip(image.file, f"{image.name}: its checksum is not the one in the zip's directory")
     return content
 
 
 def _inflate(image: Image, content: bytes) -> bytes:
     try:
-        # One byte more than there should be, and no more: a zip bomb stops here.
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, image.unpacked + 1)
+        # At most one byte more than expected, which the checksum then reveals: a zip bomb is not unpacked.
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, image.unpacked_size + 1)
     except zlib.error as error:
         raise _bad_zip(image.file, f"{image.name}: {error}") from None
 
 
-def _columns(path: Path, read: Callable[[Path], Iterator[Image]]) -> ClassSource:
+def _class_source(path: Path, list_images: Callable[[Path], Iterator[Image]]) -> ClassSource:
     is_folder = path.is_dir()
     name = path.name if is_folder else path.stem
     if not name.isprintable() or name != name.strip():
-        raise ShardError("a class has a name that a list cannot hold", where=repr(str(path)), fix="rename it")
-    images = [image for image in read(path) if _is_image(image.name)]
+        raise ShardError(
+            "the name of a class cannot be a line of a class list",
+            where=repr(str(path)),
+            expected="printable characters, without spaces at the ends",
+            fix="rename it",
+        )
+    images = [image for image in list_images(path) if _is_image(image.name)]
     return ClassSource(
         class_name=name,
         path=path,
         is_folder=is_folder,
         names=np.array([os.fsencode(image.name) for image in images], dtype=np.bytes_),
-        spans=np.array([image[2:] for image in images], dtype=np.int64).reshape(-1, 4),
+        extents=np.array([image[2:] for image in images], dtype=np.int64).reshape(-1, 4),
     )
 
 
@@ -129,8 +134,8 @@ def _suffix(name: str) -> str:
 
 
 def _folder_images(folder: Path) -> Iterator[Image]:
-    for parent, inner, names in os.walk(folder):
-        inner.sort()
+    for parent, folders, names in os.walk(folder):
+        folders.sort()  # os.walk visits them in this order
         for name in sorted(names):
             path = Path(parent, name)
             if _is_image(name):
@@ -156,11 +161,11 @@ def _zip_images(path: Path) -> Iterator[Image]:
 
 def _zip_image(path: Path, entry: zipfile.ZipInfo, files: ShardFiles) -> Image:
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _bad_zip(path, f"{entry.filename} is encrypted or packed by another method than deflate")
+        raise _bad_zip(path, f"{entry.filename} is encrypted, or compressed by another method than deflate")
     header = files.read(path, entry.header_offset, _LOCAL_HEADER.size)
     offset = entry.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(header))
-    unpacked = _NONE if entry.compress_type == zipfile.ZIP_STORED else entry.file_size
-    return Image(path, entry.filename, offset, entry.compress_size, unpacked, entry.CRC)
+    unpacked_size = _NONE if entry.compress_type == zipfile.ZIP_STORED else entry.file_size
+    return Image(path, entry.filename, offset, entry.compress_size, unpacked_size, entry.CRC)
 
 
 def _bad_zip(path: Path, found: str) -> ShardError:
@@ -168,10 +173,10 @@ def _bad_zip(path: Path, found: str) -> ShardError:
 
 
 class Container(NamedTuple):
-    """What the images of one class can come in."""
+    """A form in which the images of one class can be given."""
 
-    holds: Callable[[Path], bool]  # whether a path is one
-    images: Callable[[Path], Iterator[Image]]  # where the images in it lie
+    holds: Callable[[Path], bool]  # whether a path has this form
+    images: Callable[[Path], Iterator[Image]]  # lists the images in it
 
 
 CONTAINERS: dict[str, Container] = {
@@ -179,4 +184,4 @@ CONTAINERS: dict[str, Container] = {
     "tar": Container(lambda path: path.suffix == ".tar", _tar_images),
     "zip": Container(lambda path: path.suffix == ".zip", _zip_images),
 }
-"""By name, for messages: the one table to add a source of images to."""
+"""Containers by their name in messages; to support another one, add a line here."""

@@ -1,4 +1,4 @@
-"""From the teacher's answers to blocks of the store, in a thread beside the teacher's."""
+"""Collects the teacher's answers in blocks, and writes these to the store in a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,13 +24,19 @@ from tinyvit_kd.runtime.watchdog import stalled
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
+MAX_PENDING = 8  # batches whose answers may wait for being encoded and written
+LAST_WRITE = 20.0  # seconds that a running write has to finish if a dump ends early
+
+# Waits for the device; returns indices [B, K], probs [B, K] and residual [B].
+Answers = Callable[[], list[npt.NDArray[Any]]]
+
 
 class Assembler:
-    """Puts the teacher's answers together until a group's blocks are whole."""
+    """Collects the teacher's answers until the blocks of a group are complete."""
 
     def __init__(self, topk: int) -> None:
         self.topk = topk
-        self._open: dict[Group, _Partial] = {}
+        self._open: dict[Group, _OpenBlocks] = {}
 
     def add(
         self,
@@ -39,31 +45,43 @@ class Assembler:
         probs: npt.NDArray[np.float32],
         residual: npt.NDArray[np.float32],
     ) -> Iterator[tuple[int, int, Block]]:
-        """Take the answers [batch_size, K] for a batch; yields (shard, view, block) for blocks that are now whole."""
-        made = len(batch.status)
+        """Add the answers for one batch.
+
+        Args:
+            batch: what the teacher has seen.
+            indices: classes, [batch_size, K].
+            probs: their probabilities, [batch_size, K].
+            residual: probability of all other classes, [batch_size].
+
+        Yields:
+            (shard, view, block) for every block that is now complete.
+        """
+        rows = len(batch.status)  # without padding
         answers = Block(
-            indices[:made].astype(np.int32), probs[:made], residual[:made], batch.seeds, batch.digests, batch.status
+            indices[:rows].astype(np.int32), probs[:rows], residual[:rows], batch.seeds, batch.digests, batch.status
         )
         first = 0
         for span in batch.task:
             if span.group not in self._open:
-                self._open[span.group] = _Partial.empty(span.group, self.topk)
-            partial = self._open[span.group]
-            partial.fill(span, answers.take(slice(first, first + span.rows)))
+                self._open[span.group] = _OpenBlocks.empty(span.group, self.topk)
+            blocks = self._open[span.group]
+            blocks.fill(span, answers.take(slice(first, first + span.rows)))
             first += span.rows
-            if partial.filled == span.group.samples:
+            if blocks.filled == span.group.samples:
                 del self._open[span.group]
-                yield from partial.whole()
+                yield from blocks.finish()
 
 
 @dataclass
-class _Partial:
+class _OpenBlocks:
+    """The blocks of a group while they are being filled."""
+
     group: Group
-    blocks: list[Block]  # of each of the group's views
-    filled: int = 0
+    blocks: list[Block]  # one per view of the group
+    filled: int = 0  # samples whose answers have been filled in
 
     @classmethod
-    def empty(cls, group: Group, topk: int) -> _Partial:
+    def empty(cls, group: Group, topk: int) -> _OpenBlocks:
         return cls(group, [Block.empty(group.samples, topk) for _ in group.views])
 
     def fill(self, span: Span, answers: Block) -> None:
@@ -71,35 +89,43 @@ class _Partial:
             block.put(span.indexes, answers.take(slice(column, None, len(self.blocks))))
         self.filled += span.stop - span.start
 
-    def whole(self) -> Iterator[tuple[int, int, Block]]:
+    def finish(self) -> Iterator[tuple[int, int, Block]]:
         for view, block in zip(self.group.views, self.blocks, strict=True):
             hole = ~block.valid
-            block.indices[hole], block.probs[hole], block.residual[hole] = 0, 0, 0
+            block.indices[hole] = 0
+            block.probs[hole] = 0
+            block.residual[hole] = 0
             yield self.group.shard, view, block
 
 
-QUEUE = 8  # batches whose answers may wait for encoding and writing
-
-
-LAST_WRITE = 20.0  # seconds that a block which is being written has to be finished when a dump ends early
-
-
-Answers = Callable[[], list[npt.NDArray[Any]]]  # waits for the device: indices [B, K], probs [B, K], residual [B]
-
-
 class BlockWriter(AbstractContextManager["BlockWriter"]):
-    """Encodes and writes, in one thread beside the teacher's."""
+    """Encodes and writes blocks in one thread, while the teacher goes on with the next batches.
+
+    Args:
+        store: where blocks are written to.
+        topk: K, classes per record.
+        timeout: seconds after which a write that has not finished is given up.
+        first_teacher: checks each block against another teacher's store before it is written; None: no check.
+    """
 
     def __init__(self, store: LogitStore, topk: int, timeout: float, first_teacher: FirstTeacher | None) -> None:
-        self._store, self._assembler, self._timeout, self._forerunner = store, Assembler(topk), timeout, first_teacher
+        self._store = store
+        self._assembler = Assembler(topk)
+        self._timeout = timeout
+        self._first_teacher = first_teacher
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
-        self._waiting: deque[Future[None]] = deque()
+        self._pending: deque[Future[None]] = deque()
 
     def submit(self, batch: DumpBatch, answers: Answers) -> None:
-        """Hand over one batch; waits where ``QUEUE`` others are not written yet, and raises what they raised."""
-        self._waiting.append(self._thread.submit(self._write, batch, answers))
-        while len(self._waiting) > QUEUE or (self._waiting and self._waiting[0].done()):
-            self._finish(self._waiting.popleft())
+        """Hand over one batch; waits while more than ``MAX_PENDING`` are not written yet.
+
+        Raises:
+            StalledError: the store has not taken a block in time.
+            Exception: whatever the writing of an earlier batch raised.
+        """
+        self._pending.append(self._thread.submit(self._write, batch, answers))
+        while len(self._pending) > MAX_PENDING or (self._pending and self._pending[0].done()):
+            self._finish(self._pending.popleft())
 
     def _finish(self, write: Future[None]) -> None:
         try:
@@ -109,10 +135,10 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
             raise stalled(what, self._store.where) from None
 
     def _write(self, batch: DumpBatch, answers: Answers) -> None:
-        # This thread waits for the device, and the next forward pass is launched meanwhile.
+        # The writing thread waits for the device here, while the main thread launches the next forward pass.
         for shard, view, block in self._assembler.add(batch, *answers()):
-            if self._forerunner is not None:
-                self._forerunner.require_same(shard, view, block)
+            if self._first_teacher is not None:
+                self._first_teacher.require_same(shard, view, block)
             self._store.write_block(shard, view, block)
 
     def __exit__(
@@ -120,8 +146,8 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
     ) -> None:
         self._thread.shutdown(wait=False, cancel_futures=error is not None)
         if error is None:
-            for write in self._waiting:
+            for write in self._pending:
                 self._finish(write)
-        elif wait([write for write in self._waiting if write.running()], LAST_WRITE).not_done:
-            warn(f"{self._store.where} does not answer, leaving; {error}")
-            os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the write
+        elif wait([write for write in self._pending if write.running()], LAST_WRITE).not_done:
+            warn(f"{self._store.where} does not answer: the dump stops without its last block; {error}")
+            os._exit(REQUEUE_EXIT_CODE)  # an ordinary exit would wait for the write

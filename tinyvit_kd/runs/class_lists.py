@@ -1,4 +1,4 @@
-"""Class lists of labels, heads and stores: found, compared and mapped to each other."""
+"""Finds the class lists of labels, heads and stores, compares them, and maps one to another."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tinyvit_kd.store.store import LogitStore
 
 
 def stored_classes(store: LogitStore) -> ClassList | None:
-    """The class list that the dump wrote beside the manifest, if the teacher's was known.
+    """The class list that the dump wrote beside the manifest; None if the teacher's classes were not known.
 
     Raises:
-        StoreError: it is missing, or not the one that the manifest names.
+        StoreError: the list is missing, or is not the one that the manifest names.
     """
     manifest = store.manifest
     if manifest.class_list is None:
@@ -35,23 +35,23 @@ def stored_classes(store: LogitStore) -> ClassList | None:
             where=where,
             found="no such file" if classes is None else f"hash {classes.hash}",
             expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
-            fix="run dump-logits again, which writes it",
+            fix="run dump-logits again: it writes the list",
         )
     return classes
 
 
 def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:
-    """The class list of a shard set's labels: the recipe's, else the one that lies beside the shards."""
+    """The class list of a shard set's labels: the recipe's or, if it names none, the one beside the shards."""
     if config.class_list is not None:
         return load_class_list(config.class_list)
     return shards.class_list
 
 
 def require_labelled(shards: ShardSet) -> None:
-    """Check that there is a label at all.
+    """Check that at least one sample has a label.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there are no labels.
     """
     if shards.largest_label() < 0:
         raise ConfigError(
@@ -63,15 +63,15 @@ def require_labelled(shards: ShardSet) -> None:
 
 
 def require_labels(shards: ShardSet, num_classes: int) -> None:
-    """Check that the shards are labelled, and that every label is a class.
+    """Check that the shards are labelled, and that every label is below ``num_classes``.
 
     Raises:
-        ConfigError: naming the largest label.
+        ConfigError: there are no labels, or the largest one, which is named, is too large.
     """
     require_labelled(shards)
     if (largest := shards.largest_label()) >= num_classes:
         raise ConfigError(
-            "a label is larger than the number of classes allows",
+            "a label is too large for the number of classes",
             where=shards.name,
             found=f"label {largest}",
             expected=f"at most {num_classes - 1}, for {num_classes} classes",
@@ -80,18 +80,20 @@ def require_labels(shards: ShardSet, num_classes: int) -> None:
 
 
 def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:
-    """Where each class of the labels is in a head: int64 [classes of the labels], -1 where it is not.
+    """Map each class of the labels to its position in a head.
 
     Args:
-        labels: the labels' list, where known.
-        classes: the head's, where known.
-        num_classes: of the head.
+        labels: the labels' class list; None if it is not known.
+        classes: the head's class list; None if it is not known.
+        num_classes: number of classes of the head.
 
     Returns:
-        None where they are the same, or have to be taken for the same.
+        int64 [number of the labels' classes], -1 for classes that the head lacks. None if both lists are the same, or
+        have to be taken for the same because one is not known.
 
     Raises:
-        ConfigError: they differ in number and the head's are not known, or have little in common.
+        ConfigError: the head's classes are not known and differ from the labels' in number, or the head lacks more
+            than half of the labels' classes.
     """
     if labels is None or (classes is not None and labels.ids == classes.ids):
         return None
@@ -99,23 +101,24 @@ def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: 
         if len(labels.ids) == num_classes:
             return None
         raise ConfigError(
-            "the labels' classes are not the network's, and it is not known which those are",
+            "the labels have another number of classes than the network, whose classes are not known",
             found=f"{num_classes} classes in the network, {len(labels.ids)} in {labels.name}",
             fix="name the class list of the model (class_list) or of the teacher (teacher.class_list), for example "
             "imagenet22k",
         )
-    found = class_map(classes, labels)
-    if (found >= 0).sum() < 0.5 * len(found):
+    positions = class_map(classes, labels)
+    common = int((positions >= 0).sum())
+    if common < 0.5 * len(positions):
         raise ConfigError(
             "fewer than half of the labels' classes are among the network's",
-            found=f"{int((found >= 0).sum())} of {len(found)} classes of {labels.name} in {classes.name}",
+            found=f"{common} of {len(positions)} classes of {labels.name} in {classes.name}",
             fix="check the class lists of the labelled shards and of the model or the teacher",
         )
-    return found
+    return positions
 
 
 def card_classes(facts: NetworkFacts | None) -> ClassList | None:
-    """The class list that a network's file names."""
+    """The class list in a network's file; None if it has none."""
     if facts is None or facts.class_ids is None:
         return None
     return ClassList(facts.class_name or "its own", facts.class_ids)

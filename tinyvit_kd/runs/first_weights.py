@@ -1,4 +1,4 @@
-"""Where a student's first weights come from, and how their head's classes become the task's."""
+"""A student's first weights: where they come from, and how the classes of their head are mapped to the task's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyvit_kd.runtime.log import say
 
 @dataclass(frozen=True)
 class FirstWeights:
-    """What a student starts from; all empty where its weights are random."""
+    """The weights that a student starts from; the defaults stand for random weights."""
 
     initial: InitialWeights | None = None
     card: ModelCard | None = None
@@ -23,7 +23,10 @@ class FirstWeights:
 
 
 def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Job) -> FirstWeights:
-    """Read ``student.init_from``, and find the task's classes in its head by name where both lists are known.
+    """Read ``student.init_from``; if both class lists are known, find the task's classes in its head by name.
+
+    Args:
+        classes: the task's class list; None if it is not known.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -36,9 +39,9 @@ def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Jo
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
     if fresh or source is None or classes is None or source.ids == classes.ids:
         return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
-    found = class_map(source, classes)
-    known = int((found >= 0).sum())
-    say(job, f"{known} of {len(found)} classes of {classes.name} are in {config.init_from}'s head ({source.name})")
-    # Where the lists share nothing there is nothing to remap.
-    initial = InitialWeights(state, found, source_classes=len(source.ids), fresh_head=known == 0)
+    positions = class_map(source, classes)
+    common = int((positions >= 0).sum())
+    say(job, f"{common} of {len(positions)} classes of {classes.name} are in {config.init_from}'s head ({source.name})")
+    # If the lists have no class in common, there is nothing to map.
+    initial = InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
     return FirstWeights(initial, card, hash_weights(state))

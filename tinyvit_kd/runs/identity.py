@@ -1,4 +1,4 @@
-"""What must be the same for a run to be continued."""
+"""The identity of a run: what must be the same for its checkpoints to be continued."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit_kd.runtime.distributed import Job
 def run_identity(
     config: TrainingConfig, num_classes: int, classes: ClassList | None, first_weights: FirstWeights
 ) -> dict[str, str]:
-    """What of a recipe must be the same for a checkpoint to be continued; the number of processes is not in it."""
+    """The identity of a run apart from its data, as values by name; the number of processes is not a part of it."""
     sections = {
         "student": config.student,
         "normalize": config.normalize,
@@ -32,13 +32,18 @@ def run_identity(
 
 
 def require_same_everywhere(identity: dict[str, str], job: Job) -> None:
-    """Check that all processes have the same data, recipe and first weights, which may lie on their own disks."""
-    theirs = job.gather(identity)
-    for rank, (name, value) in ((rank, item) for rank, each in enumerate(theirs) for item in each.items()):
-        if theirs[0].get(name) != value:
-            raise ConfigError(
-                f"the processes of this job have another {name} each",
-                found=f"{value} on rank {rank}",
-                expected=f"{theirs[0].get(name)}, as on rank 0",
-                fix="give all machines the same recipe, shards, store and files",
-            )
+    """Check that all processes have the same data, recipe and first weights, which may come from their own disks.
+
+    Raises:
+        ConfigError: a process differs from rank 0; it names the first difference.
+    """
+    first, *others = job.gather(identity)
+    for rank, other in enumerate(others, 1):
+        for name, value in other.items():
+            if first.get(name) != value:
+                raise ConfigError(
+                    f"the processes of this job differ in {name}",
+                    found=f"{value} on rank {rank}",
+                    expected=f"{first.get(name)}, as on rank 0",
+                    fix="give all machines the same recipe, shards, store and files",
+                )

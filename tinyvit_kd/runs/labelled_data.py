@@ -19,21 +19,23 @@ from tinyvit_kd.training.objectives import PlainObjective
 
 @dataclass(frozen=True)
 class LabelledData(TrainingData):
-    """Fresh views of labelled shards."""
+    """Labelled shards, of which new views are made."""
 
     config: FinetuneConfig
 
     def batch_maker(self, plan: StepPlan) -> LabelledBatches:
-        """Makes new views for a step."""
+        """Makes the batches of this rank, from new views."""
         samples = SampleViews(self.shards.reader(), self.config.views, self.config.schedule.seed)
         return LabelledBatches(samples, self.config.on_bad_image, plan)
 
 
 def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
-    """Shards of a recipe, opened and checked.
+    """Open and check the shards of a recipe.
 
     Raises:
-        ConfigError: the number of classes is unknown, smaller than a label needs, or not that of the class list.
+        ConfigError: there are no labels, or the number of classes is unknown, too small for a label, or not that of the
+            class list.
+        ShardError: the shards are missing, compressed, truncated or damaged.
     """
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
@@ -44,7 +46,7 @@ def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
         raise ConfigError(
             "the number of classes is not known",
             where="num_classes",
-            fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
+            fix="set num_classes, or give a class list (shards.class_list, or classes.txt beside the shards)",
         )
     require_labels(shards, num_classes)
     if classes is not None and len(classes.ids) != num_classes:
@@ -52,7 +54,7 @@ def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
             "the number of classes is not the length of the labels' class list",
             where="num_classes",
             found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
-            fix="leave num_classes out, or name the list of these labels (shards.class_list)",
+            fix="omit num_classes, or name the class list of these labels (shards.class_list)",
         )
     return LabelledData(
         shards=shards,

@@ -1,4 +1,4 @@
-"""The store's manifest from a recipe, a teacher and shards; and the checks before a dump begins."""
+"""Makes or opens the store that a dump writes to, from a recipe, a teacher and shards."""
 
 from __future__ import annotations
 
@@ -24,53 +24,56 @@ from tinyvit_kd.views.transform import transform_versions
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
 
 
-def check_dump(config: DumpConfig, teacher: Teacher) -> None:
-    """Check what can be checked before the first pass of the teacher.
+def check_topk(config: DumpConfig, teacher: Teacher) -> None:
+    """Check that the teacher has at least K classes.
 
     Raises:
-        ConfigError: K above C.
+        ConfigError: ``store.topk`` is larger than the number of classes.
     """
     if config.store.topk > teacher.facts.num_classes:
         raise ConfigError(
-            "store.topk is larger than the number of the teacher's classes",
+            "store.topk is larger than the teacher's number of classes",
             where="store.topk",
             found=str(config.store.topk),
             expected=f"at most {teacher.facts.num_classes}",
         )
 
 
-def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Job, mine: range) -> LogitStore:
-    """Open the store of this recipe for writing; rank 0 makes it where it does not exist.
+def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Job, own_shards: range) -> LogitStore:
+    """Open the store of this recipe for writing; rank 0 makes it if it does not exist.
 
     Args:
-        mine: the shards whose blocks this job makes.
+        own_shards: the shards whose blocks this job makes.
 
     Raises:
         ManifestMismatchError: the folder holds a store of another recipe, teacher or shard set, or this process has
             another teacher or other shards than rank 0.
-        DiskSpaceError: what is missing does not fit on the disk.
+        StoreError: the store's manifest is missing or damaged, or the folder cannot be written.
+        DiskSpaceError: the missing blocks do not fit on the disk.
     """
-    path, classes = config.store.path, teacher_classes(config, teacher)
+    path = config.store.path
+    classes = teacher_classes(config, teacher)
     manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
         if classes is not None:
             store.write_class_list(classes.ids)
-        store.storage.require_free_space(_bytes_needed(store, mine))
+        store.storage.require_free_space(_expected_bytes(store, own_shards))
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
-    if other := store.manifest.other_versions(manifest.versions):  # a manifest names those of its store's beginning
-        say(job, f"versions differ from those that the store was begun with: {other}")
-    store.manifest.require_same(manifest.identity, str(path))  # teacher and shards may lie on each machine's own disk
+    if other := store.manifest.other_versions(manifest.versions):  # the manifest has those of the store's first dump
+        say(job, f"versions differ from those of the store's first dump: {other}")
+    # Rank 0 has made this comparison, but teacher and shards may come from each machine's own disk.
+    store.manifest.require_same(manifest.identity, str(path))
     return store
 
 
-def _bytes_needed(store: LogitStore, mine: range) -> int:
-    """About the size of the missing blocks: of their planes before compression, what is known to remain of them."""
+def _expected_bytes(store: LogitStore, own_shards: range) -> int:
+    """Estimated size of the missing blocks on disk, bytes."""
     manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks() if shard in mine]
-    rows = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
-    return int(sum(rows) * ENCODINGS[manifest.encoding].compressed)
+    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks() if shard in own_shards]
+    sizes = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
+    return int(sum(sizes) * ENCODINGS[manifest.encoding].compressed)
 
 
 def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: ClassList | None) -> Manifest:
@@ -107,7 +110,7 @@ def _versions(spec: ViewSpec) -> dict[str, str]:
 
 
 def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
-    """The teacher's class list: the recipe's, else its file's.
+    """The teacher's class list: the recipe's or, if it names none, that of the teacher's file; None if there is none.
 
     Raises:
         ConfigError: the list has another number of classes than the teacher.
@@ -121,6 +124,6 @@ def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
             "the teacher has another number of classes than its class list",
             where="teacher.class_list",
             found=f"{facts.num_classes} classes in {facts.name}, {len(classes.ids)} in {classes.name}",
-            fix="name the list of the teacher's own head (timm's lists order and count classes differently)",
+            fix="name the list that the teacher was trained with (timm's lists differ in number and order of classes)",
         )
     return classes

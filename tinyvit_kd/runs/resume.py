@@ -1,4 +1,4 @@
-"""Whether a run goes on where it was: the newest checkpoint, and the end that it came to."""
+"""Finds what an earlier start of a run left in its folder: the newest checkpoint, or the summary of a finished run."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, load_checkpoint, load_latest
 
-SHOWN_WITHIN = 60  # seconds
-
-
 SUMMARY = "summary.json"
+VISIBLE_WITHIN = 60  # seconds after which rank 0's checkpoint must be visible on every machine's mount
 
 
 def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job) -> dict[str, Any] | None:
-    """Rank 0's choice, for every process; a shared disk may show it to other machines a little later.
+    """Load the newest checkpoint that rank 0 can read, in every process; None if there are no checkpoints.
 
     Raises:
-        CheckpointError: none can be read, or it is of another recipe or of other data.
+        CheckpointError: no checkpoint can be read, or it belongs to another recipe or other data.
     """
-    folder, saved = config.output / CHECKPOINTS, None
+    folder = config.output / CHECKPOINTS
+    saved: dict[str, Any] | None = None
     if job.is_main:
         saved = load_latest(folder, lambda error: say(job, f"passing over a checkpoint: {error}"))
     step = job.broadcast(None if saved is None else int(saved["step"]))
     if step is not None and saved is None:
         path = checkpoint_path(folder, step)
-        for _ in range(SHOWN_WITHIN):
+        for _ in range(VISIBLE_WITHIN):  # a shared disk may show the file to other machines a little later
             if path.exists():
                 break
             time.sleep(1)
@@ -51,18 +50,18 @@ def _require_same_run(found: dict[str, str], identity: dict[str, str], config: T
                 where=str(config.output),
                 found=str(found.get(name)),
                 expected=expected,
-                fix="restore the recipe to continue that run, or set output to a new folder; student.init_from starts "
-                "the new run with that run's weights, where it has ended",
+                fix="restore the recipe to continue that run, or set output to a new folder; once that run has "
+                "finished, student.init_from can start the new one with its weights",
             )
 
 
 def write_summary(folder: Path, results: dict[str, float], identity: dict[str, str], fsync: bool) -> None:
-    """Write ``summary.json``: a run with it and a whole model file has ended."""
+    """Write ``summary.json``. A run folder with it and a model file is that of a finished run."""
     write_json(folder / SUMMARY, {"results": results, "identity": identity}, fsync)
 
 
 def finished_summary(config: TrainingConfig, identity: dict[str, str]) -> dict[str, float] | None:
-    """The summary of a run that has ended, if it was this one."""
+    """The results of the finished run in the run folder; None if there is none, or its identity is another one."""
     path = config.output / SUMMARY
     if not path.is_file() or not (config.output / MODEL).is_file():
         return None
@@ -72,5 +71,5 @@ def finished_summary(config: TrainingConfig, identity: dict[str, str]) -> dict[s
             return None
         load_model_file(config.output)
         return dict(saved["results"])
-    except (ValueError, KeyError, TypeError):  # one of them is damaged: the last checkpoint makes it again
+    except (ValueError, KeyError, TypeError):  # summary or model is damaged: the last checkpoint makes them again
         return None

@@ -1,4 +1,4 @@
-"""Whether lanes, batch, micro-batch and processes fit together."""
+"""Checks that lanes, batch size, micro-batch size and number of processes fit together."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
     """Check lanes, batch and micro-batch against the world size and the number of samples.
 
     Raises:
-        ConfigError: naming the nearest values that fit.
+        ConfigError: they do not fit; it names values that do.
     """
     check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size, schedule.views_per_sample)
     micro_batches(schedule, job)
     needed = schedule.global_batch_size // schedule.views_per_sample
     if shards.total < needed:
         raise ConfigError(
-            "the shard set is too small for one step an epoch",
+            "the shard set is too small for one step per epoch",
             where="schedule.global_batch_size",
-            found=f"{needed} samples a step, {shards.total} samples in {shards.name}",
+            found=f"{needed} samples per step, {shards.total} samples in {shards.name}",
             fix="lower schedule.global_batch_size (and schedule.lanes)",
         )
 
 
 def micro_batches(schedule: ScheduleConfig, job: Job) -> int:
-    """Forward-backward passes a step, of each process.
+    """Forward and backward passes per step in each process.
 
     Raises:
         ConfigError: a process's share of a batch is not a whole number of micro-batches.

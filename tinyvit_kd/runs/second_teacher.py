@@ -1,4 +1,4 @@
-"""A further teacher of views that another has seen: its dump takes them from the other's store."""
+"""Shows a teacher the views that another teacher has seen: a dump takes views and seed from the other's store."""
 
 from __future__ import annotations
 
@@ -21,45 +21,58 @@ from tinyvit_kd.store.store import LogitStore
 
 @dataclass(frozen=True)
 class FirstTeacher:
-    """The teacher that has seen the views before, and the images."""
+    """The store of the teacher that saw the views first.
+
+    Attributes:
+        store: of that teacher.
+        reader: reads the images, for names of samples in messages.
+    """
 
     store: LogitStore
     reader: ShardReader
 
     def require_same(self, shard: int, view: int, block: Block) -> None:
-        """Compare a block's digests with those of the block that the other teacher's store has, if it has it.
+        """Compare a block's digests with those of the same block in the first teacher's store, if it is present there.
 
         Raises:
-            ReplayError: naming the first sample whose view differs, or is a hole in one of them alone.
+            ReplayError: a view differs, or is a hole in only one of the stores; it names the first such sample.
         """
         if not self.store.has_block(shard, view):
             return
-        seen = self.store.read_block(shard, view)
-        differ = np.flatnonzero((seen.digests != block.digests) | (seen.valid != block.valid))
-        if len(differ):
-            index = int(differ[0])
+        first = self.store.read_block(shard, view)
+        different = np.flatnonzero((first.digests != block.digests) | (first.valid != block.valid))
+        if len(different):
+            index = int(different[0])
             raise ReplayError(
                 "a view is not the one that the other teacher saw",
                 where=sample_name(self.reader, shard, index),
-                found=_named(block, index),
-                expected=f"{_named(seen, index)}, from {self.store.where}",
+                found=_describe(block, index),
+                expected=f"{_describe(first, index)}, from {self.store.where}",
                 fix="the image's bytes or the renderer have changed since that dump: restore the shard, or dump it "
                 "again into both stores",
             )
 
 
 def adopt_views(config: DumpConfig, path: str, job: Job) -> tuple[DumpConfig, LogitStore]:
-    """The recipe with the views and the seed of another teacher's store, and that store.
+    """Take views and seed from another teacher's store into a recipe.
+
+    Args:
+        path: of the other teacher's store.
+
+    Returns:
+        the changed recipe, and the other teacher's store.
 
     Raises:
-        StoreError: there is no store.
-        ConfigError: the recipe itself gives other views or another seed, or does not name the views' transform.
+        StoreError: there is no such store.
+        ConfigError: the recipe gives other views or another seed, writes to that store itself, or does not name the
+            transform that the store's views come from.
         ManifestMismatchError, RendererError: this machine would render other views.
     """
     with watched(config.runtime.data_timeout):
         other = LogitStore.open(path)
-    seed, named = other.manifest.seed, other.manifest.view_spec == config.views.model_dump(mode="json")
-    spec = require_same_views(other.manifest, job, named, "write the same views into this recipe")
+    seed = other.manifest.seed
+    is_named_here = other.manifest.view_spec == config.views.model_dump(mode="json")
+    spec = require_same_views(other.manifest, job, is_named_here, "write the same views into this recipe")
     if "views" in config.model_fields_set and config.views != spec:
         names = [name for name in ViewSpec.model_fields if getattr(config.views, name) != getattr(spec, name)]
         raise _refusal("views", f"another {', '.join(names)}")
@@ -73,10 +86,10 @@ def adopt_views(config: DumpConfig, path: str, job: Job) -> tuple[DumpConfig, Lo
 
 
 def open_first_teacher(other: LogitStore, reader: ShardReader) -> FirstTeacher:
-    """The teacher before, of the same shards.
+    """The first teacher, after checking that its store was made from the same shards.
 
     Raises:
-        ManifestMismatchError: naming what differs.
+        ManifestMismatchError: the shards differ; it names what differs.
     """
     require_same_shards(other.manifest, reader.shards)
     return FirstTeacher(other, reader)
@@ -87,9 +100,9 @@ def _refusal(field: str, found: str) -> ConfigError:
         "the recipe differs from the store that the views are taken from",
         where=field,
         found=found,
-        fix=f"leave {field} out of the recipe",
+        fix=f"omit {field} from the recipe",
     )
 
 
-def _named(block: Block, index: int) -> str:
+def _describe(block: Block, index: int) -> str:
     return f"digest {block.digests[index]:08x}" if block.valid[index] else "a hole"

@@ -1,4 +1,4 @@
-"""Shards of a run: opened, indexed, fingerprinted."""
+"""Opens, indexes and fingerprints the shards of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from tinyvit_kd.runtime.watchdog import watched
 
 
 def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> ShardSet:
-    """The shard set with its byte indexes; rank 0 fetches and indexes what is missing, the others wait for it."""
+    """Open a shard set with its byte indexes. Rank 0 fetches and indexes what is missing while the others wait.
+
+    Raises:
+        ShardError, ConfigError: see ``ShardSet.load``.
+    """
     with job.main_first(), watched(runtime.data_timeout):
         shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
         shards.key_hashes()
@@ -19,10 +23,10 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
 
 
 def fingerprint(shards: ShardSet) -> str:
-    """16 hexadecimal digits over all keys and image sizes, in order."""
+    """16 hexadecimal digits over the keys and image sizes of all samples, in order."""
     return f"{hash64(*shards.key_hashes()):016x}"
 
 
 def label_fingerprint(shards: ShardSet) -> str:
-    """16 hexadecimal digits over all labels, in order."""
+    """16 hexadecimal digits over the labels of all samples, in order."""
     return f"{hash64(*shards.label_hashes()):016x}"

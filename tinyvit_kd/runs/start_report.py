@@ -1,4 +1,4 @@
-"""What a student run says of itself before its first step."""
+"""What a student run prints about itself before its first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyvit_kd.training.learning_rate import scaled_rates
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
-LARGEST_FIRST_SHARE = 0.1  # of the first weights in the average at the end; above it a run warns
+MAX_FIRST_SHARE = 0.1  # share of the first weights in the final average, above which a run warns
 
 
 def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run: Run, state: TrainState) -> None:
@@ -31,15 +31,15 @@ def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run:
 
 
 def _warnings(config: TrainingConfig, steps: int) -> Iterator[str]:
-    """Settings that may be meant, but are more often mistakes."""
+    """Warnings about settings that may be intended, but are more often mistakes."""
     decay = config.train.ema_decay or 0.0
-    if (first := decay**steps) > LARGEST_FIRST_SHARE:
+    if (first_share := decay**steps) > MAX_FIRST_SHARE:
         yield (
-            f"at the end {first:.0%} of the average are the weights of the first steps, and the average is what is "
-            f"scored and written: lower train.ema_decay ({decay:g}), or leave it out, for a short run"
+            f"{first_share:.0%} of the final average will come from the weights at the start, and the average is what "
+            f"is scored and written: lower train.ema_decay ({decay:g}), or omit it, for a short run"
         )
     if config.train.trainable == "head" and config.student.init_from is None:
         yield (
-            "a head alone is trained behind random weights: name those to start from in student.init_from, or set "
-            "train.trainable to all"
+            "only the head is trained, and the weights before it are random: set student.init_from to the weights to "
+            "start from, or train.trainable to all"
         )

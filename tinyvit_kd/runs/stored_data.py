@@ -32,10 +32,14 @@ from tinyvit_kd.training.targets import Teachers
 
 @dataclass(frozen=True)
 class StoredData(TrainingData):
-    """A store's views, with the probabilities of it and of further teachers' stores.
+    """A store's views, with its probabilities and those of further teachers' stores.
 
     Attributes:
-        class_map: where each class of the labels is in the head (``label_map``); None: the same.
+        config: the recipe.
+        job: this process and its peers.
+        stores: the store whose views are replayed, then those of further teachers.
+        spec: what the views are.
+        class_map: position in the head of each class of the labels (see ``label_map``); None: the same.
     """
 
     config: PretrainConfig
@@ -45,7 +49,7 @@ class StoredData(TrainingData):
     class_map: npt.NDArray[np.int64] | None
 
     def batch_maker(self, plan: StepPlan) -> StoredBatches:
-        """Replays the store's views of a step."""
+        """Makes the batches of this rank, from replayed views."""
         reader = self.shards.reader()
         samples = SampleViews(reader, self.spec, self.stores[0].manifest.seed)
         labels = Labels(reader, self.class_map) if self.config.loss.uses_labels else None
@@ -53,12 +57,12 @@ class StoredData(TrainingData):
         return StoredBatches(samples, caches, self.config.store, plan, labels)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule:
-        """Which of the store's views each epoch uses; as ``schedule_stored_views``."""
+        """Which of the store's views each epoch uses (see ``schedule_stored_views``)."""
         return schedule_stored_views(self.config, self.stores, self.job, counts, epoch)
 
 
 def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
-    """Shards and stores of a recipe, opened and checked.
+    """Open the shards and stores of a recipe, and check them against each other.
 
     Raises:
         StoreError: a store is missing, incomplete, or belongs to other shards, views or to another renderer.
@@ -76,7 +80,7 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
     classes = stored_classes(stores[0])
     weights = [config.store.weight, *(other.weight for other in config.store.others)]
     teachers = Teachers([store.manifest.topk for store in stores], weights)
-    taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(teachers.shares, stores, strict=True)]
+    shares = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(teachers.shares, stores, strict=True)]
     class_map: npt.NDArray[np.int64] | None = None
     labelled: dict[str, str] = {}
     if config.loss.uses_labels:
@@ -90,7 +94,7 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
         pairs_seed=manifest.seed if spec.mixes else None,
         objective=DistillObjective(config.loss, teachers),
         identity={
-            "store": " + ".join(taught),
+            "store": " + ".join(shares),
             "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile
             "loss": config.loss.model_dump_json(),
             **labelled,
@@ -107,7 +111,7 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
 def _label_map(
     config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
 ) -> npt.NDArray[np.int64] | None:
-    """Where each class of the labels is in the head (``label_map``), after checking that there are labels."""
+    """Check that there are labels, and map their classes to positions in the head (see ``label_map``)."""
     labels = label_classes(config.shards, shards)
     if labels is None and classes is not None:
         require_labelled(shards)
@@ -115,8 +119,8 @@ def _label_map(
             "the loss uses labels, and their class list is not known",
             where="shards.class_list",
             found="no classes.txt beside the shards",
-            expected=f"the list of the labels, whose classes are then looked up in the teacher's, {classes.name}",
-            fix=f"name it; {classes.name} itself, if the labels are numbered as the teacher's classes are",
+            expected=f"the class list of the labels, so that they can be found in the teacher's list, {classes.name}",
+            fix=f"name the list; if the labels are numbered like the teacher's classes, it is {classes.name}",
         )
     require_labels(shards, len(labels.ids) if labels is not None else num_classes)
     return label_map(labels, classes, num_classes)

@@ -1,4 +1,4 @@
-"""Which of a store's views a run uses, and whether they are all there."""
+"""Decides which of a store's views a run uses, and checks that they are all present."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from tinyvit_kd.store.store import LogitStore
 def schedule_stored_views(
     config: PretrainConfig, stores: Sequence[LogitStore], job: Job, counts: ViewCounts | None, epoch: int
 ) -> ViewSchedule:
-    """Which views each epoch uses; from ``epoch`` on also those that were dumped since the run was stopped.
+    """Which views each epoch uses. Views that were dumped while a run was stopped are used from ``epoch`` on.
 
     Args:
-        counts: what the run has used so far, from its checkpoint; None at the start of a run.
+        counts: how many views the run has used from which epoch on, from its checkpoint; None at the start of a run.
         epoch: the epoch that begins next.
 
     Raises:
-        ConfigError: a sample would have the same view twice in one batch, or the recipe takes views away.
-        BlockMissingError: the run would come to views that are not there.
+        ConfigError: a sample would have the same view twice in one batch, or the recipe allows fewer views than the run
+            has used.
+        BlockMissingError: a later epoch needs a block that is missing.
     """
-    schedule, limit = config.schedule, config.store.views
-    # A store that is just growing must not stop a run that goes on, and may look different from each process.
+    schedule = config.schedule
+    limit = config.store.views
+    # While a store grows, a resumed run uses the complete views. The processes may count them at different moments, so
+    # rank 0's count is used.
     available = min(store.manifest.views if counts is None else store.complete_views() for store in stores)
     count = job.broadcast(min(available, limit or available))
     seed = schedule.seed if config.store.view_schedule == "permutation" else None
@@ -36,35 +39,44 @@ def schedule_stored_views(
     used = views.counts[-1][1]
     _require_views_per_sample(schedule.views_per_sample, used)
     if limit is not None:
-        _require_limit(limit, used, goes_on=counts is not None)
+        _require_limit(limit, used, resumed=counts is not None)
     for store in stores:
         _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
-    of = f"of each sample, of {len(stores)} teacher(s)"
-    say(job, f"{used} stored views {of}; view schedule: {config.store.view_schedule}")
+    say(
+        job,
+        f"{used} stored views per sample, {len(stores)} teacher(s); view schedule: {config.store.view_schedule}",
+    )
     return views
 
 
 def _require_views_per_sample(wanted: int, used: int) -> None:
     if wanted > used:
         raise ConfigError(
-            "the store has fewer views than an epoch takes of each sample",
+            "an epoch takes more views per sample than the store has",
             where="schedule.views_per_sample",
             found=f"{wanted} views per sample, {used} in the store",
-            fix="lower it, or dump more views",
+            fix="lower schedule.views_per_sample, or dump more views",
         )
 
 
-def _require_limit(limit: int, used: int, goes_on: bool) -> None:
-    """A run cannot begin with more views than there are, nor go on with fewer than it has used."""
-    if goes_on and limit < used:
-        what, expected = "the run has used more views already", f"{used} or more, or null"
-        fix = "with fewer views, start a run in another output folder"
-    elif not goes_on and limit > used:
-        what, expected = "the store has fewer views than are asked for", f"at most {used}"
-        fix = "lower it, leave it out to use all there are, or dump more views"
-    else:
-        return
-    raise ConfigError(what, where="store.views", found=str(limit), expected=expected, fix=fix)
+def _require_limit(limit: int, used: int, resumed: bool) -> None:
+    """Check that a new run has as many views as it asks for, and a resumed run may use all that it has used before."""
+    if resumed and limit < used:
+        raise ConfigError(
+            "the run has used more views already",
+            where="store.views",
+            found=str(limit),
+            expected=f"{used} or more, or null",
+            fix="to use fewer views, start a run in another output folder",
+        )
+    if not resumed and limit > used:
+        raise ConfigError(
+            "the store has fewer views than the recipe asks for",
+            where="store.views",
+            found=str(limit),
+            expected=f"at most {used}",
+            fix="lower store.views, omit it to use all views of the store, or dump more views",
+        )
 
 
 def _require_blocks(store: LogitStore, views: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""What stages two and three share: from a recipe and its data to a trained model file."""
+"""The run that stages two and three share: from a recipe and its data to a trained model file."""
 
 from __future__ import annotations
 
@@ -45,20 +45,22 @@ RECIPE = "recipe.yaml"
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
     """Train, score and write a student.
 
-    What is in the run folder goes before what the recipe names:
+    The run starts from the first of these that exists:
 
-    1. a finished run: its summary is returned, and nothing is trained;
-    2. the newest checkpoint that can be read, in a run of the same identity (``runs.identity``);
+    1. a finished run of the same identity (see ``runs.identity``) in the run folder: its summary is returned, and
+       nothing is trained;
+    2. the newest checkpoint in the run folder that can be read; one of another identity is refused;
     3. ``student.init_from``: another model's weights, at step 0;
-    4. random weights that follow from ``schedule.seed``, at step 0.
+    4. random weights, which depend on ``schedule.seed``, at step 0.
 
     Returns:
         the summary that is also written to ``summary.json``.
 
     Raises:
-        ConfigError: the samples do not fill one step per epoch.
-        CheckpointError: the run folder holds checkpoints of another recipe or of other data.
-        BusyError: another process trains into the run folder.
+        ConfigError: lanes, batch size and processes do not fit together, or the samples do not fill one step per epoch.
+        CheckpointError: no checkpoint in the run folder can be read, or they belong to another recipe or other data.
+        BusyError: another process is writing to the run folder.
+        DiskSpaceError: the checkpoints would not fit on the disk.
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, data.shards, job)
@@ -84,7 +86,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         if saved is not None:
             state.restore(saved, job)
             say(job, f"continuing from step {state.step} of {run.total_steps}")
-            del saved  # as much memory as the state has
+            del saved  # it takes as much memory as the state
         if job.is_main:
             _write_recipe(config)
         report_start(config, data.shards, card, run, state)
@@ -157,13 +159,13 @@ def _run_settings(
 
 @dataclass(frozen=True)
 class SampleNames:
-    """Names samples of this rank's batches in messages."""
+    """Names the samples of this rank's batches, for messages."""
 
     shards: ShardSet
     plan: StepPlan
 
     def __call__(self, step: int, rows: Sequence[int]) -> list[str]:
-        """Names of the samples behind some rows (views) of the batch of a step."""
+        """The names of the samples in some rows of a step's batch; a row is one view."""
         _, numbers, indexes = self.plan.samples(step)
         reader = self.shards.reader()
         samples = [row // self.plan.views_per_sample for row in rows]
@@ -171,9 +173,10 @@ class SampleNames:
 
 
 def _require_space(config: TrainingConfig, state: TrainState) -> None:
-    """Room for the checkpoints that are kept and one more: weights, two moments, and an average if there is one."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
-    needed = (config.train.keep_checkpoints + 1) * weights * (3 if state.ema is None else 4)
+    """Check that there is room for the checkpoints that are kept, and for one more."""
+    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
+    copies = 3 if state.ema is None else 4  # weights, the optimiser's two moments and, if there is one, the average
+    needed = (config.train.keep_checkpoints + 1) * weight_bytes * copies
     present = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
     require_free_space(config.output, max(0, needed - present))
 

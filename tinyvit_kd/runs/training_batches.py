@@ -1,4 +1,4 @@
-"""What a student run would train on at any step, without running it."""
+"""The batches that a student run would train on, at any step and without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tinyvit_kd.training.batch import Batch
 
 
 class BatchRows(NamedTuple):
-    """Which view of which sample each row of a batch holds."""
+    """The sample and the view in each row of a batch."""
 
     epoch: int
     shards: npt.NDArray[np.int32]  # [B]
@@ -34,10 +34,10 @@ class BatchRows(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatches:
-    """The batches of a run that starts now with one process, in training order.
+    """The batches of a run that starts now in one process, in training order.
 
-    Each batch is a function of its step alone, so ``batches[step]`` makes that batch and no other. ``len(batches)`` is
-    the number of steps. Batches are on the CPU, and stay valid: a later batch does not overwrite them.
+    A batch depends on nothing but its step, so ``batches[step]`` makes only that batch. ``len(batches)`` is the number
+    of steps. Batches are on the CPU and stay valid: later batches do not overwrite them.
     """
 
     config: PretrainConfig | FinetuneConfig
@@ -53,7 +53,7 @@ class TrainingBatches:
         return self.config.schedule.epochs * self.steps_per_epoch
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step; negative ones count from the end.
+        """The batch of a step; negative steps count from the end.
 
         Raises:
             IndexError: the run has no such step.
@@ -65,12 +65,12 @@ class TrainingBatches:
         return self.iterate()
 
     def iterate(self, start: int = 0, stop: int | None = None, workers: int = 0) -> Iterator[Batch]:
-        """Go through the batches of steps ``start`` to ``stop - 1``.
+        """Yield the batches of steps ``start`` to ``stop - 1``.
 
         Args:
             stop: None: the number of steps.
-            workers: processes that prepare batches ahead, and end with the iterator; 0: each batch is made here, when
-                it is asked for.
+            workers: number of processes that prepare batches ahead; they end with the iterator. 0: each batch is made
+                in this process when it is asked for.
 
         Raises:
             ReplayError: a view differs from the one that the teacher saw.
@@ -86,15 +86,20 @@ class TrainingBatches:
                 yield batch.clone()
 
     def rows(self, step: int) -> BatchRows:
-        """Which views of which samples are in the batch of a step.
+        """The samples and views in the batch of a step.
 
         Raises:
             IndexError: the run has no such step.
         """
         epoch, shards, indexes = self.plan.samples(range(len(self))[step])
         numbers = np.array(self.plan.view_numbers(epoch), dtype=np.int32)
-        each = len(numbers)
-        return BatchRows(epoch, shards.repeat(each), indexes.repeat(each), np.tile(numbers, len(shards)))
+        views_per_sample = len(numbers)
+        return BatchRows(
+            epoch,
+            shards=shards.repeat(views_per_sample),
+            indexes=indexes.repeat(views_per_sample),
+            views=np.tile(numbers, len(shards)),
+        )
 
     @cached_property
     def _maker(self) -> BatchMaker[int, Batch]:
@@ -102,13 +107,13 @@ class TrainingBatches:
 
 
 def open_training_batches(config: PretrainConfig | FinetuneConfig) -> TrainingBatches:
-    """Open and check what a run would train on. No network is built, and nothing but missing byte indexes is written.
+    """Open and check what a run would train on. No network is built; only missing byte indexes are written.
 
     Raises:
-        StoreError, ShardError, ConfigError: as the stage would.
+        StoreError, ShardError, ConfigError: the stage itself would raise it.
     """
     job = solo_job()
-    # Stages end their process when a disk hangs for too long. A notebook may hold hours of work in memory.
+    # A stage ends its process if a disk hangs for too long. A notebook must not end: it may hold hours of work.
     patient = config.runtime.model_copy(update={"data_timeout": math.inf})
     opened = config.model_copy(update={"runtime": patient})
     if isinstance(opened, PretrainConfig):

@@ -1,4 +1,4 @@
-"""What a student trains on, opened and checked, and the plan of its steps."""
+"""The data that a student trains on, opened and checked, and the plan of its steps."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from tinyvit_kd.training.objectives import Objective
 
 @dataclass(frozen=True)
 class TrainingData(ABC):
-    """What a stage trains on, opened and checked.
+    """The data that a stage trains on, opened and checked.
 
     Attributes:
+        shards: the images.
         image_size: side of the views, pixels.
         num_classes: C of the student's head.
-        classes: the head's class list, where it is known.
-        pairs_seed: seed of the pairs where views are mixed; else None.
+        classes: the head's class list; None if it is not known.
+        pairs_seed: seed of the pairs whose views are mixed; None if views are not mixed.
         objective: the loss.
-        identity: names and values of the data; a checkpoint of other data is not continued.
-        trains_both_heads: the objective takes the outputs of both heads of a distilled network.
+        identity: what must be the same for a checkpoint to be continued, as values by name.
+        trains_both_heads: whether the objective takes the outputs of both heads of a network with a distillation token.
     """
 
     shards: ShardSet
@@ -44,13 +45,13 @@ class TrainingData(ABC):
 
     @abstractmethod
     def batch_maker(self, plan: StepPlan) -> BatchMaker[int, Batch]:
-        """What makes this rank's batch of a step."""
+        """Makes the batches of this rank, step by step."""
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
-        """Which stored views each epoch uses; None where views are made anew.
+        """Which stored views each epoch uses; None if new views are made.
 
         Args:
-            counts: what the run has used so far, from its checkpoint; None at the start of a run.
+            counts: how many views the run has used from which epoch on, from its checkpoint; None if a run starts.
             epoch: the epoch that begins next.
         """
         del counts, epoch
@@ -61,7 +62,7 @@ def step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[
     """Which samples this rank trains on, step by step.
 
     Args:
-        saved: the checkpoint that the run goes on from; None at its start.
+        saved: the checkpoint that the run continues from; None at the start of a run.
 
     Raises:
         ConfigError: the samples do not fill one step per epoch.
@@ -70,15 +71,15 @@ def step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[
     plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
     steps = plan.steps_per_epoch
     if not steps:
-        raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
-            "the shard set is too small for one step per epoch of pairs that stay together",
+        raise ConfigError(  # with pairs, a lane may be one sample shorter than its share of the set
+            "the shard set is too small for one step per epoch if pairs stay together",
             where="schedule.global_batch_size, schedule.lanes",
             found=f"{data.shards.total} samples, {config.schedule.global_batch_size} per step "
             f"from {config.schedule.lanes} lanes",
-            fix="lower schedule.lanes so that each gives an even number of samples per step",
+            fix="lower schedule.lanes so that each lane gives an even number of samples per step",
         )
     if saved is None:
         return replace(plan, stored=data.view_schedule(None, 0))
-    # An epoch that has begun ends with the views that it began with.
+    # An epoch that has begun keeps its views until it ends.
     next_epoch = -(-saved["step"] // steps)
     return replace(plan, stored=data.view_schedule(saved["kept"].get("stored_views"), next_epoch))

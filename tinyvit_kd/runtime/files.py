@@ -1,4 +1,4 @@
-"""Files that are either there, whole, or not there: write aside, then rename."""
+"""Files that are either complete or absent: a temporary file is written and renamed. Also locks and limits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError
 from tinyvit_kd.runtime.log import warn
 
 _LOCK = ".lock"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have none
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have no locks
 
 
 @contextmanager
 def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it becomes ``path``, on failure it is removed.
+    """Yield a temporary path beside ``path``. On success the file is renamed to ``path``, on failure it is removed.
 
     Args:
-        path: where the finished file shall be; its folder is made.
-        fsync: flush the file and its folder to the disk, so that it survives a power loss.
+        path: of the finished file; its folder is made.
+        fsync: flush the file and its folder to the disk, so that the file survives a power loss.
+
+    Raises:
+        OSError: the file cannot be written; it names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -39,7 +42,7 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say for whom
+            error.filename = str(path)  # the error of a full disk names no file
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -48,7 +51,7 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> None:
-    """Write ``data`` to ``path`` so that no reader ever sees a part of it."""
+    """Write ``data`` to ``path``. Readers never see it incomplete."""
     with atomic_path(path, fsync) as temporary:
         temporary.write_bytes(data)
 
@@ -59,12 +62,12 @@ def write_json(path: Path, value: Any, fsync: bool = False) -> None:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Temporary files in a folder: of writers at work, or left behind by killed ones."""
+    """Temporary files in a folder, which running writers use and killed writers leave behind."""
     return sorted(folder.glob(".*.partial"))
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left behind, from a folder that no one else writes to."""
+    """Remove temporary files that killed writers left behind, in a folder that no other process writes to."""
     for path in unfinished(folder):
         path.unlink(missing_ok=True)
 
@@ -73,23 +76,24 @@ def remove_unfinished(folder: Path) -> None:
 def sole_writer(folder: Path, wait: float = 180.0) -> Iterator[None]:
     """Keep other processes, on this machine or on one that shares the disk, from writing to a folder.
 
-    A scheduler may start a run again while its last processes are still ending. The system gives up the lock of a
-    process that was killed at once, a file server that of a machine that was lost after a minute or two.
+    A scheduler may start a run again while its last processes are still ending. The system releases the lock of a
+    killed process at once. A file server releases the locks of a lost machine after a minute or two.
 
     Args:
-        folder: it is made, and keeps an empty file.
+        folder: it is made if it is missing; an empty lock file stays in it.
         wait: seconds to wait for another process to end.
 
     Raises:
-        BusyError: another one was still there after that.
+        BusyError: another process still holds the lock after that time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as file:
-        deadline, told = time.monotonic() + wait, False
-        while not _locked(file.fileno()):
-            if not told and wait > 1:
+        deadline = time.monotonic() + wait
+        warned = False
+        while not _try_to_lock(file.fileno()):
+            if not warned and wait > 1:
                 warn(f"waiting for another process to leave {folder}")
-            told = True
+            warned = True
             if time.monotonic() > deadline:
                 raise BusyError(
                     "another process is writing to this folder",
@@ -100,9 +104,10 @@ def sole_writer(folder: Path, wait: float = 180.0) -> Iterator[None]:
         yield
 
 
-def _locked(descriptor: int) -> bool:
+def _try_to_lock(descriptor: int) -> bool:
+    """Lock an open file; returns False if another process holds the lock, True if the file system has no locks."""
     try:
-        # Not flock, whose lock the loading processes would inherit and outlive their killed parent with.
+        # Not flock: loading processes would inherit its lock, and could hold it after their parent was killed.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
@@ -118,7 +123,7 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries, which a rename changed, to the disk."""
+    """Flush a folder's entries to the disk, so that a rename in it survives a power loss."""
     _fsync(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
 
 
@@ -131,10 +136,13 @@ def _fsync(path: Path, flags: int) -> None:
 
 
 def require_free_space(folder: Path, bytes_needed: int) -> None:
-    """Check, before the work starts, that the disk of ``folder`` has room for it.
+    """Check that the disk of ``folder`` has enough free space, before the work begins.
+
+    Args:
+        folder: may not exist yet.
 
     Raises:
-        DiskSpaceError: if fewer than ``bytes_needed`` bytes are free.
+        DiskSpaceError: fewer than ``bytes_needed`` bytes are free.
     """
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -144,12 +152,12 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
             where=str(folder),
             found=f"{free / 2**20:,.0f} MiB free",
             expected=f"at least {bytes_needed / 2**20:,.0f} MiB",
-            fix="free some space or choose another folder, then run it again",
+            fix="free some space or choose another folder, then run the same command again",
         )
 
 
 def require_open_files(count: int) -> None:
-    """Let this process, and those it starts, have ``count`` files open at a time.
+    """Raise the limit of open files for this process, and for processes that it starts, to at least ``count``.
 
     Raises:
         ConfigError: the system's limit for this user is lower.

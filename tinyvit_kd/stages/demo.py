@@ -26,15 +26,18 @@ from tinyvit_kd.store.statistics import statistics
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import render_views, view_digest
 
-TRAIN_IMAGES, VAL_IMAGES, SAMPLES_PER_SHARD = 6000, 2400, 1000
+TRAIN_IMAGES = 6000
+VAL_IMAGES = 2400
+SAMPLES_PER_SHARD = 1000
 Recipe = TypeVar("Recipe", bound=Section)
 Result = dict[str, float | int | str]
 
 
 def demo(folder: Path, seed: int, job: Job) -> Result:
-    """Run everything in ``folder``; run again, it continues where it stopped.
+    """Run everything in ``folder``. A demo that was interrupted continues where it stopped.
 
     Args:
+        folder: for shards, store and run folders.
         seed: varies images, initial weights, views and order.
 
     Returns:
@@ -80,7 +83,7 @@ def table(result: Result) -> str:
         ("student from scratch, as many steps", f"{result['scratch_top1']:.2f} %"),
         ("student distilled (stages 1, 2)", f"{result['distilled_top1']:.2f} %"),
         ("student distilled and finetuned (1, 2, 3)", f"{result['finetuned_top1']:.2f} %"),
-        ("store, bytes a record", f"{result['store_bytes_per_record']:.1f}"),
+        ("store, bytes per record", f"{result['store_bytes_per_record']:.1f}"),
         ("  of dense float32 probabilities", f"{result['dense_bytes_per_record']}"),
         ("  of raw int16 + float16 + seed", f"{result['raw_bytes_per_record']}"),
         ("digests checked / equal", f"{result['digests_checked']:,} / {result['digests_equal']:,}"),
@@ -107,21 +110,23 @@ def _draw(folder: Path, seed: int) -> None:
 
 
 def _recipe(kind: type[Recipe], name: str, folder: Path, seed: int) -> Recipe:
-    """A recipe of ``configs/demo`` with its paths moved from ``demo-run`` to ``folder``, and the seed set."""
+    """A recipe of ``configs/demo`` with its seed set, and with its paths in ``folder`` instead of ``demo-run``."""
     key = "store.seed" if kind is DumpConfig else "schedule.seed"
     recipe = load_recipe(kind, _configs() / f"{name}.yaml", [f"{key}={seed}"])
-    return validate(kind, _moved(recipe.model_dump(mode="json"), str(folder)), name)
+    return validate(kind, _with_paths_in(folder, recipe.model_dump(mode="json")), name)
 
 
-def _moved(tree: Any, folder: str) -> Any:
-    """The tree with every path that begins with ``demo-run`` in ``folder``."""
+def _with_paths_in(folder: Path, tree: Any) -> Any:
+    """Replace ``demo-run`` by ``folder`` at the beginning of every text in a tree."""
     if isinstance(tree, dict):
-        return {name: _moved(value, folder) for name, value in tree.items()}
-    return folder + tree.removeprefix("demo-run") if isinstance(tree, str) and tree.startswith("demo-run") else tree
+        return {name: _with_paths_in(folder, value) for name, value in tree.items()}
+    if isinstance(tree, str) and tree.startswith("demo-run"):
+        return f"{folder}{tree.removeprefix('demo-run')}"
+    return tree
 
 
 def _configs() -> Path:
-    """The demo's recipes: in the repository, or where a wheel puts them."""
+    """The folder of the demo's recipes: in the repository, or where a wheel installs them."""
     candidates = (
         Path(__file__).parents[2] / "configs" / "demo",
         Path(sys.prefix) / "share/tinyvit_kd/configs/demo",
@@ -135,24 +140,28 @@ def _configs() -> Path:
 def _store_figures(folder: Path, distilled: dict[str, float]) -> Result:
     store = LogitStore.open(folder / "store")
     figures = statistics(store)
-    checked, equal = _audit(store, ShardSet.load(folder / "shards", "train").reader())
-    seen = int(distilled["digests_checked"])  # one that differed would have stopped stage two
+    checked, equal = _compare_digests(store, ShardSet.load(folder / "shards", "train").reader())
+    checked_in_training = int(distilled["digests_checked"])  # all equal: a difference would have stopped stage two
     return {
         "store_bytes_per_record": round(figures.bytes_per_record, 2),
         "dense_bytes_per_record": figures.dense_bytes_per_record,
         "raw_bytes_per_record": figures.raw_bytes_per_record,
-        "digests_checked": seen + checked,
-        "digests_equal": seen + equal,
+        "digests_checked": checked_in_training + checked,
+        "digests_equal": checked_in_training + equal,
         "teacher_passes": figures.records,
-        # With the teacher in the loop, every view of every step is one of its passes.
+        # With the teacher in the training loop, every view of every step would be a pass of the teacher.
         "teacher_passes_saved": int(distilled["samples_seen"]) - figures.records,
     }
 
 
-def _audit(store: LogitStore, reader: ShardReader) -> tuple[int, int]:
-    """Render one shard's last view again, apart from training: how many digests were compared, how many are equal."""
-    view, spec = store.manifest.views - 1, ViewSpec.model_validate(store.manifest.view_spec)
-    block = store.read_block(0, view)
+def _compare_digests(store: LogitStore, reader: ShardReader) -> tuple[int, int]:
+    """Render the last view of the first shard's samples again, independently of training.
+
+    Returns:
+        how many digests were compared, and how many are equal to the stored ones.
+    """
+    spec = ViewSpec.model_validate(store.manifest.view_spec)
+    block = store.read_block(0, store.manifest.views - 1)
     rows = np.flatnonzero(block.valid).tolist()
     equal = sum(
         view_digest(render_views(reader.read(0, row), [int(block.seeds[row])], spec)[0]) == block.digests[row]

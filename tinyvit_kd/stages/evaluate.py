@@ -16,10 +16,16 @@ from tinyvit_kd.views.selfcheck import self_check
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
-    """Score one model file.
+    """Score one model file on labelled shards.
 
     Returns:
-        as ``Scorer``: accuracies in percent, samples scored and left out.
+        what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out.
+
+    Raises:
+        CheckpointError: the model file is missing or damaged, or does not say which network it holds.
+        ConfigError: ``class_list`` is not a class list, or the labels do not fit the model's classes.
+        ShardError: the shards are missing, compressed, truncated or damaged.
+        RendererError: this machine would render other views.
     """
     self_check()
     network, card = open_model(config.model)

@@ -1,4 +1,4 @@
-"""Stage three, ``finetune``: labelled shards, from a stage-two student or from scratch."""
+"""Stage three, ``finetune``: trains on labelled shards, from a stage-two student or from scratch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tinyvit_kd.runtime.distributed import Job
 def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     """Train on labels.
 
+    Returns:
+        the summary of the run (see ``train_student``).
+
     Raises:
-        ConfigError: the number of classes is unknown, smaller than a label needs, or not that of the class list.
+        ConfigError: the number of classes is unknown, too small for a label, or not that of the class list.
     """
     return train_student(config, open_labelled_data(config, job), job)

@@ -1,6 +1,6 @@
-"""Stage two, ``pretrain``: a student from the store alone.
+"""Stage two, ``pretrain``: trains a student from the store alone.
 
-Nothing here imports or builds a teacher; a test holds this.
+Nothing here imports or builds a teacher, which a test checks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from tinyvit_kd.runtime.distributed import Job
 
 
 def pretrain(config: PretrainConfig, job: Job) -> dict[str, float]:
-    """Train a student on the views of a store, and on the probabilities of it and of further teachers' stores.
+    """Train a student on the views of a store, with its probabilities and those of further teachers' stores.
+
+    Returns:
+        the summary of the run (see ``train_student``).
 
     Raises:
         StoreError: a store is missing, incomplete, or belongs to other shards, views or to another renderer.

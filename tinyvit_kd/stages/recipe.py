@@ -1,4 +1,4 @@
-"""``recipe``: a stage's recipe with every field explained, or the JSON schema by which editors check it."""
+"""``recipe``: prints a stage's recipe with every field explained, or the JSON schema that editors check it with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tinyvit_kd.config.printed import recipe_schema, recipe_text
 
 
 def recipe(stage: str, schema: bool) -> str:
-    """What the command prints, without the last line break.
+    """The text that the command prints, without the last line break.
 
     Args:
         stage: a name in ``STAGE_CONFIGS``.

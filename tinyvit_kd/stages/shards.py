@@ -1,4 +1,4 @@
-"""``shards``: the commands around shard sets."""
+"""``shards``: builds, indexes, describes and checks shard sets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.views.decode import decode
 
-LISTED = 20  # examples of each kind of fault
+LISTED = 20  # samples that are listed for each kind of fault; the others are counted
 
 
 def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> str:
-    """Pack a folder into shards; says what was made."""
-    with _bar("shards build") as on_shard:
+    """Pack a folder of images into shards; returns a description of the shard set, for people."""
+    with _shard_bar("shards build") as on_shard:
         shards = build_shards(
             source,
             output,
@@ -35,9 +35,9 @@ def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: 
 
 
 def index(path: str, split: str | None, index_dir: Path | None) -> str:
-    """Make the byte indexes that are missing; says what was found."""
+    """Make the missing byte indexes; returns a description of the shard set, for people."""
     shards = ShardSet.load(path, split, index_dir=index_dir)
-    with _bar("shards index") as on_shard:
+    with _shard_bar("shards index") as on_shard:
         for shard in range(len(shards.names)):
             shards.index(shard)
             on_shard(shard + 1, len(shards.names))
@@ -45,14 +45,14 @@ def index(path: str, split: str | None, index_dir: Path | None) -> str:
 
 
 def info(path: str, split: str | None, index_dir: Path | None) -> str:
-    """What a shard set holds."""
+    """A description of a shard set, for people."""
     return _describe(ShardSet.load(path, split, index_dir=index_dir))
 
 
 def check(path: str, split: str | None, index_dir: Path | None, processes: int) -> tuple[str, bool]:
-    """Read and decode every sample: a report for people, and whether nothing is wrong."""
+    """Read and decode every sample; returns a report for people, and whether the shard set is sound."""
     shards = ShardSet.load(path, split, index_dir=index_dir)
-    with _bar("shards check") as on_shard:
+    with _shard_bar("shards check") as on_shard:
         report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
     return _report(report), report.sound
 
@@ -81,7 +81,7 @@ def _describe(shards: ShardSet) -> str:
 
 
 def _report(report: CheckReport) -> str:
-    kinds = {
+    faults = {
         "cannot be decoded": [f"{sample}: {reason}" for sample, reason in report.undecodable],
         "cannot be read": [f"{sample}: {reason}" for sample, reason in report.unreadable],
         "share their key": report.duplicate_keys,
@@ -91,16 +91,17 @@ def _report(report: CheckReport) -> str:
         ],
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
-    for kind, samples in kinds.items():
+    for fault, samples in faults.items():
         if samples:
-            lines.append(f"{len(samples):,} {kind}:")
+            lines.append(f"{len(samples):,} {fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def _shard_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over shards; yields a function that takes (finished shards, all shards)."""
     bar = progress_bar(solo_job(), 0, "shard", label=label)
 
     def on_shard(done: int, total: int) -> None:

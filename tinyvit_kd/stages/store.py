@@ -1,4 +1,4 @@
-"""``store``: what a store holds, whether every block of it is sound, and its repair."""
+"""``store``: describes a store, checks every block in it, and repairs it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.storage.open import open_storage
-from tinyvit_kd.store.check import Fault, Kind, StoreReport, check_root, check_shard, remove_faults, shards_with_samples
+from tinyvit_kd.store.check import check_root, check_shard, remove_faults, shards_with_samples
 from tinyvit_kd.store.names import CLASS_LIST, MANIFEST
+from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
-LISTED = 20  # examples of each kind of fault
-LONGEST = 400  # characters of a reason
-KINDS: dict[Kind, tuple[str, str]] = {
+LISTED = 20  # faults of each kind that are listed; the others are counted
+REASON_LENGTH = 400  # characters after which a reason is cut off
+HEADINGS: dict[FaultKind, tuple[str, str]] = {  # what is listed, and what to do about it
     "damaged": ("damaged blocks", "--repair removes them, dump-logits makes them again"),
-    "unread": ("cannot be read", "no damage: see to the disk, its permissions and the free memory"),
+    "unread": ("cannot be read", "no damage: check the disk, its permissions and the free memory"),
     "array": ("descriptions of arrays missing or damaged", "dump-logits makes them again and keeps the blocks"),
     "classes": ("class list missing or not the teacher's", "dump-logits writes it again"),
     "partial": ("unfinished files of writers that were stopped", "--repair removes them"),
@@ -30,17 +31,18 @@ KINDS: dict[Kind, tuple[str, str]] = {
 
 
 def info(path: str | PathLike[str]) -> str:
-    """A few lines of figures."""
+    """Figures about a store, in a few lines."""
     store = LogitStore.open(path)
-    manifest, figures = store.manifest, statistics(store)
+    manifest = store.manifest
+    figures = statistics(store)
     rows = {
         "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}",
         "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
-        "views": f"{manifest.views} a sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
+        "views": f"{manifest.views} per sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
         "records": f"top {manifest.topk} of {manifest.num_classes:,} classes "
         f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
-        "blocks": f"{figures.blocks:,} of {figures.blocks_in_all:,}",
-        "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes a record "
+        "blocks": f"{figures.blocks:,} of {figures.total_blocks:,}",
+        "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes per record "
         f"(dense float32 {figures.dense_bytes_per_record:,}, "
         f"raw int16 + float16 + seed {figures.raw_bytes_per_record:,})",
         "certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
@@ -52,14 +54,17 @@ def info(path: str | PathLike[str]) -> str:
 
 
 def list_holes(path: str | PathLike[str]) -> str:
-    """One line a hole: shard, index, reason."""
+    """One line per hole: shard, index, reason."""
     store = LogitStore.open(path)
     names = store.manifest.shard_names
     return "\n".join(f"{names[shard]}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store))
 
 
 def check(path: str | PathLike[str], processes: int) -> StoreReport:
-    """Read every block that is there; shards are spread over processes.
+    """Read every present block.
+
+    Args:
+        processes: how many processes share the shards.
 
     Raises:
         StoreError, FormatVersionError: there is no store, or its manifest is damaged or of another format.
@@ -77,24 +82,25 @@ def check(path: str | PathLike[str], processes: int) -> StoreReport:
 
 
 def describe_check(report: StoreReport) -> str:
-    """The report for people: counts, then the first faults of each kind with their paths."""
-    every = report.there + report.missing + report.unlisted
-    lines = [f"{report.there:,} of {every:,} blocks are there; {report.bytes / 2**20:,.1f} MiB of them are whole"]
+    """Describe a report to people: counts, then the first faults of each kind with their paths."""
+    total = report.present + report.missing + report.unlisted
+    undamaged_mib = report.bytes / 2**20
+    lines = [f"{report.present:,} of {total:,} blocks are there; {undamaged_mib:,.1f} MiB of them are undamaged"]
     if report.missing:
         lines.append(f"missing blocks: {report.missing:,} (no damage: dump-logits makes them)")
-    for kind, (name, note) in KINDS.items():
-        lines += _listed(name, note, [_line(fault) for fault in report.faults if fault.kind == kind])
+    for kind, (name, note) in HEADINGS.items():
+        lines += _headed_list(name, note, [_line(fault) for fault in report.faults if fault.kind == kind])
     if report.unchecked:
-        lines.append(f"not checked: {report.unchecked:,} blocks of the arrays above that cannot be opened")
+        lines.append(f"not checked: {report.unchecked:,} blocks, whose arrays are among those above")
     if report.unlisted:
-        lines.append(f"not listed: {report.unlisted:,} blocks, there or missing, of folders above that cannot be read")
-    note = "younger than a minute, no fault: a dump may be writing them"
-    lines += _listed("unfinished files", note, report.young)
+        lines.append(f"not listed: {report.unlisted:,} blocks, present or missing: their folders above cannot be read")
+    note = "changed less than a minute ago, no fault: a dump may be writing them"
+    lines += _headed_list("unfinished files", note, report.recent_partials)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
 def require_writable(path: str | PathLike[str]) -> None:
-    """Refuse, before hours of reading, to repair what cannot be written.
+    """Refuse to repair a store that cannot be written, before hours of reading.
 
     Raises:
         StoreError: the folder is read-only for this user.
@@ -103,33 +109,36 @@ def require_writable(path: str | PathLike[str]) -> None:
         raise StoreError(
             "the store cannot be repaired: its folder is read-only",
             where=str(path),
-            fix="see to its permissions, or leave --repair away to check only",
+            fix="change its permissions, or omit --repair to check only",
         )
 
 
 def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
-    """Remove what is damaged: what was done, for people, and whether nothing that is wrong is left.
+    """Remove what is damaged.
+
+    Returns:
+        what was done, for people, and whether the store is now sound.
 
     Raises:
-        StoreError: the system refuses to remove a file, or it seems to be the manifest that is wrong.
+        StoreError: the system refuses to remove a file, or the manifest seems to be wrong, not the blocks.
     """
     _refuse_wrong_manifest(path, report)
     removed, left = remove_faults(LogitStore.open(path), report)
     blocks = sum(fault.block is not None for fault in removed)
     note = f"{blocks:,} of them blocks: run dump-logits, which makes these again"
-    lines = _listed("removed", note, (fault.where for fault in removed))
-    lines += _listed("left as they are", "see above", (fault.where for fault in left))
+    lines = _headed_list("removed", note, (fault.where for fault in removed))
+    lines += _headed_list("left as they are", "see above", (fault.where for fault in left))
     return "\n".join([*(lines or ["nothing to remove"]), "not sound" if left else "sound"]), not left
 
 
 def _refuse_wrong_manifest(path: str | PathLike[str], report: StoreReport) -> None:
-    # One file that was mixed up must not cost all blocks; the header names the hash of the manifest it was made with.
-    strangers = [fault for fault in report.faults if "manifest_hash" in fault.differing]
-    if strangers and not report.bytes:
+    # One misplaced manifest must not cost all blocks. A block's header holds the hash of the manifest it was made with.
+    foreign = [fault for fault in report.faults if "manifest_hash" in fault.differing]
+    if foreign and not report.bytes:
         raise StoreError(
-            "not one block is of the store that the manifest describes; nothing was removed",
+            "no block belongs to the store that the manifest describes; nothing was removed",
             where=open_storage(path).locate(MANIFEST),
-            found=f"{len(strangers):,} blocks that were made with another manifest",
+            found=f"{len(foreign):,} blocks that were made with another manifest",
             fix="restore the manifest that they were made with, or remove the blocks by hand",
         )
 
@@ -143,18 +152,18 @@ def _check_classes(report: StoreReport, store: LogitStore) -> None:
 
 
 def _line(fault: Fault) -> str:
-    return f"{fault.where}: {' '.join(fault.reason.split())[:LONGEST]}" if fault.reason else fault.where
+    return f"{fault.where}: {' '.join(fault.reason.split())[:REASON_LENGTH]}" if fault.reason else fault.where
 
 
-def _listed(name: str, note: str, lines: Iterable[str]) -> list[str]:
-    """How many there are, and the first of them below; nothing where there are none."""
-    every = [_printable(line) for line in lines]
-    if not every:
+def _headed_list(name: str, note: str, items: Iterable[str]) -> list[str]:
+    """A heading with the number of items, and the first of them below; no lines if there are no items."""
+    printable = [_printable(item) for item in items]
+    if not printable:
         return []
-    more = [f"  … and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
-    return [f"{name}: {len(every):,} ({note})", *(f"  {line}" for line in every[:LISTED]), *more]
+    more = [f"  … and {len(printable) - LISTED:,} more"] if len(printable) > LISTED else []
+    return [f"{name}: {len(printable):,} ({note})", *(f"  {item}" for item in printable[:LISTED]), *more]
 
 
 def _printable(text: str) -> str:
-    # Names of files and what zarr says of them are whatever a store's maker wrote: they must not steer the terminal.
+    # File names, and zarr's messages about them, come from whoever made the store: they must not control the terminal.
     return text if text.isprintable() else ascii(text)

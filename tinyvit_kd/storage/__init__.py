@@ -1,5 +1,5 @@
-"""Named files under one root: the only way in which stores and shard files touch a disk.
+"""Named files under one root: stores and shards reach their disk only through this interface.
 
-Here: the interface (``base``), the local file system (``local``), and the table that picks one (``open``).
+Here: the interface (``base``), the local file system (``local``), and the table of storages by URL scheme (``open``).
 Not here: names of files (``store.names``, ``data``), formats, retries of a stage, run folders (``runtime.files``).
 """

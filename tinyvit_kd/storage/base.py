@@ -1,4 +1,4 @@
-"""The interface under stores and shard files: a few calls that a disk and an object store both have."""
+"""The interface that stores and shards read and write through: a few calls that disks and object stores both have."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-Kind = Literal["file", "folder", "other"]
+EntryKind = Literal["file", "folder", "other"]
 
 
 class Entry(NamedTuple):
-    """What a listing says of one name."""
+    """A file, a folder or something else in a folder's listing."""
 
-    name: str  # relative to the storage's root, "/" between its parts
-    kind: Kind  # of what a link leads to; "other": a device, or a link that leads nowhere
+    name: str  # relative to the storage's root, with "/" between its parts
+    kind: EntryKind  # of a link: the kind of its target; "other": a device or a broken link
     is_link: bool = False
 
     @property
@@ -24,17 +24,17 @@ class Entry(NamedTuple):
 
 
 class FileInfo(NamedTuple):
-    """Size and age of a file."""
+    """Size and modification time of a file."""
 
     size: int  # bytes
     modified_ns: int  # nanoseconds since 1970
 
 
 class Storage(ABC):
-    """Files by name, under one root. Each process opens its own; it can be pickled.
+    """Files by name, under one root. A storage can be pickled; each process opens files for itself.
 
-    Names are relative to the root, with "/" between their parts. A file appears whole or not at all. Whatever the
-    system refuses is an ``OSError``; what is not there, a ``FileNotFoundError``.
+    Names are relative to the root, with "/" between their parts. A file appears complete or not at all. If the system
+    refuses something, an ``OSError`` is raised; if a file does not exist, a ``FileNotFoundError``.
 
     Args:
         root: a folder or a URL.
@@ -45,11 +45,11 @@ class Storage(ABC):
 
     @abstractmethod
     def list(self, folder: str = "") -> list[Entry]:
-        """What lies directly in a folder, by name; empty where there is no such folder."""
+        """The entries directly in a folder, sorted by name; empty if there is no such folder."""
 
     @abstractmethod
     def info(self, name: str) -> FileInfo | None:
-        """Size and time of a file; None where there is no file of this name."""
+        """Size and modification time of a file; None if there is no file with this name."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -57,59 +57,64 @@ class Storage(ABC):
 
     @abstractmethod
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on; fewer where the file ends before."""
+        """``size`` bytes from ``offset`` on; fewer if the file ends before that."""
 
     @abstractmethod
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
-        """Write a file, or replace it; no reader ever sees a part of it.
+        """Write or replace a file. Readers never see it incomplete.
 
         Args:
-            durable: return only when it would survive a power loss.
+            durable: return only once the file would survive a power loss.
         """
 
     @abstractmethod
     def remove(self, name: str) -> bool:
-        """Remove a file, a link or an empty folder, if it is there.
+        """Remove a file, a link or an empty folder, if it exists.
 
         Returns:
-            False where something else would be lost: a folder that holds something is left as it is.
+            False if it is a folder that is not empty, which is left as it is.
         """
 
     @abstractmethod
     def locate(self, name: str = "") -> str:
-        """The path or URL of a name, for messages."""
+        """The path or URL of a file, for messages; of the root by default."""
 
     def owns(self, name: str) -> bool:
-        """Whether a file is this storage's own, not another's that a link leads to."""
+        """Whether a file lies in this storage, not in another one that a link leads to."""
         del name
         return True
 
     def is_same(self, other: Storage) -> bool:
-        """Whether both have the same root."""
+        """Whether two storages have the same root."""
         return self.locate() == other.locate()
 
     def is_writable(self) -> bool:
-        """Whether files can be written, as far as that is known beforehand."""
+        """Whether files can be written, as far as this is known without trying."""
         return True
 
     def require_free_space(self, size: int) -> None:
-        """Check that there is room for ``size`` bytes, where the storage knows its limit.
+        """Check that there is room for ``size`` bytes, if the storage knows its limit.
 
         Raises:
-            DiskSpaceError: there is not.
+            DiskSpaceError: there is not enough room.
         """
         del size
 
     def sync_folder(self, folder: str = "") -> None:
-        """Make the names in a folder survive a power loss, where the storage has folders."""
+        """Make the names in a folder survive a power loss, if the storage has folders."""
         del folder
 
     def close(self) -> None:  # noqa: B027 - most storages keep nothing open
-        """Give back what is open; it is opened again when it is needed."""
+        """Close open files and connections; they are opened again when they are needed."""
 
 
 class RangeReader(io.RawIOBase):
-    """A file of a storage as a stream that can seek; wrap it in ``io.BufferedReader``."""
+    """A seekable stream over a file of a storage; to be wrapped in ``io.BufferedReader``.
+
+    Args:
+        read_range: returns bytes of the file, given offset and size.
+        size: of the file, bytes.
+    """
 
     def __init__(self, read_range: Callable[[int, int], bytes], size: int) -> None:
         self._read_range = read_range
@@ -125,11 +130,11 @@ class RangeReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The next byte to be read."""
+        """Position of the next byte to be read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to ``offset`` bytes from the start, from here or from the end."""
+        """Move to ``offset`` bytes from the start, from the current position or from the end."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
             raise ValueError(f"negative seek position {start + offset}")
@@ -137,7 +142,7 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer; returns how many bytes there were."""
+        """Fill a buffer; returns how many bytes were read."""
         content = self._read_range(self._position, len(buffer))
         buffer[: len(content)] = content
         self._position += len(content)

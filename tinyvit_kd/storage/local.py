@@ -1,4 +1,4 @@
-"""The local file system, and any network file system that is mounted, as a storage."""
+"""The local file system, or a mounted network file system, as a storage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinyvit_kd.runtime.files import atomic_write, fsync_folder, require_free_space
-from tinyvit_kd.storage.base import Entry, FileInfo, Kind, Storage
+from tinyvit_kd.storage.base import Entry, EntryKind, FileInfo, Storage
 
-_OPEN_FILES = 256  # descriptors that are kept for read_range
+_OPEN_FILES = 256  # file descriptors that read_range keeps
 
 
 class LocalStorage(Storage):
-    """Files in a folder. For one thread, as far as ``read_range`` goes: it keeps the files that it read last open.
+    """Files in a folder.
+
+    ``read_range`` keeps the most recently read files open, so only one thread may use it.
 
     Args:
-        root: the folder; "" takes names as paths, relative to the working directory or absolute.
+        root: the folder; "" means that names are paths, relative to the working directory or absolute.
         open_files: how many files ``read_range`` keeps open.
     """
 
@@ -38,7 +40,7 @@ class LocalStorage(Storage):
         return sorted(found)
 
     def info(self, name: str) -> FileInfo | None:
-        """As ``Storage.info``; one call of the system."""
+        """As ``Storage.info``; one system call."""
         try:
             status = os.stat(self.locate(name))
         except (FileNotFoundError, NotADirectoryError):
@@ -55,7 +57,7 @@ class LocalStorage(Storage):
         return os.pread(self._descriptor(name), size, offset)
 
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
-        """As ``Storage.write``; the file is written aside and renamed."""
+        """As ``Storage.write``; a temporary file is written and renamed."""
         atomic_write(Path(self.locate(name)), content, fsync=durable)
 
     def remove(self, name: str) -> bool:
@@ -70,19 +72,19 @@ class LocalStorage(Storage):
         return True
 
     def locate(self, name: str = "") -> str:
-        """The path of a name."""
+        """The path of a file; of the root by default."""
         return os.path.join(self.root, name) if name else self.root
 
     def owns(self, name: str) -> bool:
-        """Whether the folder of a file lies below the root once links have been followed."""
+        """Whether the folder of a file lies below the root when links are followed."""
         return Path(self.locate(name)).parent.resolve().is_relative_to(Path(self.root).resolve())
 
     def is_same(self, other: Storage) -> bool:
-        """Whether both roots are one folder once links have been followed."""
+        """Whether both roots are the same folder when links are followed."""
         return isinstance(other, LocalStorage) and Path(self.root).resolve() == Path(other.root).resolve()
 
     def is_writable(self) -> bool:
-        """Whether this user may write to the root; one that is not there yet is taken for writable."""
+        """Whether this user may write to the root; True if it does not exist yet."""
         return not os.path.exists(self.root) or os.access(self.root, os.W_OK | os.X_OK)
 
     def require_free_space(self, size: int) -> None:
@@ -102,7 +104,7 @@ class LocalStorage(Storage):
         self.close()
 
     def __reduce__(self) -> tuple[Callable[[str, int], LocalStorage], tuple[str, int]]:
-        # A copy that is sent to another process starts with no open file.
+        # A copy in another process starts without open files.
         return LocalStorage, (self.root, self._limit)
 
     def __eq__(self, other: object) -> bool:
@@ -120,7 +122,7 @@ class LocalStorage(Storage):
         return self._open[name]
 
 
-def _kind(entry: os.DirEntry[str]) -> Kind:
+def _kind(entry: os.DirEntry[str]) -> EntryKind:
     if entry.is_dir():
         return "folder"
     return "file" if entry.is_file() else "other"

@@ -1,4 +1,4 @@
-"""Which storage a path or URL means: the one table to add a backend to."""
+"""Opens the storage of a path or URL; to add a kind of storage, add a line to the table here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BACKENDS: dict[str, Callable[[str], Storage]] = {
     "": LocalStorage,  # a path
     "file": _from_file_url,
 }
-"""By scheme: from a root, as the user wrote it, to its storage."""
+"""By URL scheme: makes the storage of a root, given as the user wrote it."""
 
 
 def open_storage(root: str | os.PathLike[str]) -> Storage:
-    """The storage of a folder or URL; nothing has to be there yet.
+    """The storage of a folder or URL, which need not exist yet.
 
     Raises:
         ConfigError: no storage is known for the URL's scheme.
@@ -32,7 +32,7 @@ def open_storage(root: str | os.PathLike[str]) -> Storage:
     scheme = text.partition("://")[0] if "://" in text else ""
     if scheme not in BACKENDS:
         raise ConfigError(
-            "no storage is known for a URL",
+            "no storage is known for this URL",
             where=text,
             found=f"{scheme}://",
             expected=f"a path, or a URL with one of {', '.join(f'{name}://' for name in BACKENDS if name)}",

@@ -20,12 +20,15 @@ _CODECS = ("bytes", "zstd", "crc32c")
 
 
 def zarr_settings() -> Any:
-    """One thread is fastest for one chunk per call; no chunk is empty, so looking for zeros is wasted time."""
+    """Zarr's settings for reading and writing blocks, as a context.
+
+    One thread is the fastest for one chunk per call. No chunk is empty, so zarr need not search for all-zero chunks.
+    """
     return zarr.config.set({"threading.max_workers": 1, "array.write_empty_chunks": True})
 
 
 def any_block(storage: Storage) -> str | None:
-    """The name of some block; None where the store has none."""
+    """The name of one of the store's blocks; None if it has none."""
     for folder in storage.list():
         if is_array_name(folder.name):
             for entry in storage.list(folder.name):
@@ -35,9 +38,9 @@ def any_block(storage: Storage) -> str | None:
 
 
 def complete_arrays(storage: Storage, manifest: Manifest) -> None:
-    """Give every shard an array with room for the manifest's views; what fits is left as it is, blocks always.
+    """Create the arrays that are missing or damaged, and grow those with fewer views than the manifest says.
 
-    Several jobs may do this at the same time.
+    Blocks are never changed. Several jobs may do this at the same time.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -52,30 +55,31 @@ def complete_arrays(storage: Storage, manifest: Manifest) -> None:
             "the store cannot be made or grown",
             where=storage.locate(),
             found=repr(error),
-            fix="see to the disk's space and the folder's permissions, or choose another folder",
+            fix="check the disk's free space and the folder's permissions, or choose another folder",
         ) from error
 
 
 def array_shape(manifest: Manifest, shard: int) -> tuple[int, int, int]:
-    """Views, rows and samples of a shard's array."""
+    """The shape of a shard's array: (views, rows per block, samples)."""
     length = manifest.shard_lengths[shard]
     return manifest.views, plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes), length
 
 
 def open_array(storage: Storage, shard: int, shape: tuple[int, int, int], writable: bool, durable: bool = False) -> Any:
-    """A shard's array of this shape; it may have more views.
+    """Open a shard's array.
 
     Args:
-        durable: flush each block to the disk before it takes its name.
+        shape: as ``array_shape`` gives it; the array may have more views.
+        durable: flush each block to the disk before it is renamed to its final name.
 
     Raises:
-        StoreArrayError: its ``zarr.json`` is missing, damaged, or of another store.
+        StoreArrayError: the array's ``zarr.json`` is missing, damaged, or has another layout.
         StoreUnreadableError: the system refuses to read it.
     """
     try:
         with zarr_settings():
             files = ZarrFiles(storage, read_only=not writable, durable=durable)
-            # Format 3 alone: zarr would also take a .zarray of format 2, whose chunks are other files than our blocks.
+            # Format 3 only: zarr would also open a .zarray of format 2, whose chunks are other files than our blocks.
             array = zarr.open_array(files, path=array_name(shard), mode="r+" if writable else "r", zarr_format=3)
         _require_layout(array.metadata.to_dict(), shape)
     except FileNotFoundError as error:
@@ -85,24 +89,24 @@ def open_array(storage: Storage, shard: int, shape: tuple[int, int, int], writab
             "the array of a shard cannot be opened",
             where=storage.locate(description_name(shard)),
             found=repr(error),
-            fix="see to the disk, its permissions and the free memory; the file itself may be whole",
+            fix="check the disk, its permissions and the free memory; the file itself may be undamaged",
         ) from error
-    except Exception as error:  # zarr meets damaged JSON with whatever error comes first, AttributeError among them
+    except Exception as error:  # on damaged JSON zarr raises nearly anything, even AttributeError
         raise _unusable(storage, shard, error) from error
     return array
 
 
 def _unusable(storage: Storage, shard: int, error: Exception) -> StoreArrayError:
     return StoreArrayError(
-        "the store lacks the array of a shard, or cannot read it",
+        "the description of a shard's array is missing or damaged",
         where=storage.locate(description_name(shard)),
         found=str(error),
-        fix="run dump-logits, which makes this file again and keeps the blocks",
+        fix="run dump-logits: it writes this file again and keeps the blocks",
     )
 
 
 def _require_layout(found: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    """Refuse an array that is not laid out as we do it: with other codecs, a flipped bit could go unnoticed."""
+    """Refuse any layout but our own: with other codecs, a flipped bit could go unnoticed."""
     layout = {
         "data_type": "uint8",
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": (1, *shape[1:])}},
@@ -121,20 +125,20 @@ def _require_layout(found: dict[str, Any], shape: tuple[int, int, int]) -> None:
 
 def _complete_array(storage: Storage, shard: int, shape: tuple[int, int, int]) -> None:
     description = description_name(shard)
-    was_there = storage.info(description) is not None
+    existed = storage.info(description) is not None
     try:
         array = open_array(storage, shard, (0, *shape[1:]), writable=True)
     except StoreError:
-        if was_there:  # but damaged; one that is missing may be in the making by another job
+        if existed:  # and is damaged; if it did not exist, another job may be creating it just now
             storage.remove(description)
         _create_array(storage, shard, shape)
         return
-    if array.shape[0] < shape[0]:  # never to fewer: zarr would remove blocks
+    if array.shape[0] < shape[0]:  # never shrink it: zarr would delete blocks
         array.resize(shape)
 
 
 def _create_array(storage: Storage, shard: int, shape: tuple[int, int, int]) -> None:
-    with suppress(ContainsArrayError):  # another job was faster
+    with suppress(ContainsArrayError):  # another job has created it
         zarr.create_array(
             ZarrFiles(storage),
             name=array_name(shard),

@@ -1,4 +1,4 @@
-"""Some records of many blocks, with a bounded memory."""
+"""A cache of encoded blocks: it reads a few records from each of many blocks, in a limited amount of memory."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Int64 = npt.NDArray[np.int64]
 
 
 def block_bytes(manifest: Manifest) -> int:
-    """What a cache takes for each block: room for the longest."""
+    """Bytes that a cache reserves per block: enough for the store's longest."""
     return max(1, *manifest.shard_lengths) * row_bytes(manifest.encoding, manifest.topk, manifest.num_classes)
 
 
 class BlockCache:
-    """Keeps the blocks that were read last, as they are encoded: less than half the memory of their records.
+    """Keeps the most recently used blocks, encoded, which takes less than half the memory of decoded records.
 
-    All lie in one array, in slots of equal size, and a table says which slot holds a block. A batch holds but a few
-    records of each of many blocks: its records come out of all of them by one call. Nor is memory asked for or given
-    back as one block replaces another.
+    All blocks lie in one array, in slots of equal size, and a table maps each block to its slot. A batch needs only a
+    few records of each of many blocks, and one call gathers them all. Replacing a block allocates no memory.
 
     Args:
-        store: where the blocks are.
-        max_bytes: of encoded blocks that are kept; one block is kept in any case. It is taken as blocks are read.
+        store: where the blocks are read from.
+        max_bytes: limit of the encoded blocks that are kept, though at least one is. Memory is used up only as blocks
+            are read.
     """
 
     def __init__(self, store: LogitStore, max_bytes: int) -> None:
@@ -43,58 +43,68 @@ class BlockCache:
         self._slot_rows = block_bytes(manifest) // self._row_bytes
         blocks = manifest.views * len(self._lengths)
         slots = max(1, min(max_bytes // block_bytes(manifest), blocks))
-        self._slot_of = np.full(blocks, -1, dtype=np.int32)  # by view * shards + shard
+        self._slot_of = np.full(blocks, -1, dtype=np.int32)  # by block number: view * shards + shard
         self._block_in = np.full(slots, -1, dtype=np.int64)
-        self._used = np.zeros(slots, dtype=np.int64)  # when a slot was last read from
-        self._now = 0
+        self._last_used = np.zeros(slots, dtype=np.int64)  # number of the call that last read from a slot
+        self._calls = 0
 
     def gather(self, shards: Int32, indexes: Int32, view: int) -> Block:
-        """Records of one view of samples of several shards, in the order given: arrays [B, …], copies.
+        """Gather the records of one view of B samples, from any shards.
+
+        Args:
+            shards: shard of each sample, [B].
+            indexes: index of each sample in its shard, [B].
+            view: the view number.
+
+        Returns:
+            copies of B records, in the order of the samples.
 
         Raises:
             BlockMissingError, BlockCorruptError: see ``LogitStore.read_planes``.
         """
-        assert (indexes < self._lengths[shards]).all(), "behind a shard's end its slot holds other records"
+        assert (indexes < self._lengths[shards]).all(), "past a shard's end, its slot holds another block's records"
         return decode_rows(self._rows(shards + np.int64(view * len(self._lengths)), indexes), *self._coding)
 
     def records(self, shard: int, view: int, indexes: Int32) -> Block:
-        """Records of samples of one shard; as ``gather``."""
+        """As ``gather``, for samples of one shard."""
         return self.gather(np.full(len(indexes), shard, dtype=np.int32), indexes, view)
 
     @cached_property
     def _memory(self) -> Rows:
-        # Made where it is first used: a copy of this object is sent to each loading process.
-        return np.empty((len(self._used) * self._slot_rows, self._row_bytes), dtype=np.uint8)
+        # Allocated on first use: this object is sent to each loading process, which needs memory of its own.
+        return np.empty((len(self._last_used) * self._slot_rows, self._row_bytes), dtype=np.uint8)
 
     def _rows(self, blocks: Int64, indexes: Int32) -> Rows:
-        """Encoded records of any blocks: [B, bytes of a record]."""
+        """Encoded records of samples in any blocks: [B, bytes per record]."""
         self._read_missing(blocks)
         slots = self._slot_of[blocks]
         if (slots >= 0).all():
             return self._memory.take(slots * np.int64(self._slot_rows) + indexes, axis=0)
         rows = np.empty((len(blocks), self._row_bytes), dtype=np.uint8)
-        for block in np.unique(blocks):  # more than there are slots: one after the other
-            here = blocks == block
-            rows[here] = self._rows(blocks[here], indexes[here])
+        for block in np.unique(blocks):  # more blocks than slots: one block at a time
+            wanted = blocks == block
+            rows[wanted] = self._rows(blocks[wanted], indexes[wanted])
         return rows
 
     def _read_missing(self, blocks: Int64) -> None:
-        """Read blocks into the slots that have not been read from for longest, but into none that these need."""
-        self._now += 1
+        """Read the missing blocks into the least recently used slots, but not into slots that this call needs."""
+        self._calls += 1
         slots = self._slot_of[blocks]
-        self._used[slots[slots >= 0]] = self._now
+        self._last_used[slots[slots >= 0]] = self._calls
         missing = np.unique(blocks[slots < 0])
         if len(missing):
-            free = np.flatnonzero(self._used < self._now)
-            oldest = free[np.argsort(self._used[free], kind="stable")]
-            for block, slot in zip(missing.tolist(), oldest.tolist(), strict=False):
+            replaceable = np.flatnonzero(self._last_used < self._calls)
+            oldest_first = replaceable[np.argsort(self._last_used[replaceable], kind="stable")]
+            for block, slot in zip(missing.tolist(), oldest_first.tolist(), strict=False):
                 self._read(block, slot)
 
     def _read(self, block: int, slot: int) -> None:
         view, shard = divmod(block, len(self._lengths))
         planes = self.store.read_planes(shard, view)
         if self._block_in[slot] >= 0:
-            self._slot_of[self._block_in[slot]] = -1  # before its records go
+            self._slot_of[self._block_in[slot]] = -1  # first, so that no half-replaced slot is ever found
         start = slot * self._slot_rows
         rows_of(planes, self._memory[start : start + planes.shape[1]])
-        self._block_in[slot], self._used[slot], self._slot_of[block] = block, self._now, slot
+        self._block_in[slot] = block
+        self._last_used[slot] = self._calls
+        self._slot_of[block] = slot

@@ -1,10 +1,11 @@
-"""Blocks to bytes and back: planes of uint8 [rows, n], one row a field's byte, one column a record.
+"""Encodes blocks as bytes and decodes them.
 
-Rows: header, class planes (ascending, delta-coded, low bytes of all K first), probability planes, then residual,
-seed, digest, status. Bytes of one kind side by side are what zstd compresses best; who wants a few records of many
-blocks turns each block once (``rows_of``) and decodes rows of several blocks together.
+An encoded block is uint8 planes [rows, n]: one row per byte of a field, one column per record. The rows are, in order:
+header, class planes (ascending, delta-coded, the low bytes of all K first), probability planes, residual, seed, digest,
+status. Zstd compresses best where bytes of one kind lie side by side. To read a few records of many blocks, transpose
+each block once (``rows_of``) and decode rows of several blocks together.
 
-What becomes of probabilities and residual is the encoding's (``store.encodings``).
+How probabilities and residuals become bytes is up to the encoding (``store.encodings``).
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, RecordSta
 
 
 def plane_rows(encoding: Encoding, length: int, topk: int, num_classes: int) -> int:
-    """Rows of a block of ``length`` records."""
+    """Number of rows of an encoded block with ``length`` records."""
     return _header_rows(length) + row_bytes(encoding, topk, num_classes)
 
 
 def encode(block: Block, header: BlockHeader) -> Planes:
-    """A block as planes: uint8 [rows, n]."""
+    """Encode a block as planes: uint8 [rows, n]."""
     _assert_encodable(block, header)
     length = header.length
-    first = np.zeros(_header_rows(length) * length, dtype=np.uint8)
-    first[:HEADER_BYTES] = np.frombuffer(header.pack(), dtype=np.uint8)
+    header_bytes = np.zeros(_header_rows(length) * length, dtype=np.uint8)
+    header_bytes[:HEADER_BYTES] = np.frombuffer(header.pack(), dtype=np.uint8)
     encoding = ENCODINGS[header.encoding]
     return np.concatenate(
         [
-            first.reshape(-1, length),
+            header_bytes.reshape(-1, length),
             _encode_classes(block.indices, header.num_classes),
             encoding.encode_probs(block.probs),
             _bytes_of(encoding.encode_residual(block.residual)),
@@ -47,27 +48,28 @@ def encode(block: Block, header: BlockHeader) -> Planes:
 
 
 def read_header(planes: Planes) -> BlockHeader | None:
-    """The header of a block; None where the planes do not begin with one."""
+    """The header of an encoded block; None if the planes do not begin with one."""
     data = planes[: _header_rows(planes.shape[1])].tobytes()
     return BlockHeader.unpack(data[:HEADER_BYTES])
 
 
 def decode(planes: Planes, header: BlockHeader) -> Block:
-    """The records of a block, as arrays of their own."""
+    """Decode a block; the arrays are copies."""
     return decode_rows(rows_of(planes), header.encoding, header.topk, header.num_classes)
 
 
 def row_bytes(encoding: Encoding, topk: int, num_classes: int) -> int:
-    """Bytes of an encoded record, before zstd."""
+    """Bytes per encoded record, before zstd."""
     return topk * (_class_bytes(num_classes) + ENCODINGS[encoding].prob_bytes) + _tail_rows(encoding)
 
 
 def rows_of(planes: Planes, out: Rows | None = None) -> Rows:
-    """A block's records as they are encoded, each in one row: uint8 [n, bytes of a record], a copy without the header.
+    """Transpose a block without its header, so that each encoded record is one row: uint8 [n, bytes per record].
 
-    A record's bytes lie together in memory, so that taking some records out is several times faster than from planes.
+    A record's bytes then lie together in memory. Selecting some records is several times faster than from planes.
 
     Args:
+        planes: an encoded block, uint8 [rows, n].
         out: where the copy goes; a new array by default.
     """
     rows = planes[_header_rows(planes.shape[1]) :].T
@@ -78,11 +80,11 @@ def rows_of(planes: Planes, out: Rows | None = None) -> Rows:
 
 
 def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> Block:
-    """Records of any blocks of one store, as arrays of their own."""
+    """Decode encoded records, uint8 [n, bytes per record], of any blocks of one store; the arrays are copies."""
     chosen = ENCODINGS[encoding]
     residual_type = np.dtype(chosen.residual_type)
     widths = topk * _class_bytes(num_classes), topk * chosen.prob_bytes, residual_type.itemsize, 4, 4, 1
-    parts = (rows[:, end - each : end] for each, end in zip(widths, accumulate(widths), strict=True))
+    parts = (rows[:, end - width : end] for width, end in zip(widths, accumulate(widths), strict=True))
     classes, probs, residuals, seeds, digests, status = parts
     residual = _from_bytes(residuals, residual_type).astype(np.float32)
     valid = status[:, 0] == RecordStatus.VALID
@@ -97,15 +99,15 @@ def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> 
 
 
 def read_status(planes: Planes) -> npt.NDArray[np.uint8]:
-    """The RecordStatus of each record: [n]."""
+    """The ``RecordStatus`` of each record of an encoded block: uint8 [n]."""
     status: npt.NDArray[np.uint8] = planes[-1]
     return status.copy()
 
 
 def _assert_encodable(block: Block, header: BlockHeader) -> None:
-    # Any of these would be stored without a complaint and read back as something else.
+    # Without these checks, wrong records would be stored silently and read back as something else.
     shape = (header.length, header.topk)
-    assert block.indices.shape == block.probs.shape == shape, "the block has another size than its header"
+    assert block.indices.shape == block.probs.shape == shape, "the block has another size than its header says"
     assert block.probs.dtype == block.residual.dtype == np.float32
     assert block.seeds.dtype == block.digests.dtype == np.uint32
     assert block.indices.min() >= 0
@@ -138,9 +140,9 @@ def _decode_classes(rows: Rows, topk: int) -> npt.NDArray[np.int32]:
     width = rows.shape[1] // topk
     parts = rows.reshape(len(rows), width, topk)
     deltas = parts[:, -1].astype(np.int32)
-    for number in reversed(range(width - 1)):
+    for byte in reversed(range(width - 1)):
         deltas <<= 8
-        deltas |= parts[:, number]
+        deltas |= parts[:, byte]
     return np.add.accumulate(deltas, axis=1, out=deltas)
 
 

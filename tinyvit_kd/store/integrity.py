@@ -1,4 +1,4 @@
-"""Is a block the one that belongs in its place, and are its records what a teacher can have said?"""
+"""Checks that a block belongs where it lies, and that its records are possible answers of a teacher."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, StoreError
 from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 
 REDUMP = "remove this file and run dump-logits again: it makes only the missing blocks"
-TOLERANCE = 1e-2  # of a record's whole mass, which is 1; far above what any precision of a teacher rounds
-_FOREIGN = {  # by the fields of the header that differ
+TOLERANCE = 1e-2  # deviation of a record's total probability from 1; far above the rounding of any teacher precision
+_FOREIGN = {  # message by the header fields that differ
     ("key_hash", "manifest_hash"): "a block was made from other samples",
     ("manifest_hash",): "a block belongs to another store, of another teacher or recipe",
 }
 
 
 def check_header(found: BlockHeader | None, expected: BlockHeader, location: str) -> None:
-    """Compare a block's header with the one that its place asks for.
+    """Compare a block's header with the header that belongs in its place.
 
     Raises:
-        BlockCorruptError: there is none.
-        BlockForeignError: naming the fields that differ.
+        BlockCorruptError: the block has no header.
+        BlockForeignError: the headers differ; it names the fields.
     """
     if found == expected:
         return
@@ -38,7 +38,7 @@ def check_header(found: BlockHeader | None, expected: BlockHeader, location: str
 
 
 def require_finite(block: Block, location: str) -> None:
-    """Refuse to write what a teacher in too narrow a precision gives.
+    """Refuse to write NaN or infinity, which a teacher gives if its precision is too narrow.
 
     Raises:
         StoreError: a probability is NaN or infinite.
@@ -54,19 +54,20 @@ def require_finite(block: Block, location: str) -> None:
 
 
 def block_problem(block: Block, num_classes: int) -> str:
-    """What is wrong with the records of a block; empty where nothing is."""
-    valid, hole = block.valid, ~block.valid
-    with np.errstate(invalid="ignore"):  # what is infinite or no number is found by the comparisons
+    """What is wrong with the records of a block, in words; empty if nothing is."""
+    valid = block.valid
+    hole = ~valid
+    with np.errstate(invalid="ignore"):  # the comparisons below find NaN and infinity
         mass = block.probs.sum(axis=1) + block.residual
     ascending = (block.indices[:, 1:] > block.indices[:, :-1]).all(axis=1)
     in_range = (block.indices[:, 0] >= 0) & (block.indices[:, -1] < num_classes)
     in_bounds = (block.probs.min(axis=1) >= 0) & (block.residual >= 0) & (abs(mass - 1) <= TOLERANCE)
-    full = block.indices.any(axis=1) | block.probs.any(axis=1) | (block.residual != 0)
+    nonzero = block.indices.any(axis=1) | block.probs.any(axis=1) | (block.residual != 0)
     problems = {
         "have an unknown status": block.status > max(RecordStatus),
         f"have classes that do not ascend below {num_classes}": valid & ~(ascending & in_range),
         "have probabilities that are not finite, below 0, or do not sum to 1": valid & ~in_bounds,
-        "are holes, but not empty": hole & full,
+        "are holes, but not empty": hole & nonzero,
     }
     for problem, rows in problems.items():
         if rows.any():

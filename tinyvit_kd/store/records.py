@@ -1,4 +1,4 @@
-"""Records as plain arrays, and what a block's header says."""
+"""Records as plain arrays, and the header of a block."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAGIC = b"TVKDBLCK"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sHBxIIIIIQQ")  # magic, format, encoding, shard, view, n, k, classes, key hash, manifest
 HEADER_BYTES = 64
-_CODES = tuple(ENCODINGS)  # a header holds a position
+_CODES = tuple(ENCODINGS)  # a header stores an encoding's position here
 
 
 class RecordStatus(IntEnum):
-    """Whether a record has probabilities and, for a hole, why it has none; stored as one byte."""
+    """Whether a record has probabilities or is a hole, and why it is one; stored as one byte."""
 
     VALID = 0
     UNREADABLE = 1
@@ -30,9 +30,9 @@ class RecordStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Block:
-    """The records of one (shard, view number), or some of them.
+    """All records of one (shard, view number), or some of them.
 
-    Classes are ascending within a record. A hole has zeros in all but ``seeds`` and ``status``.
+    Classes ascend within a record. A hole has zeros in all fields but ``seeds`` and ``status``.
     """
 
     indices: npt.NDArray[np.int32]  # [n, K]
@@ -52,7 +52,7 @@ class Block:
 
     @classmethod
     def empty(cls, length: int, topk: int) -> Block:
-        """``length`` records of zeros, to be filled."""
+        """Make ``length`` records of zeros, to be filled."""
         return cls(
             np.zeros((length, topk), np.int32),
             np.zeros((length, topk), np.float32),
@@ -63,7 +63,7 @@ class Block:
         )
 
     def take(self, rows: slice | npt.NDArray[np.int64]) -> Block:
-        """These records; where ``rows`` is a slice, in the same memory."""
+        """Select some records; a slice shares memory with this block, an array of rows gives copies."""
         return Block(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def put(self, rows: npt.NDArray[np.int64], other: Block) -> None:
@@ -74,7 +74,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockHeader:
-    """What a block says of itself, so that a chunk in the wrong place is found."""
+    """What a block says about itself, so that a file in the wrong place is noticed."""
 
     encoding: Encoding
     shard: int
@@ -87,7 +87,7 @@ class BlockHeader:
     format_version: int = FORMAT_VERSION
 
     def pack(self) -> bytes:
-        """64 bytes, zeros behind."""
+        """The header as 64 bytes, padded with zeros."""
         return _HEADER.pack(
             MAGIC,
             self.format_version,
@@ -103,7 +103,7 @@ class BlockHeader:
 
     @classmethod
     def unpack(cls, data: bytes) -> BlockHeader | None:
-        """The header in these bytes; None where they are not one."""
+        """Read a header; None if ``data`` does not begin with one."""
         magic, version, encoding, shard, view, length, topk, classes, keys, manifest = _HEADER.unpack_from(data)
         if magic != MAGIC or encoding >= len(_CODES):
             return None

@@ -1,4 +1,4 @@
-"""What a store holds, in figures."""
+"""Figures about a store: blocks, bytes, holes, and how certain its teacher is."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tinyvit_kd.store.codec import read_status
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
-SAMPLED_BLOCKS = 32
+SAMPLED_BLOCKS = 32  # blocks that are read for the teacher's figures
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures of a store; the teacher's are means over valid records of a sample of blocks."""
+    """Figures about a store. Those of the teacher are means over the valid records of some of its blocks."""
 
-    blocks: int  # that are there
-    blocks_in_all: int
-    records: int  # of the blocks that are there
-    holes: dict[str, int]  # samples by reason
-    bytes: int  # of the blocks on disk
+    blocks: int  # present blocks
+    total_blocks: int  # present and missing blocks
+    records: int  # in the present blocks
+    holes: dict[str, int]  # number of samples by reason
+    bytes: int  # of the present blocks, on disk
     mean_top1: float  # probability of the teacher's best class
-    mean_residual: float  # mass outside the K classes
+    mean_residual: float  # probability outside the K classes
     dense_bytes_per_record: int  # float32 probabilities of all classes
     raw_bytes_per_record: int  # int16 classes, float16 probabilities and the seed: the official format
 
     @property
     def bytes_per_record(self) -> float:
-        """Bytes on disk a record, seed and digest included."""
+        """Bytes per record on disk, seed and digest included."""
         return self.bytes / self.records if self.records else 0.0
 
 
@@ -41,18 +41,19 @@ def statistics(store: LogitStore) -> Statistics:
     manifest = store.manifest
     missing = store.missing_blocks()
     present = list(store.present_blocks(missing))
-    tops, residuals = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    top1_probs = [np.zeros(0, np.float32)]
+    residuals = [np.zeros(0, np.float32)]
     for shard, view in present[:: max(1, math.ceil(len(present) / SAMPLED_BLOCKS))]:
         block = store.read_block(shard, view)
-        tops.append(block.probs[block.valid].max(axis=1, initial=0))
+        top1_probs.append(block.probs[block.valid].max(axis=1, initial=0))
         residuals.append(block.residual[block.valid])
     return Statistics(
         blocks=len(present),
-        blocks_in_all=len(present) + len(missing),
+        total_blocks=len(present) + len(missing),
         records=sum(manifest.shard_lengths[shard] for shard, _ in present),
         holes=dict(Counter(reason.name.lower() for _, _, reason in holes(store))),
         bytes=sum(store.block_bytes(shard, view) for shard, view in present),
-        mean_top1=_mean(np.concatenate(tops)),
+        mean_top1=_mean(np.concatenate(top1_probs)),
         mean_residual=_mean(np.concatenate(residuals)),
         dense_bytes_per_record=4 * manifest.num_classes,
         raw_bytes_per_record=4 * manifest.topk + 4,
@@ -60,7 +61,7 @@ def statistics(store: LogitStore) -> Statistics:
 
 
 def holes(store: LogitStore) -> Iterator[tuple[int, int, RecordStatus]]:
-    """(shard, index, reason) of every sample without views; all of a sample's views agree on it."""
+    """(shard, index, reason) of every hole. If one view of a sample is a hole, all of them are."""
     for shard, length in enumerate(store.manifest.shard_lengths):
         view = next((view for view in range(store.manifest.views) if store.has_block(shard, view)), None)
         if view is None or not length:

@@ -1,4 +1,4 @@
-"""A storage as zarr takes it."""
+"""Lets zarr read and write the files of a storage."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tinyvit_kd.storage.base import Storage
 
 
 class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
-    """Zarr's keys are the storage's names.
+    """A zarr store whose keys are the names of a storage's files.
 
     Args:
         storage: where the files are.
         read_only: refuse to write and to remove.
-        durable: flush what is written to the disk before it takes its name.
+        durable: flush each file to the disk before it is renamed to its final name.
     """
 
     supports_writes = True
@@ -30,7 +30,7 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
         self._durable = durable
 
     def with_read_only(self, read_only: bool = False) -> ZarrFiles:
-        """The same files, to be written to or not."""
+        """The same files, read-only or writable."""
         return ZarrFiles(self._storage, read_only=read_only, durable=self._durable)
 
     def __eq__(self, other: object) -> bool:
@@ -42,22 +42,22 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """A file, or a part of it; None where it is not there."""
+        """A file or a part of one; None if it does not exist."""
         content = await asyncio.to_thread(self._read, key, byte_range)
         return None if content is None else (prototype or default_buffer_prototype()).buffer.from_bytes(content)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Several files or parts."""
+        """Several files or parts of files."""
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        """Whether there is a file."""
+        """Whether a file exists."""
         return await asyncio.to_thread(self._storage.info, key) is not None
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, completely or not at all."""
         self._check_writable()
         await asyncio.to_thread(self._storage.write, key, value.as_buffer_like(), self._durable)
 
@@ -72,7 +72,7 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """All files whose names begin so; ``prefix`` ends where a folder does."""
+        """All files whose names begin with ``prefix``, which must be the name of a folder."""
         for entry in self._storage.list(prefix.rstrip("/")):
             if entry.kind == "file":
                 yield entry.name
@@ -99,7 +99,7 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
 
 
 def _bounds(byte_range: ByteRequest, size: int) -> tuple[int, int]:
-    """First byte, and the one behind the last."""
+    """The range as (first byte, one past the last byte)."""
     if isinstance(byte_range, RangeByteRequest):
         return byte_range.start, min(byte_range.end, size)
     if isinstance(byte_range, OffsetByteRequest):

@@ -1,0 +1,52 @@
+"""Makes the files of a new store, or checks and grows those of an existing one."""
+
+from __future__ import annotations
+
+from tinyvit_kd.errors import ManifestMismatchError, StoreError
+from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.store.arrays import any_block, complete_arrays
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.names import MANIFEST
+
+
+def prepare_store(storage: Storage, manifest: Manifest, fsync: bool) -> Manifest:
+    """Make a store's arrays and manifest; an existing store keeps its blocks, and grows if ``manifest`` has more views.
+
+    Args:
+        fsync: flush the names of the arrays' folders to the disk.
+
+    Returns:
+        the manifest of the store: its own if it exists, with the larger number of views.
+
+    Raises:
+        ManifestMismatchError: the folder holds a store that was made from something else.
+        StoreError: the store's manifest is missing or damaged, or the folder cannot be written.
+    """
+    block = any_block(storage)  # before the manifest is looked for: another job may be making this store
+    existing: Manifest | None = None
+    if storage.info(MANIFEST) is not None:
+        existing = Manifest.load(storage)
+        _require_same(existing, manifest, storage, block)
+        manifest = existing.model_copy(update={"views": max(existing.views, manifest.views)})
+    elif block is not None:
+        raise StoreError(
+            "the folder has blocks but no manifest",
+            where=storage.locate(),
+            found=block,
+            fix="restore manifest.json, or choose another folder",
+        )
+    complete_arrays(storage, manifest)
+    if fsync:
+        storage.sync_folder()  # the arrays' folders
+    if manifest != existing:
+        manifest.save(storage)  # last, because it is the manifest that makes the folder a store
+    return manifest
+
+
+def _require_same(existing: Manifest, manifest: Manifest, storage: Storage, block: str | None) -> None:
+    try:
+        existing.require_same(manifest.identity, storage.locate())
+    except ManifestMismatchError as error:
+        if block is None:  # the recipe was corrected after a dump that stopped before its first block
+            error.fix = "remove the folder and run again: it has no blocks yet, unless another dump is writing to it"
+        raise
