@@ -1,4 +1,7 @@
-"""Finds what an earlier start of a run left in its folder: the newest checkpoint, or the summary of a finished run."""
+"""Finds what an earlier start of a run left in its folder: the newest checkpoint, or the summary of a finished run.
+
+What goes before what stands as a numbered list in ``runs.student_run.train_student``, which asks here.
+"""
 
 from __future__ import annotations
 
