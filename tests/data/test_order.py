@@ -214,6 +214,12 @@ def test_lanes_that_do_not_fit_are_refused_with_the_nearest_that_do(
         assert hint in str(caught.value)
 
 
+def test_a_batch_that_is_no_multiple_of_the_views_per_sample_is_refused_with_ones_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"3 views a sample.*global_batch_size to 12 or 24"):
+        check_lanes(4, 16, 1, views_per_sample=3)
+    check_lanes(4, 24, 2, views_per_sample=3)
+
+
 @given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 9))
 def test_what_the_check_lets_through_can_be_used(lanes: int, batch: int, world: int) -> None:
     fits = lanes % world == 0 and batch % lanes == 0

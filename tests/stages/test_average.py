@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.stages.world import TRAINING, World
+from benchmarks.tiny_world import TRAINING, World
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune

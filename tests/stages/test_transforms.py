@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.stages.world import TRAINING, World, make_teacher
+from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.views import transforms
 from tests.views.transforms import PIPELINE, SIZE, SOUND, timm
 from tinyvit_kd.data.build import build_shards

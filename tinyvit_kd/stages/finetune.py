@@ -35,6 +35,15 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
     Raises:
         ConfigError: the number of classes is unknown, smaller than a label needs, or not that of the class list.
     """
+    return train_student(config, open_labelled_data(config, job), job)
+
+
+def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
+    """Shards and class list of a recipe, opened and checked.
+
+    Raises:
+        ConfigError: as ``finetune``.
+    """
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
     classes = label_classes(config.shards, shards)
@@ -54,7 +63,7 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
             found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
             fix="leave num_classes out, or name the list of these labels (shards.class_list)",
         )
-    data = LabelledData(
+    return LabelledData(
         shards=shards,
         image_size=config.views.size,
         num_classes=num_classes,
@@ -70,4 +79,3 @@ def finetune(config: FinetuneConfig, job: Job) -> dict[str, float]:
         trains_both_heads=False,
         config=config,
     )
-    return train_student(config, data, job)
