@@ -171,7 +171,7 @@ class Subject:
         shutil.rmtree(store, ignore_errors=True)
         with patch.object(stage, "DumpBatches", self.kind):
             self.whole_runs.append(stage.dump_logits(self.config, self.job)["views_per_second"])
-        return self.group_views / seconds_between_commits(store)
+        return self.group_views / seconds_between_commits(Path(store))
 
     def load(self) -> float:
         """The rate at which one process fills its buffers."""
@@ -186,7 +186,10 @@ class Subject:
         return self.group_views / seconds(self._write_group, CPU)
 
     def _write_group(self) -> None:
-        store, assembler = LogitStore.open(self.config.store.path, writable=True), Assembler(self.config.store.topk)
+        store, assembler = (
+            LogitStore.open(self.config.store.path, writable=True),
+            Assembler(self.config.store.topk),
+        )
         for batch in self.told:
             for shard, view, block in assembler.add(batch, *self.answers):
                 store.write_block(shard, view, block)

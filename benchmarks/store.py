@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.local_files import store_folder
 from benchmarks.machine import describe
 from benchmarks.stored import worker
 from benchmarks.stored.fidelity import fidelity
@@ -49,7 +50,7 @@ from benchmarks.stored.rates import (
     our_columns,
 )
 from benchmarks.stored.records import fill_store, simulated, write_official
-from tinyvit_kd.store.manifest import MANIFEST
+from tinyvit_kd.store.names import MANIFEST
 from tinyvit_kd.store.records import Block
 
 Fidelity = dict[str, dict[str, float]]
@@ -86,14 +87,14 @@ def in_folder(
     store = fill_store(folder / "large", block, num_classes, options.records)
     small = fill_store(folder / "small", block, num_classes, options.raw_records)
     write_official(folder / "raw", block, options.raw_records)
-    files = sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
+    files = sum(path.stat().st_size for path in store_folder(store).rglob("*") if path.is_file())
     workers = {
-        "small": worker.run(small.path),
-        "large": worker.run(store.path),
-        "large, all lanes": worker.run(store.path, "--processes", "1", "--batch", "1024"),
+        "small": worker.run(store_folder(small)),
+        "large": worker.run(store_folder(store)),
+        "large, all lanes": worker.run(store_folder(store), "--processes", "1", "--batch", "1024"),
         "official": worker.run(folder / "raw", "--raw"),
     }
-    can_be_cold = forgets(store.path / MANIFEST)
+    can_be_cold = forgets(store_folder(store) / MANIFEST)
     if not can_be_cold:
         print("files cannot be dropped from memory here: nothing is said of cold reading\n")
     with closing(RawFile(folder / "raw", block.probs.shape[1], options.raw_records, options.sample)) as raw:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.local_files import store_folder
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches, block_caches
@@ -91,7 +92,7 @@ def stored_batches(
 ) -> StoredBatches:
     """Stage two's batches, as its defaults have them, of more epochs than are timed."""
     schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
-    manifest, config = store.manifest, StoredTargetsConfig(path=store.path, verify_rate=verify_rate)
+    manifest, config = store.manifest, StoredTargetsConfig(path=store_folder(store), verify_rate=verify_rate)
     views = ViewSchedule(1, ((0, manifest.views),))
     plan = StepPlan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1), stored=views)
     samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)

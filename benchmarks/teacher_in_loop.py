@@ -13,9 +13,9 @@ import torch
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.models.teacher import Teacher, build_teacher
+from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.stages.pretrain import open_stored_data
 from tinyvit_kd.training.batch import Batch, SparseTargets
 from tinyvit_kd.training.objectives import DistillObjective, Objective, Output
 

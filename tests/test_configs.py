@@ -194,7 +194,7 @@ def of_stage(config: type[Any]) -> list[Path]:
     return [path for path in RECIPES if isinstance(load(path), config) and not {"demo", "laptop"} & set(path.parts)]
 
 
-DUMPS: dict[Path, DumpConfig] = {recipe.store.path: recipe for recipe in map(load, of_stage(DumpConfig))}
+DUMPS: dict[str, DumpConfig] = {recipe.store.path: recipe for recipe in map(load, of_stage(DumpConfig))}
 
 
 @pytest.mark.parametrize("path", of_stage(PretrainConfig), ids=lambda path: path.stem)

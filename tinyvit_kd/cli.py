@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvit_kd import __version__
-from tinyvit_kd.commands import shards_group, store_group
+from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import (
     BusyError,
@@ -51,13 +51,14 @@ def cli(context: click.Context, debug: bool) -> None:
     2  pretrain     train a student on exactly those views, without the teacher
     3  finetune     train on labels: adapt a student, make a teacher, or a baseline
        evaluate     score a model on labelled shards
+       recipe       print a stage's recipe with every field explained, or its JSON schema
        store        look into a store of probabilities
        demo         all of it in a few minutes, on images drawn on the spot
 
-    Stages read one YAML recipe each (see configs/) and take --set section.key=value. Under torchrun they use all
-    processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or
-    because a storage hangs or a process died, every command leaves with exit code 75, ready to be started again; a
-    mistake of yours is exit code 2.
+    Stages read one YAML recipe each (see configs/, or print one with the command recipe) and take --set
+    section.key=value. Under torchrun they use all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
+    RECIPE. Stopped by SIGTERM, SIGUSR1 or Ctrl-C, or because a storage hangs or a process died, every command leaves
+    with exit code 75, ready to be started again; a mistake of yours is exit code 2.
     """
     context.obj = {"debug": debug}
 
@@ -83,17 +84,16 @@ def _recipe_options(function: Function) -> Function:
 )
 @click.option(
     "--views-from",
-    type=click.Path(path_type=Path),
     metavar="STORE",
     help="Show this teacher the views of another teacher's store, so that a student can learn from both.",
 )
-def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: Path | None) -> None:
+def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
     from tinyvit_kd.config.stages import DumpConfig
 
     chosen = _part(part)
     if views_from is not None:
-        overrides = (*overrides, f"views_from={json.dumps(str(views_from))}")
+        overrides = (*overrides, f"views_from={json.dumps(views_from)}")
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 
@@ -136,6 +136,7 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     _run_stage(config, evaluate)
 
 
+cli.add_command(recipe_command)
 cli.add_command(shards_group)
 cli.add_command(store_group)
 

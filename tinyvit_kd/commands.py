@@ -1,4 +1,4 @@
-"""The commands around the stages: ``shards`` and ``store``, which build, describe and check."""
+"""The commands around the stages: ``recipe``, and ``shards`` and ``store``, which build, describe and check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,34 @@ from typing import Any, TypeVar
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
+
+
+@click.command("recipe")
+@click.argument("stage", type=click.Choice(STAGES), metavar="STAGE")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of such recipes, for editors.")
+def recipe_command(stage: str, schema: bool) -> None:
+    """Print a recipe for STAGE with all its fields explained.
+
+    STAGE is dump-logits, pretrain, finetune or evaluate. Every field comes with its default, type, unit and meaning.
+    Fill in the placeholders and delete what you do not change. docs/RECIPES.md has the same as tables.
+
+    \b
+        tinyvit-kd recipe pretrain > my.yaml
+
+    Editors such as VS Code (YAML extension) complete and check recipes by their JSON schema:
+
+    \b
+        tinyvit-kd recipe pretrain --schema > pretrain.schema.json
+
+    Then begin the recipe with the line:
+
+    \b
+        # yaml-language-server: $schema=pretrain.schema.json
+    """
+    from tinyvit_kd.stages.recipe import recipe
+
+    click.echo(recipe(stage, schema))
 
 
 @click.group("shards")
@@ -79,9 +107,9 @@ def store_group() -> None:
 
 
 @store_group.command("info")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--holes", is_flag=True, help="List every hole: shard, index, reason.")
-def store_info(path: Path, holes: bool) -> None:
+def store_info(path: str, holes: bool) -> None:
     """Print what a store holds: blocks, bytes a record, teacher's certainty, holes."""
     from tinyvit_kd.stages.store import info, list_holes
 
@@ -89,10 +117,10 @@ def store_info(path: Path, holes: bool) -> None:
 
 
 @store_group.command("check")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
 @click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
-def store_check(path: Path, processes: int, repair: bool) -> None:
+def store_check(path: str, processes: int, repair: bool) -> None:
     """Read every block at PATH: is it whole, is it the store's own, and what lies beside them? Exit code 1 if not.
 
     Blocks that are missing are no fault: dump-logits makes them. --repair removes damaged blocks, and files that a

@@ -81,6 +81,26 @@ class BlockCorruptError(StoreError, ValueError):
     """A block is there, but its checksum, header or key hash is wrong."""
 
 
+class BlockForeignError(BlockCorruptError):
+    """A block is whole, but is not the one that belongs in its place.
+
+    Args:
+        differing: fields of the block's header that are not as expected.
+    """
+
+    def __init__(self, what: str, *, differing: tuple[str, ...], **parts: str) -> None:
+        super().__init__(what, **parts)
+        self.differing = differing
+
+
+class StoreArrayError(StoreError):
+    """The description of a shard's array is missing or damaged; its blocks may be whole."""
+
+
+class StoreUnreadableError(StoreError):
+    """The system refused to read a part of the store; that says nothing of the part itself."""
+
+
 class ReplayError(TinyVitKdError, ValueError):
     """A replayed view is not, bit for bit, the view that the teacher saw."""
 
@@ -119,6 +139,11 @@ class DiskSpaceError(TinyVitKdError, OSError):
     """There is less free disk space than the work needs."""
 
     __str__ = TinyVitKdError.__str__
+
+
+def reason_of(error: OSError) -> str:
+    """What the system said, without the path."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

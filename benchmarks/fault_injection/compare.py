@@ -12,10 +12,12 @@ from typing import NamedTuple
 import torch
 import xxhash
 
+from benchmarks.local_files import block_file
 from tinyvit_kd.errors import CheckpointError, StoreError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.stages import shards as shard_commands
 from tinyvit_kd.stages.store import check, repair
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import any_block
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -36,7 +38,7 @@ def store_differences(path: Path, reference: Path) -> list[str]:
         store, right = LogitStore.open(path), LogitStore.open(reference)
         blocks = {(shard, view) for shard in range(len(right.manifest.shard_names)) for view in _views(right)}
         differing = [
-            f"{store.block_path(*block)} differs"
+            f"{block_file(store, *block)} differs"
             for block in sorted(blocks)
             if block_digest(store.read_block(*block)) != block_digest(right.read_block(*block))
         ]
@@ -53,10 +55,10 @@ def _unsound(path: Path) -> list[str]:
     """What is wrong with a store; only unfinished files of killed writers are allowed, and must be removable."""
     with redirect_stderr(io.StringIO()):  # a bar would be drawn for every call
         report = check(path, 1)
-        faults = [f"store check: {fault.kind} {fault.path} {fault.reason}" for fault in report.faults]
+        faults = [f"store check: {fault.kind} {fault.where} {fault.reason}" for fault in report.faults]
         if all(fault.kind == "partial" for fault in report.faults):
             repair(path, report)
-            faults = [f"still there: {fault.path}" for fault in check(path, 1).faults]
+            faults = [f"still there: {fault.where}" for fault in check(path, 1).faults]
     return faults + ([f"{report.missing} blocks are missing"] if report.missing else [])
 
 
@@ -121,10 +123,10 @@ class BlockWatch:
         try:
             store = LogitStore.open(self.path)
         except StoreError as error:
-            return {}, [str(error)] if any_block(self.path) else []
+            return {}, [str(error)] if any_block(LocalStorage(str(self.path))) else []
         found, problems = dict[tuple[int, int], Seen](), list[str]()
         for shard, view in _blocks_there(store):
-            status = store.block_path(shard, view).stat()
+            status = block_file(store, shard, view).stat()
             try:
                 digest = block_digest(store.read_block(shard, view))
             except StoreError as error:

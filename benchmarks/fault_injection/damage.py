@@ -8,8 +8,7 @@ from pathlib import Path
 
 from benchmarks.fault_injection.corruption import MUTATIONS, Damage, Edits, Make, Mutate, cut, flip
 from benchmarks.fault_injection.subjects import SIZE, SampleView, Subjects
-from tinyvit_kd.store.arrays import array_name
-from tinyvit_kd.store.manifest import MANIFEST
+from tinyvit_kd.store.names import MANIFEST, array_name
 from tinyvit_kd.training.checkpoint import checkpoints
 
 

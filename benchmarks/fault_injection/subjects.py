@@ -16,6 +16,7 @@ import xxhash
 
 from benchmarks.fault_injection.compare import block_digest
 from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, FaultWorld, Size
+from benchmarks.local_files import block_file
 from benchmarks.tiny_world import make_teacher
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
@@ -78,7 +79,7 @@ class Subjects:
 
     def block(self, shard: int, view: int) -> Path:
         """A block's file."""
-        return self._original.block_path(shard, view)
+        return block_file(self._original, shard, view)
 
     @cached_property
     def indexes(self) -> list[ShardIndex]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.local_files import block_file
 from benchmarks.stored.records import fill_store, official_records, official_type
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.training.loss import soft_loss
@@ -27,7 +28,7 @@ def fidelity(block: Block, num_classes: int, gradients: int) -> dict[str, dict[s
     """
     with tempfile.TemporaryDirectory() as folder:
         store = fill_store(Path(folder) / "store", block, num_classes, len(block))
-        size = store.block_path(0, 0).stat().st_size / len(block)
+        size = block_file(store, 0, 0).stat().st_size / len(block)
         compact = store.read_block(0, 0)
     found = {"compact": (size, compact), "official": (official_type(block.probs.shape[1]).itemsize, official(block))}
     return {

@@ -14,6 +14,7 @@ import numcodecs
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.local_files import block_file, store_folder
 from benchmarks.stored.raw import LeanReader, OfficialReader, load_keys
 from benchmarks.stored.records import SHARD, VALUES, official_key, official_type, repeated
 from benchmarks.timing import in_turns
@@ -22,7 +23,8 @@ from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.store.codec import Planes, decode, encode, plane_rows, read_header
+from tinyvit_kd.store.codec import decode, encode, plane_rows, read_header
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.records import Block, BlockHeader
 from tinyvit_kd.store.store import LogitStore
 
@@ -60,7 +62,7 @@ class Training:
 
     def __init__(self, store: LogitStore, processes: int, global_batch: int, workers: int) -> None:
         self.store, self.plan, self.workers, self.step = store, plan_for(store, processes, global_batch), workers, 0
-        (self.cache,) = block_caches(StoredTargetsConfig(path=store.path), [store], self.plan)
+        (self.cache,) = block_caches(StoredTargetsConfig(path=store_folder(store)), [store], self.plan)
         self.steps = max(1, min(SHARD * LANES * processes // global_batch, self.plan.steps_per_epoch) // workers)
 
     def batches(self) -> list[tuple[int, Int32, Int32]]:
@@ -87,8 +89,8 @@ class Training:
         """The next round with a cache that is empty and blocks that are not in memory."""
         begin, batches = self.step, self.batches()
         shards = np.unique(np.concatenate([shards for _, shards, _ in batches])).tolist()
-        drop(self.store.block_path(shard, 0) for shard in shards)
-        (self.cache,) = block_caches(StoredTargetsConfig(path=self.store.path), [self.store], self.plan)
+        drop(block_file(self.store, shard, 0) for shard in shards)
+        (self.cache,) = block_caches(StoredTargetsConfig(path=store_folder(self.store)), [self.store], self.plan)
         self.step = begin
         return self.read(cold=True)
 
@@ -128,7 +130,7 @@ def whole_blocks(store: LogitStore, blocks: int, cold: bool = False) -> tuple[in
 def without_zarr(store: LogitStore, blocks: int) -> tuple[int, float]:
     """The same from bytes in memory, without files, zarr and checksum."""
     manifest, zstd = store.manifest, numcodecs.Zstd()
-    compressed = [store.block_path(shard, 0).read_bytes()[:-4] for shard in range(blocks)]
+    compressed = [block_file(store, shard, 0).read_bytes()[:-4] for shard in range(blocks)]
     with timed() as seconds:
         for data, length in zip(compressed, manifest.shard_lengths, strict=False):
             rows = plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes)
@@ -223,7 +225,7 @@ def cold_columns(store: LogitStore) -> dict[str, Work]:
     blocks = len(store.manifest.shard_lengths[:BLOCKS])
 
     def in_order() -> tuple[int, float]:
-        drop(store.block_path(shard, 0) for shard in range(blocks))
+        drop(block_file(store, shard, 0) for shard in range(blocks))
         return whole_blocks(store, blocks, cold=True)
 
     return {

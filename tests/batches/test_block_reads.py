@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.local_files import store_folder
 from tests.store.blocks import block_for, manifest_of
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.cache import BlockCache, block_bytes
-from tinyvit_kd.store.codec import Planes
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
 
 EQUAL, UNEQUAL = (60,) * 32, tuple(range(31, 95, 2))
@@ -53,7 +55,9 @@ def blocks_read(store: Noting, cache: BlockCache, plan: StepPlan, workers: int) 
 @pytest.mark.parametrize("processes", [1, 4])
 def test_each_block_is_read_about_once_by_a_worker(processes: int, workers: int, store: Noting) -> None:
     plan = StepPlan(store.manifest.shard_lengths, SCHEDULE, rank_lanes(SCHEDULE.lanes, 0, processes))
-    read = blocks_read(store, block_caches(StoredTargetsConfig(path=store.path), [store], plan)[0], plan, workers)
+    read = blocks_read(
+        store, block_caches(StoredTargetsConfig(path=store_folder(store)), [store], plan)[0], plan, workers
+    )
     assert len(read) <= 1.3 * len(set(read))  # more than once: shards that lie in two lanes
     again = blocks_read(
         store, BlockCache(store, plan.blocks_at_a_time // 4 * block_bytes(store.manifest)), plan, workers
@@ -77,7 +81,7 @@ def test_a_workers_memory_for_blocks_is_shared_by_all_stores(tmp_path: Path) -> 
     """In proportion to their blocks, so that each keeps as many."""
     lengths = (500,) * 64
     manifests = [manifest_of(lengths, encoding="compact", topk=topk) for topk in (5, 10, 50)]
-    stores = [LogitStore(tmp_path, manifest, writable=False, fsync=False) for manifest in manifests]
+    stores = [LogitStore(LocalStorage(str(tmp_path)), manifest, writable=False, fsync=False) for manifest in manifests]
     plan = StepPlan(lengths, ScheduleConfig(epochs=1, global_batch_size=64, lanes=64, window=36), range(64))
     config = StoredTargetsConfig(path=tmp_path, block_cache_mib=2)
     caches = block_caches(config, stores, plan)

@@ -141,7 +141,7 @@ def test_color_jitter_beside_randaugment_is_refused() -> None:
         ({"transform": {"call": "a.b"}, "erase_prob": 0.5, "hflip": 0.5}, "hflip, erase_prob would have no effect"),
         ({"transform": {"call": "a.b", "name": "a.b"}}, "views.transform: give exactly one of call"),
         ({"transform": {}}, "views.transform: give exactly one of call"),
-        ({"transform": {"name": "a.b", "kwargs": {"c": 1}}}, "views.transform: args and kwargs are of call"),
+        ({"transform": {"name": "a.b", "kwargs": {"c": 1}}}, "views.transform: args and kwargs belong to call"),
         (
             {"transform": {"call": "a.b", "args": [{"c": float("nan")}]}},
             "args.0.dict.c.float: found nan",

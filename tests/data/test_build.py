@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.data.tars import write_class_folders, write_tar
 from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.sources import list_classes, read_image
 from tinyvit_kd.errors import ConfigError, ShardError
@@ -202,7 +202,7 @@ def test_a_damaged_zip_is_named(folders: Path, tmp_path: Path) -> None:
 
 
 def test_an_image_that_changes_after_it_was_listed_is_named(folders: Path, tmp_path: Path) -> None:
-    (listed, *_), files = list_classes(folders), OpenFiles()
+    (listed, *_), files = list_classes(folders), ShardFiles()
     assert read_image(listed.image(1), files) == (folders / "n00000001" / "1.JPEG").read_bytes()
     (folders / "n00000001" / "0.JPEG").unlink()
     with pytest.raises(ShardError, match=r"0\.JPEG"):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tests.data.tars import sample, write_samples, write_tar
-from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.remote import cache_name
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
 
@@ -174,7 +174,7 @@ def test_real_photos_read_as_tarfile_reads_them(shared_data: Path, tmp_path: Pat
     assert shards.total == 300
     reader = shards.reader()
     for shard in range(len(shards.names)):
-        with tarfile.open(shards.file(shard)) as tar:
+        with tarfile.open(shards.locations[shard]) as tar:
             images = [member for member in tar if member.name.endswith(".jpg")]
             for index in range(0, len(images), 29):
                 file = tar.extractfile(images[index])
@@ -199,10 +199,10 @@ def test_a_used_reader_works_in_another_process(folder: Path, start: str) -> Non
 
 
 def test_no_more_files_are_open_than_the_limit(folder: Path) -> None:
-    with OpenFiles(limit=2) as files:
+    with ShardFiles(open_files=2) as files:
         for _ in range(3):
             for path in sorted(folder.glob("*.tar")):
-                files.descriptor(path)
+                files.read(path, 0, 1)
         assert len(open_below(folder)) == 2
     assert open_below(folder) == []
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.local_files import block_file, store_folder
 from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 
 def rewrite(store: LogitStore, shard: int, view: int, block: Block) -> None:
     """Put a block in the place of the one that is there."""
-    store.block_path(shard, view).unlink()
-    LogitStore.open(store.path, writable=True).write_block(shard, view, block)
+    block_file(store, shard, view).unlink()
+    LogitStore.open(store_folder(store), writable=True).write_block(shard, view, block)
 
 
 def with_hole(block: Block, index: int) -> Block:

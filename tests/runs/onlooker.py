@@ -15,10 +15,11 @@ from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
-from tinyvit_kd.runs.student_run import TrainingData, train_student
+from tinyvit_kd.runs.labelled_data import open_labelled_data
+from tinyvit_kd.runs.stored_data import open_stored_data
+from tinyvit_kd.runs.student_run import train_student
+from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.stages.finetune import open_labelled_data
-from tinyvit_kd.stages.pretrain import open_stored_data
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Output
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.local_files import block_file
 from benchmarks.tiny_world import TRAINING, World
 from tests.runs.onlooker import Onlooker
 from tinyvit_kd.batches.view_schedule import ViewSchedule
@@ -59,7 +60,7 @@ def test_views_that_are_being_dumped_do_not_stop_a_run_that_goes_on(world: World
     config = world.pretrain()
     Onlooker().pretrain_up_to(9, config)
     dump_four_views(world)
-    LogitStore.open(world.store).block_path(1, 3).unlink()  # not there yet
+    block_file(LogitStore.open(world.store), 1, 3).unlink()  # not there yet
     pretrain(config, solo_job())
     with pytest.raises(BlockMissingError, match="view 3 of shard"):
         pretrain(

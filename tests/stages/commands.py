@@ -50,7 +50,7 @@ def on_a_slow_disk(folder: Path) -> tuple[str, ...]:
 def on_a_hanging_disk(shards: Path, shard: int, index: int) -> tuple[str, ...]:
     """The command line where the read of one sample does not return, as of a server that has gone away."""
     opened = ShardSet.load(shards, "train")
-    return "-c", HANGING_DISK, str(opened.file(shard).resolve()), str(opened.index(shard).offsets[index])
+    return "-c", HANGING_DISK, str(Path(opened.locations[shard]).resolve()), str(opened.index(shard).offsets[index])
 
 
 def torchrun(processes: int) -> tuple[str, ...]:

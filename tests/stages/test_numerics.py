@@ -14,9 +14,10 @@ import torch
 from benchmarks.tiny_world import TRAINING, World
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.errors import NonFiniteLossError
+from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.stages.pretrain import open_stored_data, pretrain
+from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import load_checkpoint
 from tinyvit_kd.training.loop import SKIPS_IN_A_ROW

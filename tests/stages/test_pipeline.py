@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.fault_injection.compare import store_differences
+from benchmarks.local_files import block_file
 from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
 from tests.models.weights import assert_nearly_same_weights, assert_same_weights
 from tests.store.blocks import same
@@ -24,12 +25,13 @@ from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ReplayError
 from tinyvit_kd.models.teacher import build_teacher, topk_probs
+from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
-from tinyvit_kd.stages.pretrain import open_stored_data, pretrain
+from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
@@ -68,7 +70,7 @@ def test_every_view_of_the_store_is_replayed_bit_for_bit(world: World, mixing: d
 
 
 def test_epochs_use_the_views_in_turn_and_need_only_those_blocks(world: World) -> None:
-    LogitStore.open(world.folder / "store").block_path(1, 1).unlink()
+    block_file(LogitStore.open(world.folder / "store"), 1, 1).unlink()
     one_epoch = TRAINING["schedule"] | {"epochs": 1, "warmup_epochs": 0}
     pretrain(world.pretrain(schedule=one_epoch), solo_job())
 
@@ -107,11 +109,11 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(world: World) -> No
 
 def test_a_second_dump_makes_only_what_is_missing(world: World) -> None:
     store = LogitStore.open(world.folder / "store")
-    before = store.block_path(0, 0).stat().st_mtime_ns, store.read_block(1, 1)
-    store.block_path(1, 1).unlink()
+    before = block_file(store, 0, 0).stat().st_mtime_ns, store.read_block(1, 1)
+    block_file(store, 1, 1).unlink()
     result = dump_logits(world.dump(), solo_job())
     assert result["views"] == len(before[1])
-    assert store.block_path(0, 0).stat().st_mtime_ns == before[0]
+    assert block_file(store, 0, 0).stat().st_mtime_ns == before[0]
     assert same(store.read_block(1, 1), before[1])
 
 
@@ -133,7 +135,8 @@ def test_more_views_can_be_added_to_a_store(world: World) -> None:
 def test_a_changed_image_is_named_before_a_step_uses_it(world: World) -> None:
     shards = ShardSet.load(world.folder / "shards", "train")
     index = shards.index(1)
-    with shards.file(1).open("r+b") as file:  # the first quantiser: the image still decodes, all of it a little off
+    # The first quantiser: the image still decodes, all of it a little off.
+    with Path(shards.locations[1]).open("r+b") as file:
         file.seek(int(index.offsets[7]) + 25)
         byte = file.read(1)[0]
         file.seek(-1, 1)

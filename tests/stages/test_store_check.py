@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.local_files import block_file, store_folder
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine, Ended
 from tests.damage import flip
@@ -19,6 +20,7 @@ from tests.store.blocks import same
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.check import Fault, StoreReport
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -58,27 +60,27 @@ def test_missing_blocks_are_counted_and_no_fault(world: World, run: Check) -> No
 def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
     before = blocks(store)
-    stale = store.path / "s000000" / "c.0.0.0123456789abcdef0123456789abcdef.partial"
+    stale = store_folder(store) / "s000000" / "c.0.0.0123456789abcdef0123456789abcdef.partial"
     stale.write_bytes(b"half")
     os.utime(stale, (time.time() - 3600,) * 2)
-    flip(store.block_path(0, 1))
-    shutil.copy(store.block_path(1, 0), store.block_path(1, 1))
-    code, text, _ = run(store.path)
+    flip(block_file(store, 0, 1))
+    shutil.copy(block_file(store, 1, 0), block_file(store, 1, 1))
+    code, text, _ = run(store_folder(store))
     assert code == 1
     assert "damaged blocks: 2" in text
-    assert f"  {store.block_path(0, 1)}: a block is damaged: its checksum is wrong" in text
-    assert f"  {store.block_path(1, 1)}: a block is not the one it should be; found view 0; expected view 1" in text
+    assert f"  {block_file(store, 0, 1)}: a block is damaged: its checksum is wrong" in text
+    assert f"  {block_file(store, 1, 1)}: a block is not the one it should be; found view 0; expected view 1" in text
     assert f"  {stale}\n" in text
     assert text.endswith("\nnot sound\n")
-    code, text, _ = run(store.path, "--repair")
+    code, text, _ = run(store_folder(store), "--repair")
     assert code == 0
     assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
     assert text.endswith("\nsound\n")
     assert store.missing_blocks() == [(0, 1), (1, 1)]
     assert dump_logits(world.dump(), solo_job())["views"] == 80
-    after = blocks(LogitStore.open(store.path))
+    after = blocks(LogitStore.open(store_folder(store)))
     assert all(same(after[key], before[key]) for key in before)
-    assert run(store.path)[0] == 0
+    assert run(store_folder(store))[0] == 0
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "empty", "folder"])
@@ -106,16 +108,16 @@ def test_a_class_list_that_is_not_the_teachers_is_found_and_a_dump_writes_it_aga
 def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
     before = blocks(store)
-    path = store.path / "s000001" / "zarr.json"
+    path = store_folder(store) / "s000001" / "zarr.json"
     path.write_text("{")
-    code, text, _ = run(store.path, "--repair")
+    code, text, _ = run(store_folder(store), "--repair")
     assert code == 1
     assert "dump-logits makes them again and keeps the blocks" in text
     assert f"  {path}: " in text
     assert "not checked: 2 blocks" in text
     assert dump_logits(world.dump(), solo_job())["views"] == 0
-    assert run(store.path)[0] == 0
-    after = blocks(LogitStore.open(store.path))
+    assert run(store_folder(store))[0] == 0
+    after = blocks(LogitStore.open(store_folder(store)))
     assert all(same(after[key], before[key]) for key in before)
 
 
@@ -131,14 +133,19 @@ def test_a_damaged_manifest_is_one_paragraph(world: World, run: Check, damage: s
 
 def test_two_processes_find_what_one_finds(world: World) -> None:
     store = LogitStore.open(world.folder / "store")
-    flip(store.block_path(2, 1))
-    (store.path / "s000000" / "zarr.json").write_text("{")
-    (store.path / "notes.txt").write_text("")
-    assert check(store.path, 2) == check(store.path, 1)
+    flip(block_file(store, 2, 1))
+    (store_folder(store) / "s000000" / "zarr.json").write_text("{")
+    (store_folder(store) / "notes.txt").write_text("")
+    assert check(store_folder(store), 2) == check(store_folder(store), 1)
 
 
 def test_only_the_first_faults_of_a_kind_are_listed() -> None:
-    report = StoreReport(faults=[Fault("foreign", Path(f"file-{number:03d}")) for number in range(LISTED + 5)])
+    report = StoreReport(
+        faults=[
+            Fault("foreign", name, f"/a/store/{name}")
+            for name in (f"file-{number:03d}" for number in range(LISTED + 5))
+        ]
+    )
     text = describe_check(report)
     assert f"file-{LISTED - 1:03d}" in text
     assert f"file-{LISTED:03d}" not in text
@@ -154,11 +161,11 @@ def test_what_a_strangers_store_is_named_does_not_reach_the_terminal(world: Worl
 
 def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
-    store.manifest.model_copy(update={"seed": 8}).save(store.path)
-    code, text, complaint = run(store.path, "--repair")
+    store.manifest.model_copy(update={"seed": 8}).save(LocalStorage(str(store_folder(store))))
+    code, text, complaint = run(store_folder(store), "--repair")
     assert code == 2
     assert "damaged blocks: 6" in text
-    assert f"nothing was removed. Where: {store.path / 'manifest.json'}" in complaint
+    assert f"nothing was removed. Where: {store_folder(store) / 'manifest.json'}" in complaint
     assert store.missing_blocks() == []
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
+from benchmarks.local_files import block_file, store_folder
 from benchmarks.tiny_world import MIXED, ONE_EPOCH, TRAINING, VIEWS, World, make_teacher
 from tests.runs.holes import rewrite, with_hole
 from tests.runs.onlooker import Onlooker
@@ -188,10 +189,10 @@ def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_the
 def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: World) -> None:
     onlooker = Onlooker()
     other = LogitStore.open(own_stores.folder / "second")
-    other.block_path(1, 1).unlink()
+    block_file(other, 1, 1).unlink()
     with pytest.raises(BlockMissingError, match=r"1 of the 6 blocks.*view 1 of shard train-000001") as caught:
         onlooker.pretrain(own_stores.pretrain(store=both(own_stores)))
-    assert caught.value.where == str(other.path)
+    assert caught.value.where == str(store_folder(other))
     assert not onlooker.batches
 
 

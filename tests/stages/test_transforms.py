@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.local_files import store_folder
 from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.views import transforms
 from tests.views.transforms import PIPELINE, SIZE, SOUND, timm
@@ -56,7 +57,7 @@ def test_every_view_of_a_transform_is_replayed_bit_for_bit(
     assert {"torchvision", "timm", "python"} <= store.manifest.versions.keys()
     assert replay(world)["digests_checked"] == 2 * 96
     assert "versions differ" not in capsys.readouterr().err
-    assert check(store.path, 1).sound
+    assert check(store_folder(store), 1).sound
 
 
 def test_the_number_of_workers_changes_no_view(world: World) -> None:
@@ -85,8 +86,8 @@ def test_a_further_teacher_takes_its_views_from_a_transform_that_its_recipe_name
     store = {"path": str(world.folder / "second"), "topk": 3, "views": 2}
     views: dict[str, Any] = {"size": SIZE, "transform": timm()}
     with pytest.raises(ConfigError, match="would import and call"):
-        dump_logits(world.dump(store=store, views={}, views_from=str(first.path)), solo_job())
-    dump_logits(world.dump(store=store, views=views, views_from=str(first.path)), solo_job())
+        dump_logits(world.dump(store=store, views={}, views_from=first.where), solo_job())
+    dump_logits(world.dump(store=store, views=views, views_from=first.where), solo_job())
     second = LogitStore.open(world.folder / "second")
     assert np.array_equal(first.read_block(1, 1).digests, second.read_block(1, 1).digests)
 

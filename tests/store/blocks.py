@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
-from tinyvit_kd.store.records import Block, BlockHeader, Encoding, RecordStatus
+from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 
 
 def random_block(

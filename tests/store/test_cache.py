@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.local_files import block_file
 from tests.store.blocks import block_for, manifest_of, same
 from tinyvit_kd.errors import BlockMissingError
 from tinyvit_kd.store.cache import BlockCache
@@ -65,7 +66,7 @@ def test_the_blocks_that_were_read_last_are_kept_and_no_more(tmp_path: Path) -> 
     for view in (0, 1, 0, 2):  # 1 has not been read for longest when 2 comes
         cache.records(0, view, some)
     for view in range(3):
-        store.block_path(0, view).unlink()
+        block_file(store, 0, view).unlink()
     cache.records(0, 0, some)
     cache.records(0, 2, some)
     with pytest.raises(BlockMissingError):
@@ -83,10 +84,10 @@ def test_a_cache_that_has_read_nothing_is_small_when_it_is_sent_to_a_process(sto
 
 def test_a_block_that_cannot_be_read_leaves_the_others_as_they_were(tmp_path: Path) -> None:
     store, some = filled(tmp_path / "store"), np.array([4], np.int32)
-    store.block_path(1, 0).unlink()
+    block_file(store, 1, 0).unlink()
     cache = BlockCache(store, 1)
     before = cache.records(0, 0, some)
     with pytest.raises(BlockMissingError):
         cache.records(1, 0, some)
-    store.block_path(0, 0).unlink()
+    block_file(store, 0, 0).unlink()
     assert same(cache.records(0, 0, some), before)

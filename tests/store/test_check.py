@@ -16,24 +16,27 @@ import numpy as np
 import pytest
 import zarr
 
+from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, manifest_of, random_block, same
-from tinyvit_kd.errors import StoreError
+from tinyvit_kd.config.data import Encoding
+from tinyvit_kd.errors import StoreArrayError, StoreError
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import open_array
 from tinyvit_kd.store.check import (
     YOUNG,
     StoreReport,
-    block_problem,
     check_root,
     check_shard,
     remove_faults,
     shards_with_samples,
 )
 from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.records import ENCODINGS, Block, BlockHeader, Encoding, RecordStatus
+from tinyvit_kd.store.encodings import ENCODINGS
+from tinyvit_kd.store.integrity import block_problem
+from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
 HEX = "0123456789abcdef" * 2
-NORMAL_GET = zarr.storage._local._get
 
 
 def fill(store: LogitStore) -> LogitStore:
@@ -49,8 +52,11 @@ def store(tmp_path: Path) -> LogitStore:
 
 
 def check(store: LogitStore) -> StoreReport:
-    opened = LogitStore.open(store.path)
-    report = check_root(opened, "classes.txt")
+    return check_opened(LogitStore.open(store_folder(store)))
+
+
+def check_opened(opened: LogitStore) -> StoreReport:
+    report = check_root(opened)
     for shard in shards_with_samples(opened):
         report.add(check_shard(opened, shard))
     return report
@@ -58,7 +64,7 @@ def check(store: LogitStore) -> StoreReport:
 
 def faults(store: LogitStore) -> set[tuple[str, str]]:
     """Kind and path of each fault, as seen from the store's folder."""
-    return {(fault.kind, fault.path.relative_to(store.path).as_posix()) for fault in check(store).faults}
+    return {(fault.kind, fault.name) for fault in check(store).faults}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -72,11 +78,11 @@ def age(path: Path, seconds: float = 2 * YOUNG) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_full_store_is_sound(tmp_path: Path, encoding: Encoding) -> None:
     store = fill(LogitStore.create(tmp_path / "store", manifest_of((30, 0, 17), encoding=encoding)))
-    (store.path / "classes.txt").write_text("whatever; the stage looks into it\n")
+    (store_folder(store) / "classes.txt").write_text("whatever; the stage looks into it\n")
     report = check(store)
     assert report.sound
     assert (report.there, report.missing, report.unchecked) == (8, 0, 0)
-    assert report.bytes == sum(path.stat().st_size for path in store.path.glob("s*/c.*"))
+    assert report.bytes == sum(path.stat().st_size for path in store_folder(store).glob("s*/c.*"))
 
 
 def test_an_unfinished_store_is_sound(tmp_path: Path) -> None:
@@ -106,16 +112,16 @@ def lengthen(_store: LogitStore, path: Path) -> None:
 
 
 def another_view(store: LogitStore, path: Path) -> None:
-    shutil.copy(store.block_path(1, 3), path)
+    shutil.copy(block_file(store, 1, 3), path)
 
 
 def another_shard(store: LogitStore, path: Path) -> None:
-    shutil.copy(store.block_path(0, 2), path)
+    shutil.copy(block_file(store, 0, 2), path)
 
 
 def another_store(store: LogitStore, path: Path) -> None:
-    other = fill(LogitStore.create(store.path.parent / "other", manifest_of(seed=8)))
-    shutil.copy(other.block_path(1, 2), path)
+    other = fill(LogitStore.create(store_folder(store).parent / "other", manifest_of(seed=8)))
+    shutil.copy(block_file(other, 1, 2), path)
 
 
 def a_folder(_store: LogitStore, path: Path) -> None:
@@ -130,24 +136,24 @@ DAMAGES = [flip, cut, empty, lengthen, another_view, another_shard, another_stor
 def test_a_damaged_block_is_found_and_a_repair_removes_it_alone(
     store: LogitStore, damage: Callable[[LogitStore, Path], None]
 ) -> None:
-    before, path = contents(store.path), store.block_path(1, 2)
+    before, path = contents(store_folder(store)), block_file(store, 1, 2)
     damage(store, path)
     report = check(store)
-    assert [(fault.kind, fault.path, fault.block) for fault in report.faults] == [("damaged", path, (1, 2))]
+    assert [(fault.kind, fault.where, fault.block) for fault in report.faults] == [("damaged", str(path), (1, 2))]
     assert report.there == 12
     removed, left = remove_faults(store, report)
     assert (removed, left) == (report.faults, [])
     assert store.missing_blocks() == [(1, 2)]
-    assert contents(store.path) == {name: data for name, data in before.items() if name != str(path)}
+    assert contents(store_folder(store)) == {name: data for name, data in before.items() if name != str(path)}
     assert check(fill(store)).sound
 
 
 def test_checking_changes_nothing(store: LogitStore) -> None:
-    flip(store, store.block_path(0, 0))
-    (store.path / "s000001" / "zarr.json").write_text("{")
-    before = contents(store.path)
+    flip(store, block_file(store, 0, 0))
+    (store_folder(store) / "s000001" / "zarr.json").write_text("{")
+    before = contents(store_folder(store))
     assert not check(store).sound
-    assert contents(store.path) == before
+    assert contents(store_folder(store)) == before
 
 
 def changed(block: Block, **rows: Any) -> Block:
@@ -195,43 +201,48 @@ def test_a_whole_block_with_impossible_records_is_damaged(tmp_path: Path, encodi
     planes = encode(block, BlockHeader(encoding, 0, 0, 30, 5, 1000, *hashes))
     planes[-11:-9] = 0xFF  # residual: no number, in float16 and in the upper half of float32
     with zarr.config.set({"array.write_empty_chunks": True}):
-        zarr.open_array(store.path / "s000000", mode="r+")[0] = planes
+        zarr.open_array(store_folder(store) / "s000000", mode="r+")[0] = planes
     store.read_block(0, 0)  # its checksum and header are right
     report = check(store)
     assert [(fault.kind, fault.block) for fault in report.faults] == [("damaged", (0, 0))]
     assert "finite" in report.faults[0].reason
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Make the disk fail wherever a file of this name is read."""
+class Refusing(LocalStorage):
+    """A disk that fails wherever a file of one name is read."""
 
-    def get(path: Path, *args: Any) -> Any:
-        if path.name == name:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return NORMAL_GET(path, *args)
+    def __init__(self, root: str, refused: str) -> None:
+        super().__init__(root)
+        self.refused = refused
 
-    monkeypatch.setattr(zarr.storage._local, "_get", get)
+    def read(self, name: str) -> bytes:
+        if name.endswith(f"/{self.refused}"):
+            raise OSError(errno.EIO, "Input/output error", self.locate(name))
+        return super().read(name)
 
 
-def test_a_disk_that_refuses_does_not_condemn_a_block(store: LogitStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(monkeypatch, "c.2.0.0")
-    report = check(store)
+def on_a_disk_that_refuses(store: LogitStore, refused: str) -> LogitStore:
+    return LogitStore(Refusing(store.where, refused), store.manifest, writable=True, fsync=False)
+
+
+def test_a_disk_that_refuses_does_not_condemn_a_block(store: LogitStore) -> None:
+    refused = on_a_disk_that_refuses(store, "c.2.0.0")
+    report = check_opened(refused)
     assert {fault.kind for fault in report.faults} == {"unread"}
-    assert [fault.path for fault in report.faults] == [store.block_path(shard, 2) for shard in range(3)]
-    removed, left = remove_faults(store, report)
+    assert [fault.where for fault in report.faults] == [store.block_location(shard, 2) for shard in range(3)]
+    removed, left = remove_faults(refused, report)
     assert (removed, left) == ([], report.faults)
     assert store.missing_blocks() == []
 
 
-def test_a_disk_that_refuses_an_array_does_not_condemn_it(store: LogitStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(monkeypatch, "zarr.json")
-    report = check(store)
+def test_a_disk_that_refuses_an_array_does_not_condemn_it(store: LogitStore) -> None:
+    report = check_opened(on_a_disk_that_refuses(store, "zarr.json"))
     assert {fault.kind for fault in report.faults} == {"unread"}
     assert report.unchecked == report.there == 12
 
 
 def rewrite(store: LogitStore, **fields: Any) -> Path:
-    path = store.path / "s000001" / "zarr.json"
+    path = store_folder(store) / "s000001" / "zarr.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
     return path
 
@@ -258,13 +269,13 @@ def test_an_array_that_is_not_laid_out_as_ours_is_refused_and_made_again_with_it
 ) -> None:
     path = rewrite(store, **fields)
     with pytest.raises(StoreError, match="dump-logits") as caught:
-        LogitStore.open(store.path).read_block(1, 0)
-    assert type(caught.value) is StoreError
+        LogitStore.open(store_folder(store)).read_block(1, 0)
+    assert type(caught.value) is StoreArrayError
     report = check(store)
-    assert [(fault.kind, fault.path) for fault in report.faults] == [("array", path)]
+    assert [(fault.kind, fault.where) for fault in report.faults] == [("array", str(path))]
     assert (report.there, report.unchecked) == (12, 4)
     assert remove_faults(store, report) == ([], report.faults)
-    again = LogitStore.create(store.path, manifest_of())
+    again = LogitStore.create(store_folder(store), manifest_of())
     assert check(again).sound
     assert same(again.read_block(1, 3), block_for(store.manifest, 1, 3))
 
@@ -272,18 +283,20 @@ def test_an_array_that_is_not_laid_out_as_ours_is_refused_and_made_again_with_it
 @pytest.mark.parametrize("level", [0, 3, 19])
 def test_blocks_may_be_compressed_at_any_level(store: LogitStore, level: int) -> None:
     rewrite(store, codecs=[BYTES, {"name": "zstd", "configuration": {"level": level, "checksum": True}}, CRC])
-    writer = LogitStore.open(store.path, writable=True)
+    writer = LogitStore.open(store_folder(store), writable=True)
     writer.write_block(1, 0, block_for(store.manifest, 1, 0))
     assert check(store).sound
 
 
 def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> None:
-    folder, shape = store.path / "s000001", (4, 46, 30)
+    folder, shape = store_folder(store) / "s000001", (4, 46, 30)
     (folder / "zarr.json").unlink()
     # Its chunks would be other files than those whose presence is looked for.
-    zarr.create_array(store.path, name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2)
+    zarr.create_array(
+        store_folder(store), name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2
+    )
     with pytest.raises(StoreError, match="lacks the array"):
-        open_array(store.path, 1, shape, writable=False)
+        open_array(store.storage, 1, shape, writable=False)
     assert faults(store) >= {("array", "s000001/zarr.json"), ("foreign", "s000001/.zarray")}
 
 
@@ -291,22 +304,22 @@ def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> 
 def test_a_damaged_or_missing_description_is_found_and_the_other_blocks_are_checked(
     store: LogitStore, text: str | None
 ) -> None:
-    path = store.path / "s000001" / "zarr.json"
+    path = store_folder(store) / "s000001" / "zarr.json"
     path.unlink() if text is None else path.write_text(text)
-    flip(store, store.block_path(2, 1))
-    flip(store, store.block_path(1, 1))  # cannot be seen
+    flip(store, block_file(store, 2, 1))
+    flip(store, block_file(store, 1, 1))  # cannot be seen
     assert faults(store) == {("array", "s000001/zarr.json"), ("damaged", "s000002/c.1.0.0")}
 
 
 def test_a_folder_in_place_of_a_description_is_named(store: LogitStore) -> None:
-    a_folder(store, store.path / "s000001" / "zarr.json")
+    a_folder(store, store_folder(store) / "s000001" / "zarr.json")
     (fault,) = check(store).faults
     assert fault.kind == "array"
     assert "remove it" in fault.reason
 
 
 def test_a_shard_that_was_removed_is_missing_with_its_array(store: LogitStore) -> None:
-    shutil.rmtree(store.path / "s000001")
+    shutil.rmtree(store_folder(store) / "s000001")
     assert faults(store) == {("array", "s000001/zarr.json")}
     assert (check(store).there, check(store).missing) == (8, 4)
 
@@ -323,28 +336,28 @@ PARTIAL = [
 
 
 def test_what_a_killed_writer_left_is_found_and_removed(store: LogitStore) -> None:
-    before = contents(store.path)
+    before = contents(store_folder(store))
     for name in PARTIAL:
-        (store.path / name).write_bytes(b"half")
-        age(store.path / name)
+        (store_folder(store) / name).write_bytes(b"half")
+        age(store_folder(store) / name)
     assert faults(store) == {("partial", name) for name in PARTIAL}
     removed, left = remove_faults(store, check(store))
     assert (len(removed), left) == (len(PARTIAL), [])
-    assert contents(store.path) == before
+    assert contents(store_folder(store)) == before
 
 
 def test_what_a_writer_may_be_writing_is_named_and_kept(store: LogitStore) -> None:
     for name in PARTIAL:
-        (store.path / name).write_bytes(b"half")
+        (store_folder(store) / name).write_bytes(b"half")
     report = check(store)
     assert report.sound
-    assert {path.relative_to(store.path).as_posix() for path in report.young} == set(PARTIAL)
+    assert {Path(path).relative_to(store_folder(store)).as_posix() for path in report.young} == set(PARTIAL)
     assert remove_faults(store, report) == ([], [])
-    assert all((store.path / name).exists() for name in PARTIAL)
+    assert all((store_folder(store) / name).exists() for name in PARTIAL)
 
 
 def test_a_partial_file_that_came_to_life_again_is_kept(store: LogitStore) -> None:
-    path = store.path / PARTIAL[0]
+    path = store_folder(store) / PARTIAL[0]
     path.write_bytes(b"half")
     age(path)
     report = check(store)
@@ -367,53 +380,53 @@ FOREIGN = [
 
 def test_what_does_not_belong_is_named_and_kept(store: LogitStore) -> None:
     for name in FOREIGN:
-        path = store.path / name
+        path = store_folder(store) / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(store.block_path(0, 0).read_bytes())
+        path.write_bytes(block_file(store, 0, 0).read_bytes())
         age(path)
     named = {"s000003/zarr.json": "s000003", "s000001/c/0": "s000001/c"}
     assert faults(store) == {("foreign", named.get(name, name)) for name in FOREIGN}
     removed, left = remove_faults(store, check(store))
     assert (removed, len(left)) == ([], len(FOREIGN))
-    assert all((store.path / name).exists() for name in FOREIGN)
+    assert all((store_folder(store) / name).exists() for name in FOREIGN)
 
 
 def test_a_file_in_place_of_a_shard_is_named(store: LogitStore) -> None:
-    shutil.rmtree(store.path / "s000001")
-    (store.path / "s000001").write_text("")
+    shutil.rmtree(store_folder(store) / "s000001")
+    (store_folder(store) / "s000001").write_text("")
     assert faults(store) == {("foreign", "s000001"), ("array", "s000001/zarr.json")}
 
 
 def test_a_link_to_nothing_in_place_of_a_block_is_named_and_kept(store: LogitStore) -> None:
-    store.block_path(0, 0).unlink()
-    store.block_path(0, 0).symlink_to(store.path / "a disk that is not mounted")
+    block_file(store, 0, 0).unlink()
+    block_file(store, 0, 0).symlink_to(store_folder(store) / "a disk that is not mounted")
     assert faults(store) == {("foreign", "s000000/c.0.0.0")}
     remove_faults(store, check(store))
-    assert store.block_path(0, 0).is_symlink()
+    assert block_file(store, 0, 0).is_symlink()
 
 
 def test_a_folder_with_something_in_it_is_not_removed(store: LogitStore) -> None:
-    a_folder(store, store.block_path(0, 0))
-    (store.block_path(0, 0) / "precious").write_text("")
+    a_folder(store, block_file(store, 0, 0))
+    (block_file(store, 0, 0) / "precious").write_text("")
     report = check(store)
     assert remove_faults(store, report) == ([], report.faults)
-    assert (store.block_path(0, 0) / "precious").exists()
+    assert (block_file(store, 0, 0) / "precious").exists()
 
 
 def test_a_block_that_was_made_again_meanwhile_is_kept(store: LogitStore) -> None:
     for view in (0, 1):
-        empty(store, store.block_path(0, view))
+        empty(store, block_file(store, 0, view))
     report = check(store)
     store.write_block(0, 0, block_for(store.manifest, 0, 0))
-    store.block_path(0, 1).unlink()
+    block_file(store, 0, 1).unlink()
     assert remove_faults(store, report) == ([], [])
     assert store.missing_blocks() == [(0, 1)]
 
 
 def test_a_repair_does_not_reach_through_a_link_into_another_store(store: LogitStore, tmp_path: Path) -> None:
     other = fill(LogitStore.create(tmp_path / "other", manifest_of(seed=8)))
-    shutil.rmtree(store.path / "s000001")
-    (store.path / "s000001").symlink_to(other.path / "s000001")
+    shutil.rmtree(store_folder(store) / "s000001")
+    (store_folder(store) / "s000001").symlink_to(store_folder(other) / "s000001")
     report = check(store)
     assert {fault.kind for fault in report.faults} == {"damaged"}
     assert remove_faults(store, report) == ([], report.faults)
@@ -422,10 +435,10 @@ def test_a_repair_does_not_reach_through_a_link_into_another_store(store: LogitS
 
 def test_damage_of_every_kind_is_found_at_once_and_a_repair_removes_just_the_bad_blocks(store: LogitStore) -> None:
     for view, damage in enumerate([flip, cut, empty, a_folder]):
-        damage(store, store.block_path(0, view))
-    store.block_path(2, 3).unlink()
-    (store.path / "s000001" / "zarr.json").write_text("")
-    (store.path / "notes.txt").write_text("")
+        damage(store, block_file(store, 0, view))
+    block_file(store, 2, 3).unlink()
+    (store_folder(store) / "s000001" / "zarr.json").write_text("")
+    (store_folder(store) / "notes.txt").write_text("")
     report = check(store)
     bad = [(0, view) for view in range(4)]
     assert [fault.block for fault in report.faults if fault.kind == "damaged"] == bad

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from benchmarks.stored.fidelity import kl
 from benchmarks.stored.records import simulated
 from tests.store.blocks import header_of, random_block, same
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.store.codec import decode, decode_rows, encode, plane_rows, read_header, read_status, row_bytes, rows_of
-from tinyvit_kd.store.records import ENCODINGS, HEADER_BYTES, Block, BlockHeader, Encoding
+from tinyvit_kd.store.encodings import ENCODINGS
+from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader
 
 CLASSES = st.one_of(st.integers(1, 70), st.sampled_from([256, 257, 1000, 21841, 65536, 65537, 2**17]))
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -100,7 +102,7 @@ def test_compact_probabilities_are_near_the_true_ones(case: Case) -> None:
     assert np.abs(np.sqrt(decoded.probs) - np.sqrt(block.probs)).max() < (1 + np.sqrt(topk)) / 255 + np.sqrt(2.0**-11)
 
 
-@given(cases(), st.sampled_from(ENCODINGS), st.data())
+@given(cases(), st.sampled_from(list(ENCODINGS)), st.data())
 def test_a_few_records_decode_as_in_the_whole_block(case: Case, encoding: Encoding, data: st.DataObject) -> None:
     block, num_classes = case
     chosen = np.array(data.draw(st.lists(st.integers(0, len(block) - 1), max_size=9)), dtype=np.int64)
@@ -167,7 +169,7 @@ def test_classes_that_would_read_back_as_others_are_our_own_bug(change: dict[str
         encode(block, header_of(block, 10))
 
 
-@given(st.sampled_from(ENCODINGS), st.tuples(*[U32] * 5), st.tuples(U64, U64), st.integers(0, 2**16 - 1))
+@given(st.sampled_from(list(ENCODINGS)), st.tuples(*[U32] * 5), st.tuples(U64, U64), st.integers(0, 2**16 - 1))
 def test_a_header_reads_back_as_it_was(
     encoding: Encoding, numbers: tuple[int, int, int, int, int], hashes: tuple[int, int], version: int
 ) -> None:

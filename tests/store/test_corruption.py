@@ -15,10 +15,12 @@ import zarr
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, manifest_of, same
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreArrayError, StoreError
 from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.records import ENCODINGS, FORMAT_VERSION, BlockHeader
+from tinyvit_kd.store.encodings import ENCODINGS
+from tinyvit_kd.store.records import FORMAT_VERSION, BlockHeader
 from tinyvit_kd.store.store import LogitStore
 
 
@@ -34,8 +36,8 @@ def store(tmp_path: Path) -> LogitStore:
 def refusal(store: LogitStore, shard: int = 0, view: int = 0) -> str:
     """What reading says of a damaged block."""
     with pytest.raises(BlockCorruptError) as caught:
-        LogitStore.open(store.path).read_block(shard, view)
-    assert caught.value.where == str(store.block_path(shard, view))
+        LogitStore.open(store_folder(store)).read_block(shard, view)
+    assert caught.value.where == str(block_file(store, shard, view))
     assert "dump-logits" in caught.value.fix
     return str(caught.value)
 
@@ -45,7 +47,7 @@ def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A store whose first block is damaged again and again, and what that block was."""
     store = LogitStore.create(tmp_path_factory.mktemp("victim") / "store", manifest_of(encoding=request.param))
     store.write_block(0, 0, block_for(store.manifest, 0, 0))
-    return store, store.block_path(0, 0).read_bytes()
+    return store, block_file(store, 0, 0).read_bytes()
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -54,7 +56,7 @@ def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_a_flipped_bit_is_found(victim: tuple[LogitStore, bytes], place: float, bit: int) -> None:
     store, data = victim[0], bytearray(victim[1])
     data[int(place * len(data))] ^= 1 << bit
-    store.block_path(0, 0).write_bytes(data)
+    block_file(store, 0, 0).write_bytes(data)
     assert "damaged" in refusal(store)
 
 
@@ -64,35 +66,35 @@ def test_a_flipped_bit_is_found(victim: tuple[LogitStore, bytes], place: float, 
 @example(share=0.99999)
 def test_a_block_that_was_cut_short_is_found(victim: tuple[LogitStore, bytes], share: float) -> None:
     store, data = victim
-    store.block_path(0, 0).write_bytes(data[: int(share * len(data))])
+    block_file(store, 0, 0).write_bytes(data[: int(share * len(data))])
     assert "cut short" in refusal(store)
 
 
 @pytest.mark.parametrize("kept", [1, 3, 4, 5, -5, -4, -1])
 def test_a_block_that_was_cut_at_its_checksum_is_found(victim: tuple[LogitStore, bytes], kept: int) -> None:
     store, data = victim
-    store.block_path(0, 0).write_bytes(data[:kept])
+    block_file(store, 0, 0).write_bytes(data[:kept])
     assert "cut short" in refusal(store)
 
 
 def test_bytes_behind_a_block_are_found(store: LogitStore) -> None:
-    path = store.block_path(0, 0)
+    path = block_file(store, 0, 0)
     path.write_bytes(path.read_bytes() + b"\0")
     assert "damaged" in refusal(store)
 
 
 def test_a_block_of_another_view_is_found(store: LogitStore) -> None:
-    shutil.copy(store.block_path(0, 1), store.block_path(0, 0))
+    shutil.copy(block_file(store, 0, 1), block_file(store, 0, 0))
     assert "Found: view 1. Expected: view 0" in refusal(store)
 
 
 def test_a_block_of_another_shard_is_found(store: LogitStore) -> None:
-    shutil.copy(store.block_path(1, 0), store.block_path(0, 0))
+    shutil.copy(block_file(store, 1, 0), block_file(store, 0, 0))
     assert "Found: shard 1, key_hash" in refusal(store)
 
 
 def test_a_block_of_a_shard_of_another_length_is_found(store: LogitStore) -> None:
-    shutil.copy(store.block_path(2, 0), store.block_path(0, 0))
+    shutil.copy(block_file(store, 2, 0), block_file(store, 0, 0))
     assert "another size" in refusal(store)
 
 
@@ -116,20 +118,20 @@ def test_a_block_of_another_store_is_found(
 ) -> None:
     other = LogitStore.create(tmp_path / "other", manifest_of(**change))
     other.write_block(0, 0, block_for(other.manifest, 0, 0))
-    shutil.copy(other.block_path(0, 0), store.block_path(0, 0))
+    shutil.copy(block_file(other, 0, 0), block_file(store, 0, 0))
     assert words in refusal(store)
 
 
 def test_a_block_of_other_samples_is_found(store: LogitStore, tmp_path: Path) -> None:
     other = LogitStore.create(tmp_path / "other", manifest_of(key_hashes=(1, 2, 3)))
     other.write_block(0, 0, block_for(other.manifest, 0, 0))
-    shutil.copy(other.block_path(0, 0), store.block_path(0, 0))
+    shutil.copy(block_file(other, 0, 0), block_file(store, 0, 0))
     assert "other samples" in refusal(store)
 
 
 def write_planes(store: LogitStore, planes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     with zarr.config.set({"array.write_empty_chunks": True}):
-        zarr.open_array(store.path / "s000000", mode="r+")[0] = planes
+        zarr.open_array(store_folder(store) / "s000000", mode="r+")[0] = planes
 
 
 def test_a_block_of_a_later_format_is_found(store: LogitStore) -> None:
@@ -149,13 +151,13 @@ def test_bytes_that_are_no_block_are_found(store: LogitStore) -> None:
 
 def test_a_block_that_was_removed_is_missing_even_for_a_store_that_is_open(store: LogitStore) -> None:
     store.read_block(0, 0)
-    store.block_path(0, 0).unlink()
+    block_file(store, 0, 0).unlink()
     with pytest.raises(BlockMissingError):
         store.read_block(0, 0)
 
 
 def test_one_damaged_block_does_not_touch_the_others(store: LogitStore) -> None:
-    store.block_path(0, 0).write_bytes(b"")
+    block_file(store, 0, 0).write_bytes(b"")
     refusal(store)
     assert same(store.read_block(0, 1), block_for(store.manifest, 0, 1))
 
@@ -193,22 +195,22 @@ DESCRIPTIONS = {
 def test_a_damaged_description_of_an_array_is_named_and_made_again_and_its_blocks_stay(
     store: LogitStore, damage: str | dict[str, object]
 ) -> None:
-    path = store.path / "s000000" / "zarr.json"
+    path = store_folder(store) / "s000000" / "zarr.json"
     path.write_text(damage if isinstance(damage, str) else json.dumps(json.loads(path.read_bytes()) | damage))
-    opened = LogitStore.open(store.path, writable=True)
+    opened = LogitStore.open(store_folder(store), writable=True)
     with pytest.raises(StoreError, match="dump-logits") as reading:
         opened.read_block(0, 0)
     with pytest.raises(StoreError, match="dump-logits") as writing:
         opened.write_block(0, 0, block_for(store.manifest, 0, 0))
     for caught in (reading, writing):
-        assert type(caught.value) is StoreError  # the blocks are whole: they must not be thrown away
+        assert type(caught.value) is StoreArrayError  # the blocks are whole: they must not be thrown away
         assert caught.value.where == str(path)
-    again = LogitStore.create(store.path, manifest_of())
+    again = LogitStore.create(store_folder(store), manifest_of())
     assert all(same(again.read_block(0, view), block_for(store.manifest, 0, view)) for view in range(4))
 
 
 def test_a_disk_that_cannot_take_a_block_is_named(store: LogitStore) -> None:
-    path = store.block_path(0, 0)
+    path = block_file(store, 0, 0)
     path.unlink()
     path.mkdir()  # as good as a full disk
     with pytest.raises(StoreError, match="cannot be written") as caught:

@@ -10,13 +10,15 @@ import pytest
 
 from tests.store.blocks import manifest_of
 from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
-from tinyvit_kd.store.manifest import MANIFEST, Manifest
+from tinyvit_kd.storage.local import LocalStorage
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.names import MANIFEST
 from tinyvit_kd.store.records import FORMAT_VERSION
 
 
 def saved(folder: Path, **changes: Any) -> Path:
     """A folder with a manifest whose JSON has these changes; None removes a field."""
-    manifest_of().save(folder)
+    manifest_of().save(LocalStorage(str(folder)))
     tree = json.loads((folder / MANIFEST).read_bytes()) | changes
     (folder / MANIFEST).write_text(json.dumps({name: value for name, value in tree.items() if value is not None}))
     return folder
@@ -24,14 +26,14 @@ def saved(folder: Path, **changes: Any) -> Path:
 
 def test_a_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
     manifest = manifest_of(class_list=None, class_list_hash=None)
-    manifest.save(tmp_path)
-    assert Manifest.load(tmp_path) == manifest
+    manifest.save(LocalStorage(str(tmp_path)))
+    assert Manifest.load(LocalStorage(str(tmp_path))) == manifest
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
 def test_the_same_manifest_is_the_same(tmp_path: Path) -> None:
-    manifest_of().save(tmp_path)
-    Manifest.load(tmp_path).require_same(manifest_of().identity)
+    manifest_of().save(LocalStorage(str(tmp_path)))
+    Manifest.load(LocalStorage(str(tmp_path))).require_same(manifest_of().identity)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_more_views_and_newer_libraries_do_not_change_the_hash() -> None:
 
 def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
     with pytest.raises(FormatVersionError, match="99") as caught:
-        Manifest.load(saved(tmp_path, format_version=99, a_field_of_the_future=1))
+        Manifest.load(LocalStorage(str(saved(tmp_path, format_version=99, a_field_of_the_future=1))))
     assert caught.value.expected == str(FORMAT_VERSION)
 
 
@@ -87,7 +89,7 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
 )
 def test_a_damaged_manifest_is_refused_with_path_and_field(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     with pytest.raises(StoreError, match=field) as caught:
-        Manifest.load(saved(tmp_path, **change))
+        Manifest.load(LocalStorage(str(saved(tmp_path, **change))))
     assert str(tmp_path / MANIFEST) in str(caught.value)
 
 
@@ -95,11 +97,11 @@ def test_a_damaged_manifest_is_refused_with_path_and_field(tmp_path: Path, chang
 def test_bytes_that_are_no_manifest_are_refused_with_the_path(tmp_path: Path, data: bytes) -> None:
     (tmp_path / MANIFEST).write_bytes(data)
     with pytest.raises(StoreError, match="manifest") as caught:
-        Manifest.load(tmp_path)
+        Manifest.load(LocalStorage(str(tmp_path)))
     assert str(tmp_path / MANIFEST) in str(caught.value)
 
 
 def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store") as caught:
-        Manifest.load(tmp_path)
+        Manifest.load(LocalStorage(str(tmp_path)))
     assert str(tmp_path) in str(caught.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.local_files import block_file
 from tests.store.blocks import block_for, manifest_of
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.statistics import holes, statistics
@@ -32,7 +33,7 @@ def test_figures_are_those_of_the_blocks_that_are_there(store: LogitStore) -> No
     residual = np.concatenate([block.residual for block in blocks])[valid]
     assert (figures.blocks, figures.blocks_in_all) == (3, 12)
     assert figures.records == 30 + 30 + 17
-    assert figures.bytes == sum(store.block_path(*place).stat().st_size for place in WRITTEN)
+    assert figures.bytes == sum(block_file(store, *place).stat().st_size for place in WRITTEN)
     assert figures.bytes_per_record == figures.bytes / 77
     assert figures.mean_top1 == pytest.approx(top1.mean())
     assert figures.mean_residual == pytest.approx(residual.mean())

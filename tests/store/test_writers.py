@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, manifest_of, same
 from tinyvit_kd.store.store import LogitStore
 
@@ -34,9 +35,9 @@ def write_until_killed(path: Path) -> None:
 def test_processes_write_blocks_of_the_same_array_side_by_side(tmp_path: Path) -> None:
     store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(50, 50), views=16))
     with ProcessPoolExecutor(2, mp_context=SPAWN) as pool:
-        list(pool.map(write_part, [store.path] * 2, [0, 1], [2, 2]))
+        list(pool.map(write_part, [store_folder(store)] * 2, [0, 1], [2, 2]))
     # Both took their part of the list of missing blocks at some moment of their own, so some may be left.
-    write_part(store.path, 0, 1)
+    write_part(store_folder(store), 0, 1)
     assert store.missing_blocks() == []
     assert all(
         same(store.read_block(shard, view), block_for(store.manifest, shard, view))
@@ -70,7 +71,7 @@ def test_jobs_that_start_together_make_one_store_and_lose_no_block(tmp_path: Pat
 @pytest.mark.parametrize("more", [0, 3])
 def test_a_killed_writer_leaves_whole_blocks_and_partial_files_only(tmp_path: Path, more: int) -> None:
     store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(3000,), views=200, topk=60))
-    writer = SPAWN.Process(target=write_until_killed, args=(store.path,))
+    writer = SPAWN.Process(target=write_until_killed, args=(store_folder(store),))
     writer.start()
     deadline = time.monotonic() + 100
     while len(store.missing_blocks()) > 199 - more and time.monotonic() < deadline:
@@ -80,15 +81,15 @@ def test_a_killed_writer_leaves_whole_blocks_and_partial_files_only(tmp_path: Pa
     there = [view for view in range(200) if store.has_block(0, view)]
     assert more < len(there) < 200
     assert all(same(store.read_block(0, view), block_for(store.manifest, 0, view)) for view in there[-3:])
-    names = {path.name for path in (store.path / "s000000").iterdir()}
-    strays = names - {"zarr.json"} - {store.block_path(0, view).name for view in there}
+    names = {path.name for path in (store_folder(store) / "s000000").iterdir()}
+    strays = names - {"zarr.json"} - {block_file(store, 0, view).name for view in there}
     assert all(name.endswith(".partial") for name in strays)
 
 
 def test_what_a_killed_writer_left_behind_is_no_block(tmp_path: Path) -> None:
     store = LogitStore.create(tmp_path / "store", manifest_of(lengths=(30,), views=1))
-    (store.path / "s000000" / "c.0.0.0123abcd.partial").write_bytes(b"half")
+    (store_folder(store) / "s000000" / "c.0.0.0123abcd.partial").write_bytes(b"half")
     assert store.missing_blocks() == [(0, 0)]
     assert not store.has_block(0, 0)
-    write_part(store.path, 0, 1)
+    write_part(store_folder(store), 0, 1)
     assert same(store.read_block(0, 0), block_for(store.manifest, 0, 0))

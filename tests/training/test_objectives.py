@@ -128,7 +128,7 @@ def test_the_plain_objective_is_smoothed_cross_entropy() -> None:
     ("fields", "message"),
     [
         ({"kind": "token", "alpha": 1}, "nothing would train the class token"),
-        ({"kind": "hard", "temperature": 3}, "for soft alone"),
+        ({"kind": "hard", "temperature": 3}, "applies only to soft"),
         ({"alpha": 0}, "greater than 0"),
     ],
     ids=["an untrained token", "a temperature of hard labels", "no teacher"],

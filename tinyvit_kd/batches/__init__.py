@@ -1,5 +1,5 @@
 """What loading processes execute: which samples and views a step takes, and how they become a batch.
 
-Here: the plan of steps, the view schedule, a sample's views, and labelled, stored, dump and evaluation batches.
+Here: the step plan, the view schedule, views and their replay, and labelled, stored, dump and evaluation batches.
 Not here: the loader and its memory (``data``), rendering (``views``), and the batch as a step takes it (``training``).
 """

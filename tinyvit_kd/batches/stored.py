@@ -10,25 +10,17 @@ import numpy.typing as npt
 
 from tinyvit_kd.batches.labels import Labels, write_labels
 from tinyvit_kd.batches.layout import batch_layout, by_sample
-from tinyvit_kd.batches.sample_views import SampleViews, Uint8, sample_name
+from tinyvit_kd.batches.replay import replay_views, require_digest
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.batches.step_plan import Int32, StepPlan
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
-from tinyvit_kd.errors import BadImageError, ReplayError
+from tinyvit_kd.errors import ReplayError
 from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.views.render import view_digest
-
-View = tuple[int, int]  # number and seed
-Mixed = tuple[int, float]  # the sample that is mixed into a view, and λ; 1 where none is
-_CHANGED = "the image's bytes have changed since the dump: restore the shard, or dump it again"
-_CHANGED_TRANSFORM = (
-    "the image's bytes, the transform's code or its libraries have changed since the dump, or it has randomness that "
-    "seeding cannot reach: restore what has changed, or dump again"
-)
 
 
 def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: StepPlan) -> tuple[BlockCache, ...]:
@@ -87,12 +79,13 @@ class StoredBatches(BatchMaker[int, Batch]):
                 views[:] = 0
                 continue
             found = views if len(seen) == len(records) else np.empty_like(views[seen])
-            mixed = self._replay(shard, index, [(numbers[column], seeds[row][column]) for column in seen], found)
+            wanted = [(numbers[column], seeds[row][column]) for column in seen]
+            mixed = replay_views(self.samples, self.blocks[0], shard, index, wanted, found)
             if lam is not None:
                 mixed_in[row, seen], lam[row, seen] = zip(*mixed, strict=True)
             for view, column in zip(found, seen, strict=True):
                 if self._is_checked(epoch, seeds[row][column]):
-                    self._verify(view, digests[row][column], shard, index)
+                    require_digest(self.samples, view, digests[row][column], shard, index)
                     checked += 1
             if found is not views:  # some of the views were holes
                 views[:] = 0
@@ -115,51 +108,15 @@ class StoredBatches(BatchMaker[int, Batch]):
             first = replace(first, status=np.maximum(first.status, other.status))
         return [first, *others]
 
-    def _replay(self, shard: int, index: int, views: list[View], out: Uint8) -> list[Mixed]:
-        """Fill ``out`` [V, 3, S, S] with views of a sample; returns what is mixed into each."""
-        decoded, seeds = index, [seed for _, seed in views]
-        mixed: list[Mixed] = []
-        try:
-            self.samples.render(shard, index, seeds, out)
-            for row, (number, seed) in enumerate(views if self.samples.spec.mixes else ()):
-                mixed.append((index, 1.0))
-                partner = self.samples.partner(shard, index, number)
-                if partner < 0:
-                    continue
-                record = self.blocks[0].records(shard, number, np.array([partner], dtype=np.int32))
-                if record.valid[0]:
-                    decoded, others = partner, record.seeds.tolist()
-                    (lam,) = self.samples.mix_in(shard, partner, [seed], others, out[row : row + 1])
-                    mixed[-1] = partner, lam
-        except BadImageError as error:
-            raise ReplayError(
-                "an image that the teacher saw can no longer be decoded",
-                where=sample_name(self.samples.reader, shard, decoded),
-                found=error.what,
-                fix="restore the shard that the store was dumped from, or dump this shard again",
-            ) from None
-        return mixed
-
     def _is_checked(self, epoch: int, seed: int) -> bool:
         rate = self.targets.verify_rate
         return rate == 1 or Draws(seed, epoch, 0x636865636B).random() < rate
-
-    def _verify(self, view: Uint8, stored: int, shard: int, index: int) -> None:
-        found = view_digest(view)
-        if found != stored:
-            raise ReplayError(
-                "a replayed view is not the view that the teacher saw",
-                where=sample_name(self.samples.reader, shard, index),
-                found=f"digest {found:08x}",
-                expected=f"digest {stored:08x}, from the store",
-                fix=_CHANGED if self.samples.spec.transform is None else _CHANGED_TRANSFORM,
-            )
 
     def _refuse_other(self, shard: int, index: int, number: int, store: LogitStore) -> None:
         raise ReplayError(
             "two teachers did not see the same view",
             where=sample_name(self.samples.reader, shard, index),
-            found=f"another digest of view {number} in {store.path} than in {self.blocks[0].store.path}",
+            found=f"another digest of view {number} in {store.where} than in {self.blocks[0].store.where}",
             fix="an image or the renderer changed between the dumps: dump this shard again into both stores",
         )
 

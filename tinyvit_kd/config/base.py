@@ -1,11 +1,31 @@
-"""The base of every configuration section."""
+"""The base of every configuration section, and what a field can say about itself."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys, NaN and infinity."""
+    """A frozen group of settings that refuses unknown keys, NaN and infinity.
+
+    Attributes:
+        alternatives: fields that exclude each other. A printed recipe fills in the first and comments out the others.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    alternatives: ClassVar[tuple[str, ...]] = ()
+
+
+def unit(name: str) -> dict[str, JsonValue]:
+    """The unit of a field, for ``Field(json_schema_extra=unit("pixels"))``; values and hashes do not contain it."""
+    return {"unit": name}
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field's type consists of: itself, or optional, or a list of such sections."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

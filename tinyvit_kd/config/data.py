@@ -2,78 +2,114 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.base import Section, unit
+
+
+def _plain(location: object) -> object:
+    """A path as ``pathlib`` writes it, or a URL as it is."""
+    text = os.fspath(location) if isinstance(location, os.PathLike) else location
+    return text if not isinstance(text, str) or "://" in text else str(Path(text))
+
+
+StoreLocation = Annotated[str, BeforeValidator(_plain), Field(json_schema_extra={"format": "path"})]
+"""The folder of a store, or the URL of one; ``storage.open`` knows which."""
+
+Encoding = Literal["compact", "exact"]
+"""Names of the encodings of a store's probabilities; ``store.encodings`` has what they mean."""
 
 
 class ShardsConfig(Section):
-    """A shard set: an ordered list of webdataset tars, whose labels are not used."""
+    """A shard set: an ordered list of webdataset tars. Labels are not used."""
 
-    path: str = Field(description="folder with _info.json, brace pattern, glob, one tar, or a URL of these")
+    path: str = Field(
+        description="folder with _info.json, brace pattern, glob or single tar; or the URL of a folder, pattern or tar"
+    )
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
-    cache_dir: Path | None = Field(None, description="where shards from URLs are kept")
-    index_dir: Path | None = Field(None, description="where byte indexes are kept; null: beside the shards")
+    cache_dir: Path | None = Field(None, description="folder for shards fetched from URLs; required if path is a URL")
+    index_dir: Path | None = Field(None, description="folder for byte indexes; null: beside the shards")
 
 
 class LabelledShardsConfig(ShardsConfig):
     """A shard set whose labels are used."""
 
     class_list: str | None = Field(
-        None, description="class list of the labels: a file, or timm's name of one; null: classes.txt beside"
+        None,
+        description="class list of the labels: a text file with one id per line, or one of timm's lists by name, for "
+        "example imagenet; null: classes.txt beside the shards, if it exists",
     )
 
 
 class StoreConfig(Section):
     """The store that stage one writes."""
 
-    path: Path = Field(description="folder of the store")
-    topk: int = Field(100, ge=1, le=65535, description="K, the probabilities that are kept a record")
-    views: int = Field(ge=1, description="V, the augmented views a sample")
-    encoding: Literal["compact", "exact"] = Field(
-        "compact", description="compact: square-root 8-bit probabilities; exact: float32"
+    path: StoreLocation = Field(description="folder of the store")
+    topk: int = Field(
+        100,
+        ge=1,
+        le=65535,
+        description="K, the number of top classes whose probabilities are kept",
+        json_schema_extra=unit("classes per record"),
     )
-    seed: int = Field(0, ge=0, description="seed from which the views' stored seeds follow")
+    views: int = Field(
+        ge=1, description="V, the number of augmented views to store", json_schema_extra=unit("views per sample")
+    )
+    encoding: Encoding = Field(
+        "compact", description="compact: square-root 8-bit probabilities; exact: float32 probabilities"
+    )
+    seed: int = Field(0, ge=0, description="seed from which the stored seed of every view is derived")
 
 
 class OtherStoreConfig(Section):
     """A further teacher's store."""
 
-    path: Path = Field(description="folder of the store, dumped with --views-from the first one")
-    weight: float = Field(1.0, gt=0, description="its share, relative to the others' weights")
+    path: StoreLocation = Field(description="folder of the store, dumped with --views-from and the first store")
+    weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others")
 
 
 class StoredTargetsConfig(Section):
-    """The store that stage two reads; or several, of teachers that saw the same views."""
+    """The store that stage two reads, or the stores of several teachers that saw the same views."""
 
-    path: Path = Field(description="folder of the store")
-    weight: float = Field(1.0, gt=0, description="its share where there are others")
+    path: StoreLocation = Field(description="folder of the store")
+    weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others, if there are others")
     others: list[OtherStoreConfig] = Field(
-        default_factory=list, description="further teachers; the student learns the weighted mean of all probabilities"
+        default_factory=list,
+        description="stores of further teachers; the student learns the weighted mean of all teachers' probabilities",
     )
     views: int | None = Field(
         None,
         ge=1,
-        description="V, the view numbers that are used, from 0; null: all, with those that are dumped meanwhile",
+        description="V, the number of views to use, from view 0 on; null: all, including views added by a later dump",
+        json_schema_extra=unit("views per sample"),
     )
     view_schedule: Literal["modulo", "permutation"] = Field(
         "modulo",
-        description="which views an epoch uses: the next ones, modulo V; or a fresh permutation of all V a cycle",
+        description="order of views over the epochs; modulo: 0 to V - 1, again and again; permutation: a new random "
+        "order in each cycle through the V views",
     )
-    verify_rate: float = Field(1.0, ge=0, le=1, description="share of views whose digest is compared, in microseconds")
+    verify_rate: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="fraction of views whose digest is checked (a few microseconds each)",
+        json_schema_extra=unit("fraction"),
+    )
     block_cache_mib: int | None = Field(
         None,
         ge=1,
-        description="memory a worker for store blocks, MiB; null: what the blocks take that its process's lanes read "
-        "from at a time. With less, blocks are read again and again",
+        description="memory for store blocks; null: enough for every block this rank's lanes read at once. A smaller "
+        "cache has to read blocks repeatedly",
+        json_schema_extra=unit("MiB per worker"),
     )
     trust_transform: bool = Field(
         False,
-        description="import and call the transform that the store's views come from, where they come from one: it may "
-        "be any code that is installed here",
+        description="whether to import and call the transform that the store names, if it names one. This can run any "
+        "code installed on the machine",
     )
 
     @model_validator(mode="after")
@@ -81,5 +117,5 @@ class StoredTargetsConfig(Section):
         paths = [self.path, *(other.path for other in self.others)]
         twice = sorted({str(path) for path in paths if paths.count(path) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} is named twice: a teacher's share is set by its weight")
+            raise ValueError(f"{', '.join(twice)} is named twice: to give a teacher a larger share, raise its weight")
         return self

@@ -7,13 +7,13 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.base import Section, section_of
 from tinyvit_kd.errors import ConfigError
 
 Recipe = TypeVar("Recipe", bound=Section)
@@ -103,7 +103,7 @@ def _apply(tree: dict[str, Any], text: str) -> None:
         raise ConfigError("the value of --set is not valid YAML", found=text) from None
 
 
-def _describe(kind: type[BaseModel], detail: ErrorDetails) -> str:
+def _describe(kind: type[Section], detail: ErrorDetails) -> str:
     path = ".".join(str(part) for part in detail["loc"]) or "(top level)"
     if detail["type"] == "extra_forbidden":
         section = _section_at(kind, detail["loc"][:-1])
@@ -119,24 +119,17 @@ def _describe(kind: type[BaseModel], detail: ErrorDetails) -> str:
     return f"{path}: found {detail['input']!r}; {message}"
 
 
-def _section_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = kind
+def _section_at(kind: type[Section], path: tuple[int | str, ...]) -> type[Section] | None:
+    section: type[Section] | None = kind
     for part in path:
         if isinstance(part, int):  # a place in a list, whose sections the list's own type names
             continue
         field = section.model_fields.get(str(part)) if section is not None else None
-        section = _section_of(field.annotation) if field is not None else None
+        section = section_of(field.annotation) if field is not None else None
     return section
 
 
-def _description(kind: type[BaseModel], path: tuple[int | str, ...]) -> str:
+def _description(kind: type[Section], path: tuple[int | str, ...]) -> str:
     section = _section_at(kind, path[:-1])
     field = section.model_fields.get(str(path[-1])) if section is not None else None
     return (field.description if field is not None else None) or "required"
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

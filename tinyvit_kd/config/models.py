@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.base import Section, unit
 
 
 class TinyVitWidths(Section):
-    """An explicit TinyViT (arXiv 2207.10666, §3.2): timm's ``TinyVit`` with these arguments."""
+    """An explicit TinyViT (arXiv 2207.10666, section 3.2): timm's ``TinyVit`` with these arguments."""
 
-    embed_dims: tuple[int, int, int, int] = Field(description="width of each of the four stages")
-    depths: tuple[int, int, int, int] = Field((2, 2, 6, 2), description="blocks of each stage")
-    num_heads: tuple[int, int, int, int] | None = Field(None, description="heads a stage; null: width / 32")
-    window_sizes: tuple[int, int, int, int] = Field((7, 7, 14, 7), description="attention windows, tokens a side")
-    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over its width")
-    mbconv_expand_ratio: float = Field(4.0, gt=0, description="expansion of the MBConv blocks")
-    local_conv_size: int = Field(3, ge=1, description="side of the local convolution, tokens")
+    embed_dims: tuple[int, int, int, int] = Field(
+        description="width of each of the four stages", json_schema_extra=unit("channels")
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 6, 2), description="number of blocks in each stage", json_schema_extra=unit("blocks")
+    )
+    num_heads: tuple[int, int, int, int] | None = Field(
+        None,
+        description="number of attention heads in each stage; null: width / 32",
+        json_schema_extra=unit("heads"),
+    )
+    window_sizes: tuple[int, int, int, int] = Field(
+        (7, 7, 14, 7), description="side of the attention window in each stage", json_schema_extra=unit("tokens")
+    )
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP divided by its input width")
+    mbconv_expand_ratio: float = Field(4.0, gt=0, description="expansion ratio of the MBConv blocks")
+    local_conv_size: int = Field(
+        3, ge=1, description="kernel side of the local convolution", json_schema_extra=unit("tokens")
+    )
 
 
 class ModelSpec(Section):
     """A network by timm name or by explicit TinyViT widths."""
 
+    alternatives: ClassVar[tuple[str, ...]] = ("name", "tiny_vit")
+
     name: str | None = Field(None, description="timm model name, for example tiny_vit_5m_224")
-    tiny_vit: TinyVitWidths | None = Field(None, description="explicit widths instead of a name")
-    drop_path_rate: float | None = Field(None, ge=0, lt=1, description="stochastic depth; null: the model's own")
+    tiny_vit: TinyVitWidths | None = Field(None, description="explicit TinyViT widths")
+    drop_path_rate: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="stochastic depth rate; null: the model's own",
+        json_schema_extra=unit("probability"),
+    )
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
         default_factory=dict, description="further arguments of timm.create_model, for example img_size"
     )
@@ -42,14 +62,33 @@ class ModelSpec(Section):
 class TeacherConfig(Section):
     """The teacher of stage one: any timm model, with weights from a file or from the hub."""
 
-    name: str | None = Field(None, description="timm model name; null: what the checkpoint says it is")
-    checkpoint: Path | None = Field(None, description="local weights: .safetensors, or a torch file of tensors")
-    pretrained: bool = Field(False, description="fetch timm's weights for this name from the hub")
-    num_classes: int | None = Field(None, ge=2, description="classes C of the head; null: the model's own")
-    class_list: str | None = Field(None, description="class list of the head: a file, or timm's name of one")
-    image_size: int | None = Field(None, ge=1, description="input side, pixels; null: the model's own")
-    mean: tuple[float, float, float] | None = Field(None, description="input mean; null: the model's own")
-    std: tuple[float, float, float] | None = Field(None, description="input deviation; null: the model's own")
+    alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
+
+    name: str | None = Field(None, description="timm model name; null: the name in the checkpoint")
+    checkpoint: Path | None = Field(None, description="local weights: a .safetensors file or a torch file of tensors")
+    pretrained: bool = Field(False, description="whether to fetch timm's weights from the hub; needs name")
+    num_classes: int | None = Field(
+        None,
+        ge=2,
+        description="C, the number of classes of the head; null: the model's own",
+        json_schema_extra=unit("classes"),
+    )
+    class_list: str | None = Field(
+        None, description="class list of the head: a text file with one id per line, or one of timm's lists by name"
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="side of the input; null: the model's own", json_schema_extra=unit("pixels")
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None,
+        description="mean of the input, for red, green and blue; null: the model's own",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
+    std: tuple[float, float, float] | None = Field(
+        None,
+        description="standard deviation of the input, for red, green and blue; null: the model's own",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
         default_factory=dict, description="further arguments of timm.create_model"
     )
@@ -66,14 +105,22 @@ class TeacherConfig(Section):
 
 
 class StudentConfig(ModelSpec):
-    """The student of stages two and three."""
+    """The student of stages two and three: a timm name, TinyViT widths, or the network of the file to start from."""
 
-    init_from: Path | None = Field(None, description="model file or run folder to start from; null: random weights")
-    class_list: str | None = Field(None, description="class list of init_from's head, where its file does not name one")
-    head: Literal["auto", "fresh"] = Field(
-        "auto", description="auto: keep or remap by WordNet id where class lists allow; fresh: a zero head"
+    init_from: Path | None = Field(
+        None,
+        description="model file or run folder with the first weights; null: random weights. If name and tiny_vit are "
+        "left out, it also names the network",
     )
-    grad_checkpointing: bool = Field(False, description="recompute activations in backward, saves memory")
+    class_list: str | None = Field(None, description="class list of init_from's head, if its file does not name one")
+    head: Literal["auto", "fresh"] = Field(
+        "auto",
+        description="auto: keep init_from's head, or remap it by WordNet id where both class lists are known; fresh: "
+        "start from a zero head",
+    )
+    grad_checkpointing: bool = Field(
+        False, description="whether to recompute activations in the backward pass, which saves memory and costs time"
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:

@@ -1,14 +1,14 @@
-"""One recipe a stage: the whole of what its YAML file may say."""
+"""One recipe per stage: everything that its YAML file may contain."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tinyvit_kd.config.base import Section
-from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig
+from tinyvit_kd.config.base import Section, unit
+from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig, StoreLocation
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
@@ -22,39 +22,61 @@ from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, V
 
 Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]
-ON_BAD_IMAGE = "hole: unreadable images get no weight and are counted; error: stop at the first"
+STAGE = "the stage that this recipe is for"
+ON_BAD_IMAGE = "hole: an unreadable image gets weight zero and is counted; error: the first one stops the run"
+MACHINE = "settings of the machine"
 
 
 class EvalConfig(Section):
     """Labelled shards on which a model is scored."""
 
-    shards: LabelledShardsConfig
-    views: EvalViewSpec = Field(default_factory=EvalViewSpec)
-    batch_size: int = Field(128, ge=1, description="samples a forward pass and rank")
+    shards: LabelledShardsConfig = Field(description="labelled shards to score the model on")
+    views: EvalViewSpec = Field(default_factory=EvalViewSpec, description="the fixed view of each sample")
+    batch_size: int = Field(
+        128, ge=1, description="samples in one forward pass", json_schema_extra=unit("samples per rank")
+    )
 
 
 class NormalizeConfig(Section):
     """The student's own normalisation, applied on the device."""
 
-    mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="mean of the input, 0..1")
-    std: tuple[Positive, Positive, Positive] = Field(IMAGENET_STD, description="deviation of the input, 0..1")
+    mean: tuple[float, float, float] = Field(
+        IMAGENET_MEAN,
+        description="mean of the input, for red, green and blue",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
+    std: tuple[Positive, Positive, Positive] = Field(
+        IMAGENET_STD,
+        description="standard deviation of the input, for red, green and blue",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
 
 
 class DumpConfig(Section):
-    """Stage one, ``dump-logits``."""
+    """Stage one, ``dump-logits``: run a teacher over augmented views and store its top-k probabilities."""
 
-    stage: Literal["dump-logits"]
-    shards: ShardsConfig
-    views: ViewSpec = Field(default_factory=ViewSpec)
-    views_from: Path | None = Field(
-        None, description="store of another teacher, whose views and seed are taken; views and store.seed are left out"
+    alternatives: ClassVar[tuple[str, ...]] = ("views", "views_from")
+
+    stage: Literal["dump-logits"] = Field(description=STAGE)
+    shards: ShardsConfig = Field(description="images to make views of")
+    views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
+    views_from: StoreLocation | None = Field(
+        None,
+        description="store of another teacher, to take its views and seed; leave out views and store.seed with it",
     )
-    teacher: TeacherConfig
-    store: StoreConfig
-    batch_size: int = Field(128, ge=1, description="views a forward pass of the teacher, a rank")
-    views_per_decode: int = Field(4, ge=1, description="views rendered from one decoded image")
+    teacher: TeacherConfig = Field(description="network that is asked for probabilities")
+    store: StoreConfig = Field(description="where the probabilities go, and in which form")
+    batch_size: int = Field(
+        128, ge=1, description="views in one forward pass of the teacher", json_schema_extra=unit("views per rank")
+    )
+    views_per_decode: int = Field(
+        4,
+        ge=1,
+        description="views rendered each time an image is decoded",
+        json_schema_extra=unit("views per decode"),
+    )
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
-    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
     @model_validator(mode="after")
     def _one_image_fits(self) -> DumpConfig:
@@ -68,43 +90,58 @@ class DumpConfig(Section):
 class TrainingConfig(Section):
     """What stages two and three share."""
 
-    output: Path = Field(description="folder of the run: checkpoints, model, metrics")
-    student: StudentConfig
-    normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    eval: EvalConfig | None = Field(None, description="labelled shards to score on; null: no evaluation")
-    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+    output: Path = Field(description="run folder for checkpoints, model file and metrics")
+    student: StudentConfig = Field(description="network to train, and its first weights")
+    normalize: NormalizeConfig = Field(
+        default_factory=NormalizeConfig, description="normalisation of the student's input"
+    )
+    optim: OptimConfig = Field(description="optimiser and learning rates")
+    schedule: ScheduleConfig = Field(description="length of training, batch size and order of samples")
+    train: TrainConfig = Field(
+        default_factory=TrainConfig, description="what is trained, and when to log, save and evaluate"
+    )
+    eval: EvalConfig | None = Field(None, description="evaluation during training; null: no evaluation")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
 
 class PretrainConfig(TrainingConfig):
-    """Stage two, ``pretrain``: views, size and classes are the store's; labels matter with ``loss.alpha`` below 1."""
+    """Stage two, ``pretrain``: train a student from a store, which sets the views, their size and the classes.
 
-    stage: Literal["pretrain"]
-    shards: LabelledShardsConfig
-    store: StoredTargetsConfig
-    loss: DistillLossConfig = Field(default_factory=DistillLossConfig)
+    Labels are used only if ``loss.alpha`` is below 1.
+    """
+
+    stage: Literal["pretrain"] = Field(description=STAGE)
+    shards: LabelledShardsConfig = Field(description="the shards that the store was dumped from")
+    store: StoredTargetsConfig = Field(description="the teacher's probabilities")
+    loss: DistillLossConfig = Field(default_factory=DistillLossConfig, description="distillation loss")
 
 
 class FinetuneConfig(TrainingConfig):
-    """Stage three, ``finetune``; without ``student.init_from`` it trains from scratch."""
+    """Stage three, ``finetune``: train on labels, from another model or from scratch.
 
-    stage: Literal["finetune"]
-    shards: LabelledShardsConfig
-    views: ViewSpec = Field(default_factory=ViewSpec)
-    loss: PlainLossConfig = Field(default_factory=PlainLossConfig)
-    num_classes: int | None = Field(None, ge=2, description="classes; null: the length of the class list")
+    Training starts from scratch if ``student.init_from`` is not given.
+    """
+
+    stage: Literal["finetune"] = Field(description=STAGE)
+    shards: LabelledShardsConfig = Field(description="labelled shards to train on")
+    views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
+    loss: PlainLossConfig = Field(default_factory=PlainLossConfig, description="classification loss")
+    num_classes: int | None = Field(
+        None,
+        ge=2,
+        description="number of classes; null: the length of the class list",
+        json_schema_extra=unit("classes"),
+    )
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
 
 
 class EvaluateConfig(EvalConfig):
-    """``evaluate``: scores one model file."""
+    """``evaluate``: score one model file on labelled shards."""
 
-    stage: Literal["evaluate"]
-    model: Path = Field(description="model file or run folder")
-    class_list: str | None = Field(None, description="class list of the model, where its file does not name one")
-    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+    stage: Literal["evaluate"] = Field(description=STAGE)
+    model: Path = Field(description="model file or run folder to score")
+    class_list: str | None = Field(None, description="class list of the model, if its file does not name one")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
 
 STAGE_CONFIGS: dict[str, type[Section]] = {

@@ -6,26 +6,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.base import Section, unit
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DistillLossConfig(Section):
-    """Stage two's loss: ``alpha`` of the teacher's part and 1 - ``alpha`` of cross-entropy to the label."""
+    """Stage two's loss: ``alpha`` times the teacher's part plus 1 - ``alpha`` times cross-entropy to the label."""
 
     kind: Literal["soft", "hard", "token"] = Field(
         "soft",
-        description="soft: cross-entropy to the teacher's distribution; hard: to its best class; token: DeiT's, the "
-        "distillation token to the teacher's best class and the class token to the label",
+        description="soft: cross-entropy to the teacher's distribution; hard: cross-entropy to the teacher's best "
+        "class; token: DeiT's loss, in which the distillation token learns the teacher's best class and the class "
+        "token learns the label",
     )
     temperature: float = Field(
-        1.0, gt=0, description="soft alone: softens teacher and student alike; its part is scaled by T^2"
+        1.0,
+        gt=0,
+        description="temperature of teacher and student, only for soft; the teacher's part is multiplied by its square",
     )
     alpha: float | None = Field(
-        None, gt=0, le=1, description="the teacher's share; null: 1, which needs no labels, and 0.5 for token"
+        None,
+        gt=0,
+        le=1,
+        description="weight of the teacher's part; null: 0.5 for token, otherwise 1, which needs no labels",
+        json_schema_extra=unit("fraction"),
     )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the label's part: mass spread over all classes")
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="probability mass of the label that is spread evenly over all classes",
+        json_schema_extra=unit("fraction"),
+    )
 
     @property
     def teacher_share(self) -> float:
@@ -34,7 +47,7 @@ class DistillLossConfig(Section):
 
     @property
     def uses_labels(self) -> bool:
-        """Whether the labels have a part."""
+        """Whether labels are part of the loss."""
         return self.teacher_share < 1
 
     @model_validator(mode="after")
@@ -42,51 +55,92 @@ class DistillLossConfig(Section):
         if self.kind == "token" and not self.uses_labels:
             raise ValueError("with alpha 1 nothing would train the class token: use soft or hard, or a smaller alpha")
         if self.kind != "soft" and self.temperature != 1:
-            raise ValueError(f"temperature means something for soft alone, not for {self.kind}")
+            raise ValueError(f"temperature applies only to soft, not to {self.kind}")
         return self
 
 
 class PlainLossConfig(Section):
     """Stage three's loss: cross-entropy to the label."""
 
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="mass spread evenly over all classes")
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="probability mass of the label that is spread evenly over all classes",
+        json_schema_extra=unit("fraction"),
+    )
 
 
 class OptimConfig(Section):
-    """AdamW, with rates given for a batch of ``lr_batch`` and scaled linearly to the global batch."""
+    """AdamW. Learning rates are given for a batch of ``lr_batch`` and scaled linearly to the global batch."""
 
     base_lr: float = Field(gt=0, description="peak learning rate at a global batch of lr_batch")
-    warmup_lr: float = Field(5e-7, ge=0, description="first rate of the warm-up, scaled like base_lr")
-    min_lr: float = Field(5e-6, ge=0, description="last rate of the cosine, scaled like base_lr")
-    lr_batch: int = Field(512, ge=1, description="the batch for which the three rates are given, samples")
-    weight_decay: float = Field(0.05, ge=0, description="decoupled; none on 1-D tensors, biases, attention biases")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's moment decays")
+    warmup_lr: float = Field(5e-7, ge=0, description="learning rate at the start of the warm-up, scaled as base_lr is")
+    min_lr: float = Field(5e-6, ge=0, description="learning rate at the end of the cosine, scaled as base_lr is")
+    lr_batch: int = Field(
+        512, ge=1, description="global batch for which the three rates are given", json_schema_extra=unit("views")
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, description="decoupled weight decay; not applied to 1-D tensors, biases and attention biases"
+    )
+    betas: tuple[Decay, Decay] = Field(
+        (0.9, 0.999),
+        description="decay rates of AdamW's first and second moment",
+        json_schema_extra=unit("fraction per step"),
+    )
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
-    clip_grad: float | None = Field(5.0, gt=0, description="largest global gradient norm; null: no clipping")
-    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of the rate from each block to the one below")
+    clip_grad: float | None = Field(5.0, gt=0, description="largest global norm of the gradient; null: no clipping")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor on the learning rate from each block to the one below it",
+        json_schema_extra=unit("fraction per block"),
+    )
 
 
 class ScheduleConfig(Section):
-    """The order of training and its length."""
+    """Length of training, batch size and order of samples."""
 
-    epochs: int = Field(ge=1, description="passes over the samples")
+    epochs: int = Field(ge=1, description="passes over the samples", json_schema_extra=unit("epochs"))
     views_per_sample: int = Field(
         1,
         ge=1,
-        description="views of each sample in an epoch, all in one batch and from one decode (DeiT's repeated "
-        "augmentation, whose epochs are this many times shorter)",
+        description="views of each sample in an epoch, all in the same batch and from one decode (DeiT's repeated "
+        "augmentation, but DeiT counts this many epochs for one of ours)",
+        json_schema_extra=unit("views per sample"),
     )
-    warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up, inside epochs")
-    global_batch_size: int = Field(ge=1, description="views an optimiser step, over all ranks")
+    warmup_epochs: float = Field(
+        0,
+        ge=0,
+        description="linear warm-up, included in epochs",
+        json_schema_extra=unit("epochs"),
+    )
+    global_batch_size: int = Field(
+        ge=1,
+        description="views in one optimiser step, over all ranks; must be a multiple of lanes x views_per_sample",
+        json_schema_extra=unit("views"),
+    )
     micro_batch_size: int | None = Field(
         None,
         ge=1,
-        description="views a forward pass; null: a process's whole share. Batch norm and stochastic depth follow "
-        "from it, so that with a number here any number of processes trains alike",
+        description="views in one forward pass; null: this rank's whole share. Batch norm and stochastic depth work "
+        "per micro-batch: if this is set, training is the same for any number of ranks, apart from rounding",
+        json_schema_extra=unit("views"),
     )
-    lanes: int = Field(64, ge=1, description="slices of an epoch's order; a multiple of the number of ranks")
-    window: int = Field(4096, ge=1, description="samples that are permuted together within a lane")
-    seed: int = Field(0, ge=0, description="seed of order, initial weights and stochastic depth")
+    lanes: int = Field(
+        64,
+        ge=1,
+        description="number of slices that an epoch's order is cut into; must be a multiple of the number of ranks",
+        json_schema_extra=unit("lanes"),
+    )
+    window: int = Field(
+        4096,
+        ge=1,
+        description="samples that are shuffled together within a lane",
+        json_schema_extra=unit("samples"),
+    )
+    seed: int = Field(0, ge=0, description="seed of the order, the initial weights and stochastic depth")
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> ScheduleConfig:
@@ -96,42 +150,76 @@ class ScheduleConfig(Section):
 
 
 class TrainConfig(Section):
-    """What is trained, and what happens around the steps."""
+    """What is trained, and when to log, save and evaluate."""
 
     trainable: Literal["all", "head"] = Field(
         "all",
-        description="head: the classification head alone (both, where there are two), all else frozen and in "
-        "evaluation mode, as for a linear probe",
+        description="all: the whole network; head: only the classification head, or both heads of a distilled network. "
+        "Everything else is then frozen and in evaluation mode, as in a linear probe",
     )
-    freeze_bn_stats: bool = Field(False, description="batch norm in evaluation mode while training")
+    freeze_bn_stats: bool = Field(False, description="whether batch norm stays in evaluation mode during training")
     on_non_finite: Literal["stop", "skip"] = Field(
         "stop",
-        description="stop: a NaN or infinite loss or gradient stops the run; skip: such steps are left out and "
-        "counted, at the cost of waiting for the device at every step",
+        description="what to do if a loss or gradient is NaN or infinite; stop: stop the run; skip: leave out the step "
+        "and count it, which waits for the device at every step",
     )
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="decay of an averaged copy of the weights")
-    log_every: int = Field(50, ge=1, description="optimiser steps between log lines")
-    checkpoint_every: int = Field(1000, ge=1, description="optimiser steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that are kept")
-    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations, where eval is given")
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is then evaluated and exported; null: no average",
+        json_schema_extra=unit("fraction per step"),
+    )
+    log_every: int = Field(
+        50, ge=1, description="interval between log lines", json_schema_extra=unit("optimiser steps")
+    )
+    checkpoint_every: int = Field(
+        1000, ge=1, description="interval between checkpoints", json_schema_extra=unit("optimiser steps")
+    )
+    keep_checkpoints: int = Field(
+        2, ge=1, description="number of newest checkpoints to keep", json_schema_extra=unit("checkpoints")
+    )
+    evaluate_every: int = Field(
+        1, ge=1, description="interval between evaluations, if eval is given", json_schema_extra=unit("epochs")
+    )
 
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class RuntimeConfig(Section):
-    """The machine: nothing here changes the order or the views; precision is part of a store's manifest."""
+    """Settings of the machine. They change neither the order of samples nor the views.
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
-    precision: Precision = Field("auto", description="autocast: bfloat16 on CUDA, float32 on CPU by default")
-    workers: int = Field(2, ge=0, description="data loading processes a rank; 0: in the main process")
-    prefetch: int = Field(4, ge=1, description="batches that a worker prepares ahead")
+    The precision of a dump is recorded in the store's manifest.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA if there is a GPU, otherwise the CPU"
+    )
+    precision: Precision = Field("auto", description="autocast precision; auto: bfloat16 on CUDA, float32 on the CPU")
+    workers: int = Field(
+        2,
+        ge=0,
+        description="data loading processes; 0: load in the main process",
+        json_schema_extra=unit("processes per rank"),
+    )
+    prefetch: int = Field(
+        4, ge=1, description="batches that each worker prepares ahead", json_schema_extra=unit("batches per worker")
+    )
     data_timeout: float = Field(
-        600, gt=0, description="seconds without a batch, or an answer of the disk, after which the run stops"
+        600,
+        gt=0,
+        description="time without a batch or an answer from the disk after which the run stops",
+        json_schema_extra=unit("seconds"),
     )
     threads: int | None = Field(
-        None, ge=1, description="computing threads a rank on the CPU; null: torch's choice. Leave cores to the workers"
+        None,
+        ge=1,
+        description="computing threads on the CPU; null: torch's choice. Leave some cores to the workers",
+        json_schema_extra=unit("threads per rank"),
     )
-    compile: bool = Field(False, description="torch.compile the network")
-    channels_last: bool = Field(True, description="memory format of convolutions on CUDA")
-    fsync: bool = Field(False, description="flush blocks and checkpoints to the disk: safe against power loss")
+    compile: bool = Field(False, description="whether to compile the network with torch.compile")
+    channels_last: bool = Field(True, description="whether to use the channels-last memory format on CUDA")
+    fsync: bool = Field(
+        False, description="whether to flush blocks and checkpoints to disk, so that they survive a power loss"
+    )

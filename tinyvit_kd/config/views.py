@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from tinyvit_kd.config.base import Section
+from tinyvit_kd.config.base import Section, unit
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["bicubic", "bilinear"]
 _BESIDE_TRANSFORM = frozenset(
     {"size", "transform", "mixup", "cutmix", "mix_prob", "mix_switch_prob", "max_pixels"}
-)  # fields that mean something where a transform makes the views
+)  # fields that have an effect if a transform makes the views
 
 
 class TransformConfig(Section):
-    """Any other transform, from a PIL image to a uint8 view: a callable by its dotted name, or what a call returns.
+    """Any other transform from a PIL image to a uint8 view, by its dotted name or as the result of a call.
 
-    Inside ``args`` and ``kwargs``, at any depth, a mapping with ``call`` stands for what that call returns, and a
-    mapping of ``name`` alone for the thing of that name, so that pipelines, types and enums can be written in YAML:
+    It is replayed by seeding the default generators of Python, NumPy and torch.
+
+    Inside ``args`` and ``kwargs``, at any depth, a mapping with ``call`` stands for the result of that call, and a
+    mapping with only ``name`` stands for the object of that name. So pipelines, types and enums can be written in YAML:
     ``{name: torch.uint8}``, ``{call: torchvision.transforms.v2.RandomResizedCrop, kwargs: {size: 224}}``.
     """
+
+    alternatives: ClassVar[tuple[str, ...]] = ("call", "name")
 
     call: str | None = Field(
         None,
         description="dotted name of a class or function that returns the transform, for example "
-        "timm.data.create_transform; modules in the current directory are found, too",
+        "timm.data.create_transform. Modules in the current directory are found too",
     )
     args: list[JsonValue] = Field(default_factory=list, description="positional arguments of call")
     kwargs: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of call")
-    name: str | None = Field(None, description="dotted name of the transform itself, instead of call")
+    name: str | None = Field(
+        None, description="dotted name of the transform itself; leave out call, args and kwargs with it"
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> TransformConfig:
@@ -40,7 +46,9 @@ class TransformConfig(Section):
                 "give exactly one of call (it is called with args and kwargs) and name (it is taken as it is)"
             )
         if self.name is not None and (self.args or self.kwargs):
-            raise ValueError("args and kwargs are of call; what name means is not called to make the transform")
+            raise ValueError(
+                "args and kwargs belong to call; name is the transform itself and is not called to make it"
+            )
         return self
 
     def __str__(self) -> str:
@@ -49,39 +57,79 @@ class TransformConfig(Section):
 
 
 class ViewSpec(Section):
-    """The augmentation policy; with the image bytes and a seed it determines every byte of a view."""
+    """The augmentation policy. Together with the image bytes and a seed, it determines every byte of a view."""
 
-    size: int = Field(224, ge=1, le=4096, description="side of the square view, pixels")
-    scale: tuple[float, float] = Field((0.08, 1.0), description="range of the crop's share of the image area")
-    ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="range of the crop's width over height")
-    interpolation: Interpolation = Field("bicubic", description="filter of resizing and of affine operations")
-    hflip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    size: int = Field(224, ge=1, le=4096, description="side of the square view", json_schema_extra=unit("pixels"))
+    scale: tuple[float, float] = Field(
+        (0.08, 1.0),
+        description="smallest and largest area of the random crop",
+        json_schema_extra=unit("fraction of the image area"),
+    )
+    ratio: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="smallest and largest aspect ratio of the random crop, width / height"
+    )
+    interpolation: Interpolation = Field("bicubic", description="filter for resizing and affine operations")
+    hflip: float = Field(
+        0.5, ge=0, le=1, description="probability of a horizontal flip", json_schema_extra=unit("probability")
+    )
     auto_augment: str | None = Field(
-        "rand-m9-mstd0.5-inc1", description="RandAugment policy in timm's grammar, or null for none"
+        "rand-m9-mstd0.5-inc1", description="RandAugment policy in timm's notation; null: no RandAugment"
     )
     color_jitter: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="brightness, contrast and saturation jitter, only where auto_augment is null",
+        description="strength of brightness, contrast and saturation jitter; needs auto_augment: null",
+        json_schema_extra=unit("fraction"),
     )
-    erase_prob: float = Field(0.25, ge=0, le=1, description="probability of random erasing")
+    erase_prob: float = Field(
+        0.25, ge=0, le=1, description="probability of random erasing", json_schema_extra=unit("probability")
+    )
     erase_mode: Literal["pixel", "rand", "const"] = Field(
-        "pixel", description="fill of erased boxes: noise a pixel, one colour a box, or the mean colour"
+        "pixel",
+        description="fill of erased boxes; pixel: noise in every pixel; rand: one random colour per box; const: the "
+        "mean colour",
     )
-    erase_count: int = Field(1, ge=1, le=16, description="most erased boxes a view")
+    erase_count: int = Field(
+        1, ge=1, le=16, description="largest number of erased boxes", json_schema_extra=unit("boxes per view")
+    )
     mixup: float = Field(0.0, ge=0, le=32, description="alpha of Mixup's Beta distribution; 0: no Mixup")
     cutmix: float = Field(0.0, ge=0, le=32, description="alpha of CutMix's Beta distribution; 0: no CutMix")
-    mix_prob: float = Field(1.0, ge=0, le=1, description="probability that a pair is mixed at all")
-    mix_switch_prob: float = Field(0.5, ge=0, le=1, description="probability of CutMix where both are on")
-    mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="fill colour and centre of the noise, 0..1")
-    std: tuple[float, float, float] = Field(IMAGENET_STD, description="spread of the erasing noise, 0..1")
-    max_pixels: int = Field(89_478_485, ge=1, description="larger images are holes, pixels (Pillow's own limit)")
+    mix_prob: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="probability that a pair of views is mixed, if Mixup or CutMix is on",
+        json_schema_extra=unit("probability"),
+    )
+    mix_switch_prob: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="probability of CutMix instead of Mixup, if both are on",
+        json_schema_extra=unit("probability"),
+    )
+    mean: tuple[float, float, float] = Field(
+        IMAGENET_MEAN,
+        description="fill colour, and mean of the erasing noise, for red, green and blue",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
+    std: tuple[float, float, float] = Field(
+        IMAGENET_STD,
+        description="standard deviation of the erasing noise, for red, green and blue",
+        json_schema_extra=unit("brightness, 0 to 1"),
+    )
+    max_pixels: int = Field(
+        89_478_485,
+        ge=1,
+        description="largest image that is decoded (default: Pillow's own limit); larger images are holes",
+        json_schema_extra=unit("pixels"),
+    )
 
     transform: TransformConfig | None = Field(
         None,
-        description="any other transform instead of crop, flip, RandAugment, jitter and erasing, replayed by seeding "
-        "Python's, NumPy's and torch's generators; it gives uint8 views of size x size, not normalised",
+        description="any other transform instead of crop, flip, RandAugment, jitter and erasing: leave out their "
+        "fields with it. It must return uint8 views of size x size pixels, not normalised",
     )
 
     @property
@@ -96,7 +144,7 @@ class ViewSpec(Section):
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio must satisfy 0 < low <= high, not {list(self.ratio)}")
         if not (all(0 <= part <= 1 for part in self.mean) and all(0 <= part <= 1 for part in self.std)):
-            raise ValueError("mean and std must lie in 0..1: they are shares of full brightness")
+            raise ValueError("mean and std must be between 0 and 1, where 1 is full brightness")
         if self.color_jitter and self.auto_augment:
             raise ValueError("color_jitter needs auto_augment: null (timm applies it only where RandAugment is off)")
         return self
@@ -105,7 +153,9 @@ class ViewSpec(Section):
     def _transform_alone(self) -> ViewSpec:
         idle = [name for name in ViewSpec.model_fields if name in self.model_fields_set - _BESIDE_TRANSFORM]
         if self.transform is not None and idle:
-            raise ValueError(f"{', '.join(idle)} would have no effect: views come from transform, which does all of it")
+            raise ValueError(
+                f"{', '.join(idle)} would have no effect, because transform makes the views: leave them out"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -118,13 +168,24 @@ class ViewSpec(Section):
 
 
 class EvalViewSpec(Section):
-    """The one fixed view of a sample that evaluation uses."""
+    """The one fixed view of each sample that evaluation uses."""
 
-    size: int = Field(224, ge=1, le=4096, description="side of the square view, pixels")
+    size: int = Field(224, ge=1, le=4096, description="side of the square view", json_schema_extra=unit("pixels"))
     mode: Literal["center", "squash"] = Field(
         "center",
-        description="center: resize the shorter side, crop the middle; squash: resize the whole image",
+        description="center: resize the shorter side; squash: resize the whole image to a square. Then crop the centre",
     )
-    crop_pct: float = Field(0.875, gt=0, le=1, description="view side over the resized shorter side (224/256)")
-    interpolation: Interpolation = Field("bicubic", description="filter of resizing")
-    max_pixels: int = Field(89_478_485, ge=1, description="larger images are holes, pixels")
+    crop_pct: float = Field(
+        0.875,
+        gt=0,
+        le=1,
+        description="side of the view divided by the side after resizing (0.875 = 224 / 256)",
+        json_schema_extra=unit("fraction"),
+    )
+    interpolation: Interpolation = Field("bicubic", description="filter for resizing")
+    max_pixels: int = Field(
+        89_478_485,
+        ge=1,
+        description="largest image that is decoded (default: Pillow's own limit); larger images are holes",
+        json_schema_extra=unit("pixels"),
+    )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyvit_kd.data.assignment import Assignment, ShuffledImages, keep_assignment, source_hash
-from tinyvit_kd.data.labels import ClassList, load_class_list
+from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.locate import INFO_NAMES
-from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.data.sources import ClassSource, Image, list_classes, read_image
 from tinyvit_kd.errors import ConfigError, ShardError
@@ -147,7 +147,7 @@ def _write_shard(task: tuple[Path, list[Sample]]) -> None:
     path, samples = task
     with (
         atomic_path(path) as aside,
-        OpenFiles() as files,
+        ShardFiles() as files,
         aside.open("wb") as stream,
         # A fixed mtime makes the bytes a function of the samples.
         TarWriter(stream, encoder=False, mtime=0) as tar,

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import xxhash
 
 from tinyvit_kd.data.index import NO_LABEL, ShardIndex
-from tinyvit_kd.data.open_files import OpenFiles
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel
@@ -81,18 +80,19 @@ def check_shards(
 
 def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: int) -> tuple[CheckReport, KeyHashes]:
     report, name = CheckReport(shards=1), shard_set.names[shard]
+    location = shard_set.locations[shard]
     try:
-        index, path = shard_set.index(shard), shard_set.file(shard)
+        index = shard_set.index(shard)
     except ShardError as error:
         report.unreadable.append((name, str(error)))
         return report, np.empty(0, dtype=np.uint64)
     report.samples = len(index)
     _check_labels(report, name, index, shard_set)
-    with OpenFiles() as files:
+    with shard_set.files() as files:
         for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
             sample = f"{name}:{index.key(number)}"
             try:
-                content = files.read(path, offset, size)
+                content = files.read(location, offset, size)
             except ShardError as error:
                 report.unreadable.append((sample, str(error)))
                 continue

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars import Member, tar_members
 from tinyvit_kd.runtime.watchdog import doing
 
@@ -70,21 +68,24 @@ def split_name(name: str) -> tuple[str, str] | None:
     return name[: len(name) - len(suffix) - 1], suffix.lower()
 
 
-def scan_tar(path: Path) -> ShardIndex:
+def scan_tar(tar: Location, files: ShardFiles | None = None) -> ShardIndex:
     """Make the index of a plain tar by walking through its headers.
+
+    Args:
+        files: what reads it; None: paths on this machine.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged.
     """
     images, labels, keys = [], [], []
-    with OpenFiles() as files:
-        for key, parts in group_members(tar_members(path)):
-            doing(f"walking through {path}")
-            image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
-            if image is not None:
-                images.append(image)
-                labels.append(_label(parts, files.descriptor(path)))
-                keys.append(key.encode("utf-8", "surrogateescape"))
+    files = files or ShardFiles()
+    for key, parts in group_members(tar_members(files, tar)):
+        doing(f"walking through {tar}")
+        image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
+        if image is not None:
+            images.append(image)
+            labels.append(_label(parts, files, tar))
+            keys.append(key.encode("utf-8", "surrogateescape"))
     return ShardIndex(
         offsets=np.array([image.offset for image in images], dtype=np.int64),
         sizes=np.array([image.size for image in images], dtype=np.int64),
@@ -109,11 +110,11 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Me
         yield key, parts
 
 
-def _label(parts: dict[str, Member], descriptor: int) -> int:
+def _label(parts: dict[str, Member], files: ShardFiles, tar: Location) -> int:
     for suffix, parse in (("cls", _parse_cls), ("json", _parse_json)):
         member = parts.get(suffix)
         if member is not None and member.size <= _LABEL_BYTES:
-            return parse(os.pread(descriptor, member.size, member.offset))
+            return parse(files.read_at_most(tar, member.offset, member.size))
     return NO_LABEL
 
 

@@ -11,12 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.index import NO_LABEL, Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.labels import ClassList, load_class_list
 from tinyvit_kd.data.locate import locate
-from tinyvit_kd.data.open_files import OpenFiles
-from tinyvit_kd.data.remote import local_file
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 
@@ -61,7 +60,9 @@ class ShardSet:
         found = locate(str(path), split)
         lengths = found.lengths
         if lengths is None:
-            lengths = tuple(len(_load_index(location, cache_dir, index_dir)) for location in found.locations)
+            files = ShardFiles(cache_dir)
+            lengths = tuple(len(_load_index(location, index_dir, files)) for location in found.locations)
+            files.close()
         return cls(
             name=found.name,
             split=found.split,
@@ -78,17 +79,23 @@ class ShardSet:
         """Samples of the whole set."""
         return int(self.lengths.sum())
 
-    def file(self, shard: int) -> Path:
-        """The shard's tar on this machine; a URL is fetched first."""
-        return local_file(self.locations[shard], self.cache_dir)
+    def files(self) -> ShardFiles:
+        """What reads the shards; each process, and each thread, needs its own."""
+        return ShardFiles(self.cache_dir)
 
-    def index(self, shard: int) -> ShardIndex:
+    def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
         """The shard's byte index, made first where it is missing.
+
+        Args:
+            files: what reads the shard; None: it is opened for this call alone.
 
         Raises:
             ShardError: the shard holds another number of samples than ``_info.json`` says, or cannot be read.
         """
-        index = _load_index(self.locations[shard], self.cache_dir, self.index_dir)
+        if files is None:
+            with self.files() as files:
+                return self.index(shard, files)
+        index = _load_index(self.locations[shard], self.index_dir, files)
         if len(index) != self.lengths[shard]:
             raise ShardError(
                 "a shard does not hold as many samples as its shard set says",
@@ -140,9 +147,8 @@ class ShardReader:
 
     def __init__(self, shards: ShardSet) -> None:
         self.shards = shards
-        self._files = OpenFiles()
+        self._files = shards.files()
         self._index = lru_cache(_INDEXES)(shards.index)
-        self._file = lru_cache(None)(shards.file)
 
     def read(self, shard: int, index: int) -> bytes:
         """The encoded image of one sample.
@@ -152,8 +158,9 @@ class ShardReader:
         """
         assert index >= 0
         table = self._index(shard)
-        doing(f"reading sample {index} of {self.shards.locations[shard]}")
-        return self._files.read(self._file(shard), int(table.offsets[index]), int(table.sizes[index]))
+        location = self.shards.locations[shard]
+        doing(f"reading sample {index} of {location}")
+        return self._files.read(location, int(table.offsets[index]), int(table.sizes[index]))
 
     def key(self, shard: int, index: int) -> str:
         """The key of one sample."""
@@ -178,6 +185,6 @@ def _classes_beside(folder: Path | None) -> ClassList | None:
     return load_class_list(str(folder / CLASS_LIST_FILE))
 
 
-def _load_index(location: str, cache_dir: Path | None, index_dir: Path | None) -> ShardIndex:
+def _load_index(location: str, index_dir: Path | None, files: ShardFiles) -> ShardIndex:
     doing(f"opening {location} and its index")
-    return load_index(local_file(location, cache_dir), index_dir)
+    return load_index(location, index_dir, files)

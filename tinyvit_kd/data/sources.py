@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.data.index import IMAGE_SUFFIXES, Int64
-from tinyvit_kd.data.open_files import OpenFiles
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.tars import tar_members
 from tinyvit_kd.errors import ShardError
 
@@ -67,26 +67,22 @@ def list_classes(source: Path) -> list[ClassSource]:
     Raises:
         ShardError: the folder holds none of these, or several kinds of them, or one cannot be read.
     """
-    containers = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
-    kinds: dict[Callable[[Path], Iterator[Image]], list[Path]] = {
-        _folder_images: [path for path in containers if path.is_dir()],
-        _tar_images: [path for path in containers if path.suffix == ".tar"],
-        _zip_images: [path for path in containers if path.suffix == ".zip"],
-    }
-    present = [(read, paths) for read, paths in kinds.items() if paths]
+    paths = [path for path in sorted(source.iterdir()) if not path.name.startswith(".")]
+    by_kind = {kind: [path for path in paths if container.holds(path)] for kind, container in CONTAINERS.items()}
+    present = {kind: found for kind, found in by_kind.items() if found}
     if len(present) != 1:
         raise ShardError(
             "cannot tell what the source folder holds",
             where=str(source),
-            found=", ".join(f"{len(paths)} {read.__name__.strip('_').split('_')[0]}s" for read, paths in present),
-            expected="one folder, one tar or one zip a class",
+            found=", ".join(f"{len(found)} {kind}s" for kind, found in present.items()),
+            expected=f"one {', one '.join(CONTAINERS)} per class",
         )
-    read, paths = present[0]
-    classes = [_columns(path, read) for path in paths]
+    ((kind, found),) = present.items()
+    classes = [_columns(path, CONTAINERS[kind].images) for path in found]
     return sorted((each for each in classes if len(each)), key=lambda each: each.class_name)
 
 
-def read_image(image: Image, files: OpenFiles) -> bytes:
+def read_image(image: Image, files: ShardFiles) -> bytes:
     """The encoded bytes of an image.
 
     Raises:
@@ -143,13 +139,14 @@ def _folder_images(folder: Path) -> Iterator[Image]:
 
 
 def _tar_images(tar: Path) -> Iterator[Image]:
-    for member in tar_members(tar):
-        yield Image(tar, member.name, member.offset, member.size)
+    with ShardFiles() as files:
+        for member in tar_members(files, tar):
+            yield Image(tar, member.name, member.offset, member.size)
 
 
 def _zip_images(path: Path) -> Iterator[Image]:
     try:
-        with zipfile.ZipFile(path) as archive, OpenFiles() as files:
+        with zipfile.ZipFile(path) as archive, ShardFiles() as files:
             for entry in archive.infolist():
                 if not entry.is_dir() and _is_image(entry.filename):
                     yield _zip_image(path, entry, files)
@@ -157,7 +154,7 @@ def _zip_images(path: Path) -> Iterator[Image]:
         raise _bad_zip(path, str(error)) from None
 
 
-def _zip_image(path: Path, entry: zipfile.ZipInfo, files: OpenFiles) -> Image:
+def _zip_image(path: Path, entry: zipfile.ZipInfo, files: ShardFiles) -> Image:
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _bad_zip(path, f"{entry.filename} is encrypted or packed by another method than deflate")
     header = files.read(path, entry.header_offset, _LOCAL_HEADER.size)
@@ -168,3 +165,18 @@ def _zip_image(path: Path, entry: zipfile.ZipInfo, files: OpenFiles) -> Image:
 
 def _bad_zip(path: Path, found: str) -> ShardError:
     return ShardError("cannot read a zip of images", where=str(path), found=found, fix="copy it again, or repack it")
+
+
+class Container(NamedTuple):
+    """What the images of one class can come in."""
+
+    holds: Callable[[Path], bool]  # whether a path is one
+    images: Callable[[Path], Iterator[Image]]  # where the images in it lie
+
+
+CONTAINERS: dict[str, Container] = {
+    "folder": Container(Path.is_dir, _folder_images),
+    "tar": Container(lambda path: path.suffix == ".tar", _tar_images),
+    "zip": Container(lambda path: path.suffix == ".zip", _zip_images),
+}
+"""By name, for messages: the one table to add a source of images to."""

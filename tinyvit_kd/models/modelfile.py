@@ -75,7 +75,7 @@ def hash_weights(state: StateDict) -> str:
     return digest.hexdigest()
 
 
-def load_model_file(path: Path) -> tuple[StateDict, ModelCard | None]:
+def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 
     Args:
@@ -84,6 +84,7 @@ def load_model_file(path: Path) -> tuple[StateDict, ModelCard | None]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds more than tensors.
     """
+    path = Path(path)
     file = path / MODEL if path.is_dir() else path
     doing(f"reading {file}")
     if not file.is_file():

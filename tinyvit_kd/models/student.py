@@ -54,8 +54,11 @@ def build_student(
     return network
 
 
-def open_model(path: Path) -> tuple[nn.Module, ModelCard]:
+def open_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
     """A network with the weights of a model file that says what it is.
+
+    Args:
+        path: a run folder, or a ``model.safetensors`` that a stage wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not say which network it holds.

@@ -48,7 +48,7 @@ def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iter
                     "this dump would go on with other views than its store has",
                     where=f"{sample_name(samples.reader, shard, index)}, view {view}",
                     found=found,
-                    expected=f"{stored}, from {store.path}",
+                    expected=f"{stored}, from {store.where}",
                     fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
                     "another store",
                 )
@@ -60,8 +60,7 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
     Raises:
         ManifestMismatchError: naming what differs, and the first shard that does.
     """
-    same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
-    manifest.require_same(same, where=shards.locations[0].rpartition("/")[0] or shards.name)
+    require_same_listing(manifest, shards)
     pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
     changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
     if changed:
@@ -73,6 +72,16 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
         )
 
 
+def require_same_listing(manifest: Manifest, shards: ShardSet) -> None:
+    """Check that a store was dumped from shards of these names and lengths; none is opened.
+
+    Raises:
+        ManifestMismatchError: naming what differs.
+    """
+    same = {"shard_names": tuple(shards.names), "shard_lengths": tuple(shards.lengths.tolist())}
+    manifest.require_same(same, where=shards.locations[0].rpartition("/")[0] or shards.name)
+
+
 def require_same_teaching(store: LogitStore, first: Manifest) -> None:
     """Check that a further teacher saw the views of the first one's store, and names classes alike.
 
@@ -81,7 +90,7 @@ def require_same_teaching(store: LogitStore, first: Manifest) -> None:
     """
     names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
     try:
-        store.manifest.require_same({name: getattr(first, name) for name in names}, where=str(store.path))
+        store.manifest.require_same({name: getattr(first, name) for name in names}, where=store.where)
     except ManifestMismatchError as error:
         error.what = error.what.replace("this run", "the first teacher's")
         error.fix = "dump it with --views-from the first one, by a teacher with the same classes"
@@ -119,13 +128,28 @@ def require_same_views(manifest: Manifest, job: Job, trusted: bool, consent: str
         ManifestMismatchError: the store's views were rendered by another version of the renderer.
         RendererError: this machine's renderer makes other bytes than that version.
     """
+    spec = stored_spec(manifest, trusted, consent)
+    if spec.transform is not None and (other := manifest.other_versions(transform_versions(spec))):
+        say(job, f"versions differ from the dump's: {other}; digests will show whether views differ")
+    check_views(spec, job)
+    return spec
+
+
+def stored_spec(manifest: Manifest, trusted: bool, consent: str) -> ViewSpec:
+    """The store's view spec, as this version of the renderer defines views; nothing is rendered.
+
+    Args:
+        trusted: whether a transform that the store names may be imported and called.
+        consent: what a user does who trusts it.
+
+    Raises:
+        ConfigError: the store's views come from a transform, which is not trusted.
+        ManifestMismatchError: the store's views were rendered by another version of the renderer.
+    """
     spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
     if spec.transform is not None:
         _require_trust(spec.transform, trusted, consent)
-        if other := manifest.other_versions(transform_versions(spec)):
-            say(job, f"versions differ from the dump's: {other}; digests will show whether views differ")
-    check_views(spec, job)
     return spec
 
 

@@ -106,7 +106,7 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
             write.result(self._timeout)
         except FutureTimeoutError:
             what = f"the store has not taken a block for {self._timeout:g} seconds"
-            raise stalled(what, str(self._store.path)) from None
+            raise stalled(what, self._store.where) from None
 
     def _write(self, batch: DumpBatch, answers: Answers) -> None:
         # This thread waits for the device, and the next forward pass is launched meanwhile.
@@ -123,5 +123,5 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
             for write in self._waiting:
                 self._finish(write)
         elif wait([write for write in self._waiting if write.running()], LAST_WRITE).not_done:
-            warn(f"{self._store.path} does not answer, leaving; {error}")
+            warn(f"{self._store.where} does not answer, leaving; {error}")
             os._exit(REQUEUE_EXIT_CODE)  # an ordinary end would wait for the write

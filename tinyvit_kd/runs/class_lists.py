@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.config.data import LabelledShardsConfig
-from tinyvit_kd.data.labels import ClassList, class_map, load_class_list
-from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
+from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list, parse_class_list
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.store.names import CLASS_LIST
 from tinyvit_kd.store.store import LogitStore
 
 
@@ -21,19 +20,24 @@ def stored_classes(store: LogitStore) -> ClassList | None:
     Raises:
         StoreError: it is missing, or not the one that the manifest names.
     """
-    path, manifest = store.path / CLASS_LIST_FILE, store.manifest
+    manifest = store.manifest
     if manifest.class_list is None:
         return None
-    classes = load_class_list(str(path)) if path.is_file() else None
+    where = store.storage.locate(CLASS_LIST)
+    try:
+        text = store.read_class_list()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError("the store's class list cannot be read", where=where, found=str(error)) from None
+    classes = None if text is None else parse_class_list(manifest.class_list, text, where)
     if classes is None or classes.hash != manifest.class_list_hash:
         raise StoreError(
             "the store's class list is missing or not the teacher's",
-            where=str(path),
+            where=where,
             found="no such file" if classes is None else f"hash {classes.hash}",
             expected=f"hash {manifest.class_list_hash} ({manifest.class_list})",
             fix="run dump-logits again, which writes it",
         )
-    return replace(classes, name=manifest.class_list)
+    return classes
 
 
 def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runs.agreement import require_same_shards, require_same_views
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 
@@ -42,13 +42,13 @@ class FirstTeacher:
                 "a view is not the one that the other teacher saw",
                 where=sample_name(self.reader, shard, index),
                 found=_named(block, index),
-                expected=f"{_named(seen, index)}, from {self.store.path}",
+                expected=f"{_named(seen, index)}, from {self.store.where}",
                 fix="the image's bytes or the renderer have changed since that dump: restore the shard, or dump it "
                 "again into both stores",
             )
 
 
-def adopt_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, LogitStore]:
+def adopt_views(config: DumpConfig, path: str, job: Job) -> tuple[DumpConfig, LogitStore]:
     """The recipe with the views and the seed of another teacher's store, and that store.
 
     Raises:
@@ -65,9 +65,9 @@ def adopt_views(config: DumpConfig, path: Path, job: Job) -> tuple[DumpConfig, L
         raise _refusal("views", f"another {', '.join(names)}")
     if "seed" in config.store.model_fields_set and config.store.seed != seed:
         raise _refusal("store.seed", f"{config.store.seed}, not {seed}")
-    if config.store.path.resolve() == path.resolve():
+    if open_storage(config.store.path).is_same(other.storage):
         fix = "set store.path to a new folder"
-        raise ConfigError("a store cannot take its views from itself", where="store.path", found=str(path), fix=fix)
+        raise ConfigError("a store cannot take its views from itself", where="store.path", found=path, fix=fix)
     store = config.store.model_copy(update={"seed": seed})
     return config.model_copy(update={"views": spec, "store": store}), other
 

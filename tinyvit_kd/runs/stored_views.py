@@ -74,7 +74,7 @@ def _require_blocks(store: LogitStore, views: list[int]) -> None:
         raise BlockMissingError(
             f"{len(missing)} of the {len(views) * len(store.manifest.shard_names)} blocks "
             "that this run needs are missing",
-            where=str(store.path),
+            where=store.where,
             found=f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
             fix="finish dump-logits (it makes only the missing blocks), lower store.views, or train fewer epochs",
         )

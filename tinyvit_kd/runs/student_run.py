@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 from timm.utils import ModelEmaV3
 
 from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.stages import TrainingConfig
-from tinyvit_kd.data.buffers import BatchMaker
-from tinyvit_kd.data.labels import ClassList
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.models.modelfile import MODEL, ModelCard
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -31,58 +25,19 @@ from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_su
 from tinyvit_kd.runs.schedule import check_schedule, micro_batches
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runs.start_report import report_start
+from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
-from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 from tinyvit_kd.training.loop import Run, fit
-from tinyvit_kd.training.objectives import Objective
 from tinyvit_kd.training.optim import build_optimizer, build_scheduler
 from tinyvit_kd.training.state import TrainState
 
 RECIPE = "recipe.yaml"
-
-
-@dataclass(frozen=True)
-class TrainingData(ABC):
-    """What a stage trains on, opened and checked.
-
-    Attributes:
-        image_size: side of the views, pixels.
-        num_classes: C of the student's head.
-        classes: the head's class list, where it is known.
-        pairs_seed: seed of the pairs where views are mixed; else None.
-        objective: the loss.
-        identity: names and values of the data; a checkpoint of other data is not continued.
-        trains_both_heads: the objective takes the outputs of both heads of a distilled network.
-    """
-
-    shards: ShardSet
-    image_size: int
-    num_classes: int
-    classes: ClassList | None
-    pairs_seed: int | None
-    objective: Objective
-    identity: dict[str, str]
-    trains_both_heads: bool
-
-    @abstractmethod
-    def batch_maker(self, plan: StepPlan) -> BatchMaker[int, Batch]:
-        """What makes this rank's batch of a step."""
-
-    def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
-        """Which stored views each epoch uses; None where views are made anew.
-
-        Args:
-            counts: what the run has used so far, from its checkpoint; None at the start of a run.
-            epoch: the epoch that begins next.
-        """
-        del counts, epoch
-        return None
 
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
@@ -117,7 +72,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         job.barrier()
         with watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
-            plan = _step_plan(config, data, job, saved)
+            plan = step_plan(config, data, job, saved)
         state, card = _build_state(config, data, weights, job)
         run = _run_settings(config, data, identity, job, plan, state)
         scorer = None
@@ -136,25 +91,6 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, data.objective, stop, scorer)
         return _write_results(config, run, state, card, results)
-
-
-def _step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[str, Any] | None) -> StepPlan:
-    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
-    plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
-    steps = plan.steps_per_epoch
-    if not steps:
-        raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
-            "the shard set is too small for one step per epoch of pairs that stay together",
-            where="schedule.global_batch_size, schedule.lanes",
-            found=f"{data.shards.total} samples, {config.schedule.global_batch_size} per step "
-            f"from {config.schedule.lanes} lanes",
-            fix="lower schedule.lanes so that each gives an even number of samples per step",
-        )
-    if saved is None:
-        return replace(plan, stored=data.view_schedule(None, 0))
-    # An epoch that has begun ends with the views that it began with.
-    next_epoch = -(-saved["step"] // steps)
-    return replace(plan, stored=data.view_schedule(saved["kept"].get("stored_views"), next_epoch))
 
 
 def _build_state(
@@ -255,10 +191,10 @@ def _write_results(
         "skipped_steps": state.skipped_steps,
     }
     if run.job.is_main:
-        path, fsync = run.folder / MODEL, config.runtime.fsync
+        fsync = config.runtime.fsync
         with watched(config.runtime.data_timeout):
-            doing(f"writing {path}")
-            save_model(path, state.scored.state_dict(), replace(card, step=state.step), fsync)
+            doing(f"writing the student to {run.folder}")
+            export_student(run.folder, state.scored.state_dict(), replace(card, step=state.step), fsync)
             write_summary(run.folder, summary, run.identity, fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")

@@ -47,7 +47,7 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
         fsync_folder(path.parent)
 
 
-def atomic_write(path: Path, data: bytes, fsync: bool = False) -> None:
+def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> None:
     """Write ``data`` to ``path`` so that no reader ever sees a part of it."""
     with atomic_path(path, fsync) as temporary:
         temporary.write_bytes(data)

@@ -53,7 +53,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
     first_teacher = None if other is None else open_first_teacher(other, samples.reader)
     if other is not None and (whole := other.complete_views()) < config.store.views:
-        say(job, f"only {whole} views are whole in {other.path}: no other is compared with what it has")
+        say(job, f"only {whole} views are whole in {other.where}: no other is compared with what it has")
     teacher = build_teacher(config.teacher, job.device, runtime.precision, runtime.channels_last)
     if runtime.compile:
         teacher.network.compile()
@@ -76,8 +76,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     )
     begin = time.perf_counter()
     counts = job.sum(_make(config, job, teacher, samples, store, first_teacher, groups, views))
-    for path in left_behind:  # by a killed dump: what another was writing at the start has its name by now
-        path.unlink(missing_ok=True)
+    for name in left_behind:  # by a killed dump: what another was writing at the start has its name by now
+        store.storage.remove(name)
     seconds = max(time.perf_counter() - begin, 1e-9)
     made, holes = counts.tolist()
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
+from os import PathLike
 
-from tinyvit_kd.data.shards import CLASS_LIST_FILE
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.check import Fault, Kind, StoreReport, check_root, check_shard, remove_faults, shards_with_samples
-from tinyvit_kd.store.manifest import MANIFEST
+from tinyvit_kd.store.names import CLASS_LIST, MANIFEST
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
@@ -30,7 +29,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def info(path: Path) -> str:
+def info(path: str | PathLike[str]) -> str:
     """A few lines of figures."""
     store = LogitStore.open(path)
     manifest, figures = store.manifest, statistics(store)
@@ -52,21 +51,21 @@ def info(path: Path) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
-def list_holes(path: Path) -> str:
+def list_holes(path: str | PathLike[str]) -> str:
     """One line a hole: shard, index, reason."""
     store = LogitStore.open(path)
     names = store.manifest.shard_names
     return "\n".join(f"{names[shard]}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store))
 
 
-def check(path: Path, processes: int) -> StoreReport:
+def check(path: str | PathLike[str], processes: int) -> StoreReport:
     """Read every block that is there; shards are spread over processes.
 
     Raises:
         StoreError, FormatVersionError: there is no store, or its manifest is damaged or of another format.
     """
     store = LogitStore.open(path)
-    report = check_root(store, CLASS_LIST_FILE)
+    report = check_root(store)
     _check_classes(report, store)
     shards = shards_with_samples(store)
     processes = max(1, min(processes, len(shards)))
@@ -90,17 +89,17 @@ def describe_check(report: StoreReport) -> str:
     if report.unlisted:
         lines.append(f"not listed: {report.unlisted:,} blocks, there or missing, of folders above that cannot be read")
     note = "younger than a minute, no fault: a dump may be writing them"
-    lines += _listed("unfinished files", note, map(str, report.young))
+    lines += _listed("unfinished files", note, report.young)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: str | PathLike[str]) -> None:
     """Refuse, before hours of reading, to repair what cannot be written.
 
     Raises:
         StoreError: the folder is read-only for this user.
     """
-    if path.exists() and not os.access(path, os.W_OK | os.X_OK):
+    if not open_storage(path).is_writable():
         raise StoreError(
             "the store cannot be repaired: its folder is read-only",
             where=str(path),
@@ -108,7 +107,7 @@ def require_writable(path: Path) -> None:
         )
 
 
-def repair(path: Path, report: StoreReport) -> tuple[str, bool]:
+def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
     """Remove what is damaged: what was done, for people, and whether nothing that is wrong is left.
 
     Raises:
@@ -118,18 +117,18 @@ def repair(path: Path, report: StoreReport) -> tuple[str, bool]:
     removed, left = remove_faults(LogitStore.open(path), report)
     blocks = sum(fault.block is not None for fault in removed)
     note = f"{blocks:,} of them blocks: run dump-logits, which makes these again"
-    lines = _listed("removed", note, (str(fault.path) for fault in removed))
-    lines += _listed("left as they are", "see above", (str(fault.path) for fault in left))
+    lines = _listed("removed", note, (fault.where for fault in removed))
+    lines += _listed("left as they are", "see above", (fault.where for fault in left))
     return "\n".join([*(lines or ["nothing to remove"]), "not sound" if left else "sound"]), not left
 
 
-def _refuse_wrong_manifest(path: Path, report: StoreReport) -> None:
+def _refuse_wrong_manifest(path: str | PathLike[str], report: StoreReport) -> None:
     # One file that was mixed up must not cost all blocks; the header names the hash of the manifest it was made with.
-    strangers = [fault for fault in report.faults if fault.kind == "damaged" and "manifest_hash" in fault.reason]
+    strangers = [fault for fault in report.faults if "manifest_hash" in fault.differing]
     if strangers and not report.bytes:
         raise StoreError(
             "not one block is of the store that the manifest describes; nothing was removed",
-            where=str(path / MANIFEST),
+            where=open_storage(path).locate(MANIFEST),
             found=f"{len(strangers):,} blocks that were made with another manifest",
             fix="restore the manifest that they were made with, or remove the blocks by hand",
         )
@@ -139,11 +138,12 @@ def _check_classes(report: StoreReport, store: LogitStore) -> None:
     try:
         stored_classes(store)
     except TinyVitKdError as error:
-        report.faults.append(Fault("classes", store.path / CLASS_LIST_FILE, f"{error.what}; found {error.found}"))
+        where = store.storage.locate(CLASS_LIST)
+        report.faults.append(Fault("classes", CLASS_LIST, where, f"{error.what}; found {error.found}"))
 
 
 def _line(fault: Fault) -> str:
-    return f"{fault.path}: {' '.join(fault.reason.split())[:LONGEST]}" if fault.reason else str(fault.path)
+    return f"{fault.where}: {' '.join(fault.reason.split())[:LONGEST]}" if fault.reason else fault.where
 
 
 def _listed(name: str, note: str, lines: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.store.codec import Rows, decode_rows, row_bytes, rows_of
+from tinyvit_kd.store.codec import decode_rows, row_bytes, rows_of
+from tinyvit_kd.store.encodings import Rows
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore

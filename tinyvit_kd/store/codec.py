@@ -4,11 +4,7 @@ Rows: header, class planes (ascending, delta-coded, low bytes of all K first), p
 seed, digest, status. Bytes of one kind side by side are what zstd compresses best; who wants a few records of many
 blocks turns each block once (``rows_of``) and decodes rows of several blocks together.
 
-Two encodings:
-
-* compact: probabilities on a square-root scale of 8 bits, residual in float16. Decoded probabilities are
-  rescaled, so that they and the residual sum to 1.
-* exact: probabilities and residual in float32, bit for bit.
+What becomes of probabilities and residual is the encoding's (``store.encodings``).
 """
 
 from __future__ import annotations
@@ -20,13 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, Encoding
-
-Planes = npt.NDArray[np.uint8]  # [rows, n]
-Rows = npt.NDArray[np.uint8]  # [n, bytes of a record]
-_LEVELS = 255
-_BELOW_ONE = np.nextafter(np.float16(1), np.float16(0))
-_SMALLEST = np.float32(0.25)  # what code 0 stands for, in levels: a stored class never decodes to zero
+from tinyvit_kd.config.data import Encoding
+from tinyvit_kd.store.encodings import ENCODINGS, Planes, Rows, byte_planes
+from tinyvit_kd.store.records import HEADER_BYTES, Block, BlockHeader, RecordStatus
 
 
 def plane_rows(encoding: Encoding, length: int, topk: int, num_classes: int) -> int:
@@ -40,13 +32,18 @@ def encode(block: Block, header: BlockHeader) -> Planes:
     length = header.length
     first = np.zeros(_header_rows(length) * length, dtype=np.uint8)
     first[:HEADER_BYTES] = np.frombuffer(header.pack(), dtype=np.uint8)
-    parts = [first.reshape(-1, length), _encode_classes(block.indices, header.num_classes)]
-    if header.encoding == "compact":
-        parts += [_encode_probs(block.probs).T, _bytes_of(_half_residual(block.residual))]
-    else:
-        parts += [_byte_planes(block.probs.T), _bytes_of(block.residual)]
-    parts += [_bytes_of(block.seeds), _bytes_of(block.digests), block.status[None]]
-    return np.concatenate(parts)
+    encoding = ENCODINGS[header.encoding]
+    return np.concatenate(
+        [
+            first.reshape(-1, length),
+            _encode_classes(block.indices, header.num_classes),
+            encoding.encode_probs(block.probs),
+            _bytes_of(encoding.encode_residual(block.residual)),
+            _bytes_of(block.seeds),
+            _bytes_of(block.digests),
+            block.status[None],
+        ]
+    )
 
 
 def read_header(planes: Planes) -> BlockHeader | None:
@@ -62,7 +59,7 @@ def decode(planes: Planes, header: BlockHeader) -> Block:
 
 def row_bytes(encoding: Encoding, topk: int, num_classes: int) -> int:
     """Bytes of an encoded record, before zstd."""
-    return topk * (_class_bytes(num_classes) + _prob_bytes(encoding)) + _tail_rows(encoding)
+    return topk * (_class_bytes(num_classes) + ENCODINGS[encoding].prob_bytes) + _tail_rows(encoding)
 
 
 def rows_of(planes: Planes, out: Rows | None = None) -> Rows:
@@ -82,15 +79,16 @@ def rows_of(planes: Planes, out: Rows | None = None) -> Rows:
 
 def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> Block:
     """Records of any blocks of one store, as arrays of their own."""
-    width = 2 if encoding == "compact" else 4
-    widths = topk * _class_bytes(num_classes), topk * _prob_bytes(encoding), width, 4, 4, 1
+    chosen = ENCODINGS[encoding]
+    residual_type = np.dtype(chosen.residual_type)
+    widths = topk * _class_bytes(num_classes), topk * chosen.prob_bytes, residual_type.itemsize, 4, 4, 1
     parts = (rows[:, end - each : end] for each, end in zip(widths, accumulate(widths), strict=True))
     classes, probs, residuals, seeds, digests, status = parts
-    residual = _from_bytes(residuals, np.float16 if width == 2 else np.float32).astype(np.float32)
-    there = status[:, 0] == 0
+    residual = _from_bytes(residuals, residual_type).astype(np.float32)
+    valid = status[:, 0] == RecordStatus.VALID
     return Block(
         indices=_decode_classes(classes, topk),
-        probs=_decode_probs(probs, residual, there) if encoding == "compact" else _join_bytes(probs, topk),
+        probs=chosen.decode_probs(probs, residual, valid),
         residual=residual,
         seeds=_from_bytes(seeds, np.uint32),
         digests=_from_bytes(digests, np.uint32),
@@ -123,11 +121,7 @@ def _header_rows(length: int) -> int:
 
 
 def _tail_rows(encoding: Encoding) -> int:
-    return (2 if encoding == "compact" else 4) + 4 + 4 + 1
-
-
-def _prob_bytes(encoding: Encoding) -> int:
-    return 1 if encoding == "compact" else 4
+    return np.dtype(ENCODINGS[encoding].residual_type).itemsize + 4 + 4 + 1
 
 
 def _class_bytes(num_classes: int) -> int:
@@ -137,7 +131,7 @@ def _class_bytes(num_classes: int) -> int:
 def _encode_classes(indices: npt.NDArray[np.int32], num_classes: int) -> Planes:
     deltas = np.diff(indices.T, axis=0, prepend=0).astype("<u4")  # [K, n]
     width = _class_bytes(num_classes)
-    return _byte_planes(deltas)[: len(deltas) * width]
+    return byte_planes(deltas)[: len(deltas) * width]
 
 
 def _decode_classes(rows: Rows, topk: int) -> npt.NDArray[np.int32]:
@@ -150,52 +144,8 @@ def _decode_classes(rows: Rows, topk: int) -> npt.NDArray[np.int32]:
     return np.add.accumulate(deltas, axis=1, out=deltas)
 
 
-def _encode_probs(probs: npt.NDArray[np.float32]) -> Planes:
-    """Square-root codes [n, K]; a record's largest probability alone has its largest code."""
-    codes = np.rint(np.sqrt(probs) * np.float32(_LEVELS)).astype(np.uint8)
-    rows = np.arange(len(codes))
-    best = probs.argmax(axis=1)
-    tied = (codes == codes[rows, best][:, None]).sum(axis=1) > 1
-    # Two codes can only be equal below 1/2, so there is room above.
-    codes[rows, best] += tied
-    return codes
-
-
-def _decode_probs(
-    codes: Rows, residual: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float32]:
-    probs = np.maximum(codes, _SMALLEST, dtype=np.float32)  # [n, K]
-    probs *= probs
-    # Whatever the order of its terms, this sum is exact, so that a record decodes alike in any company.
-    scale = (1 - residual) * valid / probs.sum(axis=1, dtype=np.float32)
-    probs *= scale[:, None]
-    return probs
-
-
-def _half_residual(residual: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    """Residual in float16.
-
-    Clamped at zero, since float16 probabilities can sum to more than 1; and below 1, since a residual that
-    rounds up to 1 would leave nothing for the stored classes.
-    """
-    return np.clip(residual, 0, _BELOW_ONE).astype("<f2")
-
-
-def _byte_planes(values: npt.NDArray[np.generic]) -> Planes:
-    """[rows, n] of w-byte values to [w * rows, n]: all lowest bytes first."""
-    rows, length = values.shape
-    width = values.dtype.itemsize
-    little = np.ascontiguousarray(values).view(np.uint8).reshape(rows, length, width)
-    return np.ascontiguousarray(little.transpose(2, 0, 1)).reshape(width * rows, length)
-
-
-def _join_bytes(rows: Rows, topk: int) -> npt.NDArray[np.float32]:
-    """[n, 4 * K] bytes, all lowest first, to [n, K] of float32."""
-    return rows.reshape(len(rows), 4, topk).transpose(0, 2, 1).copy().view(np.float32)[..., 0]
-
-
 def _bytes_of(values: npt.NDArray[np.generic]) -> Planes:
-    return _byte_planes(values[None])
+    return byte_planes(values[None])
 
 
 def _from_bytes(rows: Rows, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

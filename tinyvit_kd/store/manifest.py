@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
-from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.watchdog import doing
-from tinyvit_kd.store.records import FORMAT_VERSION, Encoding
+from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.store.names import MANIFEST
+from tinyvit_kd.store.records import FORMAT_VERSION
 
-MANIFEST = "manifest.json"
 _CHECKSUM = "checksum"
 _NOT_IDENTITY = {"views", "versions", "shard_set"}  # may change without changing what is stored
 
@@ -94,35 +94,35 @@ class Manifest(BaseModel):
         there = {name: self.versions.get(name, "absent") for name in here}
         return ", ".join(f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name])
 
-    def save(self, folder: Path) -> None:
+    def save(self, storage: Storage) -> None:
         """Write ``manifest.json``, atomically, with a checksum of all of its fields."""
         fields = self.model_dump(mode="json")
         text = json.dumps({**fields, _CHECKSUM: _checksum(fields)}, indent=1)
-        atomic_write(folder / MANIFEST, (text + "\n").encode(), fsync=True)
+        storage.write(MANIFEST, (text + "\n").encode(), durable=True)
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
+    def load(cls, storage: Storage) -> Manifest:
         """Read a store's manifest.
 
         Raises:
             StoreError: there is none, or it is damaged.
             FormatVersionError: it was written in another format.
         """
-        path = folder / MANIFEST
-        doing(f"reading {path}")
+        location = storage.locate(MANIFEST)
+        doing(f"reading {location}")
         try:
-            fields = json.loads(path.read_bytes())
+            fields = json.loads(storage.read(MANIFEST))
             version, checksum = fields["format_version"], fields.pop(_CHECKSUM, None)
         except FileNotFoundError:
             raise StoreError(
-                "there is no store here", where=str(folder), fix="run dump-logits first, or correct the path"
+                "there is no store here", where=storage.locate(), fix="run dump-logits first, or correct the path"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError("the manifest cannot be read", where=str(path), found=repr(error)) from None
+            raise StoreError("the manifest cannot be read", where=location, found=repr(error)) from None
         if version != FORMAT_VERSION:
             raise FormatVersionError(
                 "the store has another format version",
-                where=str(path),
+                where=location,
                 found=str(version),
                 expected=str(FORMAT_VERSION),
                 fix="read it with the version of tinyvit_kd that its manifest names, or dump again",
@@ -131,11 +131,11 @@ class Manifest(BaseModel):
             manifest = cls.model_validate_json(json.dumps(fields), strict=True)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise StoreError("the manifest is damaged", where=str(path), found=problems) from None
+            raise StoreError("the manifest is damaged", where=location, found=problems) from None
         if checksum != _checksum(fields):
             raise StoreError(
                 "the manifest has changed since it was written",
-                where=str(path),
+                where=location,
                 found=f"checksum {_checksum(fields)}",
                 expected=str(checksum),
                 fix="restore it; what is known of its blocks is in their headers",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Encoding = Literal["compact", "exact"]
-ENCODINGS: tuple[Encoding, ...] = ("compact", "exact")
+from tinyvit_kd.config.data import Encoding
+from tinyvit_kd.store.encodings import ENCODINGS
+
 MAGIC = b"TVKDBLCK"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct("<8sHBxIIIIIQQ")  # magic, format, encoding, shard, view, n, k, classes, key hash, manifest
 HEADER_BYTES = 64
+_CODES = tuple(ENCODINGS)  # a header holds a position
 
 
 class RecordStatus(IntEnum):
@@ -90,7 +91,7 @@ class BlockHeader:
         return _HEADER.pack(
             MAGIC,
             self.format_version,
-            ENCODINGS.index(self.encoding),
+            _CODES.index(self.encoding),
             self.shard,
             self.view,
             self.length,
@@ -104,6 +105,6 @@ class BlockHeader:
     def unpack(cls, data: bytes) -> BlockHeader | None:
         """The header in these bytes; None where they are not one."""
         magic, version, encoding, shard, view, length, topk, classes, keys, manifest = _HEADER.unpack_from(data)
-        if magic != MAGIC or encoding >= len(ENCODINGS):
+        if magic != MAGIC or encoding >= len(_CODES):
             return None
-        return cls(ENCODINGS[encoding], shard, view, length, topk, classes, keys, manifest, version)
+        return cls(_CODES[encoding], shard, view, length, topk, classes, keys, manifest, version)

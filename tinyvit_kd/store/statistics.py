@@ -51,7 +51,7 @@ def statistics(store: LogitStore) -> Statistics:
         blocks_in_all=len(present) + len(missing),
         records=sum(manifest.shard_lengths[shard] for shard, _ in present),
         holes=dict(Counter(reason.name.lower() for _, _, reason in holes(store))),
-        bytes=sum(store.block_path(shard, view).stat().st_size for shard, view in present),
+        bytes=sum(store.block_bytes(shard, view) for shard, view in present),
         mean_top1=_mean(np.concatenate(tops)),
         mean_residual=_mean(np.concatenate(residuals)),
         dense_bytes_per_record=4 * manifest.num_classes,

@@ -46,6 +46,10 @@ class Batch(NamedTuple):
         for start in range(0, size * count, size):
             yield self._map(lambda tensor, first=start: tensor[first : first + size])  # type: ignore[misc]
 
+    def clone(self) -> Batch:
+        """A copy in its own memory; a loader reuses the memory of the batches that it hands out."""
+        return self._map(torch.clone)
+
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         return Batch(
             views=change(self.views),

@@ -40,10 +40,10 @@ def load_class_list(name_or_path: str) -> ClassList:
     """
     path = Path(name_or_path)
     if path.is_file():
-        return _parse(path.stem, _read(path), str(path))
+        return parse_class_list(path.stem, _read(path), str(path))
     known = _timm_lists()
     if name_or_path in known:
-        return _parse(name_or_path, _read(known[name_or_path]), name_or_path)
+        return parse_class_list(name_or_path, _read(known[name_or_path]), name_or_path)
     raise ConfigError(
         "there is no such class list",
         where="class_list",
@@ -74,7 +74,15 @@ def _read(path: Path) -> str:
         raise ConfigError("cannot read the class list", where=str(path), found=str(error)) from None
 
 
-def _parse(name: str, text: str, where: str) -> ClassList:
+def parse_class_list(name: str, text: str, where: str) -> ClassList:
+    """A class list from a text with one id per line.
+
+    Args:
+        where: path or URL of the text, for messages.
+
+    Raises:
+        ConfigError: a line is empty or repeated.
+    """
     ids = tuple(line.strip() for line in text.rstrip().splitlines())
     repeated = sorted({each for each in ids if ids.count(each) > 1}) if len(set(ids)) < len(ids) else []
     if not ids or "" in ids or repeated:

@@ -1,0 +1,37 @@
+"""One shard set and teacher, and stores of it; not to be changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tiny_world import MIXED, VIEWS, World, make_teacher
+from tests.api.world import dumped
+from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.synthetic import write_image_folder
+
+BROKEN = 5  # number of the image that cannot be decoded
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled shards of 40, 40 and 17 samples, one of which cannot be decoded, and a teacher."""
+    folder = tmp_path_factory.mktemp("material")
+    write_image_folder(folder / "images", 97, seed=0)
+    sorted((folder / "images").rglob("*.jpg"))[BROKEN].write_bytes(b"no image")
+    build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    make_teacher(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(material: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same with a store of plain views."""
+    return dumped(material, tmp_path_factory.mktemp("plain"), VIEWS)
+
+
+@pytest.fixture(scope="module")
+def mixed(material: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same with a store of mixed views."""
+    return dumped(material, tmp_path_factory.mktemp("mixed"), MIXED)

@@ -1,0 +1,130 @@
+"""Views as images: what a teacher saw, what a view spec would make, what evaluation uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tinyvit_kd.api.records import records
+from tinyvit_kd.api.samples import require_sample
+from tinyvit_kd.batches.replay import replay_views, require_digest
+from tinyvit_kd.batches.sample_views import SampleViews, sample_name
+from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.errors import BadImageError, ConfigError, ReplayError
+from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.records import RecordStatus
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.views.render import render_eval
+
+UInt8 = npt.NDArray[np.uint8]
+_GAP = 2  # pixels between the views of a grid
+_WHITE = 255
+
+
+def view_image(
+    shards: ShardSet,
+    source: LogitStore | ViewSpec | EvalViewSpec,
+    shard: int,
+    index: int,
+    view: int = 0,
+    *,
+    seed: int = 0,
+    trust_transform: bool = False,
+) -> UInt8:
+    """Render one view of a sample.
+
+    Each call opens shard and block anew, which takes tens of milliseconds; ``open_batches`` is faster for many views.
+
+    Args:
+        source: what defines the view. A store: the view that its teacher saw, Mixup and CutMix included; its digest
+            is compared with the stored one. A ``ViewSpec``: a new view, as ``dump-logits`` would make it. An
+            ``EvalViewSpec``: the fixed view of evaluation, without a number.
+        view: number of the view.
+        seed: base seed of new views: ``store.seed`` of a dump. With ``schedule.seed`` of a finetuning that takes one
+            view per sample, view number e is the one of epoch e.
+        trust_transform: import and call the transform that a store's views come from, where they come from one: it
+            may be any code that is installed here.
+
+    Returns:
+        uint8 [3, S, S], RGB.
+
+    Raises:
+        ConfigError: there is no such sample, or the store's transform is not trusted.
+        ManifestMismatchError: the store is of other shards, or of another version of the renderer.
+        BlockMissingError, BlockCorruptError: the store does not have this view, or it is damaged.
+        ReplayError: the view is not the one that the teacher saw, or the teacher saw none (a hole).
+        BadImageError: the image cannot be decoded, and ``source`` is not a store.
+    """
+    require_sample(shards.lengths, shard, index)
+    reader = shards.reader()
+    if isinstance(source, LogitStore):
+        return _stored_view(reader, source, shard, index, view, trust_transform)
+    try:
+        if isinstance(source, EvalViewSpec):
+            return render_eval(reader.read(shard, index), source)
+        samples = SampleViews(reader, source, seed)
+        out = _empty(source)
+        samples.render_new(shard, index, samples.seeds(shard, index, [view]), view, out[None])
+    except BadImageError as error:
+        error.where = sample_name(reader, shard, index)
+        raise
+    return out
+
+
+def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Image.Image:
+    """Put views into one image, row by row; a notebook shows it.
+
+    Args:
+        views: uint8 [3, S, S] each; also as one array or CPU tensor [V, 3, S, S].
+        columns: views per row; None: about a square.
+
+    Raises:
+        ConfigError: there are no views, or they are not of this shape and type, or of different sizes.
+    """
+    arrays = [np.asarray(view) for view in views]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) != 1 or arrays[0].ndim != 3 or len(arrays[0]) != 3 or arrays[0].dtype != np.uint8:
+        raise ConfigError(
+            "a grid is made of views",
+            where="views",
+            found=", ".join(map(str, sorted(shapes))) or "none",
+            expected="uint8 [3, S, S], all of one size",
+        )
+    _, height, width = arrays[0].shape
+    columns = columns or math.ceil(math.sqrt(len(arrays)))
+    rows = math.ceil(len(arrays) / columns)
+    canvas = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), _WHITE, np.uint8)
+    for number, array in enumerate(arrays):
+        row, column = divmod(number, columns)
+        top, left = row * (height + _GAP), column * (width + _GAP)
+        canvas[top : top + height, left : left + width] = array.transpose(1, 2, 0)
+    return Image.fromarray(canvas)
+
+
+def _stored_view(reader: ShardReader, store: LogitStore, shard: int, index: int, view: int, trusted: bool) -> UInt8:
+    from tinyvit_kd.runs.agreement import require_same_listing, stored_spec  # imports torch
+
+    require_same_listing(store.manifest, reader.shards)
+    spec = stored_spec(store.manifest, trusted, "pass trust_transform=True")
+    record = records(store, shard, view, index)
+    if not record.valid[0]:
+        raise ReplayError(
+            "the teacher saw no view of this sample: it is a hole",
+            where=sample_name(reader, shard, index),
+            found=RecordStatus(int(record.status[0])).name.lower(),
+            fix="see records(…).valid for the samples that have views",
+        )
+    samples = SampleViews(reader, spec, store.manifest.seed)
+    out = _empty(spec)
+    replay_views(samples, BlockCache(store, 0), shard, index, [(view, int(record.seeds[0]))], out[None])
+    require_digest(samples, out, int(record.digests[0]), shard, index)
+    return out
+
+
+def _empty(spec: ViewSpec) -> UInt8:
+    return np.empty((3, spec.size, spec.size), np.uint8)

@@ -1,0 +1,138 @@
+"""Shards and their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyvit_kd.config.views import EvalViewSpec
+from tinyvit_kd.data.index import Int64
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.views.decode import decode
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard set."""
+
+    shard: int
+    index: int  # within the shard
+    key: str
+    label: int  # -1 where there is none
+    image_bytes: bytes = field(repr=False)  # the encoded image
+
+    @property
+    def image(self) -> Image.Image:
+        """The whole image in RGB.
+
+        Raises:
+            BadImageError: it cannot be decoded.
+        """
+        return decode(self.image_bytes, EvalViewSpec().max_pixels)
+
+
+def open_shards(
+    path: str | Path,
+    split: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    index_dir: str | Path | None = None,
+) -> ShardSet:
+    """Open a shard set: ``names`` and ``lengths`` of its shards, ``total`` number of samples, ``class_list``.
+
+    Args:
+        path: folder with timm's ``_info.json``, brace pattern, glob, one tar, or a URL of these.
+        split: split named in ``_info.json``; None: the only one.
+        cache_dir: where shards from URLs are kept.
+        index_dir: where byte indexes are kept; None: beside the shards.
+
+    Raises:
+        ShardError: the shards are missing, compressed, truncated or damaged.
+        ConfigError: ``split`` or the pattern is wrong.
+    """
+    cache = None if cache_dir is None else Path(cache_dir)
+    indexes = None if index_dir is None else Path(index_dir)
+    return ShardSet.load(path, split, cache_dir=cache, index_dir=indexes)
+
+
+def read_sample(shards: ShardSet, shard: int, index: int) -> Sample:
+    """Read one sample, by the numbers of its shard and of itself in it.
+
+    Raises:
+        ConfigError: there is no such sample.
+        ShardError: the shard is missing or damaged.
+    """
+    require_sample(shards.lengths, shard, index)
+    return _read(shards.reader(), shard, index)
+
+
+def iterate_samples(shards: ShardSet, shard: int | None = None) -> Iterator[Sample]:
+    """Read all samples of one shard, or of all shards, in order.
+
+    Raises:
+        ConfigError: there is no such shard.
+        ShardError: a shard is missing or damaged.
+    """
+    if shard is not None:
+        require_shard(shards.lengths, shard)
+    reader = shards.reader()
+    for number in range(len(shards.lengths)) if shard is None else (shard,):
+        for index in range(int(shards.lengths[number])):
+            yield _read(reader, number, index)
+
+
+def find_sample(shards: ShardSet, key: str) -> Sample:
+    """Read the first sample with this key. Messages name samples by their keys.
+
+    It searches the byte indexes of the shards in order, which takes seconds where there are millions of samples.
+
+    Raises:
+        ShardError: there is no such sample, or a shard is missing or damaged.
+    """
+    for shard in range(len(shards.lengths)):
+        index = shards.index(shard)
+        for number in range(len(index)):
+            if index.key(number) == key:
+                return _read(shards.reader(), shard, number)
+    raise ShardError("no sample has this key", where=shards.name, found=key)
+
+
+def require_shard(lengths: Sequence[int] | Int64, shard: int) -> None:
+    """Check that a shard exists.
+
+    Raises:
+        ConfigError: there is no shard of this number.
+    """
+    if not 0 <= shard < len(lengths):
+        raise ConfigError(
+            "there is no shard of this number",
+            where="shard",
+            found=str(shard),
+            expected=f"0 to {len(lengths) - 1}",
+        )
+
+
+def require_sample(lengths: Sequence[int] | Int64, shard: int, index: int) -> None:
+    """Check that a sample exists.
+
+    Raises:
+        ConfigError: there is no such shard, or no sample of this index in it.
+    """
+    require_shard(lengths, shard)
+    if not 0 <= index < lengths[shard]:
+        raise ConfigError(
+            "there is no sample of this index",
+            where=f"index, in shard {shard}",
+            found=str(index),
+            expected=f"0 to {lengths[shard] - 1}" if lengths[shard] else "nothing: the shard is empty",
+        )
+
+
+def _read(reader: ShardReader, shard: int, index: int) -> Sample:
+    label = int(reader.labels(shard, np.array([index]))[0])
+    return Sample(shard, index, reader.key(shard, index), label, reader.read(shard, index))

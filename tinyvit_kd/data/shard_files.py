@@ -1,0 +1,128 @@
+"""How the bytes of shards are read, wherever they lie: the one place that turns a location into a storage."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from tinyvit_kd.data.remote import is_url, local_file
+from tinyvit_kd.errors import ShardError, reason_of
+from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage
+from tinyvit_kd.storage.local import LocalStorage
+
+Location = str | Path  # a path, or a URL
+
+
+class ShardFiles:
+    """Reads shards, and writes what is kept beside them. For one thread; a copy elsewhere opens its own files.
+
+    Args:
+        cache_dir: where shards from URLs are kept.
+        open_files: how many files stay open.
+    """
+
+    def __init__(self, cache_dir: Path | None = None, open_files: int = 256) -> None:
+        self._cache_dir = cache_dir
+        self._open_files = open_files
+        self._local = LocalStorage("", open_files)
+        self._resolve = lru_cache(1 << 16)(self._locate)
+
+    def info(self, location: Location) -> FileInfo:
+        """Size and time of a file.
+
+        Raises:
+            ShardError: it is missing or cannot be looked at.
+        """
+        storage, name = self._resolve(str(location))
+        try:
+            info = storage.info(name)
+        except OSError as error:
+            _refuse(location, error)
+        if info is None:
+            self.read_at_most(location, 0, 1)  # the system says why
+            raise ShardError("cannot read a shard", where=str(location), found="not a file")
+        return info
+
+    def read(self, location: Location, offset: int, size: int) -> bytes:
+        """``size`` bytes of a file from ``offset`` on.
+
+        Raises:
+            ShardError: the file is missing, unreadable or too short.
+        """
+        content = self.read_at_most(location, offset, size)
+        if len(content) != size:
+            raise ShardError(
+                "a file is shorter than its index says",
+                where=str(location),
+                found=f"{len(content):,} bytes at byte {offset:,}",
+                expected=f"{size:,} bytes",
+                fix="it has changed since it was opened; restore it, then start again",
+            )
+        return content
+
+    def read_at_most(self, location: Location, offset: int, size: int) -> bytes:
+        """As ``read``; fewer bytes where the file ends before."""
+        storage, name = self._resolve(str(location))
+        try:
+            return storage.read_range(name, offset, size)
+        except OSError as error:
+            _refuse(location, error)
+
+    def stream(self, location: Location) -> io.BufferedReader:
+        """A file as a stream that can seek.
+
+        Raises:
+            ShardError: it is missing.
+        """
+        size = self.info(location).size
+        return io.BufferedReader(RangeReader(lambda offset, count: self.read_at_most(location, offset, count), size))
+
+    def read_beside(self, location: Location, suffix: str) -> bytes | None:
+        """The content of the file that is named as the shard with a suffix; None where it is not there."""
+        storage, name = self._resolve(str(location))
+        try:
+            return storage.read(name + suffix)
+        except OSError:
+            return None
+
+    def write_beside(self, location: Location, suffix: str, content: bytes) -> None:
+        """Write that file.
+
+        Raises:
+            OSError: the storage refuses.
+        """
+        storage, name = self._resolve(str(location))
+        storage.write(name + suffix, content)
+
+    def base_name(self, location: Location) -> str:
+        """The name of a shard's file in its folder; of a fetched one, that of its copy."""
+        return self._resolve(str(location))[1].rpartition("/")[2]
+
+    def close(self) -> None:
+        """Close the files that are open."""
+        self._local.close()
+
+    def __enter__(self) -> ShardFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[Path | None, int], ShardFiles], tuple[Path | None, int]]:
+        return ShardFiles, (self._cache_dir, self._open_files)
+
+    def _locate(self, location: str) -> tuple[Storage, str]:
+        """A storage and the name in it; a URL is fetched first."""
+        if is_url(location):
+            return self._local, str(local_file(location, self._cache_dir))
+        return self._local, location
+
+
+def _refuse(location: Location, error: OSError) -> NoReturn:
+    raise ShardError("cannot read a shard", where=str(location), found=reason_of(error)) from None

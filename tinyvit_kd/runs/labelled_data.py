@@ -1,0 +1,72 @@
+"""What stage three trains on: labelled shards, opened and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.config.stages import FinetuneConfig
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runs.agreement import check_views
+from tinyvit_kd.runs.class_lists import label_classes, require_labelled, require_labels
+from tinyvit_kd.runs.shards import fingerprint, label_fingerprint, open_shards
+from tinyvit_kd.runs.training_data import TrainingData
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.training.objectives import PlainObjective
+
+
+@dataclass(frozen=True)
+class LabelledData(TrainingData):
+    """Fresh views of labelled shards."""
+
+    config: FinetuneConfig
+
+    def batch_maker(self, plan: StepPlan) -> LabelledBatches:
+        """Makes new views for a step."""
+        samples = SampleViews(self.shards.reader(), self.config.views, self.config.schedule.seed)
+        return LabelledBatches(samples, self.config.on_bad_image, plan)
+
+
+def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
+    """Shards of a recipe, opened and checked.
+
+    Raises:
+        ConfigError: the number of classes is unknown, smaller than a label needs, or not that of the class list.
+    """
+    check_views(config.views, job)
+    shards = open_shards(config.shards, job, config.runtime)
+    classes = label_classes(config.shards, shards)
+    num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
+    if num_classes is None:
+        require_labelled(shards)
+        raise ConfigError(
+            "the number of classes is not known",
+            where="num_classes",
+            fix="give num_classes, or a class list (shards.class_list, or classes.txt beside the shards)",
+        )
+    require_labels(shards, num_classes)
+    if classes is not None and len(classes.ids) != num_classes:
+        raise ConfigError(
+            "the number of classes is not the length of the labels' class list",
+            where="num_classes",
+            found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
+            fix="leave num_classes out, or name the list of these labels (shards.class_list)",
+        )
+    return LabelledData(
+        shards=shards,
+        image_size=config.views.size,
+        num_classes=num_classes,
+        classes=classes,
+        pairs_seed=config.schedule.seed if config.views.mixes else None,
+        objective=PlainObjective(config.loss),
+        identity={
+            "shards": fingerprint(shards),
+            "set of labels": label_fingerprint(shards),
+            "views": config.views.model_dump_json(),
+            "loss": config.loss.model_dump_json(),
+        },
+        trains_both_heads=False,
+        config=config,
+    )

@@ -1,0 +1,126 @@
+"""What stage two trains on: shards and stores, opened and checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from tinyvit_kd.batches.labels import Labels
+from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored import StoredBatches, block_caches
+from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
+from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runs.agreement import require_same_shards, require_same_teaching, require_same_views
+from tinyvit_kd.runs.class_lists import label_classes, label_map, require_labelled, require_labels, stored_classes
+from tinyvit_kd.runs.shards import label_fingerprint, open_shards
+from tinyvit_kd.runs.stored_views import schedule_stored_views
+from tinyvit_kd.runs.training_data import TrainingData
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.watchdog import watched
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.targets import Teachers
+
+
+@dataclass(frozen=True)
+class StoredData(TrainingData):
+    """A store's views, with the probabilities of it and of further teachers' stores.
+
+    Attributes:
+        class_map: where each class of the labels is in the head (``label_map``); None: the same.
+    """
+
+    config: PretrainConfig
+    job: Job
+    stores: list[LogitStore]
+    spec: ViewSpec
+    class_map: npt.NDArray[np.int64] | None
+
+    def batch_maker(self, plan: StepPlan) -> StoredBatches:
+        """Replays the store's views of a step."""
+        reader = self.shards.reader()
+        samples = SampleViews(reader, self.spec, self.stores[0].manifest.seed)
+        labels = Labels(reader, self.class_map) if self.config.loss.uses_labels else None
+        caches = block_caches(self.config.store, self.stores, plan)
+        return StoredBatches(samples, caches, self.config.store, plan, labels)
+
+    def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule:
+        """Which of the store's views each epoch uses; as ``schedule_stored_views``."""
+        return schedule_stored_views(self.config, self.stores, self.job, counts, epoch)
+
+
+def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
+    """Shards and stores of a recipe, opened and checked.
+
+    Raises:
+        StoreError: a store is missing, incomplete, or belongs to other shards, views or to another renderer.
+        ConfigError: the loss needs labels, and there are none of the store's classes.
+    """
+    paths = [config.store.path, *(other.path for other in config.store.others)]
+    with watched(config.runtime.data_timeout):
+        stores = [LogitStore.open(path) for path in paths]
+    manifest = stores[0].manifest
+    shards = open_shards(config.shards, job, config.runtime)
+    require_same_shards(manifest, shards)
+    for other in stores[1:]:
+        require_same_teaching(other, manifest)
+    spec = require_same_views(manifest, job, config.store.trust_transform, "set store.trust_transform: true")
+    classes = stored_classes(stores[0])
+    weights = [config.store.weight, *(other.weight for other in config.store.others)]
+    teachers = Teachers([store.manifest.topk for store in stores], weights)
+    taught = [f"{share:.6g} of {store.manifest.hash}" for share, store in zip(teachers.shares, stores, strict=True)]
+    class_map: npt.NDArray[np.int64] | None = None
+    labelled: dict[str, str] = {}
+    if config.loss.uses_labels:
+        class_map = _label_map(config, shards, classes, manifest.num_classes)
+        labelled = {"class list of the labels": _map_hash(class_map), "set of labels": label_fingerprint(shards)}
+    return StoredData(
+        shards=shards,
+        image_size=spec.size,
+        num_classes=manifest.num_classes,
+        classes=classes,
+        pairs_seed=manifest.seed if spec.mixes else None,
+        objective=DistillObjective(config.loss, teachers),
+        identity={
+            "store": " + ".join(taught),
+            "view schedule": config.store.view_schedule,  # not V: a store may grow meanwhile
+            "loss": config.loss.model_dump_json(),
+            **labelled,
+        },
+        trains_both_heads=config.loss.kind == "token",
+        config=config,
+        job=job,
+        stores=stores,
+        spec=spec,
+        class_map=class_map,
+    )
+
+
+def _label_map(
+    config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
+) -> npt.NDArray[np.int64] | None:
+    """Where each class of the labels is in the head (``label_map``), after checking that there are labels."""
+    labels = label_classes(config.shards, shards)
+    if labels is None and classes is not None:
+        require_labelled(shards)
+        raise ConfigError(
+            "the loss uses labels, and their class list is not known",
+            where="shards.class_list",
+            found="no classes.txt beside the shards",
+            expected=f"the list of the labels, whose classes are then looked up in the teacher's, {classes.name}",
+            fix=f"name it; {classes.name} itself, if the labels are numbered as the teacher's classes are",
+        )
+    require_labels(shards, len(labels.ids) if labels is not None else num_classes)
+    return label_map(labels, classes, num_classes)
+
+
+def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:
+    return "the teacher's" if class_map is None else f"another, {xxhash.xxh3_64_hexdigest(class_map.tobytes())}"

@@ -1,0 +1,119 @@
+"""What a student run would train on at any step, without running it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig
+from tinyvit_kd.data.buffers import BatchMaker
+from tinyvit_kd.data.loader import loading
+from tinyvit_kd.runs.labelled_data import open_labelled_data
+from tinyvit_kd.runs.schedule import check_schedule
+from tinyvit_kd.runs.stored_data import open_stored_data
+from tinyvit_kd.runs.training_data import TrainingData, step_plan
+from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.training.batch import Batch
+
+
+class BatchRows(NamedTuple):
+    """Which view of which sample each row of a batch holds."""
+
+    epoch: int
+    shards: npt.NDArray[np.int32]  # [B]
+    indexes: npt.NDArray[np.int32]  # [B], within their shards
+    views: npt.NDArray[np.int32]  # [B], view numbers
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatches:
+    """The batches of a run that starts now with one process, in training order.
+
+    Each batch is a function of its step alone, so ``batches[step]`` makes that batch and no other. ``len(batches)`` is
+    the number of steps. Batches are on the CPU, and stay valid: a later batch does not overwrite them.
+    """
+
+    config: PretrainConfig | FinetuneConfig
+    data: TrainingData
+    plan: StepPlan
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps per epoch."""
+        return self.plan.steps_per_epoch
+
+    def __len__(self) -> int:
+        return self.config.schedule.epochs * self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step; negative ones count from the end.
+
+        Raises:
+            IndexError: the run has no such step.
+            ReplayError: a view differs from the one that the teacher saw.
+        """
+        return self._maker(range(len(self))[step])
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def iterate(self, start: int = 0, stop: int | None = None, workers: int = 0) -> Iterator[Batch]:
+        """Go through the batches of steps ``start`` to ``stop - 1``.
+
+        Args:
+            stop: None: the number of steps.
+            workers: processes that prepare batches ahead, and end with the iterator; 0: each batch is made here, when
+                it is asked for.
+
+        Raises:
+            ReplayError: a view differs from the one that the teacher saw.
+            WorkerError, StalledError: a process died, or no batch came for ``runtime.data_timeout`` seconds.
+        """
+        steps = range(len(self))[start:stop]
+        if workers == 0:
+            yield from map(self._maker, steps)
+            return
+        runtime = self.config.runtime.model_copy(update={"workers": workers})
+        with loading(self._maker, steps, runtime, solo_job().device) as loaded:
+            for batch in loaded:
+                yield batch.clone()
+
+    def rows(self, step: int) -> BatchRows:
+        """Which views of which samples are in the batch of a step.
+
+        Raises:
+            IndexError: the run has no such step.
+        """
+        epoch, shards, indexes = self.plan.samples(range(len(self))[step])
+        numbers = np.array(self.plan.view_numbers(epoch), dtype=np.int32)
+        each = len(numbers)
+        return BatchRows(epoch, shards.repeat(each), indexes.repeat(each), np.tile(numbers, len(shards)))
+
+    @cached_property
+    def _maker(self) -> BatchMaker[int, Batch]:
+        return self.data.batch_maker(self.plan)
+
+
+def open_training_batches(config: PretrainConfig | FinetuneConfig) -> TrainingBatches:
+    """Open and check what a run would train on. No network is built, and nothing but missing byte indexes is written.
+
+    Raises:
+        StoreError, ShardError, ConfigError: as the stage would.
+    """
+    job = solo_job()
+    # Stages end their process when a disk hangs for too long. A notebook may hold hours of work in memory.
+    patient = config.runtime.model_copy(update={"data_timeout": math.inf})
+    opened = config.model_copy(update={"runtime": patient})
+    if isinstance(opened, PretrainConfig):
+        data: TrainingData = open_stored_data(opened, job)
+    else:
+        data = open_labelled_data(opened, job)
+    check_schedule(config.schedule, data.shards, job)
+    return TrainingBatches(config, data, step_plan(config, data, job, None))

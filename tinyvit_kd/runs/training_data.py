@@ -1,0 +1,84 @@
+"""What a student trains on, opened and checked, and the plan of its steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
+from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.data.buffers import BatchMaker
+from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.training.batch import Batch
+from tinyvit_kd.training.objectives import Objective
+
+
+@dataclass(frozen=True)
+class TrainingData(ABC):
+    """What a stage trains on, opened and checked.
+
+    Attributes:
+        image_size: side of the views, pixels.
+        num_classes: C of the student's head.
+        classes: the head's class list, where it is known.
+        pairs_seed: seed of the pairs where views are mixed; else None.
+        objective: the loss.
+        identity: names and values of the data; a checkpoint of other data is not continued.
+        trains_both_heads: the objective takes the outputs of both heads of a distilled network.
+    """
+
+    shards: ShardSet
+    image_size: int
+    num_classes: int
+    classes: ClassList | None
+    pairs_seed: int | None
+    objective: Objective
+    identity: dict[str, str]
+    trains_both_heads: bool
+
+    @abstractmethod
+    def batch_maker(self, plan: StepPlan) -> BatchMaker[int, Batch]:
+        """What makes this rank's batch of a step."""
+
+    def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
+        """Which stored views each epoch uses; None where views are made anew.
+
+        Args:
+            counts: what the run has used so far, from its checkpoint; None at the start of a run.
+            epoch: the epoch that begins next.
+        """
+        del counts, epoch
+        return None
+
+
+def step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[str, Any] | None) -> StepPlan:
+    """Which samples this rank trains on, step by step.
+
+    Args:
+        saved: the checkpoint that the run goes on from; None at its start.
+
+    Raises:
+        ConfigError: the samples do not fill one step per epoch.
+    """
+    lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
+    plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
+    steps = plan.steps_per_epoch
+    if not steps:
+        raise ConfigError(  # a lane of whole pairs may be a sample shorter than its share of the set
+            "the shard set is too small for one step per epoch of pairs that stay together",
+            where="schedule.global_batch_size, schedule.lanes",
+            found=f"{data.shards.total} samples, {config.schedule.global_batch_size} per step "
+            f"from {config.schedule.lanes} lanes",
+            fix="lower schedule.lanes so that each gives an even number of samples per step",
+        )
+    if saved is None:
+        return replace(plan, stored=data.view_schedule(None, 0))
+    # An epoch that has begun ends with the views that it began with.
+    next_epoch = -(-saved["step"] // steps)
+    return replace(plan, stored=data.view_schedule(saved["kept"].get("stored_views"), next_epoch))

@@ -1,0 +1,126 @@
+"""The local file system, and any network file system that is mounted, as a storage."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from tinyvit_kd.runtime.files import atomic_write, fsync_folder, require_free_space
+from tinyvit_kd.storage.base import Entry, FileInfo, Kind, Storage
+
+_OPEN_FILES = 256  # descriptors that are kept for read_range
+
+
+class LocalStorage(Storage):
+    """Files in a folder. For one thread, as far as ``read_range`` goes: it keeps the files that it read last open.
+
+    Args:
+        root: the folder; "" takes names as paths, relative to the working directory or absolute.
+        open_files: how many files ``read_range`` keeps open.
+    """
+
+    def __init__(self, root: str = "", open_files: int = _OPEN_FILES) -> None:
+        super().__init__(root)
+        self._limit = open_files
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def list(self, folder: str = "") -> list[Entry]:
+        """As ``Storage.list``; one scan of the folder."""
+        prefix = f"{folder.rstrip('/')}/" if folder else ""
+        try:
+            with os.scandir(self.locate(folder) or ".") as entries:
+                found = [Entry(prefix + entry.name, _kind(entry), entry.is_symlink()) for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(found)
+
+    def info(self, name: str) -> FileInfo | None:
+        """As ``Storage.info``; one call of the system."""
+        try:
+            status = os.stat(self.locate(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return FileInfo(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+    def read(self, name: str) -> bytes:
+        """As ``Storage.read``."""
+        with open(self.locate(name), "rb") as file:
+            return file.read()
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """As ``Storage.read_range``, by ``pread`` on a file that stays open."""
+        return os.pread(self._descriptor(name), size, offset)
+
+    def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
+        """As ``Storage.write``; the file is written aside and renamed."""
+        atomic_write(Path(self.locate(name)), content, fsync=durable)
+
+    def remove(self, name: str) -> bool:
+        """As ``Storage.remove``."""
+        path = self.locate(name)
+        if not os.path.isdir(path):
+            Path(path).unlink(missing_ok=True)
+        elif os.path.islink(path) or os.listdir(path):
+            return False
+        else:
+            os.rmdir(path)
+        return True
+
+    def locate(self, name: str = "") -> str:
+        """The path of a name."""
+        return os.path.join(self.root, name) if name else self.root
+
+    def owns(self, name: str) -> bool:
+        """Whether the folder of a file lies below the root once links have been followed."""
+        return Path(self.locate(name)).parent.resolve().is_relative_to(Path(self.root).resolve())
+
+    def is_same(self, other: Storage) -> bool:
+        """Whether both roots are one folder once links have been followed."""
+        return isinstance(other, LocalStorage) and Path(self.root).resolve() == Path(other.root).resolve()
+
+    def is_writable(self) -> bool:
+        """Whether this user may write to the root; one that is not there yet is taken for writable."""
+        return not os.path.exists(self.root) or os.access(self.root, os.W_OK | os.X_OK)
+
+    def require_free_space(self, size: int) -> None:
+        """As ``Storage.require_free_space``."""
+        require_free_space(Path(self.root), size)
+
+    def sync_folder(self, folder: str = "") -> None:
+        """As ``Storage.sync_folder``."""
+        fsync_folder(Path(self.locate(folder)))
+
+    def close(self) -> None:
+        """Close the files that ``read_range`` keeps open."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[str, int], LocalStorage], tuple[str, int]]:
+        # A copy that is sent to another process starts with no open file.
+        return LocalStorage, (self.root, self._limit)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalStorage) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def _descriptor(self, name: str) -> int:
+        if name not in self._open:
+            self._open[name] = os.open(self.locate(name), os.O_RDONLY)
+            if len(self._open) > self._limit:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(name)
+        return self._open[name]
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    if entry.is_dir():
+        return "folder"
+    return "file" if entry.is_file() else "other"
