@@ -6,6 +6,7 @@ them but not the other way round. It is not in the package because users of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,19 @@ STILL: Tree = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
 ONE_EPOCH: Tree = TRAINING["schedule"] | {"epochs": 1}
 
 
-def draw_shards(folder: Path, samples: int = SAMPLES, split: str = "train", seed: int = 0) -> Path:
-    """A labelled shard set of ``samples`` images in shards of 40, in ``folder/shards``."""
+def draw_shards(
+    folder: Path, samples: int = SAMPLES, split: str = "train", seed: int = 0, broken: Iterable[int] = ()
+) -> Path:
+    """A labelled shard set of ``samples`` images in shards of 40, in ``folder/shards``.
+
+    Args:
+        broken: numbers of images that cannot be decoded.
+    """
     images = folder / f"images-{split}"
     write_image_folder(images, samples, seed)
+    paths = sorted(images.rglob("*.jpg"))
+    for number in broken:
+        paths[number].write_bytes(b"no image")
     build_shards(images, folder / "shards", split, samples_per_shard=40, seed=seed, processes=1)
     return folder / "shards"
 

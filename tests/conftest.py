@@ -33,6 +33,7 @@ gc.disable()
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

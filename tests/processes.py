@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from benchmarks.fault_injection.proc import state
 
@@ -23,6 +26,24 @@ def wait_until(happened: Callable[[], object], failure: str, seconds: float = 60
     while not happened():
         assert time.monotonic() < deadline, failure
         time.sleep(0.01)
+
+
+@contextmanager
+def readonly_copy(source: Path, *left_out: str) -> Iterator[Path]:
+    """A copy of a folder that nobody may write to, where others may look.
+
+    Args:
+        left_out: patterns of names that are not copied.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / source.name
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*left_out))
+        Path(name).chmod(0o755)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        yield folder
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
 
 
 @contextmanager

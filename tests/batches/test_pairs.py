@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from benchmarks.tiny_world import MIXED, World, make_teacher
+from benchmarks.tiny_world import MIXED, World, draw_shards, make_teacher
 from tests.data.counting import CountingShards, Reads
 from tinyvit_kd.batches.dump import DumpBatches
 from tinyvit_kd.batches.dump_tasks import groups_of, tasks_of
@@ -20,10 +20,8 @@ from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
@@ -35,20 +33,15 @@ from tinyvit_kd.views.render import render_views
 
 SPEC = ViewSpec.model_validate(MIXED)
 TWO_VIEWS = ViewSchedule(1, ((0, 2),))  # as many as a store here has
-BROKEN = range(0, 97, 12)  # of 97 images in shards of 40, 40 and 17
 Sample = tuple[int, int]
 Uint8 = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Shards, one of them odd, with images that cannot be decoded, and a store of mixed views."""
+    """Shards of 40, 40 and 17, with images that cannot be decoded, and a store of mixed views."""
     folder = tmp_path_factory.mktemp("mixed")
-    write_image_folder(folder / "images", 97, seed=0)
-    images = sorted((folder / "images").rglob("*.jpg"))
-    for number in BROKEN:
-        images[number].write_bytes(b"no image")
-    build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    draw_shards(folder, 97, broken=range(0, 97, 12))
     make_teacher(folder)
     dump_logits(World(folder).dump(views=MIXED), solo_job())
     return World(folder)

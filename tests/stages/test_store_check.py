@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from benchmarks.local_files import block_file, store_folder
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine, Ended
 from tests.damage import flip
-from tests.processes import nobody
+from tests.processes import nobody, readonly_copy
 from tests.store.blocks import same
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -172,15 +171,8 @@ def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run
 @pytest.fixture
 def readonly(dumped: Path) -> Iterator[Path]:
     """A store that its reader may not write, where others may look."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(dumped / "store", folder / "store")
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path == folder else 0o555 if path.is_dir() else 0o444)
-        yield folder / "store"
-        for path in folder.rglob("s??????"):
-            path.chmod(0o755)
-        (folder / "store").chmod(0o755)
+    with readonly_copy(dumped / "store") as store:
+        yield store
 
 
 def test_a_store_that_cannot_be_written_can_be_checked_and_is_not_repaired(readonly: Path, run: Check) -> None:

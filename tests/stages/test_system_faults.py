@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ from PIL import Image
 from benchmarks.fault_injection.proc import children, command_line
 from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.models.weights import assert_same_weights, weights
-from tests.processes import nobody, wait_until
+from tests.processes import nobody, readonly_copy, wait_until
 from tests.stages.commands import on_a_hanging_disk, on_a_slow_disk, run, start, wait_for_file
 from tinyvit_kd.config.stages import PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
@@ -170,19 +168,10 @@ def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> No
 @pytest.fixture
 def readonly(dumped: Path) -> Iterator[World]:
     """Shards, teacher and store that may not be written by their reader, who has a folder of their own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "world"
-        shutil.copytree(dumped, folder)
-        for index in folder.rglob("*.idx.npz"):
-            index.unlink()
-        os.chmod(name, 0o755)
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        (Path(name) / "mine").mkdir()
-        (Path(name) / "mine").chmod(0o777)
+    with readonly_copy(dumped, "*.idx.npz") as folder:
+        (folder.parent / "mine").mkdir()
+        (folder.parent / "mine").chmod(0o777)
         yield World(folder)
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o755)
 
 
 def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, world: World) -> None:
