@@ -38,7 +38,7 @@ from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
 from tinyvit_kd.batches.dump_tasks import DumpTask, groups_of, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.stages import DumpConfig
+from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.block_writer import Assembler

@@ -19,7 +19,7 @@ from tinyvit_kd.batches.dump import DumpBatches
 from tinyvit_kd.batches.fresh import MixedIn
 from tinyvit_kd.batches.layout import batch_layout
 from tinyvit_kd.batches.sample_views import Uint8
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.training.batch import Batch
@@ -72,7 +72,7 @@ class StillBatches(DumpBatches):
         return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
 
     def render(
-        self, _shard: int, index: int, seeds: dict[int, int], _paired_by: int, out: Uint8
+        self, _shard: int, index: int, seeds: dict[int, int], _pairing_view: int, out: Uint8
     ) -> MixedIn | BadImageError:
         """No rendering."""
         out[:] = self.still

@@ -20,7 +20,7 @@ from benchmarks.feeding import grey_image, write_shards
 from benchmarks.memory import private_mib
 from benchmarks.stores import made_up_block, made_up_manifest, stored_batches
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.store.store import LogitStore

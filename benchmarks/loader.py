@@ -34,7 +34,7 @@ from benchmarks.machine import describe
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.store.store import LogitStore

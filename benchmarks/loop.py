@@ -37,16 +37,17 @@ from benchmarks.networks import student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.loop import Run, fit
+from tinyvit_kd.training.loop import fit
 from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
 STUDENTS = ["tiny_vit_5m_224", "deit_tiny_patch16_224"]

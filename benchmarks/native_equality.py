@@ -37,7 +37,7 @@ import numpy.typing as npt
 from benchmarks.machine import describe
 from benchmarks.photos import damaged, encodings, load
 from benchmarks.remote_renderer import RemoteRenderer
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, reference_mix, sample_mix

@@ -10,14 +10,15 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.training import OptimConfig, TrainConfig
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.training.loop import Run
-from tinyvit_kd.training.optim import build_optimizer, build_scheduler
+from tinyvit_kd.training.learning_rate import build_scheduler
+from tinyvit_kd.training.optim import build_optimizer
+from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
 STEPS = 1 << 20  # of the schedule: more than are timed

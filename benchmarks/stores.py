@@ -14,7 +14,7 @@ from tinyvit_kd.batches.stored import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.runtime.seeding import view_seed
@@ -22,7 +22,7 @@ from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import render_views, view_digest
-from tinyvit_kd.views.spec import view_spec_hash
+from tinyvit_kd.views.spec_hash import view_spec_hash
 
 
 def made_up_manifest(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tinyvit_kd.config.models import TeacherConfig
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.models.teacher import Teacher, build_teacher
 from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student

@@ -12,11 +12,11 @@ from typing import Any
 
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.stages import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 
 Tree = dict[str, Any]  # a recipe, or a part of one, as YAML gives it
 

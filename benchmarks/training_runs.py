@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune

@@ -31,7 +31,7 @@ from timm.data.transforms_factory import create_transform
 
 from benchmarks.machine import describe
 from benchmarks.photos import load
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.params import sample_params
 from tinyvit_kd.views.render import reference_views

@@ -21,7 +21,7 @@ from tests.small_recipes import laptop_recipe
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import load_recipe, read_yaml
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 Recipes = Mapping[str, Path]  # recipes that a page itself gives, by the path that its commands name
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # RECIPE, STORE: what the reader puts in

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tests.conftest import REPOSITORY
 from tinyvit_kd.config.load import load_recipe, read_yaml
-from tinyvit_kd.config.stages import STAGE_CONFIGS, TrainingConfig
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, TrainingConfig
 
 CONFIGS = REPOSITORY / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))

@@ -9,7 +9,7 @@ from benchmarks.tiny_world import NETWORK, SIZE
 from tests.conftest import REPOSITORY
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import read_yaml, validate
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 from tinyvit_kd.errors import ConfigError
 
 LAPTOP = REPOSITORY / "configs" / "laptop"

@@ -46,12 +46,18 @@ ONLY_IN: dict[str, set[str]] = {
     "fcntl": {"runtime/files.py"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
-    "torch.distributed": {"runtime/distributed.py", "training/batch_norm.py", "training/stop_vote.py"},
+    "torch.distributed": {"runtime", "training/batch_norm.py", "training/stop_vote.py"},
 }
 # Who knows where things lie on disk; the others are handed paths, or names in a storage.
 JOINS_PATHS = {
     *("data", "runs"),
-    *("runtime/files.py", "runtime/log.py", "models/modelfile.py", "training/checkpoint.py", "training/loop.py"),
+    *(
+        "runtime/files.py",
+        "runtime/metric_loggers.py",
+        "models/modelfile.py",
+        "training/checkpoint.py",
+        "training/loop.py",
+    ),
     *("config/page.py", "stages/demo.py"),
 }
 # A recipe names transforms of its user's; names of the Python API are imported when they are used.

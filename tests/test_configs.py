@@ -37,9 +37,9 @@ from tests.published import (
 )
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.load import load_recipe, read_yaml
-from tinyvit_kd.config.stages import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.data.order import check_lanes
-from tinyvit_kd.training.optim import scaled_rates
+from tinyvit_kd.training.learning_rate import scaled_rates
 from tinyvit_kd.views.randaugment import parse_auto_augment
 from tinyvit_kd.views.render import render_views
 

@@ -21,12 +21,12 @@ from tests.small_recipes import in_small, require_recipe
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.load import parse_yaml
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from tinyvit_kd.data.locate import Info
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.views.transform import forget_built
 
 SAMPLES = 48
@@ -127,7 +127,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Reader(folder, patch).follow(README)
-    card = ModelCard(ModelSpec(name=DETECTED).model_dump(mode="json"), 1000, 224, IMAGENET_MEAN, IMAGENET_STD)
+    card = ModelCard(
+        architecture=ModelSpec(name=DETECTED).model_dump(mode="json"),
+        num_classes=1000,
+        image_size=224,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
     network = build_network(card.spec, card.num_classes, card.image_size)
     save_model(folder / "runs" / "tiny_vit_5m_22kto1k" / "model.safetensors", network.state_dict(), card)
     return folder

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tinyvit_kd import cli
-from tinyvit_kd.errors import ConfigError, DiskSpaceError, WorkerError
+from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
 
 MASKED = RuntimeError("unexpected pos 1 vs 2")
@@ -25,12 +25,17 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "stop": (Preempted("stopped"), REQUEUE_EXIT_CODE, "stopped"),
     "stop that something made another error of": (MASKED, REQUEUE_EXIT_CODE, "stopped by SIGTERM; go on"),
     "killed process": (WorkerError("a process died"), REQUEUE_EXIT_CODE, "a process died."),
+    "busy folder": (BusyError("another process writes there"), REQUEUE_EXIT_CODE, "another process writes there."),
     "mistake": (ConfigError("wrong", where="topk"), 2, "wrong. Where: topk."),
     "full disk": (DiskSpaceError("the disk is full"), 2, "the disk is full."),
     "system": (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Found: No space left"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", "runs"), 2, "the disk is full. Where: runs."),
-    "handles": (OSError(errno.EMFILE, "Too many open files"), 2, "short of something. Found: Too many open files."),
-    "file": (PermissionError(errno.EACCES, "Permission denied", "a.tar"), 2, "refused a file or folder. Where: a.tar"),
+    "handles": (OSError(errno.EMFILE, "Too many open files"), 2, "run out of a resource. Found: Too many open files."),
+    "file": (
+        PermissionError(errno.EACCES, "Permission denied", "a.tar"),
+        2,
+        "a file or folder cannot be used. Where: a.tar",
+    ),
 }
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tinyvit_kd.api.records import Records, dense, open_store, records, teacher_classes
     from tinyvit_kd.api.runs import Student, load_recipe, open_batches, open_student
     from tinyvit_kd.api.samples import Sample, find_sample, iterate_samples, open_shards, read_sample
-    from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+    from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
     from tinyvit_kd.data.shards import ShardSet
     from tinyvit_kd.errors import TinyVitKdError
     from tinyvit_kd.store.store import LogitStore

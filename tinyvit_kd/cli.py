@@ -15,15 +15,8 @@ import click
 from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.errors import (
-    BusyError,
-    ConfigError,
-    StalledError,
-    TinyVitKdError,
-    WorkerError,
-    error_chain,
-    from_os_error,
-)
+from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
+from tinyvit_kd.runtime.foreign_errors import error_chain
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -89,7 +82,7 @@ def _recipe_options(function: Function) -> Function:
 )
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
     """Stage 1: run the teacher over the views that the store lacks."""
-    from tinyvit_kd.config.stages import DumpConfig
+    from tinyvit_kd.config.recipes import DumpConfig
 
     chosen = _part(part)
     if views_from is not None:
@@ -104,7 +97,7 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
 @_recipe_options
 def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 2: train a student from the store; the teacher is never loaded."""
-    from tinyvit_kd.config.stages import PretrainConfig
+    from tinyvit_kd.config.recipes import PretrainConfig
 
     config = _load(PretrainConfig, recipe, overrides)
     from tinyvit_kd.stages.pretrain import pretrain
@@ -116,7 +109,7 @@ def pretrain_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @_recipe_options
 def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Stage 3: train on labelled shards, from a student or from scratch."""
-    from tinyvit_kd.config.stages import FinetuneConfig
+    from tinyvit_kd.config.recipes import FinetuneConfig
 
     config = _load(FinetuneConfig, recipe, overrides)
     from tinyvit_kd.stages.finetune import finetune
@@ -128,7 +121,7 @@ def finetune_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 @_recipe_options
 def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Score a model on labelled shards: top-1, top-5, mean per class, and each head of two."""
-    from tinyvit_kd.config.stages import EvaluateConfig
+    from tinyvit_kd.config.recipes import EvaluateConfig
 
     config = _load(EvaluateConfig, recipe, overrides)
     from tinyvit_kd.stages.evaluate import evaluate
@@ -212,7 +205,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
     except TinyVitKdError as error:
         if debug:
             raise
-        _leave(str(error), REQUEUE_EXIT_CODE if isinstance(error, BusyError | WorkerError) else USER_ERROR)
+        _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
     except OSError as error:
         refused = from_os_error(error)
         if debug or refused is None:

@@ -1,14 +1,16 @@
 """Every error a user can cause or meet, in one family: what, where, found, expected, what to do.
 
 ``raise`` one of these for a user's mistake or a fault of the outside world; ``assert`` is for our own bugs.
-Only ``cli.py`` turns them into a paragraph and an exit code.
+Only ``cli.py`` turns them into a paragraph and an exit code. The sentences are for people: code that has to tell
+errors apart looks at their class and at its fields. What other libraries raise is told apart in
+``runtime/foreign_errors.py``.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 
 class TinyVitKdError(Exception):
@@ -20,7 +22,12 @@ class TinyVitKdError(Exception):
         found: what was there.
         expected: what would have been right.
         fix: what the reader can do about it.
+
+    Attributes:
+        can_be_retried: whether the same command may succeed later, without any change; it sets the exit code.
     """
+
+    can_be_retried: ClassVar[bool] = False
 
     def __init__(self, what: str, *, where: str = "", found: str = "", expected: str = "", fix: str = "") -> None:
         self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
@@ -38,13 +45,25 @@ class TinyVitKdError(Exception):
         parts += [f"{label}: {text.rstrip('.')}." for label, text in labelled if text]
         return " ".join(parts)
 
+    def with_context(self, *, where: str = "", fix: str = "") -> Self:
+        """Add what only a caller knows, and return the error.
+
+        Args:
+            where: appended to what the error says already.
+            fix: in place of what the error says already.
+        """
+        self.where = "; ".join(part for part in (self.where, where) if part)
+        self.fix = fix or self.fix
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel from loader workers to the main process; keyword arguments need help to pickle.
         return _rebuild, (type(self), self.__dict__.copy())
 
 
 def _rebuild(kind: type[TinyVitKdError], state: dict[str, Any]) -> TinyVitKdError:
-    error = kind.__new__(kind)
+    # Not kind.__new__, which Python refuses where another built-in class stands before OSError.
+    error = OSError.__new__(kind) if issubclass(kind, OSError) else Exception.__new__(kind)
     error.__dict__.update(state)
     Exception.__init__(error, state["what"])
     return error
@@ -65,8 +84,54 @@ class StoreError(TinyVitKdError):
     """The store as a whole is missing, of another kind, or does not belong to what it is used with."""
 
 
+class StoreUnreadableError(StoreError):
+    """The system refused to read a part of the store, which may be whole."""
+
+
+class StoreArrayError(StoreError):
+    """The description of a shard's array is missing or damaged; its blocks may be whole."""
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """A field of a manifest with another value than expected.
+
+    Attributes:
+        field: its dotted name, such as ``teacher.weights_hash``.
+        stored: its value in the manifest.
+        expected: the value that it is compared with; None where there is no such field.
+    """
+
+    field: str
+    stored: Any
+    expected: Any
+
+    def describe(self, other: str) -> str:
+        """Both values in one clause; of two lists, their lengths or the first entry that differs.
+
+        Args:
+            other: what has the expected value.
+        """
+        stored, expected = self.stored, self.expected
+        if not (isinstance(stored, tuple) and isinstance(expected, tuple)):
+            return f"{self.field} is {stored} in the store and {expected} in {other}"
+        if len(stored) != len(expected):
+            return f"{self.field} has {len(stored)} entries in the store and {len(expected)} in {other}"
+        first = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
+        return f"{self.field}[{first}] is {stored[first]} in the store and {expected[first]} in {other}"
+
+
 class ManifestMismatchError(StoreError, ValueError):
-    """A field of the manifest differs from what this run would use."""
+    """Fields of the manifest differ from what they are compared with.
+
+    Args:
+        differences: those fields, with both values.
+        **parts: ``where``, ``found``, ``expected`` and ``fix``, as of every error.
+    """
+
+    def __init__(self, what: str, *, differences: tuple[FieldDifference, ...], **parts: str) -> None:
+        super().__init__(what, **parts)
+        self.differences = differences
 
 
 class FormatVersionError(StoreError, ValueError):
@@ -82,10 +147,11 @@ class BlockCorruptError(StoreError, ValueError):
 
 
 class BlockForeignError(BlockCorruptError):
-    """A block is whole, but is not the one that belongs in its place.
+    """A block is whole, but it is another one than it should be.
 
     Args:
-        differing: fields of the block's header that are not as expected.
+        differing: names of its header's fields that differ, such as ``manifest_hash``.
+        **parts: ``where``, ``found``, ``expected`` and ``fix``, as of every error.
     """
 
     def __init__(self, what: str, *, differing: tuple[str, ...], **parts: str) -> None:
@@ -93,16 +159,29 @@ class BlockForeignError(BlockCorruptError):
         self.differing = differing
 
 
-class StoreArrayError(StoreError):
-    """The description of a shard's array is missing or damaged; its blocks may be whole."""
-
-
-class StoreUnreadableError(StoreError):
-    """The system refused to read a part of the store; that says nothing of the part itself."""
-
-
 class ReplayError(TinyVitKdError, ValueError):
     """A replayed view is not, bit for bit, the view that the teacher saw."""
+
+
+class BadImageError(TinyVitKdError, ValueError):
+    """An image cannot be decoded; the sample becomes a hole unless ``on_bad_image`` is ``error``."""
+
+    kind: ClassVar[str] = "unreadable"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, found=self.kind)
+
+
+class TruncatedImageError(BadImageError):
+    """An image's file is cut short."""
+
+    kind = "truncated"
+
+
+class ImageTooLargeError(BadImageError):
+    """An image has more pixels than ``max_pixels``, or than Pillow opens."""
+
+    kind = "too_large"
 
 
 class TransformError(TinyVitKdError, ValueError):
@@ -124,6 +203,8 @@ class NonFiniteLossError(TinyVitKdError, ArithmeticError):
 class WorkerError(TinyVitKdError, RuntimeError):
     """A process of this run was killed or died; the run can be started again."""
 
+    can_be_retried = True
+
 
 class StalledError(WorkerError, TimeoutError):
     """No data came for too long: a storage hangs; the run can be started again."""
@@ -133,6 +214,8 @@ class StalledError(WorkerError, TimeoutError):
 
 class BusyError(TinyVitKdError):
     """Another process is writing to the same folder."""
+
+    can_be_retried = True
 
 
 class DiskSpaceError(TinyVitKdError, OSError):
@@ -148,51 +231,22 @@ def reason_of(error: OSError) -> str:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
-_AGAIN = "and run the same command again: what was written whole is kept, the rest is made"
+_AGAIN = "and run the same command again: finished files are kept, and the rest is made"
 
 
 def from_os_error(error: OSError) -> TinyVitKdError | None:
     """What the operating system refused, as one of ours; None where it names neither a file nor a shortage."""
-    where, found = str(error.filename or ""), error.strerror or type(error).__name__
+    where, found = str(error.filename or ""), reason_of(error)
     if error.errno in _FULL:
         return DiskSpaceError("the disk is full", where=where, found=found, fix=f"free some space {_AGAIN}")
     if error.errno in _SHORT:
         fix = f"raise the limit (ulimit -n for open files) or lower runtime.workers, {_AGAIN}"
-        return TinyVitKdError("the system is short of something", where=where, found=found, fix=fix)
+        return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=fix)
     if error.filename is None:
         return None
     return TinyVitKdError(
-        "the operating system refused a file or folder",
+        "a file or folder cannot be used",
         where=where,
         found=found,
         fix="correct the path in the recipe, or its permissions",
     )
-
-
-def error_chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and the ones that it came from or that it interrupted, the latest first."""
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        each = each.__cause__ or each.__context__
-
-
-class BadImageError(TinyVitKdError, ValueError):
-    """An image cannot be decoded; the sample becomes a hole unless ``on_bad_image`` is ``error``."""
-
-    kind = "unreadable"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what, found=self.kind)
-
-
-class TruncatedImageError(BadImageError):
-    """An image's file is cut short."""
-
-    kind = "truncated"
-
-
-class ImageTooLargeError(BadImageError):
-    """An image has more pixels than ``max_pixels``, or than Pillow opens."""
-
-    kind = "too_large"

@@ -21,7 +21,7 @@ from benchmarks.tiny_world import (
     pretrain_recipe,
 )
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.runtime.distributed import solo_job

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.stores import made_up_manifest
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.records import Block

@@ -15,7 +15,7 @@ from benchmarks.tiny_world import MIXED, World
 from tests.api.world import shards_of
 from tests.conftest import REPOSITORY
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
 from tinyvit_kd.errors import BadImageError, BlockMissingError, CheckpointError, ConfigError, ShardError, StoreError
 from tinyvit_kd.runs.labelled_data import open_labelled_data

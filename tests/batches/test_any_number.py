@@ -15,9 +15,9 @@ from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet

@@ -1,4 +1,4 @@
-"""Mixed views in batches: the order keeps pairs together, so that an image is decoded once for both views."""
+"""Mixed views in batches: the order keeps pairs together, so that each image is decoded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import BadImageError
@@ -39,7 +39,7 @@ Uint8 = npt.NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Shards of 40, 40 and 17, with images that cannot be decoded, and a store of mixed views."""
+    """Shards of 40, 40 and 17 samples, with images that cannot be decoded, and a store of mixed views."""
     folder = tmp_path_factory.mktemp("mixed")
     draw_shards(folder, 97, broken=range(0, 97, 12))
     make_teacher(folder)
@@ -73,7 +73,7 @@ def _samples(plan: StepPlan, step: int) -> tuple[int, list[Sample]]:
 
 
 def _alone(reader: ShardReader, base_seed: int, view: int, sample: Sample) -> tuple[Uint8, float, Sample] | None:
-    """A mixed view on its own, λ and who was mixed in; None for a hole."""
+    """A mixed view rendered alone, its λ, and the sample that was mixed in; None for a hole."""
     shard, index = sample
     other = int(partners(base_seed, shard, view, int(reader.shards.lengths[shard]))[index])
     try:
@@ -94,14 +94,14 @@ def _unmixed(reader: ShardReader, base_seed: int, view: int, sample: Sample) -> 
     return views.reshape(3, SPEC.size, SPEC.size)
 
 
-# An odd share splits pairs between steps; without a pairing the two samples of a pair are seldom in one batch.
-SHARES = pytest.mark.parametrize(
-    ("paired", "batch"), [(True, 16), (True, 12), (False, 16)], ids=["even share", "odd share", "pairs apart"]
+# An odd number of samples per lane splits pairs between steps. Without pairing, both of a pair are seldom in a batch.
+ORDERS = pytest.mark.parametrize(
+    ("paired", "batch"), [(True, 16), (True, 12), (False, 16)], ids=["whole pairs", "split pairs", "pairs apart"]
 )
 
 
-@SHARES
-def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
+@ORDERS
+def test_labelled_batches_hold_the_same_views_as_samples_rendered_alone(
     mixed_world: World, paired: bool, batch: int
 ) -> None:
     plan = _plan(mixed_world, paired, global_batch_size=batch)
@@ -121,8 +121,10 @@ def test_labelled_batches_hold_the_views_that_each_sample_has_alone(
             assert found.mixed.labels[row] == reader.labels(other[0], np.array([other[1]]))[0]
 
 
-@SHARES
-def test_stored_batches_hold_the_views_that_each_sample_has_alone(mixed_world: World, paired: bool, batch: int) -> None:
+@ORDERS
+def test_stored_batches_hold_the_same_views_as_samples_rendered_alone(
+    mixed_world: World, paired: bool, batch: int
+) -> None:
     plan = _plan(mixed_world, paired, TWO_VIEWS, global_batch_size=batch)
     shards = _shards(mixed_world)
     batches, reader = _stored(mixed_world, shards, plan), shards.reader()
@@ -149,7 +151,7 @@ def test_a_labelled_batch_decodes_each_image_once(mixed_world: World) -> None:
         assert {reads[sample] for sample in whole} == {1}
 
 
-def test_batches_of_a_dump_decode_each_image_once_a_view_and_hold_what_the_store_has(mixed_world: World) -> None:
+def test_batches_of_a_dump_decode_each_image_once_per_view_and_hold_what_the_store_has(mixed_world: World) -> None:
     """The store was dumped by batches of another size."""
     reads, store = Reads(), LogitStore.open(mixed_world.store)
     shards = CountingShards.of(_shards(mixed_world), reads)
@@ -188,7 +190,7 @@ def test_a_stored_batch_decodes_each_image_once(mixed_world: World) -> None:
         assert reads == Counter(sample for sample, weight in zip(samples, weights, strict=True) if weight)
 
 
-def test_a_plan_with_pairs_travels_to_workers(mixed_world: World) -> None:
+def test_a_plan_with_pairs_can_be_sent_to_workers(mixed_world: World) -> None:
     plan = _plan(mixed_world, stored=TWO_VIEWS)
     there: StepPlan = pickle.loads(pickle.dumps(plan))
     assert there == plan

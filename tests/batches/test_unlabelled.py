@@ -1,4 +1,4 @@
-"""Samples without a label, among others: they keep their place, and teach stage three nothing."""
+"""Samples without a label among others: they keep their place and have no weight in stage three."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import ScheduleConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.views.mixing import partners
 
@@ -22,9 +22,7 @@ SAMPLES, WITHOUT = 32, {3, 8, 20}
 
 
 @pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8, "cutmix": 1.0}], ids=["plain", "mixed"])
-def test_views_of_samples_without_a_label_and_mixed_with_such_have_no_weight(
-    tmp_path: Path, mixing: dict[str, Any]
-) -> None:
+def test_views_that_contain_a_sample_without_a_label_have_no_weight(tmp_path: Path, mixing: dict[str, Any]) -> None:
     image, members = encoded(sample_image(20, 20)), []
     for number in range(SAMPLES):
         members.append((f"{number:04}.jpg", image))

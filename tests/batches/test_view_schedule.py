@@ -1,4 +1,4 @@
-"""Any number of views with any number of epochs: in turn or permuted, and more of them later."""
+"""Any number of views for any number of epochs: in turn or permuted, even if the store grows during a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_permuted_cycle_has_every_view_once(count: int, seed: int, cycle: int)
     assert sorted(cycle_views) == list(range(count))
 
 
-def test_cycles_are_permuted_anew_and_by_the_seed() -> None:
+def test_every_cycle_and_every_seed_has_its_own_permutation() -> None:
     def cycle(seed: int, number: int) -> list[tuple[int, ...]]:
         return [ViewSchedule(1, ((0, 10),), seed).numbers(epoch) for epoch in range(number * 10, number * 10 + 10)]
 
@@ -40,7 +40,7 @@ def test_an_epoch_has_no_view_twice(chosen: int, more: int, seed: int | None, ep
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_views_that_come_later_are_used_from_their_epoch_on_and_change_nothing_before(seed: int | None) -> None:
+def test_later_views_are_used_from_their_epoch_on_and_change_nothing_before(seed: int | None) -> None:
     before = ViewSchedule(1, ((0, 4),), seed)
     grown = before.grown(10, 6)
     assert [grown.numbers(epoch) for epoch in range(6)] == [before.numbers(epoch) for epoch in range(6)]
@@ -49,7 +49,7 @@ def test_views_that_come_later_are_used_from_their_epoch_on_and_change_nothing_b
     assert grown.used(range(16)) == list(range(10))
 
 
-def test_a_store_that_grows_again_before_its_views_were_used_counts_once() -> None:
+def test_a_store_that_grows_twice_within_an_epoch_is_noted_once() -> None:
     views = ViewSchedule(1, ((0, 4),)).grown(6, 3)
     assert views.counts == ((0, 4), (3, 6))
     assert views.grown(9, 3).counts == ((0, 4), (3, 9))

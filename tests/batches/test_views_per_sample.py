@@ -1,4 +1,4 @@
-"""Several views of a sample in an epoch: next to each other, from one decode, the same as each alone."""
+"""Several views per sample and epoch: next to each other, from one decode, and the same as each rendered alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.runtime.distributed import solo_job
@@ -66,7 +66,7 @@ def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: in
 
 
 @pytest.mark.parametrize("views_per_sample", [2, 3])
-def test_a_stored_batch_holds_the_views_and_answers_that_the_store_has(stored: World, views_per_sample: int) -> None:
+def test_a_stored_batch_holds_the_views_and_probabilities_of_the_store(stored: World, views_per_sample: int) -> None:
     make = stored_batches(stored, views_per_sample)
     read, seen = cache(LogitStore.open(stored.store).read_block), Counter[tuple[int, int, int]]()
     for step in range(make.plan.steps_per_epoch * EPOCHS):
@@ -85,14 +85,14 @@ def test_a_stored_batch_holds_the_views_and_answers_that_the_store_has(stored: W
 
 
 def test_ranks_share_a_batch_of_several_views(stored: World) -> None:
-    whole, parts = stored_batches(stored, 3), [stored_batches(stored, 3, 2, rank) for rank in range(2)]
+    whole, by_rank = stored_batches(stored, 3), [stored_batches(stored, 3, 2, rank) for rank in range(2)]
     for step in (0, 5):
-        joined = np.concatenate([np.asarray(part(step).views) for part in parts])
+        joined = np.concatenate([np.asarray(batches(step).views) for batches in by_rank])
         assert np.array_equal(joined, whole(step).views)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Path, name: str) -> None:
+def test_a_labelled_batch_holds_the_same_views_as_samples_rendered_alone(dumped: Path, name: str) -> None:
     world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
     reader = ShardSet.load(dumped / "shards", "train").reader()
     plan = plan_of(world, 0 if spec.mixes else None, 3)
@@ -102,17 +102,19 @@ def test_a_labelled_batch_holds_the_views_that_each_sample_has_alone(dumped: Pat
         for row, view in enumerate(np.asarray(batch.views)):
             sample = int(shards[row // 3]), int(indexes[row // 3])
             number = 3 * epoch + row % 3
-            assert np.array_equal(view, alone_and_mixed(reader, spec, sample, number, paired_by=epoch))
+            assert np.array_equal(view, alone_and_mixed(reader, spec, sample, number, pairing_view=epoch))
             assert batch.labels is not None
             assert batch.labels[row] == reader.labels(sample[0], np.array([sample[1]]))[0]
 
 
-def alone_and_mixed(reader: ShardReader, spec: ViewSpec, sample: tuple[int, int], number: int, paired_by: int) -> Any:
-    """One view of one sample, made by itself."""
+def alone_and_mixed(
+    reader: ShardReader, spec: ViewSpec, sample: tuple[int, int], number: int, pairing_view: int
+) -> Any:
+    """One view of one sample, rendered alone and then mixed."""
     shard, index = sample
     seed = view_seed(0, shard, index, number)
     own = render_views(reader.read(shard, index), [seed], spec)[0]
-    partner = int(partners(0, shard, paired_by, int(reader.shards.lengths[shard]))[index])
+    partner = int(partners(0, shard, pairing_view, int(reader.shards.lengths[shard]))[index])
     if not spec.mixes or partner < 0:
         return own
     other = view_seed(0, shard, partner, number)

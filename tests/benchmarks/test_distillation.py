@@ -25,7 +25,7 @@ from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import DistillLossConfig, ScheduleConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts, topk_probs
@@ -117,7 +117,7 @@ def test_tables_tell_what_was_measured() -> None:
 
 
 def test_runs_are_apart_by_weights_and_by_losses(tmp_path: Path) -> None:
-    card = ModelCard({"name": "resnet10t"}, num_classes=2, image_size=8, mean=(0, 0, 0), std=(1, 1, 1))
+    card = ModelCard(architecture={"name": "resnet10t"}, num_classes=2, image_size=8, mean=(0, 0, 0), std=(1, 1, 1))
     for name, weights, losses in (("a", [3.0, 5.0], [2.0, 9.0, 1.1]), ("b", [3.0, 4.0], [2.0, 4.0, 1.0])):
         (tmp_path / name).mkdir()
         save_model(tmp_path / name / MODEL, {"w": torch.tensor(weights)}, card)
@@ -130,7 +130,7 @@ def test_runs_are_apart_by_weights_and_by_losses(tmp_path: Path) -> None:
 
 def test_a_teacher_in_the_loop_gives_the_targets_that_a_store_of_all_classes_has() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 6))
-    facts = TeacherFacts("linear", 6, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    facts = TeacherFacts(name="linear", num_classes=6, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
     teacher = Teacher(network, facts, torch.device("cpu"), "float32")
     draw = np.random.default_rng(0)
     views = torch.from_numpy(draw.integers(0, 256, (4, 3, 8, 8), dtype=np.uint8))

@@ -10,7 +10,7 @@ import pytest
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.describe import Entry, describe
 from tinyvit_kd.config.page import COMMAND, PAGE, page
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 PURE_NUMBERS = {"seed", "weight", "ratio", "mlp_ratio", "mbconv_expand_ratio", "temperature", "mixup", "cutmix"}
 PURE_NUMBERS |= {"base_lr", "warmup_lr", "min_lr", "weight_decay", "eps", "clip_grad"}
@@ -27,7 +27,8 @@ ENTRIES = {
     for stage in STAGE_CONFIGS
     for entry in all_entries(describe(STAGE_CONFIGS[stage]))
 }
-SECTIONS = {*STAGE_CONFIGS.values(), *(entry.section for entry in ENTRIES.values() if entry.section)}
+KINDS = {*STAGE_CONFIGS.values(), *(entry.section for entry in ENTRIES.values() if entry.section)}
+SECTIONS = sorted(KINDS, key=lambda section: section.__name__)  # one order in every process
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)

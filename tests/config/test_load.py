@@ -8,7 +8,7 @@ import pytest
 
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.load import dump_yaml, load_recipe, parse_yaml, validate
-from tinyvit_kd.config.stages import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.errors import ConfigError
 
 GOOD = """

@@ -21,7 +21,7 @@ from tinyvit_kd.commands import STAGES
 from tinyvit_kd.config.describe import describe
 from tinyvit_kd.config.load import load_recipe, parse_yaml, read_yaml, validate
 from tinyvit_kd.config.printed import recipe_schema, recipe_text
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 RECIPES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 FILLED = {"<PATH>": "somewhere", "<TEXT>": "something", "<INTEGER>": "3", "<NUMBER>": "0.5"}

@@ -1,4 +1,4 @@
-"""The order is a permutation, the same for any number of processes, and may be entered anywhere."""
+"""The order is a permutation, does not depend on the number of processes, and can be entered at any step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _samples(order: EpochOrder, lane: int) -> list[tuple[int, int]]:
 
 
 def _partners(shard_lengths: list[int]) -> dict[tuple[int, int], tuple[int, int]]:
-    """The other one of each sample that is in a pair."""
+    """The partner of each sample that is in a pair."""
     partners: dict[tuple[int, int], tuple[int, int]] = {}
     for shard, length in enumerate(shard_lengths):
         samples = [(shard, index) for index in _pairs(shard_lengths, shard).tolist()]
@@ -58,7 +58,7 @@ def test_an_epoch_visits_every_sample_once(
 
 
 @given(lengths, lanes, windows, paired)
-def test_lanes_are_equally_long_but_for_one_sample_or_one_pair(
+def test_lanes_differ_in_length_by_one_sample_or_one_pair_at_most(
     shard_lengths: list[int], lanes: int, window: int, paired: bool
 ) -> None:
     order = _order(shard_lengths, lanes, window, paired)
@@ -69,7 +69,7 @@ def test_lanes_are_equally_long_but_for_one_sample_or_one_pair(
 
 
 @given(lengths, lanes, windows)
-def test_every_epoch_has_equally_many_steps(shard_lengths: list[int], lanes: int, window: int) -> None:
+def test_every_epoch_has_the_same_number_of_steps(shard_lengths: list[int], lanes: int, window: int) -> None:
     orders = [_order(shard_lengths, lanes, window, True, epoch) for epoch in range(4)]
     assert len({order.steps(lanes) for order in orders}) == 1
 
@@ -89,7 +89,7 @@ def test_both_samples_of_a_pair_follow_each_other_in_one_lane(
 
 
 @given(lengths, lanes, windows, st.integers(1, 3))
-def test_an_even_share_of_a_batch_holds_whole_pairs(
+def test_lanes_that_give_an_even_number_of_samples_give_whole_pairs(
     shard_lengths: list[int], lanes: int, window: int, half: int
 ) -> None:
     order, partners = _order(shard_lengths, lanes, window, paired=True), _partners(shard_lengths)
@@ -106,7 +106,7 @@ def test_a_window_touches_no_more_shards_than_it_can_overlap(
 ) -> None:
     shard_lengths = data.draw(st.lists(st.integers(shortest, 2 * shortest), min_size=1, max_size=12))
     order = _order(shard_lengths, lanes, window, paired)
-    even = shortest - shortest % 2 if paired else shortest  # the lone sample of an odd shard waits for another
+    even = shortest - shortest % 2 if paired else shortest  # the last sample of an odd shard moves
     overlapped = (order.window - 2) // max(even, 1) + 2
     for lane in range(lanes):
         shards = [shard for shard, _ in _samples(order, lane)]
@@ -116,7 +116,7 @@ def test_a_window_touches_no_more_shards_than_it_can_overlap(
 
 
 @given(lengths, lanes, windows, paired, st.integers(0, 60), st.integers(0, 60))
-def test_any_piece_of_a_lane_is_a_slice_of_the_whole(
+def test_any_range_of_a_lane_is_a_slice_of_the_whole_lane(
     shard_lengths: list[int], lanes: int, window: int, paired: bool, start: int, count: int
 ) -> None:
     order = _order(shard_lengths, lanes, window, paired)
@@ -133,14 +133,14 @@ def test_ranks_partition_every_batch(
     order, batch = _order(shard_lengths, 12, window, paired), 12 * share
     for step in range(order.steps(batch)):
         whole = order.batch(step, batch, range(12))
-        parts = [order.batch(step, batch, rank_lanes(12, rank, world)) for rank in range(world)]
-        assert {len(shards) for shards, _ in parts} == {batch // world}
+        by_rank = [order.batch(step, batch, rank_lanes(12, rank, world)) for rank in range(world)]
+        assert {len(shards) for shards, _ in by_rank} == {batch // world}
         for column in range(2):
-            assert np.array_equal(np.concatenate([part[column] for part in parts]), whole[column])
+            assert np.array_equal(np.concatenate([each[column] for each in by_rank]), whole[column])
 
 
 @given(lengths, lanes, windows, paired, st.integers(1, 3), st.integers(0, 100))
-def test_a_run_resumed_at_any_step_sees_the_rest(
+def test_a_run_resumed_at_any_step_sees_the_remaining_batches(
     shard_lengths: list[int], lanes: int, window: int, paired: bool, share: int, begin: int
 ) -> None:
     order, batch = _order(shard_lengths, lanes, window, paired), share * lanes
@@ -214,14 +214,14 @@ def test_lanes_that_do_not_fit_are_refused_with_the_nearest_that_do(
         assert hint in str(caught.value)
 
 
-def test_a_batch_that_is_no_multiple_of_the_views_per_sample_is_refused_with_ones_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"3 views a sample.*global_batch_size to 12 or 24"):
+def test_a_batch_size_that_does_not_fit_the_views_per_sample_is_refused_with_the_nearest_that_do() -> None:
+    with pytest.raises(ConfigError, match=r"3 views per sample.*global_batch_size to 12 or 24"):
         check_lanes(4, 16, 1, views_per_sample=3)
     check_lanes(4, 24, 2, views_per_sample=3)
 
 
 @given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 9))
-def test_what_the_check_lets_through_can_be_used(lanes: int, batch: int, world: int) -> None:
+def test_exactly_the_lanes_that_fit_pass_the_check(lanes: int, batch: int, world: int) -> None:
     fits = lanes % world == 0 and batch % lanes == 0
     try:
         check_lanes(lanes, batch, world)

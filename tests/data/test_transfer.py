@@ -1,4 +1,4 @@
-"""What a loader hands over is on the device, whole, while the next batches are being made in the same memory."""
+"""Batches arrive on the device complete, while the next ones are being made in the same memory."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def test_arrays_and_tensors_are_the_same_memory() -> None:
         assert tensors[name].shape == array.shape
         assert tensors[name].dtype == torch.from_numpy(np.zeros(1, array.dtype)).dtype
     for number, tensor in enumerate(tensors.values(), start=1):
-        assert (tensor == number).all()  # no array lies in another one
+        assert (tensor == number).all()  # no two arrays overlap
 
 
-def test_every_array_is_aligned_for_vectors() -> None:
+def test_every_array_is_aligned() -> None:
     buffer = shared_buffers(3, LAYOUT.nbytes)
     for row in buffer:
         assert all(array.ctypes.data % 64 == 0 for array in LAYOUT.arrays(row.numpy()).values())
 
 
-@pytest.mark.skipif(START_METHOD != "fork", reason="other systems hand memory over as a file")
-def test_shared_memory_is_shared_and_no_file() -> None:
+@pytest.mark.skipif(START_METHOD != "fork", reason="other systems pass memory as a file")
+def test_shared_memory_is_shared_and_not_a_file() -> None:
     buffers = shared_buffers(2, 10_000)
     process = multiprocessing.get_context("fork").Process(target=lambda: buffers[1].fill_(7))
     process.start()
     process.join()
     assert buffers.sum(dim=1).tolist() == [0, 70_000]
-    # The kernel calls an anonymous mapping that is shared so; a file in /dev/shm would be there by its name.
+    # This is the kernel's name for a shared anonymous mapping; a file in /dev/shm would appear under its own name.
     assert mapped_file(buffers) == "/dev/zero (deleted)"
 
 
 def mapped_file(memory: torch.Tensor) -> str:
-    """What the mapping that holds a tensor is of (proc_pid_maps(5))."""
+    """The file behind the mapping that holds a tensor (proc_pid_maps(5))."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         ends, *_, name = line.split(maxsplit=5)
         first, last = (int(end, 16) for end in ends.split("-"))
@@ -56,13 +56,13 @@ def mapped_file(memory: torch.Tensor) -> str:
     pytest.fail("it is not mapped")
 
 
-def test_answers_come_back_as_arrays() -> None:
+def test_results_come_back_as_arrays() -> None:
     answers = to_host([torch.arange(3), torch.ones(2, 2)])
     assert [array.tolist() for array in answers()] == [[0, 1, 2], [[1, 1], [1, 1]]]
 
 
 class Copies(BatchMaker[int, torch.Tensor]):
-    """The copies themselves, on the device."""
+    """Batches of a single array that repeats its task's number."""
 
     @property
     def layout(self) -> Layout:
@@ -71,8 +71,8 @@ class Copies(BatchMaker[int, torch.Tensor]):
     def fill(self, task: int, arrays: Arrays) -> None:
         arrays["copies"][:] = task
 
-    def join(self, tensors: Tensors, told: None) -> torch.Tensor:
-        assert told is None
+    def join(self, tensors: Tensors, extra: None) -> torch.Tensor:
+        assert extra is None
         return tensors["copies"]
 
 
@@ -81,17 +81,17 @@ def keep_the_gpu_busy() -> None:
 
 
 @NEEDS_GPU
-def test_batches_reach_the_gpu_whole_while_later_ones_are_made() -> None:
+def test_batches_reach_the_gpu_complete_while_later_ones_are_made() -> None:
     device, sums = torch.device("cuda"), []
     with loading(Copies(), range(50), RuntimeConfig(workers=2, prefetch=2), device) as batches:
         for copies in batches:
-            keep_the_gpu_busy()  # it is behind the host when it comes to read the batch
+            keep_the_gpu_busy()  # so that it reads the batch long after the host has launched this
             sums.append(copies.sum())
     assert torch.stack(sums).tolist() == [task * 100_000 for task in range(50)]
 
 
 @NEEDS_GPU
-def test_answers_are_copied_behind_what_computes_them() -> None:
+def test_results_are_copied_after_they_are_computed() -> None:
     keep_the_gpu_busy()
     answers = to_host([torch.full((1000,), 3, device="cuda")])
     assert answers()[0].tolist() == [3] * 1000

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 
 TINY = TinyVitWidths(
     embed_dims=(16, 24, 32, 40), depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2), window_sizes=(4, 4, 4, 2)
@@ -32,7 +32,8 @@ def tiny(num_classes: int = 5, seed: int = 0) -> nn.Module:
 
 def card(num_classes: int = 5, **changes: Any) -> ModelCard:
     """The card of ``tiny``."""
-    return ModelCard(TINY_SPEC.model_dump(mode="json"), num_classes, 32, MEAN, STD, **changes)
+    architecture = TINY_SPEC.model_dump(mode="json")
+    return ModelCard(architecture=architecture, num_classes=num_classes, image_size=32, mean=MEAN, std=STD, **changes)
 
 
 def saved(folder: Path, num_classes: int = 5, **changes: Any) -> nn.Module:

@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.models.networks import MEAN, STD
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.student import open_model
 
 SMALL: dict[str, Any] = {"depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32], "num_heads": [1, 1, 1, 1]}
@@ -24,7 +24,9 @@ def save_student(folder: Path) -> Path:
     network = build_network(spec, 7, 64, seed=1).train()
     network(torch.randn(4, 3, 64, 64))
     file = folder / "model.safetensors"
-    save_model(file, network.state_dict(), ModelCard(spec.model_dump(mode="json"), 7, 64, MEAN, STD))
+    architecture = spec.model_dump(mode="json")
+    card = ModelCard(architecture=architecture, num_classes=7, image_size=64, mean=MEAN, std=STD)
+    save_model(file, network.state_dict(), card)
     return file
 
 

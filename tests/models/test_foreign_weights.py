@@ -1,4 +1,4 @@
-"""Weights that others wrote, or that belong elsewhere: loaded where they fit, refused in our own words where not."""
+"""Weights from elsewhere are loaded if they fit, and refused with our own error if not."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tinyvit_kd.models.modelfile import StateDict, load_model_file
 
 
 @pytest.mark.parametrize("side", [12, 16, 4])
-def test_biases_that_are_all_the_same_stay_so_at_any_resolution(side: int) -> None:
+def test_constant_biases_stay_constant_at_any_resolution(side: int) -> None:
     heads = torch.tensor([[0.25], [-3.0]])
     torch.testing.assert_close(resize_attention_biases(heads.expand(2, 49), side**2), heads.expand(2, side**2))
 
 
-def test_biases_of_half_precision_stay_half_and_are_resized_in_full() -> None:
+def test_half_precision_biases_are_resized_in_float32_and_stay_half() -> None:
     biases = torch.randn(2, 49).half()
     resized = resize_attention_biases(biases, 144)
     assert resized.dtype == torch.float16
@@ -46,7 +46,7 @@ def deit(kind: str) -> nn.Module:
 
 
 def spoilt(network: nn.Module, ending: str, value: torch.Tensor) -> StateDict:
-    """A network's state with another value for the tensors of a name."""
+    """A network's state with another value for the tensors whose names have this ending."""
     return {name: value if name.endswith(ending) else own for name, own in network.state_dict().items()}
 
 
@@ -65,7 +65,7 @@ CLIP_WITHOUT_LAYERS = {"visual.class_embedding": torch.zeros(4), "head.weight": 
         pytest.param({}, tiny(), "is missing", id="nothing"),
     ],
 )
-def test_weights_that_no_rule_can_fit_are_compared_and_refused(
+def test_weights_that_cannot_be_made_to_fit_are_refused_naming_a_difference(
     state: StateDict, network: nn.Module, difference: str
 ) -> None:
     with pytest.raises(CheckpointError, match="belong to another network") as caught:

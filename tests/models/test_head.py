@@ -1,4 +1,4 @@
-"""Which modules are a network's heads, what each of them says, and that nothing else is trained."""
+"""Which modules are a network's heads, the logits of each, and training the heads alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def distilled_deit() -> VisionTransformerDistilled:
         ("tiny_vit_5m_224", {}),
     ],
 )
-def test_networks_with_a_distillation_head_are_known(name: str, modules: dict[str, str]) -> None:
+def test_networks_with_a_distillation_head_are_recognised(name: str, modules: dict[str, str]) -> None:
     with torch.device("meta"):
         network = timm.create_model(name, num_classes=3)
     assert distilled_heads(network) == modules
@@ -43,14 +43,14 @@ def test_networks_with_a_distillation_head_are_known(name: str, modules: dict[st
         assert network.get_submodule(module).out_features == 3
 
 
-def test_a_network_of_one_head_says_one_thing() -> None:
+def test_a_network_with_one_head_has_no_logits_by_head() -> None:
     images = torch.randn(2, 3, 32, 32)
     logits, by_head = forward_heads(tiny(), images)
     assert by_head == {}
     assert torch.equal(logits, tiny()(images))
 
 
-def test_both_heads_of_a_distilled_network_are_heard() -> None:
+def test_each_head_of_a_distilled_network_gives_its_own_logits() -> None:
     network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
     tokens = network.forward_features(images)
     logits, by_head = forward_heads(network, images)
@@ -61,7 +61,7 @@ def test_both_heads_of_a_distilled_network_are_heard() -> None:
     assert not network.head._forward_hooks
 
 
-def test_heads_of_a_compiled_network_are_heard() -> None:
+def test_each_head_of_a_compiled_network_gives_its_own_logits() -> None:
     network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
     expected = forward_heads(network, images)
     network.compile(backend="eager")
@@ -70,7 +70,7 @@ def test_heads_of_a_compiled_network_are_heard() -> None:
     assert torch.equal(by_head["head_dist"], expected[1]["head_dist"])
 
 
-def test_a_frozen_body_leaves_the_heads_alone_to_be_trained() -> None:
+def test_with_a_frozen_body_only_the_heads_are_trained() -> None:
     deit, tiny_vit = distilled_deit(), tiny()
     for network in (deit, tiny_vit):
         freeze_body(network)
@@ -81,6 +81,6 @@ def test_a_frozen_body_leaves_the_heads_alone_to_be_trained() -> None:
     ]
 
 
-def test_a_network_without_a_head_has_nothing_to_train_alone() -> None:
+def test_a_network_without_a_head_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.trainable"):
         freeze_body(nn.Linear(2, 2))

@@ -1,4 +1,4 @@
-"""Weights of another resolution or head, loaded as published."""
+"""Weights of another resolution or head are loaded as published."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.models.networks import TINY, tiny
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.data.class_list import class_map, load_class_list
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.head import remap_rows, select_columns
 from tinyvit_kd.models.initial import InitialWeights, head_names, load_into, resize_attention_biases
-from tinyvit_kd.models.network import build_network
 
 
-def test_attention_biases_are_resized_as_published_which_is_not_as_timm_does() -> None:
+def test_attention_biases_are_resized_as_published_and_not_as_in_timm() -> None:
     biases = torch.randn(3, 49)
     resized = resize_attention_biases(biases, 144)
     published = F.interpolate(biases.view(1, 3, 7, 7), size=(12, 12), mode="bicubic").view(3, 144)
@@ -40,7 +40,7 @@ def test_a_student_at_a_higher_resolution_differs_only_in_its_attention_biases()
             assert torch.equal(value, low[name])
 
 
-def test_windowed_teachers_change_their_size_too() -> None:
+def test_weights_of_windowed_networks_are_resized_too() -> None:
     kwargs = {"depths": (1, 1, 1, 1), "embed_dim": 12, "num_classes": 4, "window_size": 4}
     state = timm.create_model("swin_tiny_patch4_window7_224", img_size=128, **kwargs).state_dict()
     network = timm.create_model("swin_tiny_patch4_window7_224", img_size=64, **kwargs)
@@ -57,7 +57,7 @@ def test_the_22k_head_becomes_the_1k_head_by_wordnet_id() -> None:
     torch.testing.assert_close(remapped[850], remapped[known].mean(dim=0))
 
 
-def test_columns_of_22k_logits_are_selected_and_the_absent_class_is_a_constant() -> None:
+def test_columns_of_22k_logits_are_selected_and_a_missing_class_is_zero() -> None:
     mapping = class_map(load_class_list("imagenet22k"), load_class_list("imagenet"))
     logits = torch.randn(2, 21841)
     selected = select_columns(logits, mapping)
@@ -79,7 +79,7 @@ def head_of(network: nn.Module) -> torch.Tensor:
     return torch.cat([network.state_dict()[name].flatten() for name in head_names(network)])
 
 
-def test_a_head_is_kept_where_it_fits_and_zero_where_it_does_not_or_shall_be_fresh() -> None:
+def test_a_head_is_kept_if_it_fits_and_zero_if_it_does_not_or_is_to_be_fresh() -> None:
     state = tiny(6).state_dict()
     kept, other, fresh = (build_network(ModelSpec(tiny_vit=TINY), classes, 32, seed=9) for classes in (6, 3, 6))
     load_into(kept, InitialWeights(state), "here")
@@ -90,14 +90,14 @@ def test_a_head_is_kept_where_it_fits_and_zero_where_it_does_not_or_shall_be_fre
     assert not head_of(fresh).any()
 
 
-def test_a_fresh_head_needs_none_in_the_weights() -> None:
+def test_a_fresh_head_needs_no_head_in_the_weights() -> None:
     state = {name: value for name, value in tiny().state_dict().items() if not name.startswith("head.fc")}
     load_into(tiny(), InitialWeights(state, fresh_head=True), "here")
     with pytest.raises(CheckpointError, match=r"head\.fc\.weight is missing"):
         load_into(tiny(), InitialWeights(state), "here")
 
 
-def test_both_heads_of_a_distilled_student_are_moved() -> None:
+def test_both_heads_of_a_distilled_student_are_remapped() -> None:
     spec = ModelSpec(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
     old, new = build_network(spec, 4, 32), build_network(spec, 2, 32)
     load_into(new, InitialWeights(old.state_dict(), np.array([3, -1])), "here")
@@ -124,8 +124,8 @@ def test_a_head_of_another_size_can_be_refused() -> None:
 
 
 @pytest.mark.parametrize(("mapping", "source_classes"), [([0, 5], 7), ([0, 5], 5), ([0, 6], None)])
-def test_a_class_list_that_is_not_the_heads_is_refused(mapping: list[int], source_classes: int | None) -> None:
-    with pytest.raises(CheckpointError, match="than its class list"):
+def test_a_class_list_of_another_head_is_refused(mapping: list[int], source_classes: int | None) -> None:
+    with pytest.raises(CheckpointError, match="the head to start from and its class list"):
         load_into(tiny(2), InitialWeights(tiny(6).state_dict(), np.array(mapping), source_classes), "here")
 
 

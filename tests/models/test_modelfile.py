@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.damage import Bomb
 from tests.models.networks import TINY_SPEC, card, saved, tiny
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.modelfile import load_model_file, save_model
+from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -32,6 +33,33 @@ def test_weights_and_card_come_back_from_the_file_and_from_its_run_folder(tmp_pa
         assert same(state, network.state_dict())
     assert facts.spec == TINY_SPEC
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+CARD = (
+    '{"architecture": {"name": "resnet18", "kwargs": {"img_size": 64}}, "num_classes": 3, "image_size": 64, '
+    '"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "class_name": "three", "class_ids": ["n1", "n2", "\\u00f13"], '
+    '"step": 17}'
+)
+
+
+def test_a_files_card_and_hash_are_those_of_files_that_were_written_before(tmp_path: Path) -> None:
+    """Both stand in the header; their order there is safetensors' and differs from file to file."""
+    facts = ModelCard(
+        architecture={"name": "resnet18", "kwargs": {"img_size": 64}},
+        num_classes=3,
+        image_size=64,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        class_name="three",
+        class_ids=("n1", "n2", "ñ3"),
+        step=17,
+    )
+    state = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.ones(2, dtype=torch.float16)}
+    save_model(tmp_path / "model.safetensors", state, facts)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata == {"tinyvit_kd": CARD, "content_hash": "3df9359f70a35ef718c9b89f39a9f9d2"}
+    assert load_model_file(tmp_path)[1] == facts
 
 
 def test_a_model_in_channels_last_format_is_saved_as_it_is(tmp_path: Path) -> None:

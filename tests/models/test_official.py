@@ -1,4 +1,4 @@
-"""The official checkpoints' names, against the official networks written out."""
+"""Official checkpoints are loaded by name; the official networks are written out here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from tests.models.networks import TINY, tiny
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.initial import InitialWeights, load_into
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.official import to_timm
 
 StateDict = dict[str, torch.Tensor]
@@ -68,7 +68,7 @@ def test_an_official_tiny_vit_checkpoint_fills_the_network() -> None:
     assert torch.equal(own["head.fc.bias"], official["head.bias"])
 
 
-def test_names_that_are_timms_already_stay() -> None:
+def test_names_that_are_timms_already_do_not_change() -> None:
     state = tiny().state_dict()
     assert to_timm(state) == state
 
@@ -141,7 +141,7 @@ CLIP_SPEC = ModelSpec(
 )
 
 
-def test_the_clip_teacher_gives_the_logits_of_its_own_code() -> None:
+def test_the_clip_teacher_gives_the_logits_of_the_original_code() -> None:
     official, network = random_clip(11), build_network(CLIP_SPEC, 11, 28).eval()
     load_into(network, InitialWeights(official.state_dict(), exact_head=True), "here")
     images = torch.randn(3, 3, 28, 28)

@@ -1,4 +1,4 @@
-"""224 to 384 to 512 pixels: what depends on the resolution is resized as published, nothing else is changed."""
+"""From 224 to 384 to 512 pixels: what depends on the resolution is resized as published, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.initial import InitialWeights, load_into
-from tinyvit_kd.models.network import build_network
 
 State = dict[str, torch.Tensor]
 WINDOWS = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}  # arXiv 2207.10666, section 4.1
@@ -95,7 +95,7 @@ def test_224_to_384_to_512_is_as_published(
 
 
 @pytest.mark.parametrize("build", [tiny_vit, deit])
-def test_what_is_the_same_everywhere_stays_so(build: Callable[[int], nn.Module]) -> None:
+def test_constants_stay_constant(build: Callable[[int], nn.Module]) -> None:
     low = build(224).state_dict()
     constant = {name: torch.full_like(value, 0.37) if is_resized(name) else value for name, value in low.items()}
     for state in climb(build, constant):
@@ -110,7 +110,7 @@ def test_the_tokens_of_deit_keep_their_embeddings() -> None:
     assert torch.equal(high.state_dict()["pos_embed"][:, :2], low.state_dict()["pos_embed"][:, :2])
 
 
-def test_timms_own_resizing_is_another() -> None:
+def test_timms_own_resizing_differs() -> None:
     high, state = deit(384), {name: torch.randn(value.shape) for name, value in deit(224).state_dict().items()}
     timms = checkpoint_filter_fn(dict(state), high)["pos_embed"]
     load_into(high, InitialWeights(state), "here")

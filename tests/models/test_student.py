@@ -93,10 +93,16 @@ def test_a_file_without_a_card_cannot_be_opened_by_itself(tmp_path: Path) -> Non
         open_model(tmp_path / "weights.pth")
 
 
+def card_of(config: StudentConfig, image_size: int) -> ModelCard:
+    """The card of a student of three classes."""
+    architecture = student_spec(config, None).model_dump(mode="json")
+    return ModelCard(architecture=architecture, num_classes=3, image_size=image_size, mean=(0, 0, 0), std=(1, 1, 1))
+
+
 def test_a_named_student_at_its_own_resolution_comes_back(tmp_path: Path) -> None:
     config = StudentConfig(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12})
     student = build_student(config, student_spec(config, None), 3, 48, 0, None).eval()
-    facts = ModelCard(student_spec(config, None).model_dump(mode="json"), 3, 48, (0, 0, 0), (1, 1, 1))
+    facts = card_of(config, 48)
     save_model(tmp_path / "model.safetensors", student.state_dict(), facts)
     images = torch.randn(1, 3, 48, 48)
     with torch.inference_mode():
@@ -105,7 +111,7 @@ def test_a_named_student_at_its_own_resolution_comes_back(tmp_path: Path) -> Non
 
 def test_a_student_may_go_on_at_another_resolution_than_its_files(tmp_path: Path) -> None:
     low = StudentConfig(name="deit_tiny_distilled_patch16_224", kwargs={"depth": 1, "embed_dim": 12, "img_size": 32})
-    facts = ModelCard(student_spec(low, None).model_dump(mode="json"), 3, 32, (0, 0, 0), (1, 1, 1))
+    facts = card_of(low, 32)
     student = build_student(low, facts.spec, 3, 32, 0, None)
     save_model(tmp_path / "model.safetensors", student.state_dict(), facts)
     config = StudentConfig(init_from=tmp_path)

@@ -13,7 +13,7 @@ from tests.data.counting import CountingShards, Reads
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
-from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.runs.labelled_data import open_labelled_data
 from tinyvit_kd.runs.stored_data import open_stored_data

@@ -1,4 +1,4 @@
-"""A run takes its store's views by its schedule, and those that came later when it goes on."""
+"""A run uses its store's views by its schedule, and later ones once it is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import load_checkpoint
 
 
-def test_a_run_takes_its_views_by_its_schedule(dumped: Path, tmp_path: Path) -> None:
+def test_a_run_uses_the_views_of_its_schedule(dumped: Path, tmp_path: Path) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
     schedule, onlooker = TRAINING["schedule"] | {"epochs": 4, "seed": 3}, Onlooker()
     onlooker.pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")))
@@ -38,8 +38,8 @@ def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path)
         pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
 
 
-def test_views_that_are_dumped_later_come_into_a_run_that_goes_on(world: World) -> None:
-    """Two more views come while the second of six epochs is stopped in its middle."""
+def test_a_resumed_run_takes_in_views_that_were_dumped_meanwhile(world: World) -> None:
+    """Two more views are dumped while the run is stopped in the middle of the second of six epochs."""
     schedule = TRAINING["schedule"] | {"epochs": 6}
     train = TRAINING["train"] | {"checkpoint_every": 3}
     config = world.pretrain(schedule=schedule, train=train)
@@ -56,7 +56,7 @@ def dump_four_views(world: World) -> None:
     dump_logits(world.dump(store={"path": str(world.store), "topk": 5, "views": 4}), solo_job())
 
 
-def test_views_that_are_being_dumped_do_not_stop_a_run_that_goes_on(world: World) -> None:
+def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(world: World) -> None:
     config = world.pretrain()
     Onlooker().pretrain_up_to(9, config)
     dump_four_views(world)

@@ -1,4 +1,4 @@
-"""The generator: pure, fixed for ever, and evenly spread."""
+"""The generator is pure, never changes, and has the right distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal raises a flag, or ends what has nothing to save; a process whose parent has gone ends."""
+"""A signal sets a flag, or ends work that has nothing to save. A process whose parent has gone ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def raise_here(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-def test_a_signal_is_noted_and_nothing_is_interrupted(number: signal.Signals) -> None:
+def test_a_signal_sets_a_flag_and_interrupts_nothing(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
         assert not stop
@@ -40,14 +40,14 @@ def test_a_signal_is_noted_and_nothing_is_interrupted(number: signal.Signals) ->
     assert signal.getsignal(number) == before
 
 
-def test_a_second_interrupt_means_now() -> None:
+def test_a_second_interrupt_stops_at_once() -> None:
     with stop_on_signals():
         raise_here(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             raise_here(signal.SIGINT)
 
 
-def test_what_has_nothing_to_save_is_left_at_once_and_afterwards_signals_are_noted_again() -> None:
+def test_work_with_nothing_to_save_stops_at_once_and_later_signals_only_set_the_flag() -> None:
     with stop_on_signals() as stop:
         with pytest.raises(Preempted) as caught, stop.leaving_at_once():
             raise_here(signal.SIGTERM)
@@ -56,31 +56,31 @@ def test_what_has_nothing_to_save_is_left_at_once_and_afterwards_signals_are_not
         assert stop
 
 
-def test_a_stop_that_an_import_swallowed_is_heeded_at_the_next_safe_place() -> None:
+def test_a_stop_that_an_import_swallowed_takes_effect_at_the_next_check() -> None:
     with leave_on_signals():
         raise_if_stopped()
-        with suppress(BaseException):  # as some packages import what may be missing
+        with suppress(BaseException):  # as some packages do around optional imports
             raise_here(signal.SIGTERM)
         with pytest.raises(Preempted, match="SIGTERM"):
             raise_if_stopped()
         with pytest.raises(Preempted), stop_on_signals():
-            pytest.fail("it was begun")
+            pytest.fail("it began")
     with leave_on_signals():
         raise_if_stopped()
 
 
-def test_a_signal_that_came_before_is_heeded_before_something_long_is_begun() -> None:
+def test_an_earlier_signal_stops_before_long_work_begins() -> None:
     with stop_on_signals() as stop:
         raise_here(signal.SIGUSR1)
         with pytest.raises(Preempted, match="SIGUSR1"), stop.leaving_at_once():
-            pytest.fail("it was begun")
+            pytest.fail("it began")
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeueing(
+def test_a_command_that_is_stopped_at_any_moment_exits_with_the_code_for_requeueing(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    # A recipe behind a pipe that nobody writes to: the command waits before anything has begun.
+    # The recipe is a pipe that nobody writes to, so the command waits before it has begun anything.
     os.mkfifo(tmp_path / "recipe.yaml")
     command = subprocess.Popen(
         [sys.executable, "-m", "tinyvit_kd", "evaluate", str(tmp_path / "recipe.yaml")],
@@ -95,7 +95,7 @@ def test_a_command_that_is_stopped_at_any_moment_leaves_with_the_code_for_requeu
     _, said = command.communicate(timeout=30)
     os.close(pipe)
     assert command.returncode == REQUEUE_EXIT_CODE
-    assert said == f"stopped by {number.name}; run the same command again to go on\n"
+    assert said == f"stopped by {number.name}; run the same command again to continue\n"
 
 
 def wait_for_reader(pipe: Path) -> int:
@@ -137,13 +137,16 @@ def test_a_process_whose_parent_was_killed_ends() -> None:
 ORPHAN = """
 import multiprocessing, os, signal, sys, time
 from tinyvit_kd.runtime.signals import on_parents_death
-from tinyvit_kd.runtime.watchdog import Notes, join_loading
+from tinyvit_kd.runtime.watchdog import Notes, register_worker
 
 def work(parent):
     print(os.getpid(), flush=True)
     while os.getppid() == parent:
         time.sleep(0.01)
-    {"reads": lambda: join_loading(Notes(1), 0), "other": lambda: on_parents_death(lambda: os._exit(7))}[sys.argv[1]]()
+    if sys.argv[1] == "reads":
+        register_worker(Notes(1), 0)
+    else:
+        on_parents_death(lambda: os._exit(7))
     time.sleep(600)
 
 multiprocessing.get_context("fork").Process(target=work, args=(os.getpid(),)).start()
@@ -153,6 +156,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize("kind", ["reads", "other"])
 def test_a_process_whose_parent_was_killed_before_it_began_to_watch_it_ends(kind: str) -> None:
-    # Its output ends with the last of the processes that write to it.
+    # The output ends when the last process that could write to it has ended.
     done = subprocess.run([sys.executable, "-c", ORPHAN, kind], capture_output=True, text=True, timeout=60)
     wait_until(lambda: not alive(int(done.stdout)), "it was left behind")

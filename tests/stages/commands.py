@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.processes import wait_until
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
 
 Stage = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig

@@ -1,4 +1,4 @@
-"""A run decodes each image once an epoch, whatever is mixed and however many views a sample has."""
+"""A run decodes each image once per epoch, whatever is mixed and however many views a sample has."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ EPOCHS: int = TRAINING["schedule"]["epochs"]
 TWO_VIEWS: dict[str, Any] = TRAINING["schedule"] | {"views_per_sample": 2}
 
 
-def assert_each_image_is_read_once_an_epoch(reads: Reads) -> None:
+def assert_each_image_is_read_once_per_epoch(reads: Reads) -> None:
     assert set(reads.values()) == {EPOCHS}
     assert len(reads) == SAMPLES
 
 
-def test_pretraining_decodes_each_image_once_an_epoch(dumped: Path, tmp_path: Path) -> None:
+def test_pretraining_decodes_each_image_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
     onlooker = Onlooker()
     result = onlooker.pretrain(World(dumped).pretrain(schedule=TWO_VIEWS, output=str(tmp_path / "run")))
-    assert_each_image_is_read_once_an_epoch(onlooker.reads)
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
     assert result["digests_checked"] == 2 * EPOCHS * SAMPLES
 
 
-def test_pretraining_decodes_each_image_of_a_pair_once_an_epoch(dumped: Path, tmp_path: Path) -> None:
+def test_pretraining_decodes_each_image_of_a_pair_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
     world, onlooker = World(dumped), Onlooker()
     store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
     dump_logits(world.dump(views=MIXED, store=store), solo_job())
     onlooker.pretrain(world.pretrain(store={"path": store["path"]}, output=str(tmp_path / "run")))
-    assert_each_image_is_read_once_an_epoch(onlooker.reads)
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
 
 
-def test_finetuning_decodes_each_image_of_a_pair_once_an_epoch(dumped: Path, tmp_path: Path) -> None:
+def test_finetuning_decodes_each_image_of_a_pair_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
     onlooker = Onlooker()
     onlooker.finetune(World(dumped).finetune(views=MIXED, output=str(tmp_path / "run")))
-    assert_each_image_is_read_once_an_epoch(onlooker.reads)
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_finetuning_on_several_views_decodes_each_image_once_an_epoch(dumped: Path, tmp_path: Path, name: str) -> None:
+def test_finetuning_on_several_views_decodes_each_image_once_per_epoch(dumped: Path, tmp_path: Path, name: str) -> None:
     onlooker = Onlooker()
     config = World(dumped).finetune(views=SPECS[name], schedule=TWO_VIEWS, output=str(tmp_path / "run"))
     result = onlooker.finetune(config)
-    assert_each_image_is_read_once_an_epoch(onlooker.reads)
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
     assert result["samples_seen"] == 2 * EPOCHS * SAMPLES

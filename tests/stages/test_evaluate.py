@@ -12,10 +12,10 @@ from torch import nn
 
 from benchmarks.tiny_world import SIZE, World
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.views import EvalViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
-from tinyvit_kd.models.network import build_network
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
@@ -36,7 +36,8 @@ def save_deit(folder: Path, num_classes: int, **names: Any) -> nn.Module:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * (3 if "head" in name else 0.3))
-    card = ModelCard(spec.model_dump(mode="json"), num_classes, SIZE, MEAN, STD, **names)
+    architecture = spec.model_dump(mode="json")
+    card = ModelCard(architecture=architecture, num_classes=num_classes, image_size=SIZE, mean=MEAN, std=STD, **names)
     save_model(folder / "model.safetensors", network.state_dict(), card)
     return network.eval()
 

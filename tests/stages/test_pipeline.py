@@ -19,8 +19,8 @@ from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, VIEWS, World, make_te
 from tests.models.weights import assert_nearly_same_weights, assert_same_weights
 from tests.store.blocks import same
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import DumpConfig, PretrainConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.recipes import DumpConfig, PretrainConfig
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ReplayError

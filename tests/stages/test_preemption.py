@@ -14,7 +14,7 @@ from tests.models.weights import assert_same_weights
 from tests.processes import alive, wait_until
 from tests.stages.commands import on_a_slow_disk, start, torchrun, wait_for_file
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -27,7 +27,7 @@ RUNS = """
 import sys
 from pathlib import Path
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import start_job
 from tinyvit_kd.stages.pretrain import pretrain
 

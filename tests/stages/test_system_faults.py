@@ -21,7 +21,7 @@ from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.models.weights import assert_same_weights, weights
 from tests.processes import nobody, readonly_copy, wait_until
 from tests.stages.commands import on_a_hanging_disk, on_a_slow_disk, run, start, wait_for_file
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
 from tinyvit_kd.runtime.distributed import Job, solo_job

@@ -223,6 +223,9 @@ def test_stores_combine_only_if_all_that_makes_their_records_comparable_is_equal
     with pytest.raises(ManifestMismatchError, match=rf"in {field}\.") as caught:
         pretrain(two_teachers.pretrain(store=store, output=str(tmp_path / "run")), solo_job())
     assert caught.value.where == str(tmp_path / "other")
+    assert [(each.field, each.stored) for each in caught.value.differences] == [(field, value)]
+    assert str(caught.value).startswith("the store differs from the first teacher's in ")
+    assert "--views-from" in caught.value.fix
 
 
 @pytest.mark.parametrize(

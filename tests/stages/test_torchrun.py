@@ -18,7 +18,7 @@ from tests.models.weights import assert_nearly_same_weights, changed
 from tests.stages.commands import torchrun
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import FinetuneConfig
+from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
@@ -40,7 +40,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from tinyvit_kd.config.load import load_recipe, read_yaml
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 from tinyvit_kd.runtime.distributed import start_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.evaluate import evaluate

@@ -127,7 +127,7 @@ def test_labels_are_not_trained_on_views_that_nobody_could_make_again(world: Wor
 
 def test_a_view_that_fails_is_drawn_again_and_replayed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     store = dump(world, {"name": f"{HERE}.fussy"})
-    assert capsys.readouterr().err.count("raised ValueError on a view, which is drawn again") == 1
+    assert capsys.readouterr().err.count("raised ValueError on a view; such views are drawn again") == 1
     assert store.read_block(0, 0).valid.all()
     assert replay(world)["digests_checked"] == 2 * 96
 
@@ -171,7 +171,7 @@ def test_the_first_batch_and_a_sample_of_every_other_are_rendered_again(
 
 
 def test_a_faulty_transform_is_named_with_its_sample(world: World) -> None:
-    for name, message in (("failing", "fails on an image, whatever it draws"), ("as_floats", "does not return a view")):
+    for name, message in (("failing", "fails on an image with every seed"), ("as_floats", "does not return a view")):
         with pytest.raises(TransformError, match=message) as caught:
             dump(world, {"name": f"{HERE}.{name}"}, name)
         assert caught.value.where.startswith(f"views.transform: {HERE}.{name}; sample 0000")

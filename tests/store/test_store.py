@@ -87,12 +87,12 @@ def test_making_a_store_again_opens_it_with_its_blocks(store: LogitStore) -> Non
 
 def test_a_store_of_something_else_is_refused(store: LogitStore) -> None:
     fill(store, [(0, 0)])
-    with pytest.raises(ManifestMismatchError, match=r"seed is 7 in the store and 8 here.*another store"):
+    with pytest.raises(ManifestMismatchError, match=r"seed is 7 in the store and 8 in this run.*another store"):
         LogitStore.create(store_folder(store), manifest_of(seed=8))
 
 
 def test_a_store_of_something_else_that_has_no_block_yet_may_be_removed(store: LogitStore) -> None:
-    with pytest.raises(ManifestMismatchError, match=r"seed is 7 in the store and 8 here.*remove the folder"):
+    with pytest.raises(ManifestMismatchError, match=r"seed is 7 in the store and 8 in this run.*remove the folder"):
         LogitStore.create(store_folder(store), manifest_of(seed=8))
 
 

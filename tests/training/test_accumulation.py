@@ -1,4 +1,4 @@
-"""A batch in parts: the mean of their losses, and so of their gradients, is that of the whole."""
+"""The mean loss of micro-batches, and so the mean gradient, is that of the whole batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def logits_of(part: Batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12])
-def test_the_mean_over_parts_is_the_loss_of_the_whole(count: int) -> None:
+def test_the_mean_over_micro_batches_is_the_loss_of_the_batch(count: int) -> None:
     def losses(part: Batch) -> torch.Tensor:
         assert part.targets is not None
         assert part.mixed is not None
@@ -44,7 +44,7 @@ def test_the_mean_over_parts_is_the_loss_of_the_whole(count: int) -> None:
     torch.testing.assert_close(sum(losses(part) for part in parts) / count, losses(whole))
 
 
-def test_parts_are_the_whole_in_order() -> None:
+def test_micro_batches_are_the_batch_in_order() -> None:
     whole = batch()
     parts = list(whole.chunks(3))
     assert torch.equal(torch.cat([part.views for part in parts]), whole.views)

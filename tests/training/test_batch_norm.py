@@ -18,20 +18,20 @@ def norm_with_odd_statistics() -> nn.BatchNorm1d:
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7])
-def test_frozen_statistics_stay_as_they_are_bit_for_bit(count: int) -> None:
+def test_frozen_statistics_keep_every_bit(count: int) -> None:
     norm = norm_with_odd_statistics().eval()
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     stats = RunningStats(norm)
-    for _ in stats.each(range(count)):
+    for _ in stats.over_micro_batches(range(count)):
         norm(torch.randn(4, 1000))
-    stats.restore(stats.read().expand(count + 1, -1), solo_job())  # those of a job of more processes
+    stats.restore(stats.read().expand(count + 1, -1), solo_job())  # as from a job with more processes
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
 
 
 def test_micro_batches_leave_the_mean_of_their_updates() -> None:
     norm, chunks = norm_with_odd_statistics(), list(torch.randn(3, 4, 1000))
     expected = 0.9 * norm.get_buffer("running_mean") + 0.1 * torch.stack(chunks).mean(dim=(0, 1))
-    for chunk in RunningStats(norm).each(chunks):
+    for chunk in RunningStats(norm).over_micro_batches(chunks):
         norm(chunk)
     torch.testing.assert_close(norm.get_buffer("running_mean"), expected)
     assert norm.get_buffer("num_batches_tracked") == 1

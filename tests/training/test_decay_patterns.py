@@ -1,4 +1,4 @@
-"""Models may name what shall not decay by pattern."""
+"""Models may exempt parameters from weight decay by pattern."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from tinyvit_kd.training.optim import parameter_groups
 
 
-def test_a_pattern_exempts_all_that_it_matches() -> None:
+def test_a_pattern_exempts_every_parameter_that_it_matches() -> None:
     with torch.device("meta"):
         model = timm.create_model("xcit_nano_12_p16_224", depth=1)
     assert "pos_embed.*" in model.no_weight_decay()

@@ -1,4 +1,4 @@
-"""Losses equal their dense definitions, in value and in gradient."""
+"""Losses equal their dense definitions, in value and gradient."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gradient(loss: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def require_same(loss: torch.Tensor, logits: torch.Tensor, dense: torch.Tensor, reference: torch.Tensor) -> None:
-    """Compare two losses and their gradients; the second ones are of float64."""
+    """Compare a loss and its gradient with a dense reference in float64."""
     torch.testing.assert_close(loss.double(), dense, rtol=2e-5, atol=1e-6)
     torch.testing.assert_close(gradient(loss, logits).double(), gradient(dense, reference), rtol=1e-4, atol=1e-6)
 
@@ -90,11 +90,11 @@ def test_float16_probabilities_give_the_loss_of_the_official_recovery(seed: int,
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_a_hole_counts_in_the_batch_and_moves_nothing(temperature: float) -> None:
+def test_a_hole_counts_in_the_batch_and_has_no_gradient(temperature: float) -> None:
     logits, indices, probs, residual = stored(4, 12, 3, 0)
     logits.requires_grad_()
     alone = soft_loss(logits[:3], indices[:3], probs[:3], residual[:3], torch.ones(3), temperature)
-    indices[3], probs[3], residual[3] = 0, 0, 0  # as the store gives a hole
+    indices[3], probs[3], residual[3] = 0, 0, 0  # as the store returns a hole
     loss = soft_loss(logits, indices, probs, residual, torch.tensor([1.0, 1, 1, 0]), temperature)
     torch.testing.assert_close(loss, alone * 3 / 4)
     slope = gradient(loss, logits)
@@ -157,7 +157,7 @@ def test_a_sample_that_is_not_mixed_keeps_its_own_label() -> None:
     torch.testing.assert_close(mixed, plain_loss(logits, labels, torch.ones(3), 0.1))
 
 
-def test_a_label_of_a_hole_may_be_anything_negative() -> None:
+def test_a_hole_may_have_any_negative_label() -> None:
     logits = torch.randn(3, 5, requires_grad=True)
     labels = torch.tensor([1, 4, -1])
     loss = plain_loss(logits, labels, torch.tensor([1.0, 1, 0]), 0.1)

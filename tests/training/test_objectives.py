@@ -1,8 +1,8 @@
-"""Objectives equal DeiT's and TinyViT's losses, written densely."""
+"""Objectives equal dense versions of DeiT's and TinyViT's losses."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tests.training.test_loss import recover, stored
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
 from tinyvit_kd.training.batch import Batch, MixedLabels, SparseTargets
+from tinyvit_kd.training.loss import TEACHER_LOSSES
 from tinyvit_kd.training.objectives import DistillObjective, PlainObjective
 
 CLASSES, SIZE = 11, 6
@@ -88,7 +89,7 @@ def test_the_soft_loss_mixed_with_labels_has_the_gradient_of_deits_formula(mixed
 
 
 @pytest.mark.parametrize("kind", ["soft", "hard"])
-def test_without_labels_nothing_reads_them(kind: str) -> None:
+def test_a_loss_without_labels_does_not_read_them(kind: str) -> None:
     whole = batch()
     loss = DistillObjective(config(kind=kind))
     assert loss(logits(0), whole)["loss"] == loss(logits(0), whole._replace(labels=None))["loss"]
@@ -107,7 +108,7 @@ def test_a_sample_without_a_label_learns_from_the_teacher_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["soft", "hard", "token"])
-def test_holes_count_in_the_batch_and_move_nothing(kind: str) -> None:
+def test_holes_count_in_the_batch_and_have_no_gradient(kind: str) -> None:
     weights = torch.tensor([1.0, 1, 0, 1, 1, 0])
     class_logits, token_logits = logits(0).requires_grad_(), logits(1).requires_grad_()
     output = (class_logits, token_logits) if kind == "token" else class_logits
@@ -116,6 +117,10 @@ def test_holes_count_in_the_batch_and_move_nothing(kind: str) -> None:
     assert torch.count_nonzero(slope[[2, 5]]) == 0
     assert torch.count_nonzero(slope[[0, 1, 3, 4]]) == 4 * CLASSES
     assert parts["holes"] == pytest.approx(2 / 6)
+
+
+def test_every_kind_that_a_recipe_may_name_has_a_loss() -> None:
+    assert set(TEACHER_LOSSES) == set(get_args(DistillLossConfig.model_fields["kind"].annotation))
 
 
 def test_the_plain_objective_is_smoothed_cross_entropy() -> None:
@@ -133,11 +138,11 @@ def test_the_plain_objective_is_smoothed_cross_entropy() -> None:
     ],
     ids=["an untrained token", "a temperature of hard labels", "no teacher"],
 )
-def test_losses_that_mean_nothing_are_refused(fields: dict[str, Any], message: str) -> None:
+def test_losses_that_make_no_sense_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**fields)
 
 
-def test_the_teachers_share_is_all_or_for_the_token_loss_half() -> None:
+def test_the_teachers_share_is_one_by_default_and_half_for_the_token_loss() -> None:
     assert [config(kind=kind).teacher_share for kind in ("soft", "hard", "token")] == [1.0, 1.0, 0.5]
     assert [config(kind=kind).uses_labels for kind in ("soft", "hard", "token")] == [False, False, True]

@@ -1,4 +1,4 @@
-"""Groups of parameters: what decays, and how much slower the lower layers learn."""
+"""Parameter groups: which parameters decay, and how much slower lower layers learn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tinyvit_kd.config.training import OptimConfig
-from tinyvit_kd.training.optim import build_optimizer, build_scheduler, layer_scales, parameter_groups
+from tinyvit_kd.training.learning_rate import build_scheduler
+from tinyvit_kd.training.optim import build_optimizer, layer_scales, parameter_groups
 
 Rule = tuple[float, float]  # weight decay, scale of the learning rate
 
@@ -37,7 +38,7 @@ def official_decays(name: str, shape: Shape) -> bool:
 
 
 def settings_by_name(model: nn.Module, weight_decay: float, layer_decay: float) -> dict[str, Rule]:
-    """Weight decay and scale of every parameter; fails where one is in two groups."""
+    """Weight decay and scale of every parameter; fails if one is in two groups."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, weight_decay, layer_decay)
     listed = [
@@ -68,7 +69,7 @@ def test_tiny_vit_has_the_official_weight_decay_and_scales(name: str, layer_deca
     assert_same_rules({to_official(each): rule for each, rule in found.items()}, expected)
 
 
-def test_stages_of_any_depth_are_numbered_through() -> None:
+def test_blocks_are_numbered_through_stages_of_any_depth() -> None:
     with torch.device("meta"):
         model = timm.create_model("tiny_vit_5m_224", depths=(1, 3, 1, 2))
     scales = layer_scales(model, 0.5)
@@ -143,7 +144,7 @@ def test_frozen_parameters_are_left_out() -> None:
     assert "conv1.weight" not in settings_by_name(model, 0.1, 0.5)
 
 
-def test_one_step_moves_weights_by_scaled_rates_and_decays_only_what_shall() -> None:
+def test_a_step_uses_scaled_rates_and_decays_weights_but_not_biases() -> None:
     torch.manual_seed(0)
     model = nn.Linear(2, 2)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""Learning rates of every published recipe and of every shipped one, number by number."""
+"""Learning rates of every published and every shipped recipe, step by step."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.published import (
     load,
 )
 from tinyvit_kd.config.training import OptimConfig
-from tinyvit_kd.training.optim import build_scheduler, scaled_rates
+from tinyvit_kd.training.learning_rate import build_scheduler, scaled_rates
 
-STEPS_AN_EPOCH = 7
+STEPS_PER_EPOCH = 7
 PUBLISHED = {
     "22k distillation": DISTILLED_22K,
     "22k to 1k": FINETUNED_1K,
@@ -34,21 +34,21 @@ PUBLISHED = {
 
 
 def expected_rate(recipe: Published, step: int) -> float:
-    """Linear warm-up, then the cosine of the whole training, whose beginning the warm-up replaces."""
+    """Linear warm-up, which replaces the beginning of the cosine over the whole training."""
     scale = recipe.batch / LR_BATCH
     peak, minimum, warmup = recipe.base_lr * scale, recipe.min_lr * scale, recipe.warmup_lr * scale
-    steps, warmup_steps = recipe.epochs * STEPS_AN_EPOCH, recipe.warmup_epochs * STEPS_AN_EPOCH
+    steps, warmup_steps = recipe.epochs * STEPS_PER_EPOCH, recipe.warmup_epochs * STEPS_PER_EPOCH
     if step < warmup_steps:
         return warmup + (peak - warmup) * step / warmup_steps
     return minimum + (peak - minimum) * (1 + cos(pi * step / steps)) / 2
 
 
 def rates(optim: OptimConfig, recipe: Published) -> list[list[float]]:
-    """Rate of each of two groups, of scale 1 and 0.1, at every step."""
+    """Rates of two groups, with scales 1 and 0.1, at every step."""
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in (1.0, 0.1)]
     optimizer = torch.optim.AdamW(groups, lr=scaled_rates(optim, recipe.batch).peak)
-    steps = recipe.epochs * STEPS_AN_EPOCH
-    warmup_steps = round(recipe.warmup_epochs * STEPS_AN_EPOCH)
+    steps = recipe.epochs * STEPS_PER_EPOCH
+    warmup_steps = round(recipe.warmup_epochs * STEPS_PER_EPOCH)
     schedule = build_scheduler(optimizer, optim, steps, warmup_steps, recipe.batch)
     found = []
     for step in range(steps):
@@ -64,7 +64,7 @@ def require_curve(optim: OptimConfig, recipe: Published) -> None:
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_the_curve_of_a_published_recipe(recipe: Published) -> None:
+def test_a_published_recipe_has_its_curve(recipe: Published) -> None:
     optim = OptimConfig(base_lr=recipe.base_lr, warmup_lr=recipe.warmup_lr, min_lr=recipe.min_lr)
     require_curve(optim, recipe)
 
@@ -75,7 +75,7 @@ def test_a_shipped_recipe_has_the_published_curve(name: str, published: TinyViT)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "demo").glob("*.yaml") if path.stem != "dump"))
-def test_the_curve_of_a_recipe_of_the_demo_follows_from_its_own_numbers(name: str) -> None:
+def test_a_demo_recipe_has_the_curve_of_its_own_numbers(name: str) -> None:
     recipe = load(f"demo/{name}")
     own = Published.of(recipe)
     # In tenths of epochs, for fractions of an epoch of warm-up.

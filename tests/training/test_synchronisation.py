@@ -1,4 +1,4 @@
-"""A training step, and a dump's batch, launch work on the GPU and never wait for it."""
+"""A training step and a dump batch launch work on the GPU and never wait for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
     meters = Meters(job.device, run.name_samples)
     maker, objective = SyntheticBatches(8, 64, 10, 1000), DistillObjective(DistillLossConfig())
     with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
-        train_step(run, state, state.model, next(batches), objective)  # the first makes the optimiser's state
+        train_step(run, state, state.model, next(batches), objective)  # the first step creates the optimiser's state
         for batch in batches:
             with waiting_is_an_error():
                 meters.update(train_step(run, state, state.model, batch, objective), state.step, 0.0)

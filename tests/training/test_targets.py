@@ -1,4 +1,4 @@
-"""Several teachers are one: the weighted mean of their recovered distributions."""
+"""Several teachers make one target: the weighted mean of their recovered distributions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tinyvit_kd.training.targets import Targets, Teachers
 
 
 def dense(targets: Targets, classes: int) -> torch.Tensor:
-    """[B, C] of a sparse distribution."""
+    """A sparse distribution as [B, C]."""
     distinct = torch.ones_like(targets.probs, dtype=torch.bool) if targets.distinct is None else targets.distinct
     missing = classes - distinct.sum(dim=1, keepdim=True)
     tail = targets.residual.unsqueeze(1) / missing.clamp(min=1)
     rows = tail.repeat(1, classes).double()
-    for row, (indices, probs, counts) in enumerate(zip(targets.indices, targets.probs, distinct, strict=True)):
-        rows[row, indices[counts]] = probs[counts].double()
+    for row, (indices, probs, first) in enumerate(zip(targets.indices, targets.probs, distinct, strict=True)):
+        rows[row, indices[first]] = probs[first].double()
     return rows
 
 
 def side_by_side(classes: int, topks: list[int], seed: int) -> tuple[SparseTargets, list[torch.Tensor]]:
-    """What several teachers stored of three samples, and each one's recovered distribution [3, C]."""
+    """The records of several teachers for three samples, and each teacher's recovered distribution [3, C]."""
     parts = [stored(3, classes, topk, seed + number)[1:] for number, topk in enumerate(topks)]
     indices, probs, residual = zip(*parts, strict=True)
     joined = SparseTargets(torch.cat(indices, dim=1), torch.cat(probs, dim=1), torch.stack(residual, dim=1))
@@ -35,7 +35,7 @@ def side_by_side(classes: int, topks: list[int], seed: int) -> tuple[SparseTarge
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_the_mean_of_teachers_is_that_of_their_dense_distributions(data: st.DataObject) -> None:
+def test_the_mean_equals_that_of_the_dense_distributions(data: st.DataObject) -> None:
     classes, count = data.draw(st.integers(2, 30)), data.draw(st.integers(2, 4))
     topks = [data.draw(st.integers(1, classes)) for _ in range(count)]
     weights = [data.draw(st.floats(0.1, 5)) for _ in range(count)]
@@ -56,14 +56,14 @@ def test_the_mean_of_teachers_is_that_of_their_dense_distributions(data: st.Data
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_mean_may_have_another_best_class_than_either_teacher() -> None:
+def test_the_mean_may_have_a_best_class_that_neither_teacher_has() -> None:
     indices, probs = torch.tensor([[0, 1, 1, 2]]), torch.tensor([[0.5, 0.4, 0.4, 0.6]])
     targets = SparseTargets(indices, probs, torch.tensor([[0.1, 0.0]]))
     assert Teachers([2, 2], [1, 1]).mean(targets, 5).top1.tolist() == [1]
     assert Teachers([2, 2], [1, 9]).mean(targets, 5).top1.tolist() == [2]
 
 
-def test_a_single_teachers_records_are_left_as_they_are() -> None:
+def test_records_of_a_single_teacher_are_not_changed() -> None:
     targets, _ = side_by_side(9, [3, 2], 0)
     single = SparseTargets(targets.indices[:, :3], targets.probs[:, :3], targets.residual[:, 0])
     found = Teachers([3], [7.0]).mean(single, 9)

@@ -16,7 +16,7 @@ NEEDS_NATIVE = pytest.mark.skipif(not native.is_on(), reason="the native rendere
 
 @pytest.fixture
 def seeded() -> Iterator[None]:
-    """Seed the global generators that timm draws from, and give them back as they were."""
+    """Seed the global generators that timm uses, and restore them afterwards."""
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(1)
     np.random.seed(1)

@@ -1,4 +1,4 @@
-"""timm's and torchvision's own transforms, made to tell which random choices they made."""
+"""timm's and torchvision's own transforms, with a record of the random choices that they make."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from timm.data.auto_augment import RandAugment, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import str_to_pil_interp
 
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.levels import OPERATION_OF
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.params import Operation
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 
 def as_operation(name: str, arguments: tuple[float, ...]) -> Operation:
-    """timm's call of an operation in our words."""
+    """A call of one of timm's operations as an ``Operation`` of ours."""
     value = arguments[0] if arguments else 0.0
     return Operation(OPERATION_OF[name][0], 1.0 - value if name == "Desaturate" else value)
 
@@ -32,7 +32,7 @@ def recording_policy(spec: ViewSpec, log: list[Operation], apply: bool = True) -
 
 
 def record_operations(policy: RandAugment, log: list[Operation], apply: bool = True) -> None:
-    """Make every operation of the policy append itself to ``log``, and apply itself only if told to."""
+    """Make every operation of the policy append itself to ``log``, and apply itself only if ``apply``."""
     for operation in policy.ops:
         operation.aug_fn = partial(_logged, operation.name, operation.aug_fn if apply else None, log)
 
@@ -49,13 +49,13 @@ def _logged(
     if function is None:
         return image
     if log[-1].name == "Posterize" and arguments[0] <= 0:
-        # timm passes 0 bits on, at which Pillow 13 raises; no bits is black.
+        # timm passes on 0 bits, which Pillow 13 refuses; an image without any bits is black.
         return Image.new("RGB", image.size)
     return function(image, *arguments, **settings)
 
 
 class BoxLog(list[tuple[int, int, int, int]]):
-    """Stands where timm expects the image to erase, and keeps (left, top, width, height)."""
+    """Takes the place of the image that timm erases, and records (left, top, width, height)."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _, rows, columns = key

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import BadImageError, ImageTooLargeError, TruncatedImageError
 from tinyvit_kd.views.decode import decode
 from tinyvit_kd.views.render import render_views

@@ -1,4 +1,4 @@
-"""Erasing changes its box only, and fills it with the noise that timm's would be after denormalising."""
+"""Erasing changes only its box, and fills it with the noise that timm's becomes when mapped back to levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from tinyvit_kd.views.erasing import erase, noise_table
 from tinyvit_kd.views.params import NOISE_LENGTH, EraseBox
 
@@ -17,7 +17,7 @@ TABLE = noise_table(IMAGENET_MEAN, IMAGENET_STD)
 
 
 def expected_fill(box: EraseBox, spec: ViewSpec, channel: int, row: int, column: int) -> int:
-    """The definition, a pixel at a time."""
+    """The definition, for one pixel."""
     if spec.erase_mode == "const":
         return round(spec.mean[channel] * 255)
     place = row * box.width + column if spec.erase_mode == "pixel" else 0
@@ -43,7 +43,7 @@ def test_a_box_holds_its_noise_and_nothing_else_changes(box: EraseBox, mode: str
     np.testing.assert_array_equal(view, expected)
 
 
-def test_a_box_larger_than_the_table_wraps_around_it() -> None:
+def test_noise_wraps_around_for_a_box_larger_than_the_table() -> None:
     view = np.zeros((3, 600, 600), np.uint8)
     erase(view, EraseBox(0, 0, 599, 599, 5), ViewSpec(size=600))
     flat = view[:, :599, :599].reshape(3, -1)
@@ -63,10 +63,10 @@ def test_channels_are_independent() -> None:
     assert np.abs(np.corrcoef(TABLE) - np.eye(3)).max() < 0.01
 
 
-def test_the_table_is_made_once_and_cannot_be_written() -> None:
+def test_the_table_is_made_once_and_is_read_only() -> None:
     assert noise_table(IMAGENET_MEAN, IMAGENET_STD) is TABLE
     assert not TABLE.flags.writeable
 
 
-def test_no_spread_is_the_mean() -> None:
+def test_without_a_spread_noise_is_the_mean() -> None:
     assert np.unique(noise_table((0.5, 0.2, 1.0), (0.0, 0.0, 0.0))[1]).tolist() == [51]

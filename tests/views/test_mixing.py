@@ -1,4 +1,4 @@
-"""Mixing: pairs, λ and boxes follow from seeds, and mix as timm's Mixup does."""
+"""Mixing: pairs, λ and boxes follow from seeds, and views are mixed as by timm's Mixup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import stats
 from timm.data import mixup
 from timm.data.mixup import cutmix_bbox_and_lam
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, _box, mix_views, partners, reference_mix, sample_mix
@@ -35,7 +35,7 @@ def views(seed: int, size: int = SIZE) -> tuple[UInt8, UInt8]:
 
 
 def some_mixes(size: int) -> list[Mix]:
-    """Weights at both ends, boxes that are empty, full, thin, clipped at borders, and drawn ones."""
+    """Extreme weights; boxes that are empty, full, thin or clipped at borders; and random mixes."""
     weights = (0, 1, 32767, 32768, 65535, 65536, *np.random.default_rng(size).integers(0, 65537, 20).tolist())
     half = size // 2
     boxes = (
@@ -48,7 +48,9 @@ def some_mixes(size: int) -> list[Mix]:
 
 
 @given(st.integers(0, 2**40), st.integers(0, 5000), st.integers(0, 300), st.integers(1, 300))
-def test_partners_are_mutual_and_an_odd_shard_leaves_one_alone(seed: int, shard: int, view: int, length: int) -> None:
+def test_partners_are_mutual_and_one_sample_of_an_odd_shard_has_none(
+    seed: int, shard: int, view: int, length: int
+) -> None:
     partner = partners(seed, shard, view, length)
     paired = np.flatnonzero(partner >= 0)
     assert len(paired) == length - length % 2
@@ -71,7 +73,7 @@ def test_both_views_of_a_pair_get_the_same_mix(first: int, second: int) -> None:
     [(0.8, 0.0, 1.0, 0.5), (0.5, 0.0, 1.0, 0.5), (2.0, 0.0, 1.0, 0.5), (0.8, 1.0, 0.6, 0.5), (0.8, 1.0, 0.9, 0.2)],
 )
 def test_lambda_has_its_beta_distribution(mixup: float, cutmix: float, prob: float, switch: float) -> None:
-    """And pairs are mixed, and cut, as often as the spec says."""
+    """Pairs are also mixed, and cut, as often as the spec says."""
     spec = ViewSpec(size=SIZE, mixup=mixup, cutmix=cutmix, mix_prob=prob, mix_switch_prob=switch)
     mixes = [sample_mix(seed, seed + 10_000, spec) for seed in range(8000)]
     drawn = [mix for mix in mixes if mix is not None]
@@ -82,7 +84,7 @@ def test_lambda_has_its_beta_distribution(mixup: float, cutmix: float, prob: flo
         assert stats.binomtest(len(smooth), len(drawn), 1 - switch).pvalue > 1e-3
 
 
-def test_boxes_have_the_distribution_of_timms() -> None:
+def test_boxes_are_distributed_as_timms() -> None:
     spec = ViewSpec(size=SIZE, cutmix=1.0)
     ours = [mix for seed in range(6000) if (mix := sample_mix(seed, seed + 10_000, spec)) is not None]
     np.random.seed(0)
@@ -96,10 +98,8 @@ def test_boxes_have_the_distribution_of_timms() -> None:
 
 
 @given(st.integers(1, 512), st.floats(0, 1), st.data())
-def test_a_box_is_the_published_one_and_timms_where_its_side_is_even(
-    size: int, lam: float, data: st.DataObject
-) -> None:
-    """For the same λ and centre; ``rand_bbox`` of CutMix's code (arXiv 1905.04899)."""
+def test_a_box_is_as_published_and_equals_timms_if_its_side_is_even(size: int, lam: float, data: st.DataObject) -> None:
+    """For the same λ and centre, compared with ``rand_bbox`` in CutMix's code (arXiv 1905.04899)."""
     centre = [data.draw(st.integers(0, size - 1)) for _ in "yx"]
     side = int(size * np.sqrt(1 - lam))
     top, bottom, left, right = (
@@ -132,7 +132,7 @@ def test_mixup_equals_the_float_formula_to_half_a_level(seed: int, weight: int) 
     assert np.abs(mix_views(own, partner, mix) - exact).max() <= 0.5 + 1e-9
 
 
-def test_cutmix_pastes_the_partners_box_and_lambda_is_its_true_share() -> None:
+def test_cutmix_pastes_the_partners_box_and_lambda_follows_from_its_area() -> None:
     own, partner = views(3)
     for seed in range(200):
         mix = sample_mix(seed, seed + 1, ViewSpec(size=SIZE, cutmix=1.0))
@@ -147,7 +147,7 @@ def test_cutmix_pastes_the_partners_box_and_lambda_is_its_true_share() -> None:
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_pairs_are_mixed_as_timms_mixup_mixes_them(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's own ``Mixup`` with our λ and our boxes; images to half a level, λ of the labels exactly."""
+    """timm's own ``Mixup`` with our λ and boxes; images agree to half a level, λ of the labels exactly."""
     spec = ViewSpec(size=SIZE, mixup=0.8 if kind == "mixup" else 0, cutmix=1.0 if kind == "cutmix" else 0)
     pairs = [views(seed) for seed in range(40)]
     mixes = [mix for seed in range(40) if (mix := sample_mix(seed, seed + 1, spec)) is not None]
@@ -162,7 +162,7 @@ def test_pairs_are_mixed_as_timms_mixup_mixes_them(kind: str, monkeypatch: pytes
     cuts = np.full(40, kind == "cutmix")
     monkeypatch.setattr(mixer, "_params_per_elem", lambda _: (lams.copy() - 1e-9 * cuts, cuts))
     monkeypatch.setattr(mixup, "cutmix_bbox_and_lam", our_box)
-    # Sample i's partner is the i-th last of the batch.
+    # The partner of sample i is the i-th from the end of the batch.
     batch = np.stack([own for own, _ in pairs] + [partner for _, partner in pairs[::-1]])
     theirs, targets = mixer(torch.from_numpy(batch).double(), torch.arange(80))
     for row, ((own, partner), mix) in enumerate(zip(pairs, mixes, strict=True)):
@@ -176,7 +176,7 @@ def test_pairs_are_mixed_as_timms_mixup_mixes_them(kind: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("mixing", [mix_views, reference_mix])
 @pytest.mark.parametrize("size", [1, 7, 24])
-def test_a_mixed_view_can_go_into_a_given_array_or_into_its_own_view(mixing: Mixing, size: int) -> None:
+def test_a_mixed_view_can_be_written_to_a_given_array_or_to_the_view_itself(mixing: Mixing, size: int) -> None:
     own, partner = views(5, size)
     for mix in some_mixes(size):
         expected, batch, in_place = mixing(own, partner, mix), np.zeros((2, 3, size, size), np.uint8), own.copy()
@@ -220,7 +220,7 @@ def test_a_mix_that_does_not_fit_is_refused(mixing: Mixing, mix: Mix) -> None:
 @pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 97, 224])
 @pytest.mark.parametrize("processor", ["", "baseline", "avx2", "avx512"])
-def test_native_mixing_equals_the_references(size: int, processor: str) -> None:
+def test_native_mixing_equals_the_reference(size: int, processor: str) -> None:
     if processor and not native.supports(processor):
         pytest.skip(f"this machine, or this build, has no {processor}")
     own, partner = views(size, size)
@@ -234,7 +234,7 @@ def test_native_mixing_equals_the_references(size: int, processor: str) -> None:
 
 
 @pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
-def test_every_two_levels_mix_as_the_references_at_any_offset() -> None:
+def test_all_pairs_of_levels_mix_as_in_the_reference_at_any_offset() -> None:
     levels = np.indices((256, 256)).astype(np.uint8)
     for weight in (0, 1, 255, 256, 32767, 32768, 43691, 65281, 65535, 65536):
         own, partner = (np.ascontiguousarray(np.broadcast_to(each, (3, 256, 256))) for each in levels)
@@ -247,7 +247,7 @@ def test_every_two_levels_mix_as_the_references_at_any_offset() -> None:
 
 
 @pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
-def test_the_extension_itself_refuses_what_would_leave_its_arrays() -> None:
+def test_the_extension_itself_refuses_writes_outside_its_arrays() -> None:
     own, partner = views(0)
     out, both = own.copy(), np.zeros(2 * own.size, np.uint8)
     for arguments in ((own[0], partner, 1, out), (own, partner[0], 1, out), (own, partner, 1, partner)):

@@ -1,4 +1,4 @@
-"""The native renderer makes the reference renderer's bytes, and leaves to it what it cannot judge."""
+"""The native renderer makes the same bytes as the reference renderer, and leaves to it what it cannot judge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.native_equality import DAMAGED_SPEC, PROCESSORS, SPECS, Count, r
 from benchmarks.photos import damaged, encodings, load
 from tests.views.conftest import NEEDS_NATIVE
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams
 from tinyvit_kd.views.render import decode, reference_views, render, render_views, view_digest
@@ -88,7 +88,7 @@ def require_equal(image: Image.Image, params: ViewParams, spec: ViewSpec, proces
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_operations_equal_the_references_on_drawn_images(name: str, interpolation: str, processor: str) -> None:
+def test_operations_equal_the_reference_on_drawn_images(name: str, interpolation: str, processor: str) -> None:
     for size in (1, 2, 3, 24, 37):
         spec = ViewSpec.model_construct(**dict(ViewSpec(interpolation=interpolation)) | {"size": size})
         for image in IMAGES.values():
@@ -98,7 +98,7 @@ def test_operations_equal_the_references_on_drawn_images(name: str, interpolatio
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_operations_equal_the_references_on_photos(name: str, photos: list[bytes], processor: str) -> None:
+def test_operations_equal_the_reference_on_photos(name: str, photos: list[bytes], processor: str) -> None:
     draw = random.Random(name)
     for value in ARGUMENTS[name]:
         image = decode(draw.choice(photos), 10**8)
@@ -108,7 +108,7 @@ def test_operations_equal_the_references_on_photos(name: str, photos: list[bytes
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_crops_of_any_shape_equal_the_references(interpolation: str, processor: str) -> None:
+def test_crops_of_any_shape_equal_the_reference(interpolation: str, processor: str) -> None:
     for size in (1, 16, 30, 64):
         spec = ViewSpec.model_construct(**dict(ViewSpec(interpolation=interpolation)) | {"size": size})
         for width, height in SIZES:
@@ -121,7 +121,7 @@ def test_crops_of_any_shape_equal_the_references(interpolation: str, processor: 
 
 
 @pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
-def test_erased_boxes_equal_the_references(mode: str, processor: str) -> None:
+def test_erased_boxes_equal_the_reference(mode: str, processor: str) -> None:
     spec = ViewSpec.model_construct(**dict(ViewSpec(size=32)) | {"erase_mode": mode})
     boxes = (EraseBox(0, 0, 32, 20, (1 << 18) - 100), EraseBox(3, 7, 5, 9, 12_345), EraseBox(31, 31, 1, 1, 0))
     for count in range(4):
@@ -129,7 +129,7 @@ def test_erased_boxes_equal_the_references(mode: str, processor: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_views_of_photos_equal_the_references(name: str, photos: list[bytes], processor: str) -> None:
+def test_views_of_photos_equal_the_reference(name: str, photos: list[bytes], processor: str) -> None:
     draw, count = random.Random(name), Count()
     for photo in draw.sample(photos, 12):
         for image in (photo, *encodings(photo)):
@@ -148,7 +148,9 @@ def test_views_of_one_decoding_equal_views_one_by_one(photos: list[bytes]) -> No
         np.testing.assert_array_equal(together, reference_views(photo, seeds, spec))
 
 
-def test_damaged_files_are_the_references_views_or_holes(photos: list[bytes], shared_data: Path) -> None:
+def test_damaged_files_become_the_same_views_or_holes_as_in_the_reference(
+    photos: list[bytes], shared_data: Path
+) -> None:
     draw, count = random.Random(0), Count()
     sources = [
         *photos[:3],
@@ -162,7 +164,7 @@ def test_damaged_files_are_the_references_views_or_holes(photos: list[bytes], sh
     assert count.differing == 0
 
 
-def test_odd_images_are_the_references_views_or_holes(shared_data: Path) -> None:
+def test_odd_images_become_the_same_views_or_holes_as_in_the_reference(shared_data: Path) -> None:
     count = Count()
     for file in load(shared_data / "odd_images"):
         count.add(native.render_views(file, (1, 2), DAMAGED_SPEC), reference_or_hole(file, (1, 2)), 2)
@@ -171,7 +173,7 @@ def test_odd_images_are_the_references_views_or_holes(shared_data: Path) -> None
 
 
 @pytest.mark.parametrize("cut", ["inside the scan", "before the end marker"])
-def test_a_file_that_is_cut_behind_the_crop_is_left_to_the_reference(cut: str) -> None:
+def test_a_file_that_is_cut_short_behind_the_crop_is_left_to_the_reference(cut: str) -> None:
     file = encoded(sample_image(64, 400), "JPEG")
     file = file[:-2] if cut == "before the end marker" else file[: len(file) // 2]
     top = ViewSpec(size=8, scale=(0.01, 0.02), hflip=0)
@@ -195,7 +197,7 @@ def test_an_operation_that_only_the_reference_has_is_left_to_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"], ids=["native", "left to the reference"])
-def test_views_can_go_into_a_part_of_a_batch(kind: str) -> None:
+def test_views_can_be_written_to_a_slice_of_a_batch(kind: str) -> None:
     file, spec, seeds = encoded(sample_image(70, 50), kind), ViewSpec(size=20, erase_prob=0.5), [3, 2**32 - 1]
     expected = reference_views(file, seeds, spec)
     for renders in (render_views, reference_views):
@@ -263,7 +265,7 @@ def switched() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def test_the_switch_leaves_all_to_the_reference(switched: pytest.MonkeyPatch) -> None:
+def test_when_switched_off_everything_is_left_to_the_reference(switched: pytest.MonkeyPatch) -> None:
     file = encoded(sample_image(40, 30), "JPEG")
     with_it = render_views(file, [1, 2], ViewSpec(size=16))
     assert "natively" in native.describe()
@@ -273,7 +275,7 @@ def test_the_switch_leaves_all_to_the_reference(switched: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(render_views(file, [1, 2], ViewSpec(size=16)), with_it)
 
 
-def test_where_it_is_not_built_pillow_renders(switched: pytest.MonkeyPatch) -> None:
+def test_if_it_is_not_built_pillow_renders(switched: pytest.MonkeyPatch) -> None:
     file = encoded(sample_image(40, 30), "JPEG")
     with_it = render_views(file, [1, 2], ViewSpec(size=16))
     switched.setattr(native, "_module", lambda: None)
@@ -287,5 +289,5 @@ def test_a_native_renderer_with_other_bytes_is_switched_off() -> None:
     assert native_digests().items() <= fixed_digests().items()
     assert "natively" in check_native()
     line = check_native(fixed_digests() | {"Equalize 0": 1})
-    assert "other bytes here for Equalize 0" in line
+    assert "other bytes for Equalize 0" in line
     assert not native.is_on()

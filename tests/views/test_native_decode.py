@@ -1,4 +1,4 @@
-"""Parts of JPEG images are what Pillow makes of the whole, by each of the native decoders."""
+"""Each native decoder gives the same pixels for part of a JPEG image as Pillow gives for the whole."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def is_progressive(file: bytes) -> bool:
 
 
 def test_wild_coefficients_are_left_to_libjpeg(decoder: str) -> None:
-    """Numbers beyond 16 bits: where vector code wraps around, plain code does not."""
+    """Numbers beyond 16 bits wrap around in libjpeg's vector code but not in its plain code."""
     file = bytearray(encoded(sample_image(40, 40), "JPEG", quality=100))
     table = file.index(b"\xff\xdb") + 5
     file[table : table + 64] = b"\xff" * 64
@@ -102,7 +102,7 @@ def test_boxes_outside_the_image_are_refused(box: tuple[int, int, int, int], dec
 
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 def test_a_size_of_more_than_15_bits_in_a_table_refuses_the_file(grey: bool, decoder: str) -> None:
-    """libjpeg ends with an error there, though no code of the image may stand for it."""
+    """libjpeg refuses the table, even if no code of the image uses the entry."""
     image = sample_image(40, 40)
     file = bytearray(encoded(image.convert("L") if grey else image, "JPEG"))
     largest = file.index(b"\xff\xc4") + 2 + 2 + 1 + 16 + 11

@@ -1,4 +1,4 @@
-"""The extension checks the numbers it is handed, whoever hands them over."""
+"""The extension checks all numbers that it is given, whoever calls it."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
 from tests.views.images import sample_image
 from tests.views.recording import as_operation
-from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
 from tinyvit_kd.views.params import Operation
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 FILL = (124, 116, 104)
 IMAGES = [sample_image(64, 64), sample_image(37, 37, seed=1), Image.new("RGB", (16, 16), (200, 3, 90))]

@@ -16,12 +16,12 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import ColorJitter
 
 from tests.views.recording import as_operation, recorded_boxes, recording_policy
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.levels import OPERATION_OF
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.params import NOISE_LENGTH, EraseBox, Operation, ViewParams, sample_params
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 COUNT = 10_000
-# Every comparison is of fixed seeds, so it passes always or never; about 200 comparisons share this file.
+# Seeds are fixed, so every comparison passes always or never. There are about 200 comparisons in this file.
 LEAST_P = 1e-4
 
 POLICIES = [
@@ -38,13 +38,13 @@ def samples(spec: ViewSpec, width: int = 500, height: int = 375) -> list[ViewPar
     return [sample_params(seed, spec, width, height) for seed in range(COUNT)]
 
 
-def assert_same_law(ours: Sequence[float], theirs: Sequence[float], what: str) -> None:
-    """Kolmogorov-Smirnov on two samples of numbers."""
+def assert_same_distribution(ours: Sequence[float], theirs: Sequence[float], what: str) -> None:
+    """Kolmogorov-Smirnov test on two samples of numbers."""
     assert ks_2samp(ours, theirs).pvalue > LEAST_P, what
 
 
-def assert_same_shares(ours: Sequence[Hashable], theirs: Sequence[Hashable], what: str) -> None:
-    """Chi-square on two samples of names; rare ones are counted together."""
+def assert_same_frequencies(ours: Sequence[Hashable], theirs: Sequence[Hashable], what: str) -> None:
+    """Chi-square test on two samples of names; rare ones are counted together."""
     counts = Counter(ours), Counter(theirs)
     common = [name for name, count in (counts[0] + counts[1]).items() if count >= 20]
     table = np.array([[each[name] for name in common] + [each.total()] for each in counts])
@@ -65,9 +65,9 @@ def test_crops_are_distributed_as_timms(width: int, height: int) -> None:
     theirs = [(left, top, w, h) for top, left, h, w in drawn]
     ours = [params.crop for params in samples(spec, width, height)]
     for number, what in enumerate(("left", "top", "width", "height")):
-        assert_same_law([crop[number] for crop in ours], [crop[number] for crop in theirs], what)
-    assert_same_law([c[2] * c[3] for c in ours], [c[2] * c[3] for c in theirs], "area")
-    assert_same_law([c[2] / c[3] for c in ours], [c[2] / c[3] for c in theirs], "aspect")
+        assert_same_distribution([crop[number] for crop in ours], [crop[number] for crop in theirs], what)
+    assert_same_distribution([c[2] * c[3] for c in ours], [c[2] * c[3] for c in theirs], "area")
+    assert_same_distribution([c[2] / c[3] for c in ours], [c[2] / c[3] for c in theirs], "aspect")
 
 
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.01, 0.02), (1.0, 1.0), (90.0, 99.0)])
@@ -79,7 +79,7 @@ def test_crops_have_pixels_and_lie_inside(ratio: tuple[float, float], width: int
 
 
 @pytest.mark.parametrize(("width", "height"), [(1000, 40), (40, 1000)])
-def test_crops_that_never_fit_are_central(width: int, height: int) -> None:
+def test_if_no_attempt_fits_the_crop_is_central(width: int, height: int) -> None:
     image = Image.new("1", (width, height))
     top, left, h, w = RandomResizedCropAndInterpolation.get_params(image, (1.0, 1.0), (3 / 4, 4 / 3))
     assert sample_params(0, ViewSpec(scale=(1.0, 1.0)), width, height).crop == (left, top, w, h)
@@ -97,10 +97,10 @@ def test_operations_are_distributed_as_timms(text: str) -> None:
     spec = ViewSpec(auto_augment=text)
     ours = [params.operations for params in samples(spec)]
     theirs = recorded_operations(spec)
-    assert_same_shares([len(each) for each in ours], [len(each) for each in theirs], "how many")
-    assert_same_shares([names(each) for each in ours], [names(each) for each in theirs], "names in order")
+    assert_same_frequencies([len(each) for each in ours], [len(each) for each in theirs], "how many")
+    assert_same_frequencies([names(each) for each in ours], [names(each) for each in theirs], "names in order")
     for name in {operation.name for each in theirs for operation in each}:
-        assert_same_law(values(ours, name), values(theirs, name), name)
+        assert_same_distribution(values(ours, name), values(theirs, name), name)
 
 
 @pytest.mark.usefixtures("seeded")
@@ -108,11 +108,11 @@ def test_operations_are_distributed_as_timms(text: str) -> None:
 def test_magnitudes_are_distributed_as_timms(text: str) -> None:
     spec = ViewSpec(auto_augment=text)
     ours = magnitudes([params.operations for params in samples(spec)])
-    assert_same_law(ours, magnitudes(recorded_operations(spec)), "magnitude")
+    assert_same_distribution(ours, magnitudes(recorded_operations(spec)), "magnitude")
 
 
 def magnitudes(views: list[tuple[Operation, ...]]) -> list[float]:
-    """Of the operations whose argument is proportional to it; many, since they are pooled."""
+    """Magnitudes, from all operations whose argument is proportional to the magnitude."""
     scale = {"Rotate": 3.0, "ShearX": 0.03, "ShearY": 0.03, "TranslateX": 0.045, "TranslateY": 0.045}
     flat = (operation for each in views for operation in each)
     return [round(abs(each.value) / scale[each.name], 9) for each in flat if each.name in scale]
@@ -155,9 +155,9 @@ def test_colour_jitter_is_distributed_as_torchvisions() -> None:
         indexes, *factors = jitter.get_params(*ranges)
         theirs.append(tuple(Operation(order[i], factors[i]) for i in indexes.tolist() if i < 3))
     ours = [params.operations for params in samples(spec)]
-    assert_same_shares([names(each) for each in ours], [names(each) for each in theirs], "order")
+    assert_same_frequencies([names(each) for each in ours], [names(each) for each in theirs], "order")
     for name in order:
-        assert_same_law(values(ours, name), values(theirs, name), name)
+        assert_same_distribution(values(ours, name), values(theirs, name), name)
 
 
 def test_without_a_policy_there_are_no_operations() -> None:
@@ -170,18 +170,18 @@ def test_erased_boxes_are_distributed_as_timms(probability: float, count: int, s
     spec = ViewSpec(size=size, erase_prob=probability, erase_count=count, auto_augment=None)
     views = [params.erase for params in samples(spec)]
     recorded = [recorded_boxes(spec) for _ in range(COUNT)]
-    assert_same_shares([len(each) for each in views], [len(each) for each in recorded], "how many")
+    assert_same_frequencies([len(each) for each in views], [len(each) for each in recorded], "how many")
     ours = [(box.left, box.top, box.width, box.height) for each in views for box in each]
     theirs = [box for each in recorded for box in each]
     for number, what in enumerate(("left", "top", "width", "height")):
-        assert_same_law([box[number] for box in ours], [box[number] for box in theirs], what)
-    assert_same_law([b[2] * b[3] for b in ours], [b[2] * b[3] for b in theirs], "area")
-    assert_same_law([b[0] + b[2] for b in ours], [b[0] + b[2] for b in theirs], "right edge")
+        assert_same_distribution([box[number] for box in ours], [box[number] for box in theirs], what)
+    assert_same_distribution([b[2] * b[3] for b in ours], [b[2] * b[3] for b in theirs], "area")
+    assert_same_distribution([b[0] + b[2] for b in ours], [b[0] + b[2] for b in theirs], "right edge")
 
 
 def test_noise_offsets_are_uniform() -> None:
     offsets = [box.noise_offset for params in samples(ViewSpec(erase_prob=1)) for box in params.erase]
-    assert_same_law(offsets, np.linspace(0, NOISE_LENGTH, len(offsets)).tolist(), "noise offset")
+    assert_same_distribution(offsets, np.linspace(0, NOISE_LENGTH, len(offsets)).tolist(), "noise offset")
 
 
 def test_neighbouring_seeds_are_unrelated() -> None:

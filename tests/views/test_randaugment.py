@@ -43,7 +43,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", POLICIES)
-def test_policy_means_what_it_means_to_timm(text: str) -> None:
+def test_a_policy_has_the_same_meaning_as_in_timm(text: str) -> None:
     ours, theirs = parse_auto_augment(text), rand_augment_transform(text, {})
     operation = theirs.ops[0]
     assert ours.operations == tuple(each.name for each in theirs.ops)
@@ -65,7 +65,7 @@ def test_a_huge_magnitude_std_is_uniform() -> None:
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
-def test_bad_policy_is_refused_with_its_text(text: str) -> None:
+def test_a_bad_policy_is_refused_and_quoted(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_auto_augment(text)
     assert caught.value.where.endswith(text)
@@ -73,7 +73,7 @@ def test_bad_policy_is_refused_with_its_text(text: str) -> None:
 
 
 @given(st.text(alphabet="rand-mnpitc0123456789.w", max_size=20))
-def test_any_text_is_a_policy_or_a_config_error(text: str) -> None:
+def test_any_text_is_a_policy_or_raises_a_config_error(text: str) -> None:
     try:
         parse_auto_augment("rand-" + text)
     except ConfigError:

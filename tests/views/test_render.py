@@ -1,4 +1,4 @@
-"""Whole views equal timm's pipeline given the same choices, and depend on nothing but their arguments."""
+"""Whole views equal timm's for the same random choices, and depend on nothing but their arguments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from timm.data.transforms_factory import transforms_imagenet_eval, transforms_im
 
 from tests.views.images import encoded, sample_image
 from tests.views.recording import record_operations
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import ImageTooLargeError, RendererError
-from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams, sample_params
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 from tinyvit_kd.views.render import decode, render, render_eval, render_views, view_digest
 from tinyvit_kd.views.selfcheck import fixed_digests, self_check
 
@@ -33,7 +33,7 @@ SIZES = [(120, 90), (61, 150), (300, 40), (16, 16), (3, 200)]
 
 
 def timm_view(image: Image.Image, spec: ViewSpec) -> tuple[np.ndarray, ViewParams]:
-    """A view that timm renders with its own draws, and those draws."""
+    """A view that timm renders with its own random choices, and those choices."""
     log: list[Operation] = []
     crops: list[tuple[int, int, int, int]] = []
     primary, secondary, final = transforms_imagenet_train(
@@ -78,7 +78,7 @@ def record_jitter(jitter: Any, log: list[Operation]) -> None:
 
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize("fields", SPECS.values(), ids=SPECS.keys())
-def test_views_equal_timms_given_the_same_choices(fields: dict[str, Any]) -> None:
+def test_views_equal_timms_for_the_same_choices(fields: dict[str, Any]) -> None:
     spec = ViewSpec(**({"size": 96, "hflip": 0.0, "erase_prob": 0} | fields))
     for number in range(60):
         image = sample_image(*SIZES[number % len(SIZES)], seed=number)
@@ -109,7 +109,7 @@ def test_evaluation_views_equal_timms(mode: Any, size: int, crop_pct: float, int
         np.testing.assert_array_equal(render_eval(encoded(image), spec), transform(image).numpy())
 
 
-def test_evaluation_of_a_thread_thin_image_is_a_hole_not_a_full_memory() -> None:
+def test_in_evaluation_a_very_thin_image_is_a_hole_and_does_not_fill_the_memory() -> None:
     thin = encoded(Image.new("RGB", (1, 60_000)))
     with pytest.raises(ImageTooLargeError) as caught:
         render_eval(thin, EvalViewSpec())
@@ -133,7 +133,7 @@ def test_no_seeds_are_no_views() -> None:
     assert render_views(encoded(sample_image(8, 8)), [], ViewSpec(size=4)).shape == (0, 3, 4, 4)
 
 
-def test_later_boxes_lie_on_earlier_ones() -> None:
+def test_later_boxes_cover_earlier_ones() -> None:
     spec = ViewSpec(size=16, erase_mode="const", mean=(0.0, 0.0, 0.0))
     boxes = (EraseBox(0, 0, 8, 8, 0), EraseBox(4, 4, 8, 8, 0))
     view = render(Image.new("RGB", (16, 16), (9, 9, 9)), ViewParams((0, 0, 16, 16), False, (), boxes), spec)
@@ -158,7 +158,7 @@ def test_rendering_ignores_the_state_of_global_generators() -> None:
     assert len(digests) == 1
 
 
-def test_rendering_leaves_the_image_as_it_was() -> None:
+def test_rendering_does_not_change_the_image() -> None:
     image, spec = sample_image(32, 32), ViewSpec(size=32, erase_prob=1, hflip=0)
     before = image.tobytes()
     render(image, ViewParams((0, 0, 32, 32), False, (), (EraseBox(0, 0, 9, 9, 0),)), spec)

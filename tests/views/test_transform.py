@@ -1,4 +1,4 @@
-"""Any other transform is a function of image and seed, by seeding; what is none is refused with its name."""
+"""By seeding, any other transform is a function of image and seed; one that is not is refused by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.views.images import encoded, sample_image
 from tests.views.transforms import SIZE, SOUND, WithASeededGenerator, fitted, timm, v2
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.errors import BadImageError, ConfigError, TransformError
 from tinyvit_kd.views.render import render_views, view_digest
 from tinyvit_kd.views.transform import build_transform, forget_built, transform_versions
@@ -43,13 +43,13 @@ def digests(transform: dict[str, Any]) -> list[int]:
 
 
 def drawn() -> tuple[float, float, float]:
-    """The next number of each generator."""
+    """The next number from each generator."""
     return random.gauss(0, 1), np.random.normal(), torch.randn(()).item()
 
 
 @pytest.fixture(scope="module")
 def elsewhere() -> dict[str, list[int]]:
-    """Digests of every sound transform's views from a fresh process, which hashes texts differently."""
+    """Digests of every sound transform's views from another process, which hashes strings differently."""
     code = "import json; from tests.views.test_transform import SOUND, digests\n"
     code += "print(json.dumps({name: digests(each) for name, each in SOUND.items()}))"
     run = subprocess.run(
@@ -78,14 +78,14 @@ def test_a_view_is_the_same_in_every_process_and_order(name: str, elsewhere: dic
 
 @pytest.mark.parametrize("transform", [*SOUND.values(), {"name": f"{HERE}.failing"}], ids=[*SOUND, "failing"])
 @pytest.mark.usefixtures("seeded")
-def test_the_generators_are_as_they_were(transform: dict[str, Any]) -> None:
-    drawn()  # leaves half of a pair of normal numbers behind
+def test_the_generators_are_restored(transform: dict[str, Any]) -> None:
+    drawn()  # leaves the second of a pair of normal draws cached
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     expected = [drawn() for _ in range(3)]
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
-    forget_built()  # so that making it is looked at, too
+    forget_built()  # so that building it is tested, too
     try:
         rendered(transform)
     except TransformError:
@@ -93,19 +93,19 @@ def test_the_generators_are_as_they_were(transform: dict[str, Any]) -> None:
     assert [drawn() for _ in range(3)] == expected
 
 
-def test_the_three_generators_follow_from_the_seed_each_in_its_own_way() -> None:
+def test_each_generator_has_its_own_hash_of_the_seed() -> None:
     colours = rendered({"name": f"{HERE}.stripes"}, range(64))[:, :, 1, 1].astype(float)
     assert colours.std(axis=0).min() > 40
     assert np.abs(np.corrcoef(colours.T) - np.eye(3)).max() < 0.4
 
 
-def test_a_transform_may_spoil_the_image_that_it_is_given() -> None:
+def test_a_transform_may_change_the_image_that_it_is_given() -> None:
     views = rendered({"name": f"{HERE}.blackening"})
     assert (views[:, :, 0, 0] == views[0, :, 0, 0]).all()
     assert views[0, :, 0, 0].any()
 
 
-def test_choices_while_a_transform_is_made_are_the_same_each_time() -> None:
+def test_random_choices_while_a_transform_is_built_are_the_same_each_time() -> None:
     shifts = set()
     for _ in range(3):
         drawn()
@@ -114,7 +114,7 @@ def test_choices_while_a_transform_is_made_are_the_same_each_time() -> None:
     assert len(shifts) == 1
 
 
-def test_a_transform_is_made_once() -> None:
+def test_a_transform_is_built_once() -> None:
     config = TransformConfig(call=f"{HERE}.WithASeededGenerator")
     assert build_transform(config) is build_transform(config.model_copy())
     assert isinstance(build_transform(config), WithASeededGenerator)
@@ -129,7 +129,7 @@ def test_images_planes_and_tensors_of_8_bits_are_views() -> None:
     assert (grey == grey[0]).all()
 
 
-def test_views_go_into_the_given_array() -> None:
+def test_views_are_written_to_the_given_array() -> None:
     out = np.zeros((2, 3, SIZE, SIZE), np.uint8)
     assert render_views(IMAGE, [3, 4], spec_of(SOUND["AugMix"]), out) is out
     assert np.array_equal(out, rendered(SOUND["AugMix"])[3:5])
@@ -147,13 +147,13 @@ def test_views_go_into_the_given_array() -> None:
     ],
     ids=["floats", "normalised", "deep image", "size", "size of a tensor", "nothing"],
 )
-def test_what_is_no_view_is_refused(transform: dict[str, Any], found: str) -> None:
+def test_a_result_that_is_not_a_view_is_refused(transform: dict[str, Any], found: str) -> None:
     with pytest.raises(TransformError, match="does not return a view") as caught:
         rendered(transform)
     assert re.search(found, str(caught.value)), str(caught.value)
 
 
-def test_what_a_transform_raises_is_told_with_its_place() -> None:
+def test_an_error_in_a_transform_is_reported_with_its_location() -> None:
     with pytest.raises(TransformError) as caught:
         rendered({"name": f"{HERE}.failing"})
     assert isinstance(caught.value.__cause__, LookupError)
@@ -162,7 +162,7 @@ def test_what_a_transform_raises_is_told_with_its_place() -> None:
     assert caught.value.where == f"views.transform: {HERE}.failing"
 
 
-def test_an_image_that_cannot_be_decoded_is_no_fault_of_the_transform() -> None:
+def test_an_image_that_cannot_be_decoded_is_not_an_error_of_the_transform() -> None:
     with pytest.raises(BadImageError):
         rendered({"name": f"{HERE}.failing"}, image=b"no image")
 
@@ -184,7 +184,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("transform", "message"), WRONG.values(), ids=WRONG)
-def test_a_transform_that_cannot_be_made_is_a_mistake_in_the_recipe(transform: dict[str, Any], message: str) -> None:
+def test_a_transform_that_cannot_be_built_is_a_mistake_in_the_recipe(transform: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build_transform(TransformConfig.model_validate(transform))
     assert re.search(message, str(caught.value)), str(caught.value)
@@ -202,7 +202,7 @@ def test_a_module_of_the_current_directory_is_found(tmp_path: Path, monkeypatch:
     assert "my_broken_views.py:1" in caught.value.found
 
 
-def test_versions_name_what_makes_the_views() -> None:
+def test_versions_name_every_library_that_makes_the_views() -> None:
     pipeline = v2("Lambda", lambd={"name": "scipy.ndimage.median_filter"})
     found = transform_versions(spec_of(v2("Compose", transforms=[pipeline])))
     assert found.keys() == {"python", "torch", "torchvision", "timm", "numpy", "scipy"}

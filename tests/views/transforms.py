@@ -1,4 +1,4 @@
-"""Transforms that tests name in recipes: sound ones, and ones with every kind of fault."""
+"""Transforms that tests name in recipes: sound ones, and faulty ones of every kind."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SOUND = {
 
 
 def stripes(image: Image.Image) -> Image.Image:
-    """A number of each of the three generators in each channel of a view, and of the image's first pixel."""
+    """A view whose colour is one number from each of the three generators, and whose first pixel is the image's."""
     numbers = [random.random(), np.random.random(), torch.rand(()).item()]
     first = image.getpixel((0, 0))
     assert isinstance(first, tuple)
@@ -59,7 +59,7 @@ def stripes(image: Image.Image) -> Image.Image:
 
 
 def blackening(image: Image.Image) -> Image.Image:
-    """Its first pixel, which it then makes black in the image that it was given."""
+    """As ``stripes``, but it then makes the image's first pixel black."""
     view = stripes(image)
     image.putpixel((0, 0), (0, 0, 0))
     return view
@@ -119,7 +119,7 @@ def with_a_global_generator(image: Image.Image) -> Image.Image:
 
 
 class WithItsOwnGenerator:
-    """Draws anew whenever it is made."""
+    """Draws different numbers whenever it is built."""
 
     def __init__(self) -> None:
         self._generator = np.random.default_rng()
@@ -129,7 +129,7 @@ class WithItsOwnGenerator:
 
 
 class WithASeededGenerator:
-    """Draws the same numbers whenever it is made, so that only the order of calls tells."""
+    """Draws the same numbers whenever it is built, so that only the order of calls reveals it."""
 
     def __init__(self) -> None:
         self._generator = np.random.default_rng(0)
@@ -149,7 +149,7 @@ class WithState:
 
 
 class RarelyItsOwn:
-    """Draws from a generator of its own after its two hundredth call."""
+    """Draws from a generator of its own after 200 calls."""
 
     def __init__(self) -> None:
         self._calls = itertools.count()
@@ -159,7 +159,7 @@ class RarelyItsOwn:
 
 
 def fussy(image: Image.Image) -> Image.Image:
-    """Fails for a third of its draws."""
+    """Fails for a third of all seeds."""
     shift = random.randrange(255)
     if shift % 3 == 0:
         raise ValueError(f"{shift} is not allowed")
@@ -167,7 +167,7 @@ def fussy(image: Image.Image) -> Image.Image:
 
 
 class DrawnOnce:
-    """Chooses while it is made, as every other one that is made from the same recipe."""
+    """Makes a random choice while it is built; the same in every process, if building is seeded."""
 
     def __init__(self) -> None:
         self._shift = random.randrange(256)

@@ -11,9 +11,10 @@ from PIL import Image
 
 from tinyvit_kd.api.records import records
 from tinyvit_kd.api.samples import require_sample
-from tinyvit_kd.batches.replay import replay_views, require_digest
+from tinyvit_kd.batches.digest_check import DigestCheck
+from tinyvit_kd.batches.replay import replay_views
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import BadImageError, ConfigError, ReplayError
 from tinyvit_kd.store.cache import BlockCache
@@ -121,8 +122,8 @@ def _stored_view(reader: ShardReader, store: LogitStore, shard: int, index: int,
         )
     samples = SampleViews(reader, spec, store.manifest.seed)
     out = _empty(spec)
-    replay_views(samples, BlockCache(store, 0), shard, index, [(view, int(record.seeds[0]))], out[None])
-    require_digest(samples, out, int(record.digests[0]), shard, index)
+    replay_views(samples, BlockCache(store, 0), shard, index, {view: int(record.seeds[0])}, out[None])
+    DigestCheck(samples, rate=1).require_same_view(out, int(record.digests[0]), shard, index)
     return out
 
 

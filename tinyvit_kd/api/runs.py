@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvit_kd.config import load
-from tinyvit_kd.config.stages import STAGE_CONFIGS, DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.errors import ConfigError
 
 if TYPE_CHECKING:

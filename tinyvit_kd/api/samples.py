@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinyvit_kd.config.views import EvalViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.index import Int64
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError

@@ -1,4 +1,4 @@
-"""Stage one's batches: views for the teacher, with what a record keeps of them."""
+"""Stage one's batches: views for the teacher, with the seed, digest and status of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from tinyvit_kd.batches.dump_tasks import DumpTask
 from tinyvit_kd.batches.fresh import FreshBatches
+from tinyvit_kd.batches.holes import make_hole
 from tinyvit_kd.data.buffers import Arrays, Layout, Tensors
 from tinyvit_kd.errors import BadImageError, ImageTooLargeError, TruncatedImageError
 from tinyvit_kd.store.records import RecordStatus
@@ -24,7 +25,7 @@ _STATUS_OF = {
 
 
 class DumpBatch(NamedTuple):
-    """Views for one forward pass of the teacher, sample by sample and within it view by view."""
+    """Views for one forward pass of the teacher: sample by sample, and view by view within a sample."""
 
     views: torch.Tensor  # uint8 [batch_size, 3, S, S]; the last rows may be padding
     task: DumpTask
@@ -33,24 +34,24 @@ class DumpBatch(NamedTuple):
     status: npt.NDArray[np.uint8]  # [rows], a RecordStatus
 
 
-# The task, and of every row seed, digest and status.
+# The task, and the seed, digest and status of every row.
 DumpExtra = tuple[DumpTask, npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
 
 
 @dataclass
 class DumpBatches(FreshBatches[DumpTask, DumpBatch]):
-    """The views of a task, for one forward pass of the teacher."""
+    """Makes the views of a task, for one forward pass of the teacher."""
 
     batch_size: int
 
     @property
     def layout(self) -> Layout:
-        """Views alone: batches are always of full size, as the teacher's arithmetic may depend on its batch's shape."""
+        """Views alone. Batches are always of full size, as the teacher's arithmetic may depend on the batch's shape."""
         size = self.samples.spec.size
         return Layout(views=((self.batch_size, 3, size, size), np.uint8))
 
     def fill(self, task: DumpTask, arrays: Arrays) -> DumpExtra:
-        """The views, with zeros for holes and padding; returns what else a record keeps."""
+        """Make the views, with zeros for holes and padding; returns what else the records hold."""
         rows = sum(span.rows for span in task)
         views = arrays["views"]
         seeds = np.zeros(rows, dtype=np.uint32)
@@ -58,21 +59,23 @@ class DumpBatches(FreshBatches[DumpTask, DumpBatch]):
         status = np.zeros(rows, dtype=np.uint8)
         first = 0
         for span in task:
-            shard, numbers = span.group.shard, span.group.views
+            shard = span.group.shard
+            numbers = span.group.views
             for index in span.indexes.tolist():
-                chosen = slice(first, first + len(numbers))
+                own_rows = slice(first, first + len(numbers))
                 own_seeds = self.samples.seeds(shard, index, numbers)
-                seeds[chosen] = list(own_seeds.values())
-                made = self.render(shard, index, own_seeds, numbers[0], views[chosen])
-                if isinstance(made, BadImageError):
-                    status[chosen] = _STATUS_OF[type(made)]
+                seeds[own_rows] = list(own_seeds.values())
+                rendered = self.render(shard, index, own_seeds, numbers[0], views[own_rows])
+                if isinstance(rendered, BadImageError):
+                    make_hole(views, own_rows)
+                    status[own_rows] = _STATUS_OF[type(rendered)]
                 else:
-                    digests[chosen] = [view_digest(view) for view in views[chosen]]
-                first = chosen.stop
+                    digests[own_rows] = [view_digest(view) for view in views[own_rows]]
+                first = own_rows.stop
         views[rows:] = 0
         self.check_rendered()
         return task, seeds, digests, status
 
     def join(self, tensors: Tensors, extra: DumpExtra) -> DumpBatch:
-        """The views on the device."""
+        """The batch, with the views on the device."""
         return DumpBatch(tensors["views"], *extra)

@@ -1,4 +1,4 @@
-"""Stage one's work, cut up: missing blocks to groups, groups to tasks of one batch each."""
+"""How stage one's work is divided: missing blocks into groups, and groups into tasks of one batch each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Group:
     """Missing blocks of one shard that are made together, so that each image is decoded once for all of them.
 
     Attributes:
-        samples: of the shard.
-        pairs_seed: where views are mixed, the store's seed: samples are then walked through pair after pair.
+        views: numbers of the views whose blocks are missing.
+        samples: number of samples in the shard.
+        pairs_seed: the store's seed if views are mixed, so that samples are visited pair after pair; else None.
     """
 
     shard: int
@@ -28,13 +29,13 @@ class Group:
 
     @property
     def unit(self) -> int:
-        """Samples that should be in one batch."""
+        """Samples that should be in one batch: both of a pair, or just one."""
         return 1 if self.pairs_seed is None else 2
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of a group's samples, in all of its views: numbers ``start`` to ``stop - 1`` of its walk."""
+    """A run of a group's samples in all of its views: the samples at ``start`` to ``stop - 1`` of the group's order."""
 
     group: Group
     start: int
@@ -42,17 +43,17 @@ class Span:
 
     @property
     def rows(self) -> int:
-        """Views that this span makes."""
+        """Number of views in this span."""
         return (self.stop - self.start) * len(self.group.views)
 
     @property
     def indexes(self) -> npt.NDArray[np.int64]:
-        """Its samples' indexes in their shard: [stop - start]."""
-        return _walk(self.group)[self.start : self.stop]
+        """Indexes of its samples in their shard: int64 [stop - start]."""
+        return _sample_order(self.group)[self.start : self.stop]
 
 
 @lru_cache(maxsize=4)
-def _walk(group: Group) -> npt.NDArray[np.int64]:
+def _sample_order(group: Group) -> npt.NDArray[np.int64]:
     if group.pairs_seed is None:
         return np.arange(group.samples)
     return pairs(group.pairs_seed, group.shard, group.views[0], group.samples)
@@ -64,11 +65,13 @@ DumpTask = tuple[Span, ...]
 def groups_of(
     missing: list[tuple[int, int]], lengths: list[int], views_per_decode: int, pairs_seed: int | None = None
 ) -> list[Group]:
-    """Group missing (shard, view) blocks by shard, ``views_per_decode`` views at the most a group.
+    """Group missing (shard, view) blocks by shard, with at most ``views_per_decode`` views per group.
 
     Args:
-        pairs_seed: the store's seed where views are mixed. Every view number pairs the samples anew, so that only
-            one view at a time can be made from images that are decoded once.
+        missing: shard and view number of each missing block.
+        lengths: number of samples of every shard.
+        pairs_seed: the store's seed if views are mixed. Every view number has pairs of its own, so groups then have a
+            single view: with more, images would have to be decoded more than once.
     """
     size = views_per_decode if pairs_seed is None else 1
     by_shard: dict[int, list[int]] = {}
@@ -82,7 +85,7 @@ def groups_of(
 
 
 def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]:
-    """Groups that no other process of the job has taken, one at a time."""
+    """Yield groups that no other process of the job has claimed; ``counter`` gives each number to one process."""
     for number in counter:
         if number >= len(groups):
             return
@@ -90,18 +93,21 @@ def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]
 
 
 def tasks_of(groups: Iterator[Group], batch_size: int) -> Iterator[DumpTask]:
-    """Cut groups into tasks of at most ``batch_size`` views; a task may span groups."""
+    """Divide groups into tasks of at most ``batch_size`` views; a task may contain parts of several groups."""
     pending: list[Span] = []
     room = batch_size
     for group in groups:
-        start, unit = 0, min(group.unit, batch_size)
+        start = 0
+        unit = min(group.unit, batch_size)
         while start < group.samples:
             take = min(group.samples - start, room // len(group.views) // unit * unit)
             if take:
                 pending.append(Span(group, start, start + take))
-                start, room = start + take, room - take * len(group.views)
+                start += take
+                room -= take * len(group.views)
             if start < group.samples:
                 yield tuple(pending)
-                pending, room = [], batch_size
+                pending = []
+                room = batch_size
     if pending:
         yield tuple(pending)

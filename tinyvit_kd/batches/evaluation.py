@@ -1,4 +1,4 @@
-"""Evaluation's batches: every sample once, in its fixed view."""
+"""Evaluation batches: every sample once, in its fixed view."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyvit_kd.batches.holes import leave_out_unlabelled, make_hole
 from tinyvit_kd.batches.layout import batch_layout
-from tinyvit_kd.config.views import EvalViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import BadImageError
@@ -17,11 +18,11 @@ from tinyvit_kd.views.render import render_eval
 
 @dataclass
 class EvalBatches(BatchMaker[tuple[int, int, int], Batch]):
-    """Every sample once: task (shard, start, stop) to its fixed views."""
+    """Every sample once, in its fixed view. A task is a run of samples: (shard, start, stop)."""
 
     reader: ShardReader
     spec: EvalViewSpec
-    batch_size: int  # the most samples of a task
+    batch_size: int  # samples per task, at most
 
     @property
     def layout(self) -> Layout:
@@ -29,7 +30,7 @@ class EvalBatches(BatchMaker[tuple[int, int, int], Batch]):
         return batch_layout(self.batch_size, self.spec.size, labels=True)
 
     def fill(self, task: tuple[int, int, int], arrays: Arrays) -> int:
-        """The batch of one run of samples, whose number it returns; undecodable and unlabelled ones get weight 0."""
+        """Make the batch of a run of samples; returns their number. Holes and samples without a label weigh zero."""
         shard, start, stop = task
         indexes = np.arange(start, stop, dtype=np.int32)
         views, weights, labels = (arrays[name][: len(indexes)] for name in ("views", "weights", "labels"))
@@ -38,11 +39,11 @@ class EvalBatches(BatchMaker[tuple[int, int, int], Batch]):
             try:
                 views[row] = render_eval(self.reader.read(shard, index), self.spec)
             except BadImageError:
-                views[row] = weights[row] = 0
+                make_hole(views, row, weights)
         labels[:] = self.reader.labels(shard, indexes)
-        weights[labels < 0] = 0
+        leave_out_unlabelled(weights, labels)
         return len(indexes)
 
     def join(self, tensors: Tensors, extra: int) -> Batch:
-        """The batch on the device, without the rows that a short run leaves."""
+        """The batch on the device, without the rows that a run shorter than the batch leaves unused."""
         return Batch.of({name: tensor[:extra] for name, tensor in tensors.items()})

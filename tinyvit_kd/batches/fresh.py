@@ -1,4 +1,4 @@
-"""What batches of new views share: holes where images cannot be decoded, and the check of a transform."""
+"""What batches of new views have in common: images that cannot be decoded, and the check of a transform."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tinyvit_kd.errors import BadImageError
 class MixedIn(NamedTuple):
     """What was mixed into the new views of a sample."""
 
-    partner: int  # index of the sample; the sample's own where nothing was mixed in
-    lam: list[float]  # λ of each view, 1 where it is not mixed
+    partner: int  # index of the partner sample; the sample's own index if nothing was mixed in
+    lam: list[float]  # λ of each view, 1 if it is not mixed
 
 
 @dataclass
 class FreshBatches(BatchMaker[TaskT, BatchT], ABC):
-    """Batches of views that are made for the first time; those of a transform are checked, some are made twice.
+    """Batches of views that are made for the first time. Some views of a transform are made twice, as a check.
 
     Attributes:
-        on_bad_image: hole, or error to stop at the first image that cannot be decoded.
+        on_bad_image: what an image that cannot be decoded becomes: hole, or error to stop.
     """
 
     samples: SampleViews
@@ -36,35 +36,39 @@ class FreshBatches(BatchMaker[TaskT, BatchT], ABC):
         self._check = TransformCheck(self.samples)
 
     def render(
-        self, shard: int, index: int, seeds: dict[int, int], paired_by: int, out: Uint8
+        self, shard: int, index: int, seeds: dict[int, int], pairing_view: int, out: Uint8
     ) -> MixedIn | BadImageError:
-        """New views of a sample into ``out``, uint8 [V, 3, S, S]; where they make a hole, zeros and the reason.
+        """Render new views of a sample into ``out``, uint8 [V, 3, S, S].
 
         Args:
             seeds: of the V views, by view number.
-            paired_by: the view number whose pairs all of them have.
+            pairing_view: the view number that decides the partner of all of them.
+
+        Returns:
+            what was mixed in, or the reason why the sample is a hole; what ``out`` then holds is undefined.
 
         Raises:
             BadImageError: the image cannot be decoded, and ``on_bad_image`` is error.
         """
         try:
-            mixed_in = MixedIn(*self.samples.render_new(shard, index, seeds, paired_by, out))
+            mixed_in = MixedIn(*self.samples.render_new(shard, index, seeds, pairing_view, out))
         except BadImageError as error:
-            out[:] = 0
             if self.on_bad_image == "error":
-                error.where = sample_name(self.samples.reader, shard, index)
-                error.fix = "repair or remove the image, or set on_bad_image: hole to go on without it"
+                error.with_context(
+                    where=sample_name(self.samples.reader, shard, index),
+                    fix="repair or remove the image, or set on_bad_image: hole to continue without it",
+                )
                 raise
             return error
         if self._check.needed:
-            self._rendered.append(RenderedViews(shard, index, seeds, paired_by, out))
+            self._rendered.append(RenderedViews(shard, index, seeds, pairing_view, out))
         return mixed_in
 
     def check_rendered(self) -> None:
-        """Check what was rendered since the last call; to be called once per batch.
+        """Check what was rendered since the last call; call it once per batch.
 
         Raises:
-            TransformError: naming a sample whose views differ when they are made again.
+            TransformError: the views of a sample, which it names, differ when they are rendered again.
         """
         self._check(self._rendered)
         self._rendered.clear()

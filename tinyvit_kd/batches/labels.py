@@ -1,4 +1,4 @@
-"""Labels of samples, as classes of the head."""
+"""Labels of samples as classes of the head."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Labels:
-    """Samples' labels, as classes of the head.
+    """Looks up samples' labels, as classes of the head.
 
     Attributes:
-        class_map: int64 [classes of the labels]: each one's class in the head, -1 where it has none; None: the same.
+        class_map: int64 [label classes], the head's class of each, -1 if it has none; None: they are the same.
     """
 
     reader: ShardReader
     class_map: Int64 | None = None
 
     def gather(self, shards: Int32, indexes: Int32) -> Int64:
-        """Of samples from several shards: int64 [B], -1 where there is none."""
+        """Labels of samples from several shards: int64 [B], -1 where unknown."""
         labels = np.empty(len(shards), dtype=np.int64)
         for shard in np.unique(shards):
             rows = shards == shard
@@ -35,11 +35,12 @@ class Labels:
 
 
 def write_labels(arrays: Arrays, labels: Labels, shards: Int32, indexes: Int32, mixed_in: Int32) -> None:
-    """Fill ``labels`` and, where views are mixed, ``mixed_labels``: [B/M, M] each.
+    """Fill ``labels`` and, if views are mixed, ``mixed_labels``: [B/M, M] each.
 
     Args:
+        arrays: of the batch, grouped by sample.
         shards, indexes: of the samples, [B/M].
-        mixed_in: index of the sample that is mixed into each view, [B/M, M]; where ``lam`` is 1, its own.
+        mixed_in: index of the sample that is mixed into each view, [B/M, M]; ignored where ``lam`` is 1.
     """
     own = labels.gather(shards, indexes)[:, None]
     arrays["labels"][:] = own

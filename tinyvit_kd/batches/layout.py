@@ -1,4 +1,4 @@
-"""The arrays of a batch in the memory that loading processes share."""
+"""The arrays of a batch, in memory that is shared with the loading processes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from tinyvit_kd.data.buffers import Arrays, Field, Layout
 def batch_layout(
     rows: int, size: int, topk: int | Sequence[int] | None = None, labels: bool = False, mixed: bool = False
 ) -> Layout:
-    """The arrays of a ``Batch`` of ``rows`` views of ``size`` pixels, under the names that ``Batch.of`` takes.
+    """Layout of a ``Batch`` of ``rows`` views of ``size`` pixels, under the names that ``Batch.of`` expects.
 
     Args:
-        topk: K where there are stored probabilities; of several teachers each one's.
+        topk: K of the stored probabilities, or a list with K of each teacher; None: there are none.
+        labels: whether there are labels.
+        mixed: whether there are second labels, of mixed views.
     """
     fields: dict[str, Field] = {"views": ((rows, 3, size, size), np.uint8), "weights": ((rows,), np.float32)}
     if topk is not None:
-        each = [topk] if isinstance(topk, int) else topk
-        fields |= {"indices": ((rows, sum(each)), np.int64), "probs": ((rows, sum(each)), np.float32)}
-        fields["residual"] = (rows, len(each)) if len(each) > 1 else (rows,), np.float32
+        topks = [topk] if isinstance(topk, int) else topk
+        fields |= {"indices": ((rows, sum(topks)), np.int64), "probs": ((rows, sum(topks)), np.float32)}
+        fields["residual"] = (rows, len(topks)) if len(topks) > 1 else (rows,), np.float32
     if labels:
         fields["labels"] = (rows,), np.int64
     if mixed:
@@ -30,5 +32,5 @@ def batch_layout(
 
 
 def by_sample(arrays: Arrays, samples: int) -> Arrays:
-    """Arrays [B, …] as [B/M, M, …]: a sample's views are next to each other."""
+    """Arrays [B, …] reshaped to [B/M, M, …]: in a batch, the M views of a sample are next to each other."""
     return {name: array.reshape(samples, -1, *array.shape[1:]) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""The check for a transform's own randomness: its views are made twice and compared."""
+"""The check for randomness that seeding cannot reach: some of a transform's views are rendered twice and compared."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class RenderedViews:
 
     Attributes:
         seeds: of the views, by view number.
-        paired_by: the view number whose pairs they have.
-        views: uint8 [V, 3, S, S], those of the batch.
+        pairing_view: the view number that decided their partner.
+        views: uint8 [V, 3, S, S], in the memory of the batch.
     """
 
     shard: int
     index: int
     seeds: dict[int, int]
-    paired_by: int
+    pairing_view: int
     views: npt.NDArray[np.uint8]
 
 
 @dataclass
 class TransformCheck:
-    """Looks for randomness that seeding cannot reach, in what one process makes of a transform.
+    """Looks for randomness that seeding cannot reach, in the views that one process renders with a transform.
 
-    All views of its first batch are made again, and those of one sample of every batch after it.
+    All views of the first batch are rendered again, and those of one sample in every later batch.
     """
 
     samples: SampleViews
@@ -43,14 +43,14 @@ class TransformCheck:
 
     @property
     def needed(self) -> bool:
-        """Whether a transform makes the views."""
+        """Whether the views come from a transform."""
         return self.samples.spec.transform is not None
 
     def __call__(self, rendered: Sequence[RenderedViews]) -> None:
         """Check a batch.
 
         Raises:
-            TransformError: naming a sample whose views differ.
+            TransformError: the views of a sample, which it names, differ.
         """
         if not (rendered and self.needed):
             return
@@ -62,27 +62,29 @@ class TransformCheck:
 
 
 def require_replay(samples: SampleViews, rendered: Sequence[RenderedViews]) -> None:
-    """Render views twice more, by transforms that are made anew, and compare digests.
+    """Render views twice more, with transforms that are built anew, and compare.
 
-    The one is called once before, the other twice, and the samples come in reverse: so whatever a transform keeps from
-    call to call is another at least once, whether it counts calls or draws from a generator that it seeds itself.
+    The first new transform is called once beforehand, the second one twice, and the samples come in reverse order. So
+    whatever a transform keeps from call to call differs at least once, whether it counts its calls or draws from a
+    generator that it seeds itself.
 
     Raises:
-        TransformError: naming a sample whose views differ.
+        TransformError: the views of a sample, which it names, differ.
     """
-    first, size = rendered[0], samples.spec.size
+    first = rendered[0]
+    size = samples.spec.size
     for calls in (1, 2):
         forget_built()
-        some = [next(iter(first.seeds.values()))] * calls
-        # A copy of the samples, since the views of a pair that were rendered last are kept.
-        replace(samples).render(first.shard, first.index, some, np.empty((calls, 3, size, size), np.uint8))
+        seeds = [next(iter(first.seeds.values()))] * calls
+        # With a copy of the samples, since they cache views.
+        replace(samples).render(first.shard, first.index, seeds, np.empty((calls, 3, size, size), np.uint8))
         for each in reversed(rendered):
             _compare(samples, each)
 
 
 def _compare(samples: SampleViews, each: RenderedViews) -> None:
     again = np.empty_like(each.views)
-    replace(samples).render_new(each.shard, each.index, each.seeds, each.paired_by, again)
+    replace(samples).render_new(each.shard, each.index, each.seeds, each.pairing_view, again)
     for number, first, second in zip(each.seeds, each.views, again, strict=True):
         if not np.array_equal(first, second):
             raise _own_randomness(samples, each, number, view_digest(first), view_digest(second))
@@ -94,7 +96,7 @@ def _own_randomness(samples: SampleViews, each: RenderedViews, number: int, firs
         where=f"{TRANSFORM_FIELD}: {samples.spec.transform}; {sample_name(samples.reader, each.shard, each.index)}",
         found=f"view {number}, rendered twice from seed {each.seeds[number]}, has digests {first:08x} and {second:08x}",
         expected="the same bytes from the same seed and image, whatever was rendered before",
-        fix="let it draw from Python's random, numpy.random and torch's default generator only, not from generators of "
+        fix="let it draw only from Python's random, numpy.random and torch's default generator, not from generators of "
         "its own (numpy.random.default_rng, random.Random or SystemRandom, torch.Generator, os.urandom, the clock), "
-        "and keep nothing from one call to the next",
+        "and keep no state from one call to the next",
     )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tinyvit_kd.config.base import Section, section_of
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, reason_of
 
 Recipe = TypeVar("Recipe", bound=Section)
 
@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("cannot read the recipe", where=str(path), found=error.strerror or str(error)) from None
+        raise ConfigError("cannot read the recipe", where=str(path), found=reason_of(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("the recipe is not valid YAML", where=str(path), found=" ".join(str(error).split())) from None
     if not isinstance(tree, dict):
@@ -113,7 +113,8 @@ def _describe(kind: type[Section], detail: ErrorDetails) -> str:
         return f"{path}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{path}: missing; {_description(kind, detail['loc'])}"
-    message = detail["msg"].removeprefix("Value error, ")
+    # A validator of ours raises ValueError, whose text pydantic prefixes.
+    message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
     if isinstance(detail["input"], dict):
         return f"{path}: {message}"
     return f"{path}: found {detail['input']!r}; {message}"

@@ -52,10 +52,15 @@ class ModelSpec(Section):
         default_factory=dict, description="further arguments of timm.create_model, for example img_size"
     )
 
+    @property
+    def given(self) -> list[str]:
+        """Which of the ways to name a network the recipe uses."""
+        return [field for field in self.alternatives if getattr(self, field) is not None]
+
     @model_validator(mode="after")
     def _one_of(self) -> ModelSpec:
-        if (self.name is None) == (self.tiny_vit is None):
-            raise ValueError("give exactly one of name and tiny_vit")
+        if len(self.given) != 1:
+            raise ValueError(f"give exactly one of {' and '.join(self.alternatives)}")
         return self
 
 
@@ -124,8 +129,9 @@ class StudentConfig(ModelSpec):
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:
-        if self.name is not None and self.tiny_vit is not None:
-            raise ValueError("give name or tiny_vit, not both")
-        if self.name is None and self.tiny_vit is None and self.init_from is None:
-            raise ValueError("give name or tiny_vit, or init_from, which names its own architecture")
+        ways = " or ".join(self.alternatives)
+        if len(self.given) > 1:
+            raise ValueError(f"give {ways}, not both")
+        if not self.given and self.init_from is None:
+            raise ValueError(f"give {ways}, or init_from, which names its own architecture")
         return self

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.describe import Entry, describe, paragraphs, yaml_value
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 COMMAND = "python -m tinyvit_kd.config.page"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "RECIPES.md"

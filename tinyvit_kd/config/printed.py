@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tinyvit_kd.config.describe import Entry, describe, paragraphs, yaml_value
-from tinyvit_kd.config.stages import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 WIDTH = 110  # columns of a comment
 PLACEHOLDERS = {"string": "<TEXT>", "integer": "<INTEGER>", "number": "<NUMBER>", "boolean": "true"}

@@ -1,4 +1,4 @@
-"""The memory that batches are made in: laid out once, shared with the loading processes, used again and again."""
+"""The memory that batches are made in: laid out once, shared with the loading processes, and reused."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, torch.Tensor]
 Field = tuple[tuple[int, ...], npt.DTypeLike]  # shape and type
 
-_ALIGNMENT = 64  # bytes, of every array
-# A forked process has the memory of its parent; elsewhere memory is handed over as a file.
+_ALIGNMENT = 64  # bytes; of the start of every array
+# A forked process shares its parent's memory; where processes are spawned, memory is passed to them as a file.
 START_METHOD = "fork" if sys.platform == "linux" else None
 
 
 class Layout:
-    """Where the arrays of a batch lie in one buffer.
+    """The places of a batch's arrays in one buffer.
 
     Args:
         fields: shape and type of each array, by name.
@@ -39,40 +39,42 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """Length of the buffer."""
-        return max((stop for _, stop in self._spans.values()), default=0)
+        """Length of the buffer, bytes."""
+        return max((stop for _, stop in self._byte_ranges.values()), default=0)
 
     def arrays(self, buffer: npt.NDArray[np.uint8]) -> Arrays:
-        """The arrays, as parts of a buffer, uint8 [nbytes]."""
+        """The arrays in a buffer, uint8 [nbytes], of which they are slices."""
         return {
-            name: buffer[slice(*span)].view(self.fields[name][1]).reshape(self.fields[name][0])
-            for name, span in self._spans.items()
+            name: buffer[slice(*byte_range)].view(self.fields[name][1]).reshape(self.fields[name][0])
+            for name, byte_range in self._byte_ranges.items()
         }
 
     def tensors(self, buffer: torch.Tensor) -> Tensors:
-        """The same of a buffer on any device."""
+        """The same as tensors, for a buffer on any device."""
         return {
-            name: buffer[slice(*span)].view(self._types[name]).view(self.fields[name][0])
-            for name, span in self._spans.items()
+            name: buffer[slice(*byte_range)].view(self._torch_dtypes[name]).view(self.fields[name][0])
+            for name, byte_range in self._byte_ranges.items()
         }
 
     @cached_property
-    def _spans(self) -> dict[str, tuple[int, int]]:
-        spans, start = dict[str, tuple[int, int]](), 0
+    def _byte_ranges(self) -> dict[str, tuple[int, int]]:
+        ranges: dict[str, tuple[int, int]] = {}
+        start = 0
         for name, (shape, dtype) in self.fields.items():
-            spans[name] = start, start + math.prod(shape) * dtype.itemsize
-            start = -(-spans[name][1] // _ALIGNMENT) * _ALIGNMENT
-        return spans
+            stop = start + math.prod(shape) * dtype.itemsize
+            ranges[name] = start, stop
+            start = -(-stop // _ALIGNMENT) * _ALIGNMENT
+        return ranges
 
     @cached_property
-    def _types(self) -> dict[str, torch.dtype]:
+    def _torch_dtypes(self) -> dict[str, torch.dtype]:
         return {name: torch.from_numpy(np.empty(0, dtype)).dtype for name, (_, dtype) in self.fields.items()}
 
 
 class BatchMaker(ABC, Generic[TaskT, BatchT]):
-    """Makes batches of one size: loading processes fill them, the main process puts them together.
+    """Makes batches of one size: loading processes fill the arrays, and the main process wraps them as a batch.
 
-    A maker is a pure function of the task, and is copied into every loading process.
+    A maker is copied into every loading process. What it makes depends on the task alone.
     """
 
     @property
@@ -82,26 +84,26 @@ class BatchMaker(ABC, Generic[TaskT, BatchT]):
 
     @abstractmethod
     def fill(self, task: TaskT, arrays: Arrays) -> Any:
-        """Fill arrays in which there is another batch still; returns what else is to be extra, a few bytes."""
+        """Fill the arrays, which still hold an earlier batch. Returns a few bytes that go to ``join`` as ``extra``."""
 
     @abstractmethod
     def join(self, tensors: Tensors, extra: Any) -> BatchT:
-        """The batch from the filled arrays, as tensors on the device, and what ``fill`` returned."""
+        """The batch, from the filled arrays as tensors on the device and from what ``fill`` returned."""
 
     def __call__(self, task: TaskT) -> BatchT:
-        """A batch here and now, in memory of its own."""
+        """Make a batch in this process, in memory of its own."""
         buffer = torch.zeros(self.layout.nbytes, dtype=torch.uint8)
         extra = self.fill(task, self.layout.arrays(buffer.numpy()))
         return self.join(self.layout.tensors(buffer), extra)
 
 
 def shared_buffers(count: int, nbytes: int) -> torch.Tensor:
-    """Memory that the processes which are started from now on share: uint8 [count, nbytes].
+    """Memory that is shared with all processes started later: uint8 [count, nbytes].
 
-    On Linux it is no file, so that the size of ``/dev/shm``, 64 MiB in a container, does not limit it.
+    On Linux it is not a file, so that the size of ``/dev/shm`` (64 MiB in a container) does not limit it.
 
     Raises:
-        ConfigError: there is not so much memory.
+        ConfigError: there is not enough memory.
     """
     stride = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
@@ -111,9 +113,9 @@ def shared_buffers(count: int, nbytes: int) -> torch.Tensor:
             whole = torch.zeros(count * stride, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
         raise ConfigError(
-            "there is not enough memory for the batches that are made ahead",
+            "there is not enough memory for the batches that are prepared ahead",
             where="runtime.workers, runtime.prefetch",
             found=f"{count} batches of {nbytes / 2**20:,.0f} MiB; {error}",
-            fix="lower runtime.workers, runtime.prefetch or the batch",
+            fix="lower runtime.workers, runtime.prefetch or the batch size",
         ) from error
     return whole.view(count, stride)[:, :nbytes]

@@ -18,10 +18,17 @@ from torch.utils.data import DataLoader, Dataset
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.buffers import START_METHOD, BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
-from tinyvit_kd.errors import TinyVitKdError, WorkerError, error_chain
+from tinyvit_kd.errors import TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.files import require_open_files
+from tinyvit_kd.runtime.foreign_errors import (
+    error_chain,
+    first_line_of,
+    is_loader_timeout,
+    is_raised_in_worker,
+    is_worker_death,
+)
 from tinyvit_kd.runtime.signals import ignore_signals
-from tinyvit_kd.runtime.watchdog import Notes, Patience, join_loading, loading_here
+from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
 _LOOK_EVERY = 5.0  # seconds of waiting after which torch looks whether its processes are alive
@@ -98,18 +105,19 @@ def loading(
     except Exception as error:
         # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
         # may make another error of it, or several.
-        told = [str(each) for each in error_chain(error) if "DataLoader worker (pid" in str(each)]
-        if not told or isinstance(error, WorkerError):
+        # Texts, not errors: an error that its own frame holds would keep the loader, and its processes, alive.
+        deaths = [first_line_of(each) for each in error_chain(error) if is_worker_death(each)]
+        if not deaths or isinstance(error, WorkerError):
             raise
-        raise _ended(told[-1]) from error
+        raise _ended(deaths[-1]) from error
 
 
-def _ended(told: str) -> WorkerError:
+def _ended(found: str) -> WorkerError:
     return WorkerError(
         "a data loading process ended unexpectedly",
-        found=told.partition("\n")[0],
-        fix="often memory ran out: lower runtime.workers, runtime.prefetch or the batch; run the same command "
-        "again: it goes on where it was",
+        found=found,
+        fix="memory may have run out: lower runtime.workers, runtime.prefetch or the batch size, then run the same "
+        "command again, which continues where it stopped",
     )
 
 
@@ -125,7 +133,7 @@ def _load(
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
     issue = _Issue(tasks, buffers)
     notes = Notes(workers)
-    patience = Patience(notes, runtime.data_timeout)
+    watchdog = Watchdog(notes, runtime.data_timeout)
     loader: DataLoader[object] = DataLoader(
         _Filled(maker, buffers),
         batch_size=None,
@@ -140,13 +148,13 @@ def _load(
     iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:
         with (
-            patience.watching(),
+            watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
             transferring(buffers, device) as issue.transfer,
         ):
             for number in issue.numbers():
-                with patience.waiting():
-                    told = _receive(iterator, patience) if workers else next(iterator)
+                with watchdog.waiting():
+                    told = _receive(iterator, watchdog) if workers else next(iterator)
                 if isinstance(told, _Failure):
                     raise told.error
                 yield maker.join(layout.tensors(issue.transfer.take(number)), told)
@@ -157,30 +165,30 @@ def _load(
         del iterator  # ends the processes, and waits for them
 
 
-def _receive(iterator: Iterator[Any], patience: Patience) -> Any:
+def _receive(iterator: Iterator[Any], watchdog: Watchdog) -> Any:
     """What a process told of the next batch.
 
     torch's signal handler tells at once of a process that died, by an exception which what it interrupts may swallow
     (``threading.Condition.notify`` does): so waiting goes in slices, after each of which torch looks for itself.
     """
-    given_up = time.monotonic() + patience.timeout
+    given_up = time.monotonic() + watchdog.timeout
     while True:
         try:
             return _next(iterator)
         except RuntimeError as error:
-            if "DataLoader timed out" not in str(error):
+            if not is_loader_timeout(error):
                 raise
             if time.monotonic() >= given_up:
-                raise patience.error() from None
+                raise watchdog.error() from None
 
 
 def _next(iterator: Iterator[Any]) -> Any:
     try:
         return next(iterator)
     except (EOFError, ConnectionError, FileNotFoundError) as error:
-        # The process died while it told of a batch. What a process itself raised is marked by torch.
-        if "Caught " in str(error):
+        if is_raised_in_worker(error):
             raise
+        # The process died while it told of a batch.
         raise _ended(f"{type(error).__name__} while a batch was handed over") from error
 
 
@@ -194,7 +202,7 @@ def _start_worker(notes: Notes, worker: int) -> None:
     # Preemption and Ctrl-C reach the whole process group; the main process decides, workers carry on until then.
     ignore_signals()
     sys.excepthook = _unless_left_alone
-    join_loading(notes, worker)
+    register_worker(notes, worker)
 
 
 def _unless_left_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

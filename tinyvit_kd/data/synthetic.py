@@ -1,7 +1,7 @@
-"""A labelled JPEG data set that is drawn on the spot, for the demo and for tests.
+"""A labelled JPEG data set that is drawn by code, for the demo and for tests.
 
-A class is a shape and a fill. Shapes resemble each other (hexagon and circle, five- and six-pointed star) and
-so do fills, so that a teacher's mistakes carry something that a label does not.
+A class is a shape with a fill. Some shapes resemble each other (hexagon and circle, five- and six-pointed star), and so
+do fills. So a teacher's probabilities carry information that a label does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 
 
 def write_image_folder(folder: Path, count: int, seed: int) -> None:
-    """Write ``count`` images, evenly over the classes, as ``folder/<class>/<number>.jpg``."""
+    """Write ``count`` images, evenly divided among the classes, as ``folder/<class>/<number>.jpg``."""
     for name in DRAWN_CLASSES:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -33,9 +33,11 @@ def write_image_folder(folder: Path, count: int, seed: int) -> None:
 
 
 def draw_image(label: int, draws: Draws) -> Image.Image:
-    """One RGB image, 48 to 80 pixels a side, of the class with this index."""
-    shape, fill = SHAPES[label // len(FILLS)], FILLS[label % len(FILLS)]
-    width, height = draws.integer(48, 80), draws.integer(48, 80)
+    """One RGB image of the class with this index; each side is 48 to 80 pixels."""
+    shape = SHAPES[label // len(FILLS)]
+    fill = FILLS[label % len(FILLS)]
+    width = draws.integer(48, 80)
+    height = draws.integer(48, 80)
     image = _background(width, height, draws)
     for _ in range(draws.integer(0, 3)):
         _draw_clutter(ImageDraw.Draw(image), width, height, draws)
@@ -51,7 +53,8 @@ def draw_image(label: int, draws: Draws) -> Image.Image:
 def _background(width: int, height: int, draws: Draws) -> Image.Image:
     noise = np.random.Generator(np.random.PCG64(hash64(draws.bits()))).normal(0, 12, (height, width, 1))
     ramp = np.linspace(0, 1, width)[None, :, None]
-    low, high = np.array(_color(draws)), np.array(_color(draws))
+    low = np.array(_color(draws))
+    high = np.array(_color(draws))
     return Image.fromarray(np.clip(low + (high - low) * ramp + noise, 0, 255).astype(np.uint8))
 
 
@@ -62,9 +65,11 @@ def _draw_clutter(canvas: ImageDraw.ImageDraw, width: int, height: int, draws: D
 
 
 def _paint(fill: str, size: tuple[int, int], draws: Draws) -> Image.Image:
-    first, second = _color(draws), _color(draws)
+    first = _color(draws)
+    second = _color(draws)
     image = Image.new("RGB", size, first)
-    canvas, step = ImageDraw.Draw(image), draws.integer(4, 8)
+    canvas = ImageDraw.Draw(image)
+    step = draws.integer(4, 8)
     if fill == "stripes":
         for left in range(0, size[0], 2 * step):
             canvas.rectangle((left, 0, left + step - 1, size[1]), fill=second)

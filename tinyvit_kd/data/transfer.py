@@ -1,4 +1,4 @@
-"""From the memory that batches are made in to the device that computes, and back."""
+"""Copies from the memory that batches are made in to the computing device, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyvit_kd.runtime.log import warn
 
 
 class Transfer:
-    """Takes filled buffers to the device; on the CPU they are there already.
+    """Brings filled buffers to the device; on the CPU they are there already.
 
     Args:
         buffers: uint8 [count, nbytes].
@@ -23,7 +23,7 @@ class Transfer:
         self.buffers = buffers
 
     def take(self, number: int) -> torch.Tensor:
-        """Buffer ``number`` on the device, uint8 [nbytes]; it may be used until the next one is taken."""
+        """Buffer ``number`` on the device, uint8 [nbytes]; valid until the next one is taken."""
         return self.buffers[number]
 
     def wait_for(self, number: int) -> None:
@@ -31,10 +31,10 @@ class Transfer:
 
 
 class GpuTransfer(Transfer):
-    """Copies to the GPU on a stream of its own, beside the computation on the batch before.
+    """Copies to the GPU on a stream of its own, while the GPU computes on the batch before.
 
-    Nothing here waits on the host: it launches a step, takes the next buffer while the GPU is still at work, and the
-    copy runs beside the step. Two places on the GPU are used in turn.
+    The host does not wait: it launches a step and takes the next buffer while the GPU is still busy, and the copy runs
+    beside the step. Two buffers on the GPU are used in turn.
 
     Args:
         buffers: uint8 [count, nbytes], pinned.
@@ -47,15 +47,16 @@ class GpuTransfer(Transfer):
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._slots = [torch.empty_like(buffers[0], device=device) for _ in range(2)]
         self._copied: list[torch.cuda.Event | None] = [None] * len(buffers)
-        self._launched: torch.cuda.Event | None = None  # all that was launched until the last buffer was taken
+        self._launched: torch.cuda.Event | None = None  # everything launched before the latest buffer was taken
         self._taken = 0
 
     def take(self, number: int) -> torch.Tensor:
-        """Start the copy; what is launched on the current stream from now on waits for it."""
-        current, slot = torch.cuda.current_stream(self._device), self._slots[self._taken % 2]
+        """Start the copy. Work launched on the current stream from now on waits for it."""
+        current = torch.cuda.current_stream(self._device)
+        slot = self._slots[self._taken % 2]
         self._taken += 1
         if self._launched is not None:
-            self._stream.wait_event(self._launched)  # among it all that read the batch which was in this place
+            self._stream.wait_event(self._launched)  # includes all work that reads the slot's last batch
         self._launched = current.record_event()
         with torch.cuda.stream(self._stream):
             slot.copy_(self.buffers[number], non_blocking=True)
@@ -65,19 +66,19 @@ class GpuTransfer(Transfer):
         return slot
 
     def wait_for(self, number: int) -> None:
-        """Wait for the copy of a buffer; it was so many batches ago that it is done."""
+        """Wait for the copy of a buffer. It was started many batches ago, so it is done in practice."""
         copied = self._copied[number]
         if copied is not None:
             copied.synchronize()
 
     def finish(self) -> None:
-        """Wait for the copies that are under way."""
+        """Wait for copies that are in progress."""
         self._stream.synchronize()
 
 
 @contextmanager
 def transferring(buffers: torch.Tensor, device: torch.device) -> Iterator[Transfer]:
-    """What takes ``buffers``, uint8 [count, nbytes], to a device; they are pinned meanwhile where this is a GPU."""
+    """A ``Transfer`` of ``buffers``, uint8 [count, nbytes], to a device; for a GPU they are pinned meanwhile."""
     if device.type != "cuda":
         yield Transfer(buffers)
         return
@@ -91,29 +92,29 @@ def transferring(buffers: torch.Tensor, device: torch.device) -> Iterator[Transf
 
 @contextmanager
 def _pinned(buffers: torch.Tensor) -> Iterator[None]:
-    # torch pins only memory of its own making, which other processes do not share.
+    # torch only pins memory that it allocates itself, which other processes do not share.
     cuda = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    refused = int(cuda.cudaHostRegister(buffers.data_ptr(), buffers.stride(0) * len(buffers), 0))
-    if refused:
-        warn(f"the memory of batches cannot be pinned (CUDA error {refused}): copies to the GPU will be slower")
+    error = int(cuda.cudaHostRegister(buffers.data_ptr(), buffers.stride(0) * len(buffers), 0))
+    if error:
+        warn(f"the memory of batches cannot be pinned (CUDA error {error}): copies to the GPU will be slower")
     try:
         yield
     finally:
-        if not refused:
+        if not error:
             cuda.cudaHostUnregister(buffers.data_ptr())
 
 
 def to_host(tensors: Sequence[torch.Tensor]) -> Callable[[], list[npt.NDArray[Any]]]:
-    """Start copies to the host, behind what has been launched; the function returned waits for them alone."""
+    """Start copies to the host, after the work launched so far. The returned function waits for these copies only."""
     if not tensors[0].is_cuda:
         return lambda: [tensor.numpy() for tensor in tensors]
-    here = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
-    for pinned, tensor in zip(here, tensors, strict=True):
+    copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+    for pinned, tensor in zip(copies, tensors, strict=True):
         pinned.copy_(tensor, non_blocking=True)
     copied = torch.cuda.current_stream(tensors[0].device).record_event()
 
     def arrays() -> list[npt.NDArray[Any]]:
         copied.synchronize()
-        return [pinned.numpy() for pinned in here]
+        return [pinned.numpy() for pinned in copies]
 
     return arrays

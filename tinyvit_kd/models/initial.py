@@ -1,4 +1,4 @@
-"""First weights: from a state dict of another resolution, head or naming into a network."""
+"""First weights: loading a state dict of another resolution, head or naming into a network."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
 from tinyvit_kd.models.modelfile import StateDict
 from tinyvit_kd.models.official import to_timm
 
-SHOWN = 4  # differences that a message names
+SHOWN = 4  # differences that an error names
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights to start from, and what to do with their head.
+    """Weights to start from, and what happens to their head.
 
     Attributes:
         state: under timm's names or official ones.
-        class_map: where each of the new head's classes lies in the old one; None: keep the head if it fits.
-        source_classes: classes of the list that ``class_map`` was made from, checked against the head's rows.
-        fresh_head: set the head to zero, whatever the weights have.
-        exact_head: refuse a head of another shape, instead of setting it to zero as the official code does.
+        class_map: for each class of the new head, its row in the old one; None: keep the head if it fits.
+        source_classes: length of the class list that ``class_map`` was made from; the old head must have as many rows.
+        fresh_head: set the head to zero, whatever the weights hold.
+        exact_head: refuse a head of another shape. The official code sets such a head to zero, which is the default.
     """
 
     state: StateDict
@@ -43,13 +43,13 @@ def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
     """Load weights, resized to the network's resolution; the head is kept, remapped, or set to zero.
 
     Args:
-        where: the file they came from, for messages.
+        where: the file that they came from, for messages.
 
     Raises:
-        CheckpointError: naming the tensors that are missing, left over, or of another shape.
+        CheckpointError: naming the tensors that are missing, unexpected, or of another shape.
     """
     own = network.state_dict()
-    state = _fitted(initial.state, network)
+    state = _fit_to_network(initial.state, network)
     for name in head_names(network):
         if initial.fresh_head:
             state[name] = torch.zeros_like(own[name])
@@ -62,8 +62,8 @@ def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
 def fit_resolution(state: StateDict, network: nn.Module) -> StateDict:
     """Resize what depends on the resolution (attention biases, position embeddings), bicubically.
 
-    TinyViT's and DeiT's as published; what remains is for the model's own filter in timm, which also knows the names
-    of its authors' checkpoints.
+    TinyViT's and DeiT's are resized as published. Other networks use their own filter in timm, which also translates
+    the names in their authors' checkpoints.
     """
     if isinstance(network, TinyVit):
         return _fit_attention_biases(state, network.state_dict())
@@ -75,41 +75,44 @@ def fit_resolution(state: StateDict, network: nn.Module) -> StateDict:
 
 
 def resize_attention_biases(biases: torch.Tensor, length: int) -> torch.Tensor:
-    """Attention biases [heads, S²] to [heads, length], both square.
+    """Attention biases [heads, S²] to [heads, length]; ``length`` is a square, too.
 
-    As in the official ``load_pretrained`` (TinyViT/utils.py): without antialiasing, which timm's own filter has,
-    and which gives other values.
+    As in the official ``load_pretrained`` (TinyViT/utils.py), without antialiasing. timm's own filter antialiases and
+    gives other values.
     """
     heads, old = biases.shape
-    old_side, side = round(old**0.5), round(length**0.5)
+    old_side = round(old**0.5)
+    side = round(length**0.5)
     square = biases.float().reshape(1, heads, old_side, old_side)
     return F.interpolate(square, (side, side), mode="bicubic").view(heads, length).to(biases.dtype)
 
 
 def resize_position_embeddings(embeddings: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
-    """Position embeddings [1, prefix + S², D] to [1, prefix + rows x columns, D]; the first ``prefix`` are kept.
+    """Position embeddings [1, prefix + S², D] to [1, prefix + rows x columns, D]; the first ``prefix`` do not change.
 
-    As in DeiT's main.py ("interpolate position embedding"): without antialiasing, which timm's own filter has.
+    As in DeiT's main.py ("interpolate position embedding"), without antialiasing; timm's own filter antialiases.
     """
-    kept, patches = embeddings[:, :prefix], embeddings[:, prefix:]
-    side, width = round(patches.shape[1] ** 0.5), patches.shape[2]
+    tokens = embeddings[:, :prefix]
+    patches = embeddings[:, prefix:]
+    side = round(patches.shape[1] ** 0.5)
+    width = patches.shape[2]
     square = patches.float().reshape(1, side, side, width).permute(0, 3, 1, 2)
     resized = F.interpolate(square, grid, mode="bicubic", align_corners=False)
-    return torch.cat([kept, resized.permute(0, 2, 3, 1).flatten(1, 2).to(embeddings.dtype)], dim=1)
+    return torch.cat([tokens, resized.permute(0, 2, 3, 1).flatten(1, 2).to(embeddings.dtype)], dim=1)
 
 
 def head_names(network: nn.Module) -> list[str]:
-    """Names of the weights and biases of the classification head (of both, for DeiT's distilled ones)."""
+    """Names of the weight and bias of the classification head, or of both heads of a distilled network."""
     names = [f"{module}.{part}" for module in head_modules(network) for part in ("weight", "bias")]
     own = network.state_dict()
     return [name for name in names if name in own]
 
 
-def _fitted(state: StateDict, network: nn.Module) -> StateDict:
-    """Under timm's names and at the network's resolution; unchanged where that fails.
+def _fit_to_network(state: StateDict, network: nn.Module) -> StateDict:
+    """The state under timm's names and at the network's resolution; unchanged if that fails.
 
-    Filters raise anything when they meet the weights of another network; the comparison that follows refuses those,
-    and says how they differ.
+    Filters may raise anything on the weights of another network. The comparison that follows refuses such weights and
+    says how they differ.
     """
     try:
         return fit_resolution(to_timm(dict(state)), network)
@@ -127,7 +130,8 @@ def _fit_attention_biases(state: StateDict, own: StateDict) -> StateDict:
 
 
 def _fit_position_embeddings(state: StateDict, network: VisionTransformer) -> StateDict:
-    embeddings, own = state.get("pos_embed"), network.pos_embed
+    embeddings = state.get("pos_embed")
+    own = network.pos_embed
     if embeddings is None or own is None or embeddings.shape == own.shape:
         return state
     prefix = 0 if network.no_embed_class else network.num_prefix_tokens
@@ -146,10 +150,10 @@ def _require_rows(rows: int, class_map: ClassMap, source_classes: int | None, wh
     needed = int(class_map.max()) + 1 if source_classes is None else source_classes
     if rows < needed or (source_classes is not None and rows != source_classes):
         raise CheckpointError(
-            "the head to start from has another number of classes than its class list",
+            "the head to start from and its class list have different numbers of classes",
             where=where,
             found=f"{rows} classes in the head, {needed} in the list",
-            fix="name the list of that head in student.class_list, or set student.head to fresh",
+            fix="name the class list of that head in student.class_list, or set student.head to fresh",
         )
 
 
@@ -172,5 +176,5 @@ def _differences(state: StateDict, own: StateDict) -> list[str]:
         if name in state and state[name].shape != tensor.shape
     ]
     missing = [f"{name} is missing" for name in own if name not in state]
-    surplus = [f"{name} is left over" for name in state if name not in own]
-    return shapes + missing + surplus
+    unexpected = [f"{name} is unexpected" for name in state if name not in own]
+    return shapes + missing + unexpected

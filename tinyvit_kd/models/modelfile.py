@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
@@ -23,27 +24,36 @@ _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where trainin
 StateDict = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model file says of itself.
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """What has to be known of a network to use it.
 
     Attributes:
-        architecture: a ModelSpec as plain data, from which the network is built again.
         num_classes: C of the head.
         image_size: side of the input, pixels.
         mean, std: of the input's normalisation, 0..1.
         class_name: name of the class list, where known.
         class_ids: the classes in order, where known.
-        step: optimiser steps that it was trained for.
     """
 
-    architecture: dict[str, Any]
     num_classes: int
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     class_name: str | None = None
     class_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(NetworkFacts):
+    """What a model file says of its network.
+
+    Attributes:
+        architecture: a ModelSpec as plain data, from which the network is built again.
+        step: optimiser steps that it was trained for.
+    """
+
+    architecture: dict[str, Any]
     step: int = 0
 
     @property
@@ -60,7 +70,8 @@ class ModelCard:
 def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    text = json.dumps(asdict(card))
+    fields = asdict(card)
+    text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
     atomic_write(path, save(tensors, metadata), fsync)
@@ -98,7 +109,7 @@ def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
         raise CheckpointError(
             "a model file cannot be read",
             where=str(file),
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             expected="a safetensors file, or a torch file that holds tensors alone",
             fix="fetch or write it again; if it is a torch file that holds more than tensors and you trust its origin, "
             "load it with weights_only=False and save its state dict alone",

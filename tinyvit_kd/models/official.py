@@ -1,4 +1,4 @@
-"""Names of the official TinyViT checkpoints (microsoft/Cream, TinyViT) in terms of timm's models."""
+"""From the names in official TinyViT checkpoints (microsoft/Cream, TinyViT) to the names of timm's models."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _CLIP_RENAMES = (
     ("mlp.c_fc.", "mlp.fc1."),
     ("mlp.c_proj.", "mlp.fc2."),
 )
-_CLIP_SINGLES = frozenset({"class_embedding", "positional_embedding", "proj"})
+_CLIP_NOT_RENAMED = frozenset({"class_embedding", "positional_embedding", "proj"})
 
 
 def to_timm(state: StateDict) -> StateDict:
-    """A state dict under timm's names, whether it was under official ones or not."""
+    """A state dict under timm's names; one that does not have official names is returned as it is."""
     if any(name.startswith("layers.0.blocks.") for name in state) and "norm_head.weight" in state:
         return _tiny_vit_to_timm(state)
     if "visual.class_embedding" in state and "head.weight" in state:
@@ -41,12 +41,12 @@ def to_timm(state: StateDict) -> StateDict:
 
 
 def _tiny_vit_to_timm(state: StateDict) -> StateDict:
-    kept = {name: value for name, value in state.items() if not name.endswith("attention_bias_idxs")}
-    return {_tiny_vit_name(name): value for name, value in kept.items()}
+    # timm computes the indices of attention biases.
+    return {_tiny_vit_name(name): value for name, value in state.items() if not name.endswith("attention_bias_idxs")}
 
 
 def _tiny_vit_name(name: str) -> str:
-    # timm puts a downsampling layer into the stage that it leads to, not into the one that it ends.
+    # timm puts a downsampling layer at the start of the next stage, the official code at the end of the one before.
     name = _DOWNSAMPLE.sub(lambda match: f"stages.{int(match[1]) + 1}.downsample.", name)
     for pattern, replacement in _TINY_VIT_RENAMES:
         name = pattern.sub(replacement, name)
@@ -54,13 +54,13 @@ def _tiny_vit_name(name: str) -> str:
 
 
 def _clip_to_timm(state: StateDict) -> StateDict:
-    """CLIP-ViT-L/14-22k: the image tower, its projection folded into the head that follows at once."""
+    """CLIP-ViT-L/14-22k: the image tower, with its projection folded into the head, which follows it directly."""
     tower = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
-    renamed = {_clip_name(name): value for name, value in tower.items() if name not in _CLIP_SINGLES}
+    renamed = {_clip_name(name): value for name, value in tower.items() if name not in _CLIP_NOT_RENAMED}
     renamed["cls_token"] = state["visual.class_embedding"].reshape(1, 1, -1)
     renamed["pos_embed"] = state["visual.positional_embedding"].unsqueeze(0)
     projection = state["visual.proj"].double()  # [width, embed]
-    renamed["head.weight"] = (state["head.weight"].double() @ projection.T).float()  # of float16 ones, too
+    renamed["head.weight"] = (state["head.weight"].double() @ projection.T).float()  # weights may be float16
     renamed["head.bias"] = state["head.bias"]
     return renamed
 

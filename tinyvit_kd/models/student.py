@@ -8,9 +8,11 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.initial import InitialWeights, load_into
+from tinyvit_kd.models.input_size import require_size
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
-from tinyvit_kd.models.network import build_network, require_size
+from tinyvit_kd.runtime.foreign_errors import refuses_checkpointing
 
 
 def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
@@ -19,7 +21,7 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
     Raises:
         CheckpointError: neither says.
     """
-    if config.name is not None or config.tiny_vit is not None:
+    if config.given:
         return ModelSpec.model_validate(config.model_dump(include=set(ModelSpec.model_fields)))
     if card is None:
         raise CheckpointError(
@@ -93,12 +95,20 @@ def train_both_heads(network: nn.Module) -> None:
 
 
 def _checkpoint_gradients(network: nn.Module) -> None:
+    if not hasattr(network, "set_grad_checkpointing"):
+        raise _no_checkpointing(network)
     try:
         network.set_grad_checkpointing(True)  # type: ignore[operator]
-    except (AttributeError, AssertionError) as error:
-        raise ConfigError(
-            "this network cannot recompute its activations",
-            where="student.grad_checkpointing",
-            found=type(network).__name__,
-            fix="set it to false",
-        ) from error
+    except AssertionError as error:
+        if not refuses_checkpointing(error):
+            raise
+        raise _no_checkpointing(network) from error
+
+
+def _no_checkpointing(network: nn.Module) -> ConfigError:
+    return ConfigError(
+        "this network cannot recompute its activations",
+        where="student.grad_checkpointing",
+        found=type(network).__name__,
+        fix="set it to false",
+    )

@@ -10,41 +10,33 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.families import build_network, create
 from tinyvit_kd.models.initial import InitialWeights, load_into
-from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
-from tinyvit_kd.models.network import build_network, create, require_size
+from tinyvit_kd.models.input_size import require_size, resize_views
+from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import autocast, move_to_device
+from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _SIZE = "teacher.kwargs.img_size"
 
 
-@dataclass(frozen=True)
-class TeacherFacts:
-    """What a teacher is, beside its weights.
+@dataclass(frozen=True, kw_only=True)
+class TeacherFacts(NetworkFacts):
+    """What has to be known of a teacher, beside its weights.
 
     Attributes:
         name: the network's, for people.
-        num_classes: C.
-        image_size: side of its input, pixels.
-        mean, std: of its normalisation, 0..1.
-        class_name, class_ids: its class list, where its file names one.
     """
 
     name: str
-    num_classes: int
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    class_name: str | None = None
-    class_ids: tuple[str, ...] | None = None
 
 
 class Teacher(nn.Module):
     """Maps views to logits.
 
     Attributes:
-        facts: what it is; views of another size than its input are resized on the device.
+        facts: what it is; its input size decides whether views are resized (``resize_views``).
         weights_hash: 32 hexadecimal digits over all names and tensors.
     """
 
@@ -55,12 +47,13 @@ class Teacher(nn.Module):
         self.facts, self.device, self.precision = facts, device, precision
         self.weights_hash = hash_weights(network.state_dict())
         self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
-        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last, facts.image_size)
+        self.normalize = Normalizer(facts.mean, facts.std, device, channels_last)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """uint8 views [B, 3, S, S] to float32 logits [B, C]."""
         with autocast(self.device, self.precision):
-            logits: torch.Tensor = self.network(self.normalize(views))
+            images = resize_views(views, self.facts.image_size, self.normalize.memory_format)
+            logits: torch.Tensor = self.network(self.normalize(images))
         return logits.float()
 
 
@@ -106,9 +99,9 @@ def _from_hub(config: TeacherConfig) -> nn.Module:
         network = create(config.name, config.image_size, {**config.kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
         raise ConfigError(
-            "timm cannot make the teacher with its pretrained weights",
+            "timm cannot create the teacher with its pretrained weights",
             where=f"teacher.name: {config.name}",
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
         ) from error
     if config.num_classes not in (None, network.num_classes):
@@ -146,14 +139,23 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
 
 def _facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
     """The recipe's word, else the file's, else timm's."""
-    data = resolve_model_data_config(network)
-    native = config.kwargs.get("img_size", data["input_size"][-1])
+    known = card or _timm_facts(config, network)
     return TeacherFacts(
         name=config.name or type(network).__name__,
         num_classes=network.num_classes,  # type: ignore[arg-type]
-        image_size=config.image_size or (card.image_size if card else native),
-        mean=config.mean or (card.mean if card else data["mean"]),
-        std=config.std or (card.std if card else data["std"]),
-        class_name=card.class_name if card else None,
-        class_ids=card.class_ids if card else None,
+        image_size=config.image_size or known.image_size,
+        mean=config.mean or known.mean,
+        std=config.std or known.std,
+        class_name=known.class_name,
+        class_ids=known.class_ids,
+    )
+
+
+def _timm_facts(config: TeacherConfig, network: nn.Module) -> NetworkFacts:
+    data = resolve_model_data_config(network)
+    return NetworkFacts(
+        num_classes=network.num_classes,  # type: ignore[arg-type]
+        image_size=config.kwargs.get("img_size", data["input_size"][-1]),
+        mean=data["mean"],
+        std=data["std"],
     )

@@ -9,9 +9,9 @@ import numpy as np
 
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import BadImageError, ConfigError, ManifestMismatchError, ReplayError
+from tinyvit_kd.errors import BadImageError, ConfigError, FieldDifference, ManifestMismatchError, ReplayError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.manifest import Manifest
@@ -19,7 +19,7 @@ from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.randaugment import parse_auto_augment
 from tinyvit_kd.views.render import view_digest
 from tinyvit_kd.views.selfcheck import check_native, self_check
-from tinyvit_kd.views.spec import view_spec_hash
+from tinyvit_kd.views.spec_hash import view_spec_hash
 from tinyvit_kd.views.transform import TRANSFORM_FIELD, build_transform, transform_versions
 
 STORED_BLOCKS, STORED_SAMPLES = 4, 4  # of a store, that a dump which goes on makes again
@@ -38,20 +38,23 @@ def require_same_as_stored(samples: SampleViews, store: LogitStore, blocks: Iter
         for index in valid[:: max(1, len(valid) // STORED_SAMPLES)][:STORED_SAMPLES].tolist():
             made = np.empty((1, 3, size, size), np.uint8)
             seeds = {view: int(block.seeds[index])}
+            stored = int(block.digests[index])
             try:
                 samples.render_new(shard, index, seeds, view, made)
-                found = f"digest {view_digest(made[0]):08x}"
+                digest = view_digest(made[0])
+                if digest == stored:
+                    continue
+                found = f"digest {digest:08x}"
             except BadImageError as error:
                 found = error.what
-            if found != (stored := f"digest {block.digests[index]:08x}"):
-                raise ReplayError(
-                    "this dump would go on with other views than its store has",
-                    where=f"{sample_name(samples.reader, shard, index)}, view {view}",
-                    found=found,
-                    expected=f"{stored}, from {store.where}",
-                    fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
-                    "another store",
-                )
+            raise ReplayError(
+                "this dump would continue with other views than those in its store",
+                where=f"{sample_name(samples.reader, shard, index)}, view {view}",
+                found=found,
+                expected=f"digest {stored:08x}, from {store.where}",
+                fix="restore what has changed since (images, a transform's code or its libraries), or dump into "
+                "another store",
+            )
 
 
 def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
@@ -61,11 +64,12 @@ def require_same_shards(manifest: Manifest, shards: ShardSet) -> None:
         ManifestMismatchError: naming what differs, and the first shard that does.
     """
     require_same_listing(manifest, shards)
-    pairs = zip(shards.key_hashes(), manifest.key_hashes, strict=True)
-    changed = [shard for shard, (found, stored) in enumerate(pairs) if found != stored]
+    found = tuple(shards.key_hashes())
+    changed = [shard for shard, stored in enumerate(manifest.key_hashes) if found[shard] != stored]
     if changed:
         raise ManifestMismatchError(
             "a shard does not hold the samples that the teacher saw",
+            differences=(FieldDifference("key_hashes", manifest.key_hashes, found),),
             where=shards.locations[changed[0]],
             found=f"other keys, image sizes or another order, in {len(changed)} of {len(shards.names)} shards",
             fix="use the shards that the store was dumped from, or dump these into another store",
@@ -89,12 +93,12 @@ def require_same_teaching(store: LogitStore, first: Manifest) -> None:
         ManifestMismatchError: naming what differs.
     """
     names = ("shard_names", "shard_lengths", "key_hashes", "view_spec_hash", "seed", "num_classes", "class_list_hash")
-    try:
-        store.manifest.require_same({name: getattr(first, name) for name in names}, where=store.where)
-    except ManifestMismatchError as error:
-        error.what = error.what.replace("this run", "the first teacher's")
-        error.fix = "dump it with --views-from the first one, by a teacher with the same classes"
-        raise
+    store.manifest.require_same(
+        {name: getattr(first, name) for name in names},
+        where=store.where,
+        other="the first teacher's",
+        fix="dump it again with --views-from the first store, by a teacher with the same classes",
+    )
 
 
 def check_views(spec: ViewSpec, job: Job) -> None:

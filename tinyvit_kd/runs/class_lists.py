@@ -9,7 +9,7 @@ from tinyvit_kd.config.data import LabelledShardsConfig
 from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list, parse_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
-from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.store.names import CLASS_LIST
 from tinyvit_kd.store.store import LogitStore
 
@@ -114,8 +114,8 @@ def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: 
     return found
 
 
-def card_classes(card: ModelCard | None) -> ClassList | None:
-    """The class list that a model file names."""
-    if card is None or card.class_ids is None:
+def card_classes(facts: NetworkFacts | None) -> ClassList | None:
+    """The class list that a network's file names."""
+    if facts is None or facts.class_ids is None:
         return None
-    return ClassList(card.class_name or "its own", card.class_ids)
+    return ClassList(facts.class_name or "its own", facts.class_ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.first_weights import FirstWeights

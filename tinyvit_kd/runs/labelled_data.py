@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.config.stages import FinetuneConfig
+from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.agreement import check_views
 from tinyvit_kd.runs.class_lists import label_classes, require_labelled, require_labels

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from tinyvit_kd.config.stages import DumpConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.recipes import DumpConfig
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -17,7 +18,7 @@ from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
@@ -113,7 +114,7 @@ def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
     """
     facts = teacher.facts
     if config.teacher.class_list is None:
-        return ClassList(facts.class_name or "its own", facts.class_ids) if facts.class_ids else None
+        return card_classes(facts)
     classes = load_class_list(config.teacher.class_list)
     if len(classes.ids) != facts.num_classes:
         raise ConfigError(

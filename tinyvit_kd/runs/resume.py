@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.runtime.distributed import Job

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.batches.evaluation import EvalBatches
-from tinyvit_kd.config.stages import EvalConfig
+from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
@@ -24,7 +24,7 @@ from tinyvit_kd.runtime.device import autocast
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.metrics import class_counts, mean_per_class, topk_right
+from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
 
 
 @dataclass(frozen=True)
@@ -40,31 +40,28 @@ class Scorer:
     normalize: Callable[[torch.Tensor], torch.Tensor]
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Accuracy in percent, and how many samples were scored and left out.
+        """The results of all ``training.evaluation_metrics.METRICS``.
 
         Returns:
-            top1, top5, mean_per_class (the mean over classes of top-1 inside each), samples, left_out (holes, and what
-            has no label). A network with a distillation head is scored by the mean of both heads' softmax (DeiT, arXiv
-            2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
+            top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent, samples, left_out
+            (holes, and what has no label). A network with a distillation head is scored by the mean of both heads'
+            softmax (DeiT, arXiv 2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
         """
-        device, classes = self.job.device, self.num_classes
+        device = self.job.device
         network.eval()
         heads = tuple(distilled_heads(network))
-        sums = torch.zeros(4 + len(heads), dtype=torch.float64, device=device)
-        by_class = torch.zeros(2, classes, dtype=torch.float64, device=device)
+        metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 raise_if_stopped()
-                counts, counts_by_class = self._count(network, batch)
-                sums += counts
-                by_class += counts_by_class
-        top1, top5, scored, left_out, *own = self.job.sum(sums).tolist()
-        share = 100 / max(scored, 1)
-        results = {"top1": top1 * share, "top5": top5 * share}
-        results["mean_per_class"] = 100 * mean_per_class(self.job.sum(by_class))
-        results |= {f"top1_{head}": right * share for head, right in zip(heads, own, strict=True)}
-        return results | {"samples": scored, "left_out": left_out}
+                scored = self._score(network, batch)
+                for metric in metrics:
+                    metric.update(scored)
+        results: dict[str, float] = {}
+        for metric in metrics:
+            results |= metric.results(self.job.sum(metric.sums))
+        return results
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""
@@ -75,25 +72,17 @@ class Scorer:
                     yield shard, start, min(start + size, length)
                 number += 1
 
-    def _count(self, network: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of a batch: right among the best 1 and 5, scored, left out, right by each head; and by class, [2, C]."""
-        labels, weights = batch.labels, batch.weights
-        assert labels is not None
-        scores, by_head = self._scores(network, batch)
-        top1, top5 = topk_right(scores, labels, weights, (1, 5))
-        own = [topk_right(logits, labels, weights, (1,))[0].sum() for logits in by_head]
-        scored = weights.sum()
-        counts = torch.stack([top1.sum(), top5.sum(), scored, len(weights) - scored, *own]).double()
-        return counts, class_counts(top1, labels, weights, self.num_classes)
-
-    def _scores(self, network: nn.Module, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Scores [B, C] of the labels' classes, the higher the better, and each head's own where there are two."""
+    def _score(self, network: nn.Module, batch: Batch) -> ScoredBatch:
+        """Scores of the labels' classes, and each head's own logits where there are two."""
+        assert batch.labels is not None
         with autocast(self.job.device, self.runtime.precision):
             logits, by_head = forward_heads(network, self.normalize(batch.views))
-        heads = [self._select(each) for each in by_head.values()]
-        if not heads:
-            return self._select(logits), []
-        return torch.stack([each.softmax(dim=1) for each in heads]).mean(dim=0), heads
+        heads = {name: self._select(each) for name, each in by_head.items()}
+        if heads:
+            scores = torch.stack([each.softmax(dim=1) for each in heads.values()]).mean(dim=0)
+        else:
+            scores = self._select(logits)
+        return ScoredBatch(scores, heads, batch.labels, batch.weights)
 
     def _select(self, logits: torch.Tensor) -> torch.Tensor:
         logits = logits.float()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyvit_kd.batches.sample_views import sample_name
-from tinyvit_kd.config.stages import DumpConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.recipes import DumpConfig
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runs.agreement import require_same_shards, require_same_views

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.training.loop import Run
-from tinyvit_kd.training.optim import scaled_rates
+from tinyvit_kd.training.learning_rate import scaled_rates
+from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
 LARGEST_FIRST_SHARE = 0.1  # of the first weights in the average at the end; above it a run warns

@@ -13,8 +13,8 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
-from tinyvit_kd.config.stages import PretrainConfig
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.recipes import PretrainConfig
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError

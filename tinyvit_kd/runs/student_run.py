@@ -11,7 +11,7 @@ from timm.utils import ModelEmaV3
 from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.export import export_student
@@ -33,8 +33,10 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
-from tinyvit_kd.training.loop import Run, fit
-from tinyvit_kd.training.optim import build_optimizer, build_scheduler
+from tinyvit_kd.training.learning_rate import build_scheduler
+from tinyvit_kd.training.loop import fit
+from tinyvit_kd.training.optim import build_optimizer
+from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
 RECIPE = "recipe.yaml"
@@ -146,7 +148,7 @@ def _run_settings(
         precision=config.runtime.precision,
         set_rates=rates.step_update,
         name_samples=SampleNames(data.shards, plan),
-        kept={} if plan.stored is None else {"stored_views": plan.stored.counts},
+        stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compile=config.runtime.compile,
         fsync=config.runtime.fsync,
         data_timeout=config.runtime.data_timeout,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.config.stages import FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.runs.labelled_data import open_labelled_data

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
-from tinyvit_kd.config.stages import TrainingConfig
+from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.order import rank_lanes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.foreign_errors import first_line_of, is_lost_peer
 
 PATIENCE = timedelta(hours=12)  # of the others, while rank 0 indexes shards
 # The slowest has to come within this time. A process that dies is noticed by torchrun, a machine that dies by this.
 STEP_TIMEOUT = timedelta(minutes=30)
 # torchrun starts them all at once, and may be killed meanwhile.
-_LOST = re.compile("Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL")
 MEETING_TIMEOUT = timedelta(minutes=5)
 
 
@@ -99,8 +98,8 @@ def _add(store: Store, name: str) -> int:
         return int(store.add(name, 1))
     except dist.DistError as error:
         raise WorkerError(
-            "torchrun, or the process that keeps the job's counters, has gone",
-            found=str(error).partition("\n")[0],
+            "torchrun, or the process that keeps the job's counters, is gone",
+            found=first_line_of(error),
             fix="run the same command again: it makes what is missing",
         ) from None
 
@@ -156,14 +155,13 @@ def _peers_that_go() -> Iterator[None]:
         yield
     except TinyVitKdError:
         raise
-    except RuntimeError as error:  # gloo has no error of its own
-        told = str(error).partition("\n")[0]
-        if not isinstance(error, dist.DistError) and not _LOST.search(told):
+    except RuntimeError as error:
+        if not is_lost_peer(error):
             raise
         raise WorkerError(
-            "another process of this job has gone, or has not answered",
-            found=told,
-            fix="run the same command again: it goes on where it was",
+            "another process of this job is gone, or did not answer",
+            found=first_line_of(error),
+            fix="run the same command again: it continues where it stopped",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Work over many shards, in several processes."""
+"""Work on many shards in several processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ResultT = TypeVar("ResultT")
 
 
 def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], processes: int) -> Iterator[ResultT]:
-    """Results of ``function`` over ``tasks``, in their order; tasks are taken only a few ahead.
+    """Results of ``function`` for each of ``tasks``, in their order. Tasks are consumed only a few ahead.
 
     Args:
-        function: importable by name, as are the types of tasks and results; it runs in fresh processes.
-        tasks: what to run it on.
-        processes: how many run at a time; 1 runs them here.
+        function: importable by name, as are the types of tasks and results; it runs in newly started processes.
+        tasks: its arguments.
+        processes: number of processes; with 1, everything runs in this one.
 
     Raises:
         WorkerError: a process died.
@@ -43,12 +43,12 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
                 yield waiting.popleft().result()
         except (Preempted, GeneratorExit):
             for process in multiprocessing.active_children():
-                process.kill()  # leaving the pool waits for what they have begun
+                process.kill()  # else leaving the pool would wait for tasks that have begun
             raise
         except BrokenProcessPool:
             raise WorkerError(
-                "a process that works on shards died",
-                found="most often, the machine ran out of memory",
+                "a process that was working on shards died",
+                found="most likely the machine ran out of memory",
                 fix="run again with fewer processes; shards that were built are kept",
             ) from None
         finally:
@@ -57,7 +57,7 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
 
 
 def _start_process() -> None:
-    # The main process decides; Ctrl-C reaches all.
+    # Ctrl-C reaches all processes; the main one decides what follows.
     ignore_signals()
-    # Else a killed parent would leave its workers waiting for tasks, for ever.
+    # Else the workers of a killed parent would wait for tasks for ever.
     on_parents_death(lambda: os._exit(1))

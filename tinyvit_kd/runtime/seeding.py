@@ -1,8 +1,8 @@
 """Random numbers as pure functions of integers.
 
-A counter-based generator of our own constants: nothing here reads or touches a global generator, and the
-streams do not change with the version of NumPy, torch or Python. The mixer is the finaliser of SplitMix64
-(Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+A counter-based generator: nothing here reads or changes a global generator, and its streams do not depend on the
+version of NumPy, torch or Python. The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable
+pseudorandom number generators", OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NORMAL = NormalDist()
 
 
 def mix64(value: int) -> int:
-    """A bijection of 64-bit integers whose output bits all depend on all input bits."""
+    """A bijection of 64-bit integers in which every output bit depends on every input bit."""
     value &= _MASK
     value = ((value ^ (value >> 30)) * _MIX1) & _MASK
     value = ((value ^ (value >> 27)) * _MIX2) & _MASK
@@ -27,7 +27,7 @@ def mix64(value: int) -> int:
 
 
 def hash64(*parts: int) -> int:
-    """Hash integers, order mattering, to 64 bits."""
+    """Hash integers to 64 bits; their order matters."""
     state = mix64(len(parts) + _GOLDEN)
     for part in parts:
         state = mix64(state + _GOLDEN + mix64(part + _GOLDEN))
@@ -49,14 +49,14 @@ def permutation(key: int, length: int) -> npt.NDArray[np.int64]:
 
 
 def view_seed(base_seed: int, shard: int, index: int, view: int) -> int:
-    """The 32-bit seed of one view of one sample; it is stored, never recomputed by readers of a store."""
+    """The 32-bit seed of one view of one sample. Stores hold it, and their readers never compute it again."""
     return hash64(base_seed, 0x76696577, shard, index, view) >> 32
 
 
 class Draws:
     """A stream of random choices that follows from one seed.
 
-    The seed is hashed first: with a bare counter, neighbouring seeds would give the same stream shifted by one.
+    The seed is hashed first: without that, neighbouring seeds would give the same stream, shifted by one.
     """
 
     __slots__ = ("_state",)
@@ -82,6 +82,6 @@ class Draws:
         return low + ((self.bits() * (high - low + 1)) >> 64)
 
     def gauss(self, mean: float, std: float) -> float:
-        """A normal draw by inversion, on a grid of 1e-9 so that last-bit differences of libms cannot show."""
+        """A normal draw by inversion, rounded to 1e-9 so that last-bit differences between libms do not matter."""
         probability = (self.bits() >> 12) * 2.0**-52 + 2.0**-53
         return round(mean + std * _NORMAL.inv_cdf(probability), 9)

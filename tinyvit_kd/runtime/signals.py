@@ -1,4 +1,4 @@
-"""Preemption: a signal asks the run to stop, at the next safe place or, where nothing can be lost, at once."""
+"""Preemption: a signal stops the run, at the next safe point or, if nothing can be lost, at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from types import FrameType
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-_IDLE_GRACE, _BUSY_GRACE = 3.0, 60.0  # seconds, the second to write a checkpoint
-_swallowed: list[int] = []
+_IDLE_GRACE = 3.0  # seconds to leave in, if there is nothing to save
+_BUSY_GRACE = 60.0  # seconds to write a checkpoint in
+_received: list[int] = []  # signals that raised ``Preempted``, which what they interrupted may have swallowed
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Preempted(SystemExit):
-    """Raised where a signal asked to stop and all that was finished is kept; carries the exit code for requeueing."""
+    """A signal asked to stop. All finished work is kept; the exit code asks a scheduler to requeue."""
 
     def __init__(self, message: str) -> None:
         super().__init__(REQUEUE_EXIT_CODE)
@@ -31,7 +32,7 @@ class Preempted(SystemExit):
 
 
 class StopRequest:
-    """Which signal, if any, has asked the run to stop."""
+    """Whether a signal has asked the run to stop, and which."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -41,10 +42,10 @@ class StopRequest:
 
     @contextmanager
     def leaving_at_once(self) -> Iterator[None]:
-        """For what may take long and has nothing to save: a signal now raises ``Preempted``, an earlier one too.
+        """Let signals raise ``Preempted`` while the context lasts, for long work that has nothing to save.
 
         Raises:
-            Preempted: from wherever the main thread is.
+            Preempted: at the start, if a signal came before; then wherever the main thread is when one comes.
         """
         with _handling(self._note_and_leave):
             if self.signal is not None:
@@ -52,12 +53,12 @@ class StopRequest:
             yield
 
     def _note_and_leave(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)  # where Python swallows what is raised, the flag stays
+        self.signal = signal.Signals(number)  # the flag stays if Python swallows the exception
         _leave(number, None)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C means now
+            raise KeyboardInterrupt  # a second Ctrl-C means at once
         self.signal = signal.Signals(number)
 
 
@@ -72,37 +73,37 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def leave_on_signals() -> Iterator[None]:
-    """While the context lasts, and outside of the contexts above, these signals raise ``Preempted`` at once."""
+    """Let these signals raise ``Preempted`` at once, while the context lasts and outside of the contexts above."""
     try:
         with _handling(_note_and_leave):
             yield
     finally:
-        _swallowed.clear()
+        _received.clear()
 
 
 def raise_if_stopped() -> None:
-    """Stop here if a signal asked to stop before, and whatever it interrupted swallowed that: some imports do.
+    """Stop here if a signal came earlier and its exception was swallowed by what it interrupted; some imports do that.
 
     Raises:
-        Preempted: it did.
+        Preempted: a signal came earlier.
     """
-    if _swallowed:
-        _leave(_swallowed[-1], None)
+    if _received:
+        _leave(_received[-1], None)
 
 
 def ignore_signals() -> None:
-    """Heed these signals no more."""
+    """Ignore these signals from now on."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _note_and_leave(number: int, frame: FrameType | None) -> None:
-    _swallowed.append(number)
+    _received.append(number)
     _leave(number, frame)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+    raise Preempted(f"stopped by {signal.Signals(number).name}; run the same command again to continue")
 
 
 @contextmanager
@@ -111,14 +112,14 @@ def _handling(handler: Handler) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, former in previous.items():
-            signal.signal(number, former)
+        for number, handler_before in previous.items():
+            signal.signal(number, handler_before)
 
 
 def leave_with_torchrun() -> None:
-    """Where torchrun started this process, stop as if asked to once torchrun was killed: else it would train on alone.
+    """If torchrun started this process, stop it once torchrun is killed, as on a signal. Else it would train on alone.
 
-    To be called first of all, before torchrun can have gone.
+    Call this before anything else, while torchrun must still be running.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         on_parents_death(_leave_orphaned)
@@ -126,22 +127,23 @@ def leave_with_torchrun() -> None:
 
 def _leave_orphaned() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    # The handler may never run: connecting to peers that have gone does not return to Python for a long time.
+    # The handler may not run: connecting to peers that have gone may not return to Python for a long time.
     time.sleep(_IDLE_GRACE if signal.getsignal(signal.SIGTERM) == _note_and_leave else _BUSY_GRACE)
     os._exit(REQUEUE_EXIT_CODE)
 
 
 def parents_id() -> int:
-    """The process that started this one, also where it has gone by now.
+    """Process id of the parent that started this process, even if it has gone by now.
 
-    Where ``multiprocessing`` started this one it wrote that down before; the system only knows who has inherited it.
+    ``multiprocessing`` recorded it at the start. The system only knows the current parent, which may have adopted this
+    process.
     """
     parent = multiprocessing.parent_process()
     return os.getppid() if parent is None or parent.pid is None else parent.pid
 
 
 def on_parents_death(action: Callable[[], None]) -> None:
-    """Call ``action``, in a thread of its own, once the process that started this one has gone."""
+    """Call ``action`` in a thread of its own once the process that started this one has gone."""
     parent = parents_id()
 
     def watch() -> None:

@@ -1,7 +1,7 @@
-"""What every loading process is doing: one that hangs in a read can be named, and does not hold up the end.
+"""Notes of what each loading process is doing, so that one that hangs can be named and does not delay the exit.
 
-A read from a storage that has gone away may never return, and no signal but SIGKILL ends it. So each loading
-process notes what it is about to read in memory that it shares with the main process, which waits only so long.
+A read from storage that has gone away may never return, and only SIGKILL ends it. So each loading process notes what it
+is about to read, in memory that it shares with the main process; the main process waits only for a limited time.
 """
 
 from __future__ import annotations
@@ -19,119 +19,125 @@ from tinyvit_kd.errors import StalledError
 from tinyvit_kd.runtime.log import warn
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, parents_id
 
-_TEXT = 256  # bytes of a note
-_GRACE = 3.0  # seconds that a dismissed process has to end by itself
+_NOTE_BYTES = 256
+_GRACE = 3.0  # seconds in which a dismissed process may end by itself
 _FIRST_WARNING = 30.0  # seconds
 
 
 def _private(kind: Any, length: int) -> Any:
-    """An array of this process alone, which needs no room in ``/dev/shm``."""
+    """An array that only this process uses; it takes no space in ``/dev/shm``."""
     return (kind * length)()
 
 
 class Notes:
-    """Shared memory with a note for each loading process: what it has been doing, and since when.
+    """Shared memory with a note for each loading process: what it is doing, and since when.
 
     Args:
-        processes: loading processes; 0: the main process loads.
+        processes: number of loading processes; 0: the main process loads.
     """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        count, memory = max(1, processes), RawArray if processes else _private
-        self._texts: Any = [memory(c_char, _TEXT) for _ in range(count)]
+        count = max(1, processes)
+        memory = RawArray if processes else _private
+        self._texts: Any = [memory(c_char, _NOTE_BYTES) for _ in range(count)]
         self._since: Any = memory(c_double, count)
         self._dismissed: Any = memory(c_byte, 1)
 
     def write(self, process: int, text: str) -> None:
-        """Note what a process does from now on."""
-        self._texts[process].value = text.encode(errors="replace")[: _TEXT - 1]
+        """Note what a process is doing from now on."""
+        self._texts[process].value = text.encode(errors="replace")[: _NOTE_BYTES - 1]
         self._since[process] = time.monotonic()
 
     def read(self) -> str:
-        """All that the processes are doing, the one that has been at it longest first."""
+        """What all processes are doing, the oldest note first."""
         now = time.monotonic()
         notes = [(now - self._since[each], self._texts[each].value) for each in range(len(self._texts))]
         busy = sorted((note for note in notes if note[1]), reverse=True)
         return "; ".join(f"{text.decode(errors='replace')}, for {age:.0f} s" for age, text in busy) or "not known"
 
     def latest(self) -> float:
-        """When the last note was written, in the time of ``time.monotonic``."""
+        """When the newest note was written, as ``time.monotonic`` counts."""
         return float(max(self._since))
 
     def dismiss(self) -> None:
-        """Ask the processes to end, also those that hang in a read."""
+        """Tell the processes to end, including those that hang in a read."""
         self._dismissed[0] = 1
 
     @property
     def dismissed(self) -> bool:
-        """Whether the processes have been asked to end."""
+        """Whether the processes have been told to end."""
         return bool(self._dismissed[0])
 
 
-_mine: tuple[Notes, int] | None = None
+_own_note: tuple[Notes, int] | None = None  # where this process writes its note
 
 
 def doing(text: str) -> None:
-    """Note what this process is about to wait for; about a microsecond, and nothing outside of loading."""
-    if _mine is not None:
-        _mine[0].write(_mine[1], text)
+    """Note what this process is about to wait for. Takes about a microsecond; does nothing outside of loading."""
+    if _own_note is not None:
+        notes, process = _own_note
+        notes.write(process, text)
 
 
-def join_loading(notes: Notes, process: int) -> None:
-    """Make this process number ``process`` of the loading ones; it ends when it is dismissed or orphaned."""
-    global _mine
-    _mine = notes, process
-    threading.Thread(target=_end_when_told, args=(notes, parents_id()), daemon=True).start()
+def register_worker(notes: Notes, process: int) -> None:
+    """Make this process loading process number ``process``. It ends when it is dismissed or its parent has gone."""
+    global _own_note
+    _own_note = notes, process
+    threading.Thread(target=_end_when_dismissed, args=(notes, parents_id()), daemon=True).start()
 
 
-def _end_when_told(notes: Notes, parent: int) -> None:
+def _end_when_dismissed(notes: Notes, parent: int) -> None:
     while os.getppid() == parent and not notes.dismissed:
         time.sleep(0.2)
-    # One that is not hanging ends in order meanwhile: it may be writing to a pipe that others share.
+    # A process that does not hang ends properly in this time; it may be writing to a pipe that others share.
     time.sleep(_GRACE if notes.dismissed else 0)
     os._exit(0)
 
 
 @contextmanager
 def loading_here(notes: Notes) -> Iterator[None]:
-    """Let the main process note its own reads, where it has no loading processes."""
-    global _mine
-    before, _mine = _mine, (notes, 0)
+    """Let the main process note its own reads, for when there are no loading processes."""
+    global _own_note
+    previous = _own_note
+    _own_note = notes, 0
     try:
         yield
     finally:
-        _mine = before
+        _own_note = previous
 
 
 @contextmanager
 def watched(timeout: float) -> Iterator[None]:
-    """Leave with the code for requeueing where the main process's own reads and writes, which it notes, hang.
+    """Exit with the code for requeueing if a read or write of the main process itself hangs.
+
+    The main process notes its reads and writes with ``doing``.
 
     Args:
         timeout: seconds without a new note.
     """
     notes = Notes(0)
-    patience = Patience(notes, timeout)
-    with patience.watching(), loading_here(notes), patience.waiting():
+    watchdog = Watchdog(notes, timeout)
+    with watchdog.watching(), loading_here(notes), watchdog.waiting():
         yield
 
 
-class Patience:
+class Watchdog:
     """Watches how long the main process has been waiting for data.
 
     Args:
         notes: of the loading processes.
-        timeout: seconds after which waiting is given up.
+        timeout: seconds of waiting after which the run is given up.
     """
 
     def __init__(self, notes: Notes, timeout: float) -> None:
-        self.notes, self.timeout = notes, timeout
-        self._since: float | None = None
+        self.notes = notes
+        self.timeout = timeout
+        self._waiting_since: float | None = None
         self._ended = threading.Event()
 
     @contextmanager
-    def watching(self) -> Iterator[Patience]:
+    def watching(self) -> Iterator[Watchdog]:
         """Watch while the context lasts."""
         threading.Thread(target=self._watch, name="data-watch", daemon=True).start()
         try:
@@ -141,42 +147,44 @@ class Patience:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around each wait for a batch."""
-        self._since = time.monotonic()
+        """Put this around each wait for a batch."""
+        self._waiting_since = time.monotonic()
         try:
             yield
         finally:
-            self._since = None
+            self._waiting_since = None
 
     def error(self) -> StalledError:
-        """What is raised when the time is up."""
+        """The error to raise when the time is up."""
         return stalled(f"no data has come for {self.timeout:g} seconds", self.notes.read())
 
     def _watch(self) -> None:
-        current, next_warning = 0.0, _FIRST_WARNING
+        current = 0.0
+        next_warning = _FIRST_WARNING
         while not self._ended.wait(min(1.0, self.timeout / 4)):
-            since = self._since
+            since = self._waiting_since
             if since is None:
                 continue
             if since != current:
-                current, next_warning = since, _FIRST_WARNING
-            here = self.notes.processes == 0
-            # Notes of the main process itself show that it is not hanging, however long a batch takes.
-            waited = time.monotonic() - (max(since, self.notes.latest()) if here else since)
+                current = since
+                next_warning = _FIRST_WARNING
+            main_loads = self.notes.processes == 0
+            # If the main process loads, a new note shows that it does not hang, however long a batch takes.
+            waited = time.monotonic() - (max(since, self.notes.latest()) if main_loads else since)
             if waited > next_warning:
                 next_warning *= 2
                 warn(f"waiting for data for {waited:.0f} s: {self.notes.read()}")
-            if waited > self.timeout and here:
-                # The main thread itself hangs in a read, where no exception reaches it.
+            if waited > self.timeout and main_loads:
+                # The main thread itself hangs in a read, where no exception can reach it.
                 warn(str(self.error()))
                 os._exit(REQUEUE_EXIT_CODE)
 
 
 def stalled(what: str, where: str) -> StalledError:
-    """The error of a storage that does not answer."""
+    """The error for storage that does not answer."""
     return StalledError(
         what,
         where=where,
-        fix="see to the storage, then run the same command again: it goes on where it was "
+        fix="check the storage, then run the same command again: it continues where it stopped "
         "(runtime.data_timeout is how long to wait)",
     )

@@ -10,7 +10,7 @@ import torch
 from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
 from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
-from tinyvit_kd.config.stages import DumpConfig
+from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tinyvit_kd.config.stages import EvaluateConfig
+from tinyvit_kd.config.recipes import EvaluateConfig
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.config.stages import FinetuneConfig
+from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.runs.labelled_data import open_labelled_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import Job

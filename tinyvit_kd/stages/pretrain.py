@@ -5,7 +5,7 @@ Nothing here imports or builds a teacher; a test holds this.
 
 from __future__ import annotations
 
-from tinyvit_kd.config.stages import PretrainConfig
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import Job

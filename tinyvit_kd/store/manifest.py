@@ -10,7 +10,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tinyvit_kd.config.data import Encoding
-from tinyvit_kd.errors import FormatVersionError, ManifestMismatchError, StoreError
+from tinyvit_kd.errors import FieldDifference, FormatVersionError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.names import MANIFEST
@@ -71,23 +71,36 @@ class Manifest(BaseModel):
         """The fields that two runs must share to write to one store."""
         return {name: value for name, value in self if name not in _NOT_IDENTITY}
 
-    def require_same(self, expected: Mapping[str, Any], where: str = "") -> None:
-        """Check fields against what a run would use.
+    def require_same(
+        self,
+        expected: Mapping[str, Any],
+        where: str = "",
+        *,
+        other: str = "this run",
+        fix: str = "use what the store was made from, or another store",
+    ) -> None:
+        """Check fields against those of a run or of another store.
+
+        Args:
+            expected: the values that fields must have, by name.
+            where: the store or the shards, for the message.
+            other: what has these values, for the message.
+            fix: what to do about a difference, for the message.
 
         Raises:
             ManifestMismatchError: naming every field that differs.
         """
-        found: dict[str, str] = {}
-        for name, value in expected.items():
-            found |= _differences(name, getattr(self, name), value)
-        if not found:
-            return
-        raise ManifestMismatchError(
-            f"the store differs from this run in {', '.join(found)}",
-            where=where,
-            found="; ".join(found.values()),
-            fix="use what the store was made from, or another store",
-        )
+        differences = [
+            each for name, value in expected.items() for each in _differences(name, getattr(self, name), value)
+        ]
+        if differences:
+            raise ManifestMismatchError(
+                f"the store differs from {other} in {', '.join(each.field for each in differences)}",
+                differences=tuple(differences),
+                where=where,
+                found="; ".join(each.describe(other) for each in differences),
+                fix=fix,
+            )
 
     def other_versions(self, here: Mapping[str, str]) -> str:
         """Which of these libraries had another version when the store was begun; empty where none had."""
@@ -147,24 +160,13 @@ def _checksum(fields: dict[str, Any]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(fields, sort_keys=True).encode())
 
 
-def _differences(name: str, stored: Any, expected: Any) -> dict[str, str]:
-    """What differs, by dotted field name: both values; of long lists the first place."""
+def _differences(name: str, stored: Any, expected: Any) -> list[FieldDifference]:
+    """What differs; of mappings and sections each field on its own, by its dotted name."""
     if isinstance(stored, BaseModel) and isinstance(expected, BaseModel):
         stored, expected = dict(stored), dict(expected)
     if stored == expected:
-        return {}
+        return []
     if isinstance(stored, dict) and isinstance(expected, dict):
-        found: dict[str, str] = {}
-        for key in sorted(stored.keys() | expected.keys()):
-            found |= _differences(f"{name}.{key}", stored.get(key), expected.get(key))
-        return found
-    if isinstance(stored, tuple) and isinstance(expected, tuple):
-        return {name: _first_difference(name, stored, expected)}
-    return {name: f"{name} is {stored} in the store and {expected} here"}
-
-
-def _first_difference(name: str, stored: tuple[Any, ...], expected: tuple[Any, ...]) -> str:
-    if len(stored) != len(expected):
-        return f"{name} has {len(stored)} entries in the store and {len(expected)} here"
-    first = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
-    return f"{name}[{first}] is {stored[first]} in the store and {expected[first]} here"
+        keys = sorted(stored.keys() | expected.keys())
+        return [each for key in keys for each in _differences(f"{name}.{key}", stored.get(key), expected.get(key))]
+    return [FieldDifference(name, stored, expected)]

@@ -1,7 +1,8 @@
 """Running statistics of batch norms, over micro-batches and over processes.
 
-Each process keeps its own while it trains, where they enter nothing, and they are averaged before a network is scored
-or written. A checkpoint holds those of every process, so that it changes nothing when or whether it is made.
+Each process keeps its own statistics while it trains, since training does not use them. They are averaged before a
+network is scored or written. A checkpoint holds those of every process, so that training does not depend on whether or
+when a checkpoint is written.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Chunk = TypeVar("Chunk")
 
 
 class RunningStats:
-    """Means and variances of all batch norms of some networks, as one vector of n numbers."""
+    """Running means and variances of all batch norms of some networks, as one vector of n numbers."""
 
     def __init__(self, *networks: nn.Module) -> None:
         self._buffers: list[torch.Tensor] = []
@@ -30,43 +31,44 @@ class RunningStats:
                 self._counters.append(module.get_buffer("num_batches_tracked"))
 
     def read(self) -> torch.Tensor:
-        """A copy: float32 [n], on the networks' device."""
+        """A copy of the statistics: float32 [n], on the networks' device."""
         return torch.cat([buffer.reshape(-1) for buffer in self._buffers]) if self._buffers else torch.zeros(0)
 
     def write(self, values: torch.Tensor) -> None:
-        """Take over what ``read`` returned: float32 [n]."""
+        """Set the statistics to what ``read`` returned: float32 [n]."""
         start = 0
         for buffer in self._buffers:
             buffer.copy_(values[start : start + buffer.numel()])
             start += buffer.numel()
 
-    def each(self, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
-        """Hand out a step's micro-batches; each updates the same statistics, and the mean of their updates stays.
+    def over_micro_batches(self, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+        """Yield a step's micro-batches. Each updates the statistics from the same start; the mean of the updates stays.
 
-        So that two micro-batches in turn do what two processes do, whose statistics are averaged later.
+        Two micro-batches in turn thus do what two processes do, whose statistics are averaged later.
         """
         if len(chunks) == 1:
             yield chunks[0]
             return
-        before, counts = self.read(), [counter.clone() for counter in self._counters]
-        total = torch.zeros_like(before, dtype=torch.float64)  # what nobody changed comes out of it bit for bit
+        before = self.read()
+        counters_before = [counter.clone() for counter in self._counters]
+        total = torch.zeros_like(before, dtype=torch.float64)  # in float64, unchanged statistics keep every bit
         for chunk in chunks:
             self.write(before)
             yield chunk
             total += self.read()
         self.write((total / len(chunks)).float())
-        for counter, count in zip(self._counters, counts, strict=True):
-            counter.copy_(torch.minimum(counter, count + 1))
+        for counter, value in zip(self._counters, counters_before, strict=True):
+            counter.copy_(torch.minimum(counter, value + 1))
 
     def average(self, job: Job) -> None:
-        """Make them the mean over all processes; every process must call."""
+        """Replace the statistics by their mean over all processes; every process must call."""
         if job.world_size > 1 and self._buffers:
-            values = self.read().double()  # frozen statistics, equal everywhere, stay as they are bit for bit
+            values = self.read().double()  # so frozen statistics, which are equal everywhere, keep every bit
             dist.all_reduce(values)
             self.write((values / job.world_size).float())
 
     def gather(self, job: Job) -> torch.Tensor:
-        """Those of all processes: float32 [processes, n], on the CPU; every process must call."""
+        """The statistics of all processes: float32 [processes, n], on the CPU; every process must call."""
         own = self.read().cpu()
         if job.control is None:
             return own[None]
@@ -75,6 +77,6 @@ class RunningStats:
         return torch.stack(everyone)
 
     def restore(self, gathered: torch.Tensor, job: Job) -> None:
-        """Take this process's share of what ``gather`` returned; the mean where there were more or fewer processes."""
-        same = len(gathered) == job.world_size
-        self.write(gathered[job.rank] if same else gathered.double().mean(dim=0).float())
+        """Restore this process's row of what ``gather`` returned; with another number of processes, the mean."""
+        same_number = len(gathered) == job.world_size
+        self.write(gathered[job.rank] if same_number else gathered.double().mean(dim=0).float())

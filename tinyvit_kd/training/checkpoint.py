@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from tinyvit_kd.errors import CheckpointError, error_chain
+from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
+from tinyvit_kd.runtime.foreign_errors import first_line_of, system_error_behind
 from tinyvit_kd.runtime.watchdog import doing
 
 CHECKPOINTS = "checkpoints"  # their folder, within a run's
@@ -40,11 +41,10 @@ def _write(path: Path, state: dict[str, Any]) -> None:
         with path.open("wb") as file:
             torch.save(state, file)
     except (RuntimeError, OSError) as error:
-        # torch reports a full disk as a wrong position in a file, and keeps what the system said behind it.
-        said = next((each for each in error_chain(error) if isinstance(each, OSError)), None)
-        if said is None:
+        refused = system_error_behind(error)
+        if refused is None:
             raise
-        raise OSError(said.errno, said.strerror, str(path)) from error
+        raise OSError(refused.errno, refused.strerror, str(path)) from error
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "a checkpoint cannot be read",
             where=str(path),
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            found=first_line_of(error),
             fix="remove this file: the run continues from the checkpoint before it, or from the start",
         ) from None
     if not isinstance(state, dict) or not state.keys() >= _REQUIRED:

@@ -1,13 +1,21 @@
-"""Losses, as functions of tensors, all divided by the batch size B.
+"""Losses as functions of tensors, all divided by the batch size B.
 
-Holes are counted in B and have weight zero, so the gradient of a sample does not depend on how many holes its
-rank happened to meet.
+Holes count in B and have weight zero. So a sample's gradient does not depend on how many holes its rank happened to
+have in the batch.
+
+To add a loss towards the teacher: a function here, a row of ``TEACHER_LOSSES``, and its name among those of
+``loss.kind`` (``config.training``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch.nn import functional as F
+
+from tinyvit_kd.config.training import DistillLossConfig
+from tinyvit_kd.training.targets import Targets
 
 
 def soft_loss(
@@ -23,7 +31,7 @@ def soft_loss(
 
     The teacher's mass outside its K stored classes is spread evenly over the other C - K. No [B, C] target is
     built: with q the student's softmax, -Σ p log q = (Σ p) logsumexp(z) - Σ_k p_k z_k - t (Σ_c z_c - Σ_k z_k),
-    where t is the share of one class that was not stored.
+    where t is the probability of each class that was not stored.
 
     Args:
         student_logits: z, [B, C].
@@ -32,15 +40,17 @@ def soft_loss(
         residual: mass of the other classes, [B]; clamped at zero.
         weights: per sample, [B]; zero for holes.
         temperature: τ; both distributions are softened, and the loss is scaled by τ² (Hinton et al., 2015).
-        distinct: bool [B, K], False where a class stands a second time and counts for nothing; None: all True.
+        distinct: bool [B, K], False where a class is repeated and must be ignored; None: all True.
 
     Returns:
-        a scalar. It is the Kullback-Leibler divergence and the teacher's entropy, which has no gradient.
+        a scalar: the Kullback-Leibler divergence plus the teacher's entropy, which has no gradient.
     """
     logits = student_logits.float() / temperature
-    stored, absent = logits.gather(1, indices), torch.full_like(residual, logits.shape[1] - indices.shape[1])
+    stored = logits.gather(1, indices)
+    absent = torch.full_like(residual, logits.shape[1] - indices.shape[1])
     if distinct is not None:
-        stored, absent = stored * distinct, absent + (~distinct).sum(dim=1)
+        stored = stored * distinct
+        absent = absent + (~distinct).sum(dim=1)
     probs, tail = _recover(probs.float(), residual.float(), absent, temperature)
     others = logits.sum(dim=1) - stored.sum(dim=1)
     mass = probs.sum(dim=1) + tail * absent
@@ -56,15 +66,15 @@ def plain_loss(
     partner_labels: torch.Tensor | None = None,
     lam: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy to the label, smoothed, and mixed where the view is.
+    """Cross-entropy to the label, with label smoothing, and with mixed labels where views are mixed.
 
     Args:
         student_logits: [B, C].
         labels: int64 [B]; any value where the weight is zero.
         weights: per sample, [B]; zero for holes.
         smoothing: mass spread evenly over all C classes.
-        partner_labels: int64 [B], labels of the samples that views are mixed with.
-        lam: λ, [B], share of ``labels``; 1 where a view is not mixed.
+        partner_labels: int64 [B], labels of the samples that were mixed in.
+        lam: λ, [B], weight of ``labels``; 1 where a view is not mixed.
 
     Returns:
         a scalar.
@@ -75,6 +85,34 @@ def plain_loss(
     return (losses * weights).sum() / len(weights)
 
 
+# Student logits [B, C], the teachers' targets, weights [B] and the recipe's section to a scalar.
+TeacherLoss = Callable[[torch.Tensor, Targets, torch.Tensor, DistillLossConfig], torch.Tensor]
+
+
+def soft_teacher_loss(
+    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
+) -> torch.Tensor:
+    """Cross-entropy to the teachers' distribution, at the recipe's temperature."""
+    sparse = targets.indices, targets.probs, targets.residual
+    return soft_loss(logits, *sparse, weights, config.temperature, targets.distinct)
+
+
+def hard_teacher_loss(
+    logits: torch.Tensor, targets: Targets, weights: torch.Tensor, config: DistillLossConfig
+) -> torch.Tensor:
+    """Cross-entropy to the teachers' best class."""
+    del config
+    return plain_loss(logits, targets.top1, weights)
+
+
+TEACHER_LOSSES: Mapping[str, TeacherLoss] = {
+    "soft": soft_teacher_loss,
+    "hard": hard_teacher_loss,
+    "token": hard_teacher_loss,  # for the distillation token's head alone
+}
+"""The loss towards the teacher, by ``loss.kind``."""
+
+
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
     return F.cross_entropy(logits, labels.clamp(min=0), label_smoothing=smoothing, reduction="none")
 
@@ -82,7 +120,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float)
 def _recover(
     probs: torch.Tensor, residual: torch.Tensor, absent: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stored probabilities [B, K] and the share of each of the ``absent`` [B] other classes, at a temperature."""
+    """Stored probabilities [B, K] and the probability [B] of each of the ``absent`` [B] others, at a temperature."""
     tail = residual.clamp(min=0) / absent.clamp(min=1) * (absent > 0)
     if temperature == 1:
         return probs, tail

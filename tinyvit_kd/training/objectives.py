@@ -9,23 +9,23 @@ import torch
 
 from tinyvit_kd.config.training import DistillLossConfig, PlainLossConfig
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.loss import plain_loss, soft_loss
-from tinyvit_kd.training.targets import Targets, Teachers
+from tinyvit_kd.training.loss import TEACHER_LOSSES, plain_loss
+from tinyvit_kd.training.targets import Teachers
 
-# Logits [B, C]; of a network that trains two heads apart those of both, the class token's first.
+# Logits [B, C]; for a network that trains both heads, those of the class token's head and of the distillation token's.
 Output = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 Objective = Callable[[Output, Batch], dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class DistillObjective:
-    """Stage two's: ``teacher_share`` of the loss to what the teachers said, the rest to the label.
+    """Stage two's objective: ``teacher_share`` × the loss towards the teachers + the rest × the loss towards the label.
 
-    With ``kind: token`` (DeiT, arXiv 2012.12877, section 4) the distillation token's head has the first part, the
-    class token's the second; with the others both parts are the one output's.
+    With ``kind: token`` (DeiT, arXiv 2012.12877, section 4), the distillation token's head learns from the teachers and
+    the class token's head from the label. With the other kinds, one output learns from both.
 
-    Beside the loss: how often the student's best class is the teachers', and the share of holes; where labels have a
-    part, both parts before they are weighted.
+    Beside "loss" it reports how often the student's best class is the teachers', and the fraction of holes. Where
+    labels are used, it also reports both losses before they are weighted.
     """
 
     config: DistillLossConfig
@@ -35,23 +35,21 @@ class DistillObjective:
         class_logits, teacher_logits = output if isinstance(output, tuple) else (output, output)
         assert batch.targets is not None
         targets = self.teachers.mean(batch.targets, teacher_logits.shape[1])
-        loss = teacher_loss = self._teacher_loss(teacher_logits, targets, batch)
-        parts = {}
+        teacher_loss = TEACHER_LOSSES[self.config.kind](teacher_logits, targets, batch.weights, self.config)
+        losses = {"loss": teacher_loss}
         if self.config.uses_labels:
-            label_loss, share = self._label_loss(class_logits, batch), self.config.teacher_share
-            loss = share * teacher_loss + (1 - share) * label_loss
-            parts = {"teacher_loss": teacher_loss, "label_loss": label_loss}
+            label_loss = self._label_loss(class_logits, batch)
+            share = self.config.teacher_share
+            losses = {
+                "loss": share * teacher_loss + (1 - share) * label_loss,
+                "teacher_loss": teacher_loss,
+                "label_loss": label_loss,
+            }
         agrees = (teacher_logits.argmax(dim=1) == targets.top1) * batch.weights
-        return {"loss": loss, **parts, "agreement": agrees.mean(), "holes": holes(batch)}
-
-    def _teacher_loss(self, logits: torch.Tensor, targets: Targets, batch: Batch) -> torch.Tensor:
-        if self.config.kind != "soft":
-            return plain_loss(logits, targets.top1, batch.weights)
-        parts = targets.indices, targets.probs, targets.residual
-        return soft_loss(logits, *parts, batch.weights, self.config.temperature, targets.distinct)
+        return {**losses, "agreement": agrees.mean(), "holes": hole_fraction(batch)}
 
     def _label_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Of the samples that have a label that the head has a class for; the others learn from the teacher alone."""
+        """The loss of samples whose label is a class of the head; the others learn from the teachers alone."""
         assert batch.labels is not None
         others, lam = batch.mixed or (batch.labels, None)
         weights = batch.weights * (batch.labels >= 0) * (others >= 0)
@@ -60,7 +58,10 @@ class DistillObjective:
 
 @dataclass(frozen=True)
 class PlainObjective:
-    """Stage three's: cross-entropy to the label, the accuracy on the training views, and the share of holes."""
+    """Stage three's objective: cross-entropy to the label.
+
+    Beside "loss" it reports the accuracy on the training views and the fraction of holes.
+    """
 
     config: PlainLossConfig
 
@@ -70,9 +71,9 @@ class PlainObjective:
         others, lam = batch.mixed or (None, None)
         loss = plain_loss(output, batch.labels, batch.weights, self.config.label_smoothing, others, lam)
         correct = (output.argmax(dim=1) == batch.labels) * batch.weights
-        return {"loss": loss, "accuracy": correct.mean(), "holes": holes(batch)}
+        return {"loss": loss, "accuracy": correct.mean(), "holes": hole_fraction(batch)}
 
 
-def holes(batch: Batch) -> torch.Tensor:
-    """The share of samples without weight."""
+def hole_fraction(batch: Batch) -> torch.Tensor:
+    """Fraction of the views that have weight zero."""
     return (batch.weights == 0).float().mean()

@@ -1,9 +1,8 @@
-"""AdamW, its parameter groups and its rates, as TinyViT's and DeiT's recipes have them."""
+"""AdamW, its parameter groups and its learning rates, as in TinyViT's and DeiT's recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
@@ -11,29 +10,14 @@ import torch
 from timm.models import group_parameters
 from timm.models.tiny_vit import TinyVit
 from timm.optim import auto_group_layers
-from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from tinyvit_kd.config.training import OptimConfig
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates after scaling to the global batch."""
-
-    peak: float
-    warmup: float
-    minimum: float
-
-
-def scaled_rates(config: OptimConfig, global_batch_size: int) -> Rates:
-    """The three rates × global batch / ``lr_batch`` (linear scaling, arXiv 1706.02677)."""
-    scale = global_batch_size / config.lr_batch
-    return Rates(config.base_lr * scale, config.warmup_lr * scale, config.min_lr * scale)
+from tinyvit_kd.training.learning_rate import scaled_rates
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, global_batch_size: int) -> torch.optim.Optimizer:
-    """AdamW over the model's trainable parameters, fused on every device that has it."""
+    """AdamW over the model's trainable parameters, with the fused kernel."""
     return torch.optim.AdamW(
         parameter_groups(model, config.weight_decay, config.layer_decay),
         lr=scaled_rates(config, global_batch_size).peak,
@@ -44,40 +28,18 @@ def build_optimizer(model: nn.Module, config: OptimConfig, global_batch_size: in
     )
 
 
-def build_scheduler(
-    optimizer: torch.optim.Optimizer,
-    config: OptimConfig,
-    total_steps: int,
-    warmup_steps: int,
-    global_batch_size: int,
-) -> CosineLRScheduler:
-    """Linear warm-up, then a cosine to the minimum; ``step_update(t)`` sets the rates of step t, from 0.
-
-    As in the official code the warm-up lies inside the cosine, whose first ``warmup_steps`` it replaces.
-    """
-    rates = scaled_rates(config, global_batch_size)
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=total_steps,
-        lr_min=rates.minimum,
-        warmup_lr_init=rates.warmup,
-        warmup_t=warmup_steps,
-        cycle_limit=1,
-        t_in_epochs=False,
-    )
-
-
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Parameters by weight decay and rate scale, as optimiser groups with ``lr_scale``.
+    """Optimiser groups of the parameters that share a weight decay and a rate scale (``lr_scale``).
 
     1-D tensors, biases and what the model itself names (attention biases, position embeddings) do not decay.
     """
-    scales, exempt = layer_scales(model, layer_decay), _exempt(model)
+    scales = layer_scales(model, layer_decay)
+    is_exempt = _exempt_by_model(model)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") or exempt(name) else weight_decay
+        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") or is_exempt(name) else weight_decay
         key = (scales[name], decay)
         group = groups.setdefault(key, {"params": [], "lr_scale": key[0], "weight_decay": decay})
         group["params"].append(parameter)
@@ -85,14 +47,14 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
 
 
 def layer_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Factor of the learning rate of every parameter, by name; 1 for the head."""
-    depths = _tiny_vit_depths(model) if isinstance(model, TinyVit) else _matched_depths(model)
+    """Factor on the learning rate of each parameter, by name; 1 for the head."""
+    depths = _tiny_vit_depths(model) if isinstance(model, TinyVit) else _timm_depths(model)
     deepest = max(depths.values())
     return {name: layer_decay ** (deepest - depth) for name, depth in depths.items()}
 
 
 def _tiny_vit_depths(model: TinyVit) -> dict[str, int]:
-    """Index of the block that a parameter belongs to, counted through all stages.
+    """Index of the block that each parameter belongs to, counted through all stages.
 
     The official numbering (TinyViT/models/tiny_vit.py, ``set_layer_lr_decay``): the stem has the depth of the
     first block, a downsampling layer that of the block before it, the head that of the last block. timm puts the
@@ -101,20 +63,20 @@ def _tiny_vit_depths(model: TinyVit) -> dict[str, int]:
     first_blocks = [sum(model.depths[:stage]) for stage in range(len(model.depths))]
     depths = {}
     for name, _ in model.named_parameters():
-        parts = name.split(".")
-        if parts[0] == "patch_embed":
+        path = name.split(".")
+        if path[0] == "patch_embed":
             depths[name] = 0
-        elif parts[0] == "head":
+        elif path[0] == "head":
             depths[name] = sum(model.depths) - 1
-        elif parts[2] == "downsample":
-            depths[name] = first_blocks[int(parts[1])] - 1
+        elif path[2] == "downsample":
+            depths[name] = first_blocks[int(path[1])] - 1
         else:
-            depths[name] = first_blocks[int(parts[1])] + int(parts[3])
+            depths[name] = first_blocks[int(path[1])] + int(path[3])
     return depths
 
 
-def _matched_depths(model: nn.Module) -> dict[str, int]:
-    """Any other model: timm's grouping into layers, as its ``param_groups_layer_decay`` takes it."""
+def _timm_depths(model: nn.Module) -> dict[str, int]:
+    """Depths in any other model: timm's grouping into layers, as in its ``param_groups_layer_decay``."""
     matcher = getattr(model, "group_matcher", None)
     depths: dict[str, int] = (
         auto_group_layers(model) if matcher is None else group_parameters(model, matcher(coarse=False), reverse=True)
@@ -122,8 +84,8 @@ def _matched_depths(model: nn.Module) -> dict[str, int]:
     return depths
 
 
-def _exempt(model: nn.Module) -> Callable[[str], bool]:
-    """Whether the model itself asks that a parameter, by name or pattern, shall not decay."""
+def _exempt_by_model(model: nn.Module) -> Callable[[str], bool]:
+    """A function that says whether the model itself exempts a parameter from weight decay, by name or by pattern."""
     named = getattr(model, "no_weight_decay", None)
     patterns = tuple(named()) if named is not None else ()
     return lambda name: any(fnmatch(name, pattern) for pattern in patterns)

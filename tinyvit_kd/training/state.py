@@ -1,4 +1,4 @@
-"""What changes while training: exactly this is checkpointed."""
+"""What changes during training; checkpoints hold exactly this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyvit_kd.training.batch_norm import RunningStats
 
 @dataclass
 class TrainState:
-    """Weights, their average, the optimiser and what has been counted."""
+    """Weights, their average, the optimiser, and counters."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -30,7 +30,10 @@ class TrainState:
         self._all_stats = RunningStats(self.model, *([self.ema.module] if self.ema is not None else []))
 
     def gather(self, job: Job) -> dict[str, Any]:
-        """Tensors, numbers and strings only, so that it loads without executing code; every process must call."""
+        """What a checkpoint holds; every process must call.
+
+        Tensors, numbers and strings only, so that loading it executes no code.
+        """
         self.digests_checked += int(job.sum(torch.tensor(self.checked_here)).item())
         self.checked_here = 0
         return {
@@ -44,28 +47,29 @@ class TrainState:
         }
 
     def restore(self, saved: dict[str, Any], job: Job) -> None:
-        """Continue from what ``gather`` returned, with as many processes or another number."""
+        """Continue from what ``gather`` returned, with any number of processes."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self._lay_out_moments()
+        self._match_memory_format()
         if self.ema is not None:
             self.ema.module.load_state_dict(saved["ema"])
         self._all_stats.restore(saved["running_stats"], job)
-        self.step, self.digests_checked = saved["step"], saved["digests_checked"]
+        self.step = saved["step"]
+        self.digests_checked = saved["digests_checked"]
         self.skipped_steps = saved["skipped_steps"]
 
-    def _lay_out_moments(self) -> None:
-        # A checkpoint may come from another memory format, and fused kernels walk through raw memory.
+    def _match_memory_format(self) -> None:
+        # A checkpoint's moments may be in another memory format, and fused kernels assume that of the parameters.
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if torch.is_tensor(value) and value.shape == parameter.shape:
                     moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def average_running_stats(self, job: Job) -> None:
-        """Before the weights are scored or written; every process must call."""
+        """Average batch norm statistics before the weights are scored or written; every process must call."""
         self._all_stats.average(job)
 
     @property
     def scored(self) -> nn.Module:
-        """The weights that are evaluated and exported: the average where one is kept."""
+        """The network that is evaluated and exported: the averaged one, if there is an average."""
         return self.ema.module if self.ema is not None else self.model

@@ -1,4 +1,4 @@
-"""Every process stops at the same step."""
+"""The vote by which all processes stop at the same step."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from tinyvit_kd.runtime.signals import StopRequest
 
 
 class StopVote:
-    """Every process learns of a stop request at the same step, without waiting for the answer.
+    """Tells every process of a stop request at the same step, without waiting for an answer.
 
-    The vote that is cast at one step is collected at the next.
+    A vote that is cast at one step is collected at the next.
     """
 
     def __init__(self, job: Job, stop: StopRequest) -> None:
-        self.job, self.stop = job, stop
+        self.job = job
+        self.stop = stop
         self.pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def collect(self) -> bool:
-        """Whether any process had been asked to stop when it last voted; votes again."""
+        """Whether any process had been asked to stop when it last voted. Casts the next vote."""
         if self.job.control is None:
             return bool(self.stop)
         decided = False

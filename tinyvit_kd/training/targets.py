@@ -1,4 +1,4 @@
-"""What one or several teachers said, as one distribution."""
+"""The probabilities of one or several teachers as one target distribution."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tinyvit_kd.training.batch import SparseTargets
 
 @dataclass(frozen=True)
 class Targets:
-    """A sparse distribution a sample; as ``soft_loss`` takes it.
+    """A sparse distribution for each sample, as ``soft_loss`` takes it.
 
     Attributes:
         indices: int64 [B, K].
         probs: float32 [B, K].
         residual: float32 [B], mass of the classes that are not stored, spread evenly.
-        distinct: bool [B, K], False where a class stands a second time, with probability 0; None: all True.
+        distinct: bool [B, K], False where a class is repeated, with probability 0; None: all True.
     """
 
     indices: torch.Tensor
@@ -46,32 +46,44 @@ class Teachers:
 
     @property
     def shares(self) -> list[float]:
-        """The weights, as parts of one."""
+        """The weights, scaled to sum to one."""
         return [weight / sum(self.weights) for weight in self.weights]
 
     def mean(self, stored: SparseTargets, classes: int) -> Targets:
-        """The weighted mean of the recovered distributions: of all classes, without building [B, C].
+        """The weighted mean of the recovered distributions, over all classes but without building [B, C].
 
-        A class that only some teachers stored has the others' share of one class that they did not store. Of a
-        single teacher the records themselves.
+        A class that only some teachers stored gets, from each of the others, the probability that this teacher gives
+        to a class it did not store. With a single teacher the records are returned as they are.
         """
         if len(self.topks) <= 1:
             return Targets(*stored)
-        each = torch.split(stored.probs, list(self.topks), dim=1), stored.residual.unbind(1)
-        tails, above = [], []  # what a class has from one teacher if it is not stored, and beyond that if it is
-        for topk, share, probs, residual in zip(self.topks, self.shares, *each, strict=True):
+        by_teacher = torch.split(stored.probs, list(self.topks), dim=1)
+        tails: list[torch.Tensor] = []  # by teacher, [B]: what it gives to a class that it did not store
+        excess: list[torch.Tensor] = []  # by teacher, [B, K]: what its stored classes have beyond that
+        for topk, share, probs, residual in zip(
+            self.topks, self.shares, by_teacher, stored.residual.unbind(1), strict=True
+        ):
             tails.append(share * residual.clamp(min=0) / max(classes - topk, 1) * (topk < classes))
-            above.append(share * probs - tails[-1].unsqueeze(1))
+            excess.append(share * probs - tails[-1].unsqueeze(1))
         indices, order = stored.indices.sort(dim=1, stable=True)
-        probs, distinct = _joined(indices, torch.cat(above, dim=1).gather(1, order), len(self.topks))
+        probs, distinct = _sum_repeated(indices, torch.cat(excess, dim=1).gather(1, order), len(self.topks))
         tail = torch.stack(tails).sum(dim=0)
         probs = torch.where(distinct, (probs + tail.unsqueeze(1)).clamp(min=0), 0)
         return Targets(indices, probs, tail * (classes - distinct.sum(dim=1)), distinct)
 
 
-def _joined(indices: torch.Tensor, values: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums over equal neighbours of ascending ``indices`` [B, K], ``most`` at a time, where each first one stands."""
-    sums, distinct = values.clone(), torch.ones_like(indices, dtype=torch.bool)
+def _sum_repeated(indices: torch.Tensor, values: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum the values of repeated classes at the first occurrence of each.
+
+    Args:
+        indices: int64 [B, K], ascending; a class occurs ``most`` times at most.
+        values: [B, K].
+
+    Returns:
+        sums [B, K], and bool [B, K], True at the first occurrence of a class.
+    """
+    sums = values.clone()
+    distinct = torch.ones_like(indices, dtype=torch.bool)
     distinct[:, 1:] = indices[:, 1:] != indices[:, :-1]
     for step in range(1, most):
         sums[:, :-step] += values[:, step:] * (indices[:, step:] == indices[:, :-step])

@@ -10,6 +10,7 @@ from io import BytesIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tinyvit_kd.errors import BadImageError, ImageTooLargeError, TruncatedImageError, WorkerError
+from tinyvit_kd.runtime.foreign_errors import first_line_of, is_out_of_memory, is_truncated_image
 
 # Pillow would else try every reader that it has, one of which starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
@@ -35,10 +36,8 @@ def decode(image_bytes: bytes, max_pixels: int) -> Image.Image:
             return image if image.mode == "RGB" else image.convert("RGB")
     except BadImageError:
         raise
-    except MemoryError as error:
-        raise _short_of_memory(error) from None
     except Exception as error:
-        if "out of memory" in str(error):  # as Pillow's decoders say it
+        if is_out_of_memory(error):
             raise _short_of_memory(error) from None
         # Broken files make Pillow raise nearly anything: OSError, ValueError, KeyError, …
         raise _bad_image(error) from error
@@ -51,16 +50,15 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         BadImageError: ``width * height`` is above ``max_pixels``.
     """
     if width * height > max_pixels:
-        what = f"The image of {width} x {height} pixels has more than max_pixels ({max_pixels})"
-        raise ImageTooLargeError(what)
+        raise ImageTooLargeError(f"the image has {width} x {height} pixels, more than max_pixels ({max_pixels})")
 
 
 def _short_of_memory(error: Exception) -> WorkerError:
     # Says nothing of the image: it must not become a hole for it.
     return WorkerError(
         "there is not enough memory to decode an image",
-        found=str(error) or type(error).__name__,
-        fix="lower runtime.workers or views.max_pixels, then run the same command again: it goes on where it was",
+        found=first_line_of(error),
+        fix="lower runtime.workers or views.max_pixels, then run the same command again: it continues where it stopped",
     )
 
 
@@ -78,10 +76,10 @@ def _strict_pillow() -> Iterator[None]:
 
 def _bad_image(error: Exception) -> BadImageError:
     if isinstance(error, Image.DecompressionBombError):
-        return ImageTooLargeError(f"The image is larger than Pillow opens: {error}")
+        return ImageTooLargeError(f"the image is larger than Pillow opens: {error}")
     if isinstance(error, UnidentifiedImageError):
         # Pillow's message holds a memory address, which differs from run to run.
-        return BadImageError(f"The file is no image of the kinds {', '.join(_FORMATS)}")
-    if isinstance(error, EOFError) or "truncated" in str(error).lower():
-        return TruncatedImageError(f"The image is cut short: {error}")
-    return BadImageError(f"The image cannot be decoded: {type(error).__name__}: {error}")
+        return BadImageError(f"the file is not an image of a known format ({', '.join(_FORMATS)})")
+    if is_truncated_image(error):
+        return TruncatedImageError(f"the image is cut short: {error}")
+    return BadImageError(f"the image cannot be decoded: {type(error).__name__}: {error}")

@@ -1,8 +1,8 @@
-"""The native renderer: the reference renderer's bytes from C, where it is built and where it can.
+"""The native renderer: the same bytes as the reference renderer's, from C, if it is built and for usual images.
 
-It decodes only the part of a JPEG file that views need, and does the operations on planes. It answers None to
-whatever is unusual, and the reference renderer then says what the file is: a view or a hole.
-``TINYVIT_KD_NATIVE=0`` switches it off.
+It decodes only the part of a JPEG file that the views need, and works on planes. For anything unusual it returns None,
+and the reference renderer then decides whether the file gives a view or a hole. ``TINYVIT_KD_NATIVE=0`` switches it
+off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.erasing import noise_table
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.outputs import output
@@ -30,10 +30,10 @@ UInt8 = npt.NDArray[np.uint8]
 SWITCH = "TINYVIT_KD_NATIVE"
 MODULE = "tinyvit_kd.views._native"
 _ERASE_MODES = ("const", "rand", "pixel")
-# The order of `Kind` in csrc/view.h.
+# Numbers of `Kind` in csrc/view.h.
 _AUTO_CONTRAST, _EQUALIZE, _INVERT, _AFFINE, _TURN, _POSTERIZE, _SOLARIZE, _SOLARIZE_ADD = range(8)
 _COLOR, _CONTRAST, _BRIGHTNESS, _SHARPNESS, _GAUSSIAN_BLUR = range(8, 13)
-_ONE_NUMBER = {
+_WITH_ONE_NUMBER = {
     "AutoContrast": _AUTO_CONTRAST,
     "Equalize": _EQUALIZE,
     "Invert": _INVERT,
@@ -50,26 +50,29 @@ _ONE_NUMBER = {
 def render_views(
     image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, processor: str = "", out: UInt8 | None = None
 ) -> UInt8 | None:
-    """One view a seed from one decoding: uint8 [V, 3, S, S]; None where the reference renderer must do it.
+    """One view per seed from one decoding: uint8 [V, 3, S, S]; None if the reference renderer must do it.
 
     Args:
-        processor: the instruction set (``baseline``, ``avx2``, ``avx512``); by default the best one here.
-        out: where the views go, C-contiguous; undefined where the answer is None.
+        processor: the instruction set (``baseline``, ``avx2``, ``avx512``); by default the best of this machine.
+        out: the array to fill and return, C-contiguous; its content is undefined if the result is None.
 
     Raises:
-        ValueError: ``out`` is no such array.
+        ValueError: ``out`` is not such an array.
     """
     if not is_on() or len(seeds) == 0:
         return None
-    found = module().size(image_bytes)
-    if found is None or found[2] or not _is_small(found[0], found[1], spec.max_pixels):
+    header = module().size(image_bytes)
+    if header is None:
         return None
-    params = [sample_params(seed, spec, found[0], found[1]) for seed in seeds]
+    width, height, doubtful = header
+    if doubtful or not _within_limits(width, height, spec.max_pixels):
+        return None
+    params = [sample_params(seed, spec, width, height) for seed in seeds]
     return _render(image_bytes, (0, 0), params, spec, processor, out)
 
 
 def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, processor: str = "") -> UInt8 | None:
-    """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None where it is not built or cannot."""
+    """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None if not built or not able to."""
     if _module() is None:
         return None
     views = _render(image.tobytes(), image.size, [params], spec, processor, None)
@@ -77,7 +80,7 @@ def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, process
 
 
 def mixup(own: UInt8, partner: UInt8, weight: int, out: UInt8, processor: str = "") -> None:
-    """Into ``out``, which may be ``own``: views mixed by own's weight in 1/65536; where ``is_on``.
+    """Mixup of two views into ``out``, which may be ``own``; ``weight`` is own's, in 1/65536. Requires ``is_on``.
 
     Raises:
         ValueError: lengths or the weight do not fit, or ``out`` overlaps ``partner``.
@@ -86,7 +89,10 @@ def mixup(own: UInt8, partner: UInt8, weight: int, out: UInt8, processor: str = 
 
 
 def cutmix(own: UInt8, partner: UInt8, box: tuple[int, int, int, int], out: UInt8) -> None:
-    """Into ``out``, which may be ``own``: a view with the partner's (left, top, right, bottom); where ``is_on``.
+    """CutMix of two views into ``out``, which may be ``own``; the partner fills the box. Requires ``is_on``.
+
+    Args:
+        box: (left, top, right, bottom), pixels.
 
     Raises:
         ValueError: sizes or the box do not fit, or ``out`` overlaps ``partner``.
@@ -96,19 +102,20 @@ def cutmix(own: UInt8, partner: UInt8, box: tuple[int, int, int, int], out: UInt
 
 def _render(
     data: bytes,
-    size_of_rgb: tuple[int, int],
+    rgb_size: tuple[int, int],
     params: Sequence[ViewParams],
     spec: ViewSpec,
     processor: str,
     out: UInt8 | None,
 ) -> UInt8 | None:
+    """Render a JPEG file, for which ``rgb_size`` is (0, 0), or RGB pixels of that width and height."""
     numbers = array("d")
     if not all(_pack(each, spec.size, numbers) for each in params):
         return None
     views = output(out, (len(params), 3, spec.size, spec.size))
     done = module().render(
         data,
-        size_of_rgb,
+        rgb_size,
         numbers,
         spec.size,
         spec.interpolation == "bicubic",
@@ -122,34 +129,34 @@ def _render(
 
 
 def is_on() -> bool:
-    """Whether the native renderer is there and switched on."""
+    """Whether the native renderer is built and switched on."""
     return _module() is not None and os.environ.get(SWITCH) != "0"
 
 
 def module() -> ModuleType:
-    """The extension itself, where ``is_on``."""
-    found = _module()
-    assert found is not None
-    return found
+    """The extension module; requires ``is_on``."""
+    extension = _module()
+    assert extension is not None
+    return extension
 
 
 def supports(processor: str) -> bool:
-    """Whether it is built with, and this machine has, an instruction set."""
+    """Whether the extension was built for an instruction set and this machine has it."""
     return _module() is not None and bool(module().supports(processor))
 
 
 def path() -> str:
-    """The file that was loaded; empty where none was."""
+    """The file of the extension; empty if none was loaded."""
     return str(getattr(_module(), "__file__", ""))
 
 
 def switch_off() -> None:
-    """For this process and those that it starts."""
+    """Switch it off in this process and in those that it starts."""
     os.environ[SWITCH] = "0"
 
 
 def describe() -> str:
-    """One line on which renderer makes the views."""
+    """One line that says which renderer makes the views."""
     if _module() is None:
         return (
             "views are rendered by Pillow: the native renderer is not built (it needs a C compiler and libjpeg-turbo)"
@@ -167,14 +174,15 @@ def _module() -> ModuleType | None:
         return None
 
 
-def _is_small(width: int, height: int, max_pixels: int) -> bool:
-    """Within the limits, Pillow's own included; what is above them the reference names."""
-    pixels, pillows = width * height, Image.MAX_IMAGE_PIXELS
-    return pixels <= max_pixels and (pillows is None or pixels <= pillows)
+def _within_limits(width: int, height: int, max_pixels: int) -> bool:
+    """Whether an image is within ``max_pixels`` and Pillow's own limit; for larger ones the reference raises errors."""
+    pixels = width * height
+    pillow_limit = Image.MAX_IMAGE_PIXELS
+    return pixels <= max_pixels and (pillow_limit is None or pixels <= pillow_limit)
 
 
 def _pack(params: ViewParams, size: int, numbers: array[float]) -> bool:
-    """Append a view's numbers; False: an operation that only the reference has."""
+    """Append the numbers that describe a view; False if only the reference has one of its operations."""
     packed = [_pack_operation(each, size) for each in params.operations]
     operations = [each for each in packed if each is not None]
     if len(operations) < len(packed):
@@ -188,10 +196,11 @@ def _pack(params: ViewParams, size: int, numbers: array[float]) -> bool:
 
 
 def _pack_operation(operation: Operation, size: int) -> tuple[float, ...] | None:
-    """Its kind and six numbers."""
-    name, value = operation.name, operation.value
-    if name in _ONE_NUMBER:
-        return _ONE_NUMBER[name], value, 0, 0, 0, 0, 0
+    """The operation's kind and six numbers; None if only the reference has it."""
+    name = operation.name
+    value = operation.value
+    if name in _WITH_ONE_NUMBER:
+        return _WITH_ONE_NUMBER[name], value, 0, 0, 0, 0, 0
     match name:
         case "Rotate":
             return _rotation(value, size)
@@ -210,13 +219,15 @@ def _pack_operation(operation: Operation, size: int) -> tuple[float, ...] | None
 
 
 def _rotation(degrees: float, size: int) -> tuple[float, ...]:
-    """Pillow's ``rotate`` around the middle of a square: quarter turns are copies, other matrices are rounded."""
+    """Pillow's ``rotate`` about the centre of a square: quarter turns are copies, other matrices are rounded."""
     angle = degrees % 360.0
     if angle in (0, 90, 180, 270):
         return _TURN, angle // 90, 0, 0, 0, 0, 0
     radians = -math.radians(angle)
-    cosine, sine, back = round(math.cos(radians), 15), round(math.sin(radians), 15), round(-math.sin(radians), 15)
-    middle = size / 2
-    across = cosine * -middle + sine * -middle + middle
-    down = back * -middle + cosine * -middle + middle
-    return _AFFINE, cosine, sine, across, back, cosine, down
+    cosine = round(math.cos(radians), 15)
+    sine = round(math.sin(radians), 15)
+    minus_sine = round(-math.sin(radians), 15)
+    centre = size / 2
+    shift_x = cosine * -centre + sine * -centre + centre
+    shift_y = minus_sine * -centre + cosine * -centre + centre
+    return _AFFINE, cosine, sine, shift_x, minus_sine, cosine, shift_y

@@ -1,4 +1,4 @@
-"""The operations of RandAugment and colour jitter, byte for byte as timm and torchvision do them."""
+"""The operations of RandAugment and colour jitter, byte for byte as in timm and torchvision."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """How pixels are interpolated, and the colour of what comes from outside the image."""
+    """How pixels are interpolated, and the colour of pixels from outside the image."""
 
     resample: Image.Resampling
     fill: tuple[int, int, int]
 
 
 def mean_colour(mean: tuple[float, float, float]) -> tuple[int, int, int]:
-    """The mean in levels of 0 to 255: timm's fill of affine operations and the fill of ``const`` boxes."""
+    """The mean as levels 0..255: timm's fill colour for affine operations, and the fill of ``const`` boxes."""
     red, green, blue = (max(0, min(255, round(255 * channel))) for channel in mean)
     return red, green, blue
 
@@ -71,7 +71,7 @@ def _affine(image: Image.Image, matrix: tuple[float, ...], canvas: Canvas) -> Im
 
 
 def _posterize(image: Image.Image, bits: int) -> Image.Image:
-    """Pillow 13 refuses 0 bits, which RandAugment draws now and then; no bits kept is black."""
+    """Pillow 13 refuses 0 bits, which RandAugment sometimes draws. An image without any bits is black."""
     if bits >= 8:
         return image
     return ImageOps.posterize(image, bits) if bits > 0 else Image.new("RGB", image.size)
@@ -79,5 +79,5 @@ def _posterize(image: Image.Image, bits: int) -> Image.Image:
 
 @lru_cache(maxsize=256)
 def _solarize_add_table(addend: int) -> list[int]:
-    """Levels below 128 are raised by ``addend``: one table of 256 a channel."""
+    """Levels below 128 are raised by ``addend``; the table has 256 entries per channel."""
     return [min(255, level + addend) if level < 128 else level for level in range(256)] * 3

@@ -1,4 +1,4 @@
-"""Arrays that views are written into: new ones, or parts of a caller's batch."""
+"""Arrays that views are written into: new ones, or slices of a caller's batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def output(out: UInt8 | None, shape: tuple[int, ...]) -> UInt8:
     """``out``, or a new array where it is None: uint8 of ``shape``, C-contiguous.
 
     Raises:
-        ValueError: ``out`` is none such, or is read-only.
+        ValueError: ``out`` is not such an array, or is read-only.
     """
     if out is None:
         return np.empty(shape, np.uint8)
@@ -23,7 +23,7 @@ def output(out: UInt8 | None, shape: tuple[int, ...]) -> UInt8:
 
 
 def require_views(views: UInt8, shape: tuple[int, ...], name: str) -> None:
-    """Check what is handed to C as an address and a length.
+    """Check an array that is passed to C as an address and a length.
 
     Raises:
         ValueError: ``views`` is not uint8 of ``shape``, C-contiguous.

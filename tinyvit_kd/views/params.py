@@ -1,7 +1,7 @@
-"""From a seed to everything that is random about a view.
+"""From a seed to all random choices of a view.
 
-The distribution is that of timm's ``RandomResizedCropAndInterpolation``, ``RandAugment``, ``RandomErasing``
-and of torchvision's ``RandomHorizontalFlip`` and ``ColorJitter``; the stream of draws is our own.
+Their distribution is that of timm's ``RandomResizedCropAndInterpolation``, ``RandAugment`` and ``RandomErasing`` and of
+torchvision's ``RandomHorizontalFlip`` and ``ColorJitter``. The stream of random numbers is our own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from bisect import bisect
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws
-from tinyvit_kd.views.levels import OPERATION_OF
 from tinyvit_kd.views.randaugment import RandAugmentPolicy, parse_auto_augment
+from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 
 NOISE_LENGTH = 1 << 18
-"""Entries a channel of the erasing noise table, and so the number of noise offsets."""
+"""Entries per channel in the table of erasing noise, and so the number of possible offsets."""
 
 _ATTEMPTS = 10
 _ERASED_AREA = (0.02, 1 / 3)
@@ -26,11 +26,11 @@ _ERASED_LOG_RATIO = (math.log(0.3), math.log(1 / 0.3))
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation that does apply, with its final argument (0 where it takes none).
+    """One operation that is applied, with its final argument (0 for operations without one).
 
-    AutoContrast, Equalize, Invert; Rotate (degrees); ShearX, ShearY (slope); TranslateX, TranslateY (share of
-    the side); Posterize (bits kept, black from 0 down); Solarize (threshold); SolarizeAdd (addend); Color,
-    Contrast, Brightness, Sharpness (blend factor, 1 changes nothing); GaussianBlur (radius, pixels).
+    AutoContrast, Equalize, Invert; Rotate (degrees); ShearX, ShearY (slope); TranslateX, TranslateY (fraction of the
+    side); Posterize (bits that remain; black for 0 or less); Solarize (threshold); SolarizeAdd (addend); Color,
+    Contrast, Brightness, Sharpness (blend factor; 1 changes nothing); GaussianBlur (radius, pixels).
     """
 
     name: str
@@ -39,7 +39,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class EraseBox:
-    """A box of the view (pixels) and where its fill starts in the noise table."""
+    """A box of the view, in pixels, and the offset in the noise table where its fill starts."""
 
     left: int
     top: int
@@ -59,12 +59,12 @@ class ViewParams:
 
 
 def sample_params(seed: int, spec: ViewSpec, width: int, height: int) -> ViewParams:
-    """The choices that ``seed`` stands for, on an image of ``width`` x ``height`` pixels.
+    """The random choices that follow from ``seed``, for an image of ``width`` x ``height`` pixels.
 
     Raises:
         ConfigError: ``spec.auto_augment`` is not a RandAugment policy.
     """
-    draws = Draws(int(seed))  # Stored seeds are NumPy integers, which would overflow.
+    draws = Draws(int(seed))  # stored seeds are NumPy integers, which would overflow
     return ViewParams(
         crop=_sample_crop(draws, spec, width, height),
         flip=draws.random() < spec.hflip,
@@ -74,12 +74,13 @@ def sample_params(seed: int, spec: ViewSpec, width: int, height: int) -> ViewPar
 
 
 def _sample_crop(draws: Draws, spec: ViewSpec, width: int, height: int) -> tuple[int, int, int, int]:
-    """timm's rule, save that a crop must have a pixel (as in torchvision), which matters on tiny images."""
+    """timm's rule, except that a crop has at least one pixel (as in torchvision), which matters for tiny images."""
     log_ratio = math.log(spec.ratio[0]), math.log(spec.ratio[1])
     for _ in range(_ATTEMPTS):
         area = draws.uniform(*spec.scale) * (width * height)
         aspect = math.exp(draws.uniform(*log_ratio))
-        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        crop_width = round(math.sqrt(area * aspect))
+        crop_height = round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = draws.integer(0, height - crop_height)
             left = draws.integer(0, width - crop_width)
@@ -88,7 +89,7 @@ def _sample_crop(draws: Draws, spec: ViewSpec, width: int, height: int) -> tuple
 
 
 def _central_crop(spec: ViewSpec, width: int, height: int) -> tuple[int, int, int, int]:
-    """The largest central crop whose width over height is in ``spec.ratio``."""
+    """The largest central crop whose aspect ratio (width / height) is within ``spec.ratio``."""
     low, high = spec.ratio
     crop_width = max(1, round(height * high)) if width / height > high else width
     crop_height = max(1, round(width / low)) if width / height < low else height
@@ -99,7 +100,7 @@ def _sample_operations(draws: Draws, spec: ViewSpec) -> tuple[Operation, ...]:
     if spec.auto_augment is None:
         return _sample_jitter(draws, spec.color_jitter)
     policy = parse_auto_augment(spec.auto_augment)
-    names = _choose(draws, policy)
+    names = _choose_operations(draws, policy)
     return tuple(
         _sample_operation(draws, policy, name)
         for name in names
@@ -107,8 +108,8 @@ def _sample_operations(draws: Draws, spec: ViewSpec) -> tuple[Operation, ...]:
     )
 
 
-def _choose(draws: Draws, policy: RandAugmentPolicy) -> list[str]:
-    """Names of ``policy.layers`` operations; without replacement where they have weights."""
+def _choose_operations(draws: Draws, policy: RandAugmentPolicy) -> list[str]:
+    """Names of ``policy.layers`` operations; drawn without replacement if they have weights."""
     last = len(policy.operations) - 1
     if policy.weights is None:
         return [policy.operations[draws.integer(0, last)] for _ in range(policy.layers)]
@@ -155,12 +156,14 @@ def _sample_boxes(draws: Draws, spec: ViewSpec) -> tuple[EraseBox, ...]:
 
 
 def _sample_box(draws: Draws, size: int, count: int) -> EraseBox | None:
-    """One of ``count`` boxes, which share the erased area; None where ten attempts find none that fits."""
+    """One of ``count`` boxes, which divide the erased area; None if no attempt finds a box that fits."""
     for _ in range(_ATTEMPTS):
         area = draws.uniform(*_ERASED_AREA) * (size * size) / count
         aspect = math.exp(draws.uniform(*_ERASED_LOG_RATIO))
-        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        height = round(math.sqrt(area * aspect))
+        width = round(math.sqrt(area / aspect))
         if width < size and height < size:
-            top, left = draws.integer(0, size - height), draws.integer(0, size - width)
+            top = draws.integer(0, size - height)
+            left = draws.integer(0, size - width)
             return EraseBox(left, top, width, height, draws.integer(0, NOISE_LENGTH - 1))
     return None

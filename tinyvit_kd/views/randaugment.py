@@ -1,7 +1,7 @@
-"""RandAugment's policies, in timm's grammar.
+"""RandAugment policies in timm's grammar.
 
-The grammar is that of timm's ``rand_augment_transform`` (timm/data/auto_augment.py): sections after ``rand``,
-separated by dashes, in any order.
+The grammar is that of timm's ``rand_augment_transform`` (timm/data/auto_augment.py): ``rand``, then sections in any
+order, separated by dashes.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ _NAMED_SETS = ("weights", "3a", "3aw")
 
 _NUMBER = {
     "m": (int, "a whole number, the magnitude, as in m9"),
-    "n": (int, "a whole number of operations a view, as in n2"),
+    "n": (int, "a whole number, the operations per view, as in n2"),
     "p": (float, "a probability from 0 to 1, as in p0.5"),
     "mstd": (float, "a number, the magnitude's standard deviation; above 100 for a uniform magnitude"),
     "mmax": (int, "a whole number, the largest magnitude, as in mmax10"),
-    "inc": (int, "0 or 1: operations that grow stronger with the magnitude"),
+    "inc": (int, "0 or 1; 1: operations that grow stronger with the magnitude"),
 }
 
 
@@ -97,12 +97,12 @@ class RandAugmentPolicy:
     """RandAugment as data.
 
     Attributes:
-        magnitude: centre (or, where ``magnitude_std`` is infinite, upper end) of the magnitude.
-        layers: operations drawn a view, each applied with ``probability``.
-        magnitude_std: spread of the magnitude; infinite for uniform in [0, magnitude].
+        magnitude: mean of the magnitude; its upper end if ``magnitude_std`` is infinite.
+        layers: operations drawn per view; each is applied with ``probability``.
+        magnitude_std: standard deviation of the magnitude; infinite: uniform in [0, magnitude].
         magnitude_max: magnitudes are clamped to [0, magnitude_max].
         operations: timm's names of the operations to draw from.
-        weights: of each operation; drawn without replacement. None: uniform, with replacement.
+        weights: of the operations, which are then drawn without replacement; None: uniform, with replacement.
     """
 
     magnitude: int
@@ -116,12 +116,12 @@ class RandAugmentPolicy:
 
 @lru_cache(maxsize=32)
 def parse_auto_augment(text: str) -> RandAugmentPolicy:
-    """The policy that timm's ``rand-…`` text names.
+    """The policy that a text in timm's grammar, ``rand-…``, describes.
 
-    Stricter than timm, which skips sections without a digit, unknown operation sets and repeated keys.
+    Stricter than timm, which ignores sections without a digit, unknown operation sets and repeated keys.
 
     Raises:
-        ConfigError: the text is not of that grammar, or names a policy other than RandAugment.
+        ConfigError: the text does not follow the grammar, or describes a policy other than RandAugment.
     """
     head, *sections = text.split("-")
     if head != "rand":
@@ -138,12 +138,12 @@ def parse_auto_augment(text: str) -> RandAugmentPolicy:
         operations=operations,
         weights=weights,
     )
-    _check_ranges(text, policy)
+    _require_ranges(text, policy)
     return policy
 
 
 def _read_sections(text: str, sections: list[str]) -> tuple[dict[str, float], str | None]:
-    """Each section's number by its key, and the name of the operation set."""
+    """The numbers of sections by key, and the name of the operation set."""
     numbers: dict[str, float] = {}
     named_set = None
     for section in sections:
@@ -183,7 +183,7 @@ def _operation_set(name: str | None, increasing: bool) -> tuple[tuple[str, ...],
     return (_INCREASING if increasing else _PLAIN), None
 
 
-def _check_ranges(text: str, policy: RandAugmentPolicy) -> None:
+def _require_ranges(text: str, policy: RandAugmentPolicy) -> None:
     if policy.probability > 1:
         raise _refusal(text, f"p{policy.probability:g}", _NUMBER["p"][1])
     if policy.weights is not None and policy.layers > len(policy.operations):
@@ -193,7 +193,7 @@ def _check_ranges(text: str, policy: RandAugmentPolicy) -> None:
 
 def _refusal(text: str, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        "auto_augment is not a policy that views can be rendered with",
+        "auto_augment is not a RandAugment policy that can be rendered",
         where=f"auto_augment: {text}",
         found=found,
         expected=expected,

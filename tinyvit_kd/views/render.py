@@ -1,4 +1,4 @@
-"""Bytes and seeds to views; with Pillow, the reference renderer, whose bytes define what a view is."""
+"""From image bytes and seeds to views. The reference renderer uses Pillow; its bytes define what a view is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xxhash
 from PIL import Image
 
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
@@ -32,18 +32,18 @@ def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
 
 
 def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
-    """One view a seed from one decoding: uint8 [V, 3, S, S], C-contiguous; natively where that can be done.
+    """One view per seed from one decoding: uint8 [V, 3, S, S], C-contiguous; rendered natively if possible.
 
-    Where the spec has a transform, it makes the views (``views.replay``).
+    If the spec has a transform, that renders the views (``views.transform``).
 
     Args:
-        out: the array that is filled and returned, of that shape; a new one by default.
+        out: the array to fill and return, of that shape; a new one by default.
 
     Raises:
-        BadImageError: the image cannot be decoded or is too large; what ``out`` then holds is undefined.
-        ConfigError: ``spec.auto_augment`` is not a RandAugment policy, or ``spec.transform`` cannot be made.
+        BadImageError: the image cannot be decoded or is too large; the content of ``out`` is then undefined.
+        ConfigError: ``spec.auto_augment`` is not a RandAugment policy, or ``spec.transform`` cannot be built.
         TransformError: ``spec.transform`` fails.
-        ValueError: ``out`` is no such array.
+        ValueError: ``out`` is not such an array.
     """
     if spec.transform is not None:
         from tinyvit_kd.views.transform import transform_views
@@ -54,7 +54,7 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
 
 
 def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
-    """The same by Pillow alone, whose bytes define what a view is."""
+    """The same with Pillow alone, whose bytes define what a view is."""
     views = output(out, (len(seeds), 3, spec.size, spec.size))
     image = decode(image_bytes, spec.max_pixels)
     for view, seed in zip(views, seeds, strict=True):
@@ -63,19 +63,20 @@ def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, ou
 
 
 def render_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
-    """The fixed view of evaluation, as timm's ``transforms_imagenet_eval``: uint8 [3, S, S], C-contiguous.
+    """The fixed view for evaluation, as in timm's ``transforms_imagenet_eval``: uint8 [3, S, S], C-contiguous.
 
     Raises:
         BadImageError: the image cannot be decoded, or it or its resized form has more than ``max_pixels``.
     """
     image = decode(image_bytes, spec.max_pixels)
     width, height = _eval_size(spec, *image.size)
-    # A thin image of few pixels can become a huge one when its short side is enlarged.
+    # A thin image of few pixels can become huge when its short side is enlarged.
     check_pixels(width, height, spec.max_pixels)
     if (width, height) != image.size:
         image = image.resize((width, height), RESAMPLING[spec.interpolation])
-    # round() to even, as torchvision's center_crop.
-    left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
+    # round() rounds half to even, as torchvision's center_crop does.
+    left = round((width - spec.size) / 2)
+    top = round((height - spec.size) / 2)
     view = np.empty((3, spec.size, spec.size), np.uint8)
     _write_planes(view, image.crop((left, top, left + spec.size, top + spec.size)))
     return view
@@ -89,7 +90,7 @@ def view_digest(view: UInt8) -> int:
 def _render_into(view: UInt8, image: Image.Image, params: ViewParams, spec: ViewSpec) -> None:
     canvas = _canvas(spec.interpolation, spec.mean)
     left, top, width, height = params.crop
-    # Crop before resizing: with resize(box=…) the filter would see pixels outside the crop.
+    # Crop before resizing: with resize(box=…), the filter would use pixels outside the crop.
     image = image.crop((left, top, left + width, top + height))
     image = image.resize((spec.size, spec.size), canvas.resample)
     if params.flip:
@@ -107,13 +108,13 @@ def _canvas(interpolation: str, mean: tuple[float, float, float]) -> Canvas:
 
 
 def _write_planes(view: UInt8, image: Image.Image) -> None:
-    """Copy an RGB image into ``view``, uint8 [3, S, S]; by bands, twice as fast as a transposed copy."""
+    """Copy an RGB image into ``view``, uint8 [3, S, S]. Band by band, this is twice as fast as a transposed copy."""
     for plane, band in zip(view, "RGB", strict=True):
         plane[:] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
-    """Width and height after resizing, before the middle is cropped."""
+    """Width and height after resizing and before the central crop."""
     side = math.floor(spec.size / spec.crop_pct)
     if spec.mode == "squash":
         return side, side

@@ -1,7 +1,8 @@
-"""A start-up check that this machine's libraries render views as the ones that defined them did.
+"""A check at start-up that this machine renders views to the bytes that define them.
 
-A view's bytes depend on Pillow, libjpeg-turbo and the processor: Pillow 13, for one, changed the order of the
-two passes of ``resize``. A few milliseconds on tiny fixed images show it before anything is dumped.
+A view's bytes depend on Pillow, libjpeg-turbo and the processor; Pillow 13, for example, changed the order of the two
+passes of ``resize``. Rendering tiny fixed images takes a few milliseconds and shows a difference before anything is
+dumped or trained.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.views import EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, mix_views, reference_mix
 from tinyvit_kd.views.params import Operation, ViewParams
 from tinyvit_kd.views.render import reference_views, render, render_eval, view_digest
-from tinyvit_kd.views.spec import RENDERER_VERSION, renderer_versions
+from tinyvit_kd.views.spec_hash import RENDERER_VERSION, renderer_versions
 
 UInt8 = npt.NDArray[np.uint8]
 
-# 56 x 40 pixels, 4:2:0, quality 40; a file is needed because encoders differ, too.
+# 56 x 40 pixels, 4:2:0, quality 40. Stored as a file because encoders differ, too.
 _JPEG = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABQODxIPDRQSEBIXFRQYHjIhHhwcHj0sLiQySUBMS0dARkVQWnNiUFVtVkVGZIhlbXd7"
     "gYKBTmCNl4x9lnN+gXz/2wBDARUXFx4aHjshITt8U0ZTfHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8"
@@ -91,15 +92,15 @@ _EXPECTED: Mapping[str, int] = {
 
 
 def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
-    """Render a few fixed views with the reference renderer and compare their digests with the known ones.
+    """Render a few fixed views with the reference renderer and compare their digests with the expected ones.
 
     Raises:
-        RendererError: some differ, so views of this machine would not be those of others.
+        RendererError: some differ, so this machine would not render the same views as others.
     """
     differing = [name for name, digest in fixed_digests().items() if digest != expected[name]]
     if differing:
         raise RendererError(
-            "This machine renders other views than the ones that teachers saw elsewhere",
+            "This machine does not render the same views as other machines",
             where=", ".join(f"{library} {version}" for library, version in renderer_versions().items()),
             found=f"other bytes for {', '.join(differing)}",
             expected=f"the bytes of renderer version {RENDERER_VERSION}, defined with Pillow 13.0.0",
@@ -108,24 +109,25 @@ def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
 
 
 def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
-    """The same for the native renderer, which is switched off where its bytes differ. One line on what renders."""
+    """Check the native renderer and switch it off if its bytes differ; returns a line that says what renders views."""
     if not native.is_on():
         return native.describe()
     differing = [name for name, digest in native_digests().items() if digest != expected[name]]
     if not differing:
         return native.describe()
     native.switch_off()
-    return f"views are rendered by Pillow: the native renderer makes other bytes here for {', '.join(differing)}"
+    names = ", ".join(differing)
+    return f"views are rendered by Pillow: on this machine the native renderer makes other bytes for {names}"
 
 
 def fixed_digests() -> dict[str, int]:
-    """Digest of every fixed view by the name of what it exercises."""
+    """Digest of every fixed view, by the name of what it tests."""
     digests = _digests(reference_views, render, reference_mix)
     return digests | {"evaluation": view_digest(render_eval(b64decode(_JPEG), EvalViewSpec(size=32)))}
 
 
 def native_digests() -> dict[str, int]:
-    """The same from the native renderer, which has no evaluation views; black or 0 where it gives a view up."""
+    """The same from the native renderer, without evaluation views; black views or 0 where it cannot render one."""
     return _digests(native.render_views, native.render_image, mix_views)
 
 
@@ -135,22 +137,23 @@ def _digests(
     mix: Callable[[UInt8, UInt8, Mix], UInt8],
 ) -> dict[str, int]:
     def digest(width: int, height: int, *operations: Operation) -> int:
-        """Of the whole arithmetic image, resized to 32 x 32, after the operations."""
+        """Digest of the arithmetic image, uncropped, resized to 32 x 32 and after the operations."""
         params = ViewParams(crop=(0, 0, width, height), flip=False, operations=operations, erase=())
         view = render_image(_arithmetic_image(width, height), params, ViewSpec(size=32))
         return 0 if view is None else view_digest(view)
 
     views = render_jpeg(b64decode(_JPEG), range(4, 8), ViewSpec(size=48, erase_prob=0.5))
-    shown = np.zeros((4, 3, 48, 48), np.uint8) if views is None else views
-    digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(shown, 4)}
-    digests |= {name: view_digest(mix(shown[0], shown[1], each)) for name, each in _MIXES.items()}
+    if views is None:
+        views = np.zeros((4, 3, 48, 48), np.uint8)
+    digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(views, 4)}
+    digests |= {name: view_digest(mix(views[0], views[1], each)) for name, each in _MIXES.items()}
     for width, height in ((90, 40), (40, 90), (20, 20)):
         digests[f"resize {width}x{height}"] = digest(width, height)
     return digests | {f"{each.name} {each.value:g}": digest(32, 32, each) for each in _OPERATIONS}
 
 
 def _arithmetic_image(width: int, height: int) -> Image.Image:
-    """Smooth in red, noisy in green, blocks in blue."""
+    """An image that is smooth in red, noisy in green and blocky in blue."""
     y, x = np.mgrid[:height, :width]
     channels = (x * 3 + y * 2, (x * x * 7 + x * y * 13 + y * y * 5) // 3, (x // 7 + y // 5) % 2 * 180 + 30)
     return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))

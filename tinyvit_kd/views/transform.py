@@ -1,8 +1,8 @@
 """Any other transform, replayed by seeding: a timm or torchvision pipeline, or a callable by its dotted name.
 
-Such transforms draw from generators that are global to a process. Around each call Python's, NumPy's and torch's
-default generators are seeded from the view's seed, and restored afterwards. Randomness of a transform's own is out
-of reach; stage one looks for it (``stages/replay_check.py``).
+Such transforms draw from generators that are global to a process. For each call, Python's, NumPy's and torch's default
+generators are seeded from the view's seed; they are restored afterwards. Seeding cannot reach generators that belong to
+the transform; ``batches/transform_check.py`` looks for those.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.views import TransformConfig, ViewSpec
+from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.errors import ConfigError, TransformError
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64
@@ -39,52 +39,54 @@ Transform = Callable[[Image.Image], object]
 
 TRANSFORM_FIELD = "views.transform"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+# Hashed with a seed, to keep its uses apart.
 _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
-_REDRAWN = 0x616761696E
-_ATTEMPTS = 8  # seeds that a view is tried from
-_DEEP_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so
+_RETRY = 0x616761696E
+_ATTEMPTS = 8  # seeds that are tried for a view
+_DEEP_MODES = ("I", "F")  # first letters of Pillow's modes with more than 8 bits per channel
 
 
 def transform_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
-    """One view a seed from one decoding, by ``spec.transform``: uint8 [V, 3, S, S], C-contiguous.
+    """One view per seed from one decoding, by ``spec.transform``: uint8 [V, 3, S, S], C-contiguous.
 
-    The three default generators are as they were afterwards, whatever happens; those of GPUs are left alone.
+    The three default generators are always restored. Generators of GPUs are not used or changed.
 
     Args:
-        out: the array that is filled and returned, of that shape; a new one by default.
+        out: the array to fill and return, of that shape; a new one by default.
 
     Raises:
-        BadImageError: the image cannot be decoded or is too large; what ``out`` then holds is undefined.
-        ConfigError: the transform cannot be made.
-        TransformError: it raises something, or returns no uint8 view of the spec's size.
-        ValueError: ``out`` is no such array.
+        BadImageError: the image cannot be decoded or is too large; the content of ``out`` is then undefined.
+        ConfigError: the transform cannot be built.
+        TransformError: it raises an error, or does not return a uint8 view of the spec's size.
+        ValueError: ``out`` is not such an array.
     """
     assert spec.transform is not None
     views = output(out, (len(seeds), 3, spec.size, spec.size))
     image = decode(image_bytes, spec.max_pixels)
     transform = build_transform(spec.transform)
-    with _generators_kept():
+    with _preserved_generators():
         for view, seed in zip(views, seeds, strict=True):
-            _write(view, _draw(transform, image, int(seed), spec.transform), spec.transform)  # seeds may be NumPy's
+            result = _draw(transform, image, int(seed), spec.transform)  # seeds may be NumPy integers
+            _write(view, result, spec.transform)
     return views
 
 
 def build_transform(config: TransformConfig) -> Transform:
-    """The transform of a recipe; it is made once a process, and in every process with the same random choices.
+    """The transform of a recipe. It is built once per process, with the same random choices in every process.
 
     Raises:
-        ConfigError: a name cannot be imported, a call of the recipe fails, or what comes out cannot be called.
+        ConfigError: a name cannot be imported, a call in the recipe fails, or the result cannot be called.
     """
     return _built(config.model_dump_json())
 
 
 def forget_built() -> None:
-    """Have transforms made anew where they are used next."""
+    """Forget built transforms, so that they are built anew when next used."""
     _built.cache_clear()
 
 
 def transform_versions(spec: ViewSpec) -> dict[str, str]:
-    """Versions of Python and of the packages that can change what ``spec.transform`` does, for the manifest."""
+    """Versions of Python and of all packages that can affect ``spec.transform``, for the manifest."""
     if spec.transform is None:
         return {}
     owners = importlib.metadata.packages_distributions()
@@ -96,20 +98,21 @@ def transform_versions(spec: ViewSpec) -> dict[str, str]:
 @lru_cache(maxsize=4)
 def _built(text: str) -> Transform:
     config = TransformConfig.model_validate_json(text)
-    with _generators_kept():
+    with _preserved_generators():
         _seed_generators(_BUILDING)
-        transform: object = _make(config, TRANSFORM_FIELD)
+        transform: object = _build(config, TRANSFORM_FIELD)
     if not callable(transform):
         raise ConfigError(
             "the transform cannot be called",
             where=f"{TRANSFORM_FIELD}: {config}",
             found=f"{type(transform).__name__}, {transform!r:.80}",
-            fix="name a callable, or call what returns one",
+            fix="name a callable, or call something that returns one",
         )
     return transform
 
 
-def _make(config: TransformConfig, field: str) -> Any:
+def _build(config: TransformConfig, field: str) -> Any:
+    """The object that a recipe's mapping describes; ``field`` is its place in the recipe, for messages."""
     if config.name is not None:
         return _resolve(config.name, field)
     call = _resolve(str(config.call), field)
@@ -117,28 +120,28 @@ def _make(config: TransformConfig, field: str) -> Any:
     kwargs = {name: _value(each, f"{field}.kwargs.{name}") for name, each in config.kwargs.items()}
     try:
         return call(*args, **kwargs)
-    except Exception as error:  # a class or function of others: it may raise anything
+    except Exception as error:  # code of others may raise anything
         raise ConfigError(
-            "a call that makes the transform failed",
+            "a call that builds the transform failed",
             where=f"{field}: {config}",
-            found=_told(error),
+            found=_one_line(error),
             fix="correct args and kwargs in the recipe",
         ) from error
 
 
 def _value(value: JsonValue, field: str) -> Any:
-    """An argument, with the things that its mappings stand for."""
+    """An argument, with every mapping of a call or a name replaced by what it describes."""
     if isinstance(value, list):
         return [_value(each, f"{field}.{number}") for number, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "call" in value or value.keys() == {"name"}:
-        return _make(validate(TransformConfig, value, field), field)
+        return _build(validate(TransformConfig, value, field), field)
     return {name: _value(each, f"{field}.{name}") for name, each in value.items()}
 
 
 def _names(value: JsonValue) -> Iterator[str]:
-    """All dotted names in a transform's data, and maybe other texts."""
+    """All dotted names in a transform's data, and possibly other strings."""
     if isinstance(value, dict):
         yield from (each for key, each in value.items() if key in ("call", "name") and isinstance(each, str))
         value = list(value.values())
@@ -149,52 +152,53 @@ def _names(value: JsonValue) -> Iterator[str]:
 
 def _resolve(name: str, field: str) -> Any:
     try:
-        # A console script does not look there, `python -m` does. Last, so that no file there hides a package; and
-        # for good, since a transform may import when it is called.
+        # `python -m` looks for modules here, a console script does not. Appended last, so that no file here hides a
+        # package, and not removed, since a transform may import something when it is called.
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
         return pkgutil.resolve_name(name)
     except Exception as error:  # importing runs the module
         raise ConfigError(
-            "a name of the transform cannot be imported",
+            "a name in the transform cannot be imported",
             where=f"{field}: {name}",
-            found=_told(error),
+            found=_one_line(error),
             expected="a dotted name, such as torchvision.transforms.v2.Compose, or my_file.my_function for a module in "
             "the current directory",
         ) from error
 
 
 def _draw(transform: Transform, image: Image.Image, seed: int, config: TransformConfig) -> object:
-    """What the transform returns; where it fails, from further seeds that follow from the view's own.
+    """What the transform returns. If it fails, further seeds are tried, which follow from the view's own.
 
-    Policies of libraries fail for some of their draws: timm's RandAugment asks Pillow to posterize to 0 bits, which
-    Pillow 13 refuses, in a thousandth of all views. Such a view would end every dump and finetuning at the same place.
+    Policies of libraries fail for some random choices: in one view of a thousand, timm's RandAugment asks Pillow to
+    posterize to 0 bits, which Pillow 13 refuses. Such a view would stop every dump and finetuning at the same place.
     """
     for attempt in range(_ATTEMPTS):
-        _seed_generators(hash64(seed, _REDRAWN, attempt) if attempt else seed)
+        _seed_generators(hash64(seed, _RETRY, attempt) if attempt else seed)
         try:
             return transform(image.copy())
         except Exception as error:
             raised = f"{config} raised {type(error).__name__}"
-            warn_once(raised, f"{raised} on a view, which is drawn again from its seed, as all such views are")
+            warn_once(raised, f"{raised} on a view; such views are drawn again from further seeds")
             failure = error
     raise TransformError(
-        "the transform fails on an image, whatever it draws",
+        "the transform fails on an image with every seed",
         where=f"{TRANSFORM_FIELD}: {config}",
-        found=f"{_told(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
-        fix="mend the transform: images of any size come to it, as Pillow images in RGB",
+        found=f"{_one_line(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
+        fix="correct the transform: it gets Pillow images in RGB, of any size",
     ) from failure
 
 
 def _write(view: UInt8, result: object, config: TransformConfig) -> None:
     """Copy what a transform returned into ``view``, uint8 [3, S, S]."""
-    array, kind = _pixels(result), type(result).__name__
+    array = _pixels(result)
+    kind = type(result).__name__
     if array is None:
         dtype = getattr(result, "dtype", getattr(result, "mode", ""))
-        fix = "leave out the conversion to floats and normalisation, which is done on the device (normalize: false of "
+        fix = "leave out conversion to floats and normalisation, which are done on the device (normalize: false for "
         fix += "timm.data.create_transform, which then does no erasing either)"
         if not dtype:
-            fix = "return the view: the transform is called with an image, and what it returns is taken"
+            fix = "return the view: the transform is called with an image and must return its view"
         raise _refusal(config, view, f"{kind} {dtype}".strip(), fix)
     if array.shape == view.shape:
         view[:] = array
@@ -206,7 +210,7 @@ def _write(view: UInt8, result: object, config: TransformConfig) -> None:
 
 
 def _pixels(result: object) -> UInt8 | None:
-    """The result as an array of 8 bits, in whatever order; None where it is none such."""
+    """The result as an 8-bit array with axes in any order; None if it is not 8-bit pixels."""
     if isinstance(result, Image.Image):
         return None if result.mode.startswith(_DEEP_MODES) else np.asarray(result.convert("RGB"))
     if isinstance(result, torch.Tensor) and result.dtype == torch.uint8:
@@ -225,17 +229,19 @@ def _refusal(config: TransformConfig, view: UInt8, found: str, fix: str) -> Tran
     )
 
 
-def _told(error: Exception) -> str:
-    """An error of somebody else's code in one line, with its place there: its traceback ends in a loading process."""
-    ours = {__file__, pkgutil.__file__, importlib.__file__}
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in ours]
+def _one_line(error: Exception) -> str:
+    """An error in code of others, as one line with its location: the traceback itself is lost in a loading process."""
+    skipped_files = {__file__, pkgutil.__file__, importlib.__file__}
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in skipped_files]
     locations = [f" ({each.filename}:{each.lineno})" for each in frames if not each.filename.startswith("<frozen")]
     return f"{type(error).__name__}: {' '.join(str(error).split())}{''.join(locations[-1:])}"
 
 
 @contextmanager
-def _generators_kept() -> Iterator[None]:
-    python, numpy, pytorch = random.getstate(), np.random.get_state(legacy=False), torch.default_generator.get_state()
+def _preserved_generators() -> Iterator[None]:
+    python = random.getstate()
+    numpy = np.random.get_state(legacy=False)
+    pytorch = torch.default_generator.get_state()
     try:
         yield
     finally:
@@ -245,8 +251,8 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _seed_generators(seed: int) -> None:
-    # Hashed apart: NumPy's and torch's Mersenne twisters, seeded alike, would run in step.
+    # With different hashes: NumPy's and torch's Mersenne twisters would give the same numbers from the same seed.
     random.seed(hash64(seed, _PYTHON))
     np.random.seed(hash64(seed, _NUMPY) >> 32)
-    # Not torch.manual_seed, which reseeds GPUs, too, and takes 100 µs.
+    # torch.manual_seed would also reseed GPUs, and takes 100 µs.
     torch.default_generator.manual_seed(hash64(seed, _TORCH) >> 1)

@@ -1,6 +1,6 @@
-/* libjpeg-turbo, asked for just the columns and rows that views need.
+/* Decoding by libjpeg-turbo of just the columns and rows that views need.
  *
- * Every warning ends the attempt: the reference renderer then decides what the file is.
+ * Any warning ends the attempt; the reference renderer then decides what the file is.
  */
 #include "decode.h"
 
@@ -22,7 +22,7 @@ typedef struct {
     struct jpeg_decompress_struct jpeg;
     Errors errors;
     Pixels *pixels;
-    uint8_t *rows; /* RGB, ROWS_AT_ONCE of them */
+    uint8_t *rows; /* ROWS_AT_ONCE rows of RGB */
 } Decoder;
 
 static void on_error(j_common_ptr jpeg) { longjmp(((Errors *)jpeg->err)->leave, 1); }
@@ -59,7 +59,7 @@ static int is_usual(const struct jpeg_decompress_struct *jpeg, const Header *hea
            jpeg->data_precision == 8 && !jpeg->arith_code && sampling_is_usual(jpeg);
 }
 
-/* libjpeg smooths blocks of progressive files whose coefficients are not all there, in ways that versions differ in. */
+/* If coefficients of a progressive file are missing, libjpeg smooths its blocks, and versions differ in how. */
 static int is_complete(const struct jpeg_decompress_struct *jpeg) {
     for (int i = 0; jpeg->progressive_mode && i < jpeg->num_components; i++) {
         for (int k = 0; k < DCTSIZE2; k++) {
@@ -71,7 +71,7 @@ static int is_complete(const struct jpeg_decompress_struct *jpeg) {
     return 1;
 }
 
-/* Columns in whole blocks, with one to spare on each side: upsampling looks across. */
+/* Columns in whole blocks, with one more block on each side, because upsampling uses neighbours. */
 static void crop_columns(struct jpeg_decompress_struct *jpeg, const Region *wanted, Region *region) {
     int block = jpeg->max_h_samp_factor * DCTSIZE, width = (int)jpeg->image_width;
     int left = wanted->left - block > 0 ? wanted->left - block : 0;
@@ -84,7 +84,7 @@ static void crop_columns(struct jpeg_decompress_struct *jpeg, const Region *want
     region->width = (int)columns;
 }
 
-/* RGB to three planes. */
+/* Split RGB pixels into three planes. */
 static void split(const uint8_t *rgb, int count, Pixels *pixels, size_t offset) {
     uint8_t *red = pixels->planes[0] + offset, *green = pixels->planes[1] + offset, *blue = pixels->planes[2] + offset;
     for (int i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
-/* A strict walk over a JPEG file's markers.
+/* A strict parser of a JPEG file's markers.
  *
- * What is unusual is left to the reference renderer. The point of the walk is that a file which is decoded in
- * part must be one that would be accepted as a whole: see scan_ends_image.
+ * Anything unusual is left to the reference renderer. A file may be decoded in part only if it would be accepted as a
+ * whole, and the parser ensures that: see scan_ends_image.
  */
 #include "header.h"
 
@@ -48,7 +48,7 @@ static int read_frame(int marker, const Segment *segment, Header *header) {
            segment->length == 6 + 3 * (size_t)bytes[5];
 }
 
-/* 0: not as libjpeg reads it. */
+/* Returns 0 if libjpeg would not read it like this. */
 static int read_quantization(const Segment *segment, Tables *tables) {
     const uint8_t *bytes = segment->bytes, *end = bytes + segment->length;
     while (bytes < end) {
@@ -83,7 +83,7 @@ static int read_huffman(const Segment *segment, Tables *tables) {
     return 1;
 }
 
-/* Which tables the scan's components use, where it is the one scan of a sequential file. */
+/* Which tables the components of a scan use, if it is the only scan of a sequential file. */
 static void read_scan(const Segment *segment, Header *header) {
     const uint8_t *bytes = segment->bytes;
     int count = header->components, plain = segment->length == 4 + 2 * (size_t)count && bytes[0] == count;
@@ -97,7 +97,7 @@ static void read_scan(const Segment *segment, Header *header) {
     header->plain_scan = plain && header->single_scan;
 }
 
-/* Pillow walks Photoshop's blocks and gives up on the whole file where a name's length is missing. */
+/* Pillow parses Photoshop's blocks, and refuses the whole file if the length of a name is missing. */
 static int photoshop_is_harmless(const Segment *segment) {
     const uint8_t *bytes = segment->bytes;
     size_t offset = 14;
@@ -120,7 +120,7 @@ static int photoshop_is_harmless(const Segment *segment) {
     return 1;
 }
 
-/* 0: leave the file to Pillow. */
+/* Returns 0 if the file must be left to Pillow. */
 static int read_application(int marker, const Segment *segment, Header *header, Seen *seen) {
     switch (marker) {
     case APP0:
@@ -188,7 +188,7 @@ int header_parse(const uint8_t *data, size_t size, Header *header) {
         if (marker == SOS) {
             header->scan = place;
             read_scan(&segment, header);
-            /* Pillow reads the resolution out of EXIF where JFIF gives none. */
+            /* Pillow reads the resolution from EXIF if JFIF does not give it. */
             header->doubtful |= seen.exif && !seen.dots_per_inch;
             return seen.frames == 1;
         }
@@ -199,9 +199,9 @@ int header_parse(const uint8_t *data, size_t size, Header *header) {
     return 0;
 }
 
-/* Pillow raises where libjpeg meets an error, or the end of the file before the last row; what libjpeg only warns
- * of it ignores. Inside a scan's coded data all is but a warning, and where the first marker after it (restarts
- * aside) is the end of the image, there is nothing else to go wrong. So rows that no view needs may stay unread. */
+/* Pillow raises an error if libjpeg reports an error, or if the file ends before the last row. It ignores libjpeg's
+ * warnings. Inside a scan's coded data, libjpeg only gives warnings; and if the first marker after it (other than
+ * restarts) is the end of the image, no error can follow. So rows that no view needs need not be read. */
 int scan_ends_image(const uint8_t *data, size_t size, const Header *header) {
     const uint8_t *place = data + header->scan, *end = data + size;
     while ((place = memchr(place, 0xFF, (size_t)(end - place))) != NULL && place + 1 < end) {

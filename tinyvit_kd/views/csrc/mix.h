@@ -1,4 +1,4 @@
-/* Two views of one size to a mixed one, as tinyvit_kd/views/mixing.py does it. */
+/* Mixing of two views of the same size, as in tinyvit_kd/views/mixing.py. */
 #ifndef VIEWS_MIX_H
 #define VIEWS_MIX_H
 
@@ -6,13 +6,13 @@
 
 typedef struct {
     const uint8_t *own, *partner;
-    uint8_t *out; /* may be own, but overlaps neither otherwise */
+    uint8_t *out; /* may be own; otherwise it overlaps neither */
     size_t count; /* bytes of each */
 } Pair;
 
-/* Both answer 0 where the numbers do not fit; nothing is written then. */
+/* Both return 0, and write nothing, if the arguments do not fit. */
 
-/* Mixup; weight of own in 1/65536. */
+/* Mixup; weight is own's, in 1/65536. */
 int mixup(const Pair *pair, int weight, const Processor *processor);
 
 /* CutMix; the partner fills [top, bottom) x [left, right) of views [3, size, size]. */

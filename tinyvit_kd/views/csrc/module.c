@@ -1,4 +1,4 @@
-/* The Python module: only what takes Python's objects apart; numbers are checked in views.c and mix.c. */
+/* The Python module. It only unpacks Python objects; numbers are checked in views.c and mix.c. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -69,7 +69,7 @@ static PyObject *module_render(PyObject *self, PyObject *arguments) {
     return result_of(outcome);
 }
 
-/* A size of 0: Mixup by the weight; else CutMix of views of that size. */
+/* Mixup with the weight if size is 0, else CutMix of views of that size. */
 static PyObject *mixed(Py_buffer *own, Py_buffer *partner, Py_buffer *out, int weight, int size, const int box[4], const Processor *processor) {
     const Pair pair = {own->buf, partner->buf, out->buf, (size_t)out->len};
     int done = 0;
@@ -82,7 +82,7 @@ static PyObject *mixed(Py_buffer *own, Py_buffer *partner, Py_buffer *out, int w
     PyBuffer_Release(partner);
     PyBuffer_Release(out);
     if (!done) {
-        PyErr_SetString(PyExc_ValueError, "arguments do not describe two views, their mix and where it goes");
+        PyErr_SetString(PyExc_ValueError, "arguments do not describe two views, their mix and an output");
         return NULL;
     }
     Py_RETURN_NONE;
@@ -106,7 +106,7 @@ static PyObject *module_cutmix(PyObject *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "y*y*i(iiii)w*", &own, &partner, &size, &box[0], &box[1], &box[2], &box[3], &out)) {
         return NULL;
     }
-    /* -1 is refused, where 0 would ask for Mixup. */
+    /* A size of 0 would mean Mixup; -1 is refused. */
     return mixed(&own, &partner, &out, 0, size == 0 ? -1 : size, box, processor_named(""));
 }
 
@@ -131,7 +131,7 @@ static PyObject *region_of(const Pixels *pixels) {
                          plane, (const char *)pixels->planes[1], plane, (const char *)pixels->planes[2], plane);
 }
 
-/* For timing and for tests of decoding alone. */
+/* For tests and timing of decoding alone. */
 static PyObject *module_decode(PyObject *self, PyObject *arguments) {
     Py_buffer data;
     Region wanted;
@@ -170,20 +170,20 @@ static PyObject *module_supports(PyObject *self, PyObject *argument) {
 }
 
 static PyMethodDef methods[] = {
-    {"size", module_size, METH_O, "size(data) -> (width, height, doubtful), or None for what the reference must judge"},
+    {"size", module_size, METH_O, "size(data) -> (width, height, doubtful), or None if the reference renderer must judge the file"},
     {"render", module_render, METH_VARARGS,
      "render(data, (width, height), params, size, bicubic, fill, erase_mode, noise, out, processor) -> bool\n\n"
-     "data is a JPEG file, or RGB where width and height are not 0. False: the reference renderer must do it."},
+     "data is a JPEG file, or RGB pixels if width and height are not 0. False: the reference renderer must do it."},
     {"mixup", module_mixup, METH_VARARGS,
-     "mixup(own, partner, weight, out, processor)\n\nout, which may be own, gets own's weight / 65536 and partner's rest."},
+     "mixup(own, partner, weight, out, processor)\n\nWrites the mix to out, which may be own; weight is own's, in 1/65536."},
     {"cutmix", module_cutmix, METH_VARARGS,
-     "cutmix(own, partner, size, (left, top, right, bottom), out)\n\nout, which may be own, gets own and partner's box."},
+     "cutmix(own, partner, size, (left, top, right, bottom), out)\n\nWrites own, with the partner in the box, to out, which may be own."},
     {"decode", module_decode, METH_VARARGS,
-     "decode(data, (left, top, width, height), decoder) -> region and its planes, or None\n\n"
-     "decoder is a processor, for sequential files, or 'libjpeg'."},
+     "decode(data, (left, top, width, height), decoder) -> the region decoded and its planes, or None\n\n"
+     "decoder is an instruction set, for sequential files, or 'libjpeg'."},
     {"coefficients", module_coefficients, METH_O, "coefficients(data): entropy decoding alone"},
     {"processor", module_processor, METH_NOARGS, "the instruction set that render uses by default"},
-    {"supports", module_supports, METH_O, "supports(processor): whether render takes it here"},
+    {"supports", module_supports, METH_O, "supports(processor): whether render can use it on this machine"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -198,7 +198,7 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "Views in C, byte for byte the reference renderer's.", 0, methods, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_native", "Views rendered in C, byte for byte equal to the reference renderer's.", 0, methods, slots, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }

@@ -1,10 +1,10 @@
-/* The instruction sets that this build knows and this machine has. */
+/* The instruction sets that this build supports and this machine has. */
 #ifndef VIEWS_PROCESSORS_H
 #define VIEWS_PROCESSORS_H
 
 #include "view.h"
 
-/* The best one where no name is given; NULL where this machine does not have it. */
+/* Returns the best one if the name is empty; NULL if this machine does not have it. */
 const Processor *processor_named(const char *name);
 
 #endif

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies runs between 0xFF bytes; 0xFF 0x00 stands for 0xFF. */
+/* Copies the runs between 0xFF bytes; 0xFF 0x00 encodes 0xFF. */
 static int copy(const uint8_t *place, const uint8_t *end, const Header *header, Stream *stream) {
     uint8_t *to = stream->bytes;
     int expected = stream->count;

@@ -1,4 +1,4 @@
-/* From decoded pixels and a view's parameters to its planes. */
+/* From decoded pixels and a view's parameters to the view. */
 #ifndef VIEWS_VIEW_H
 #define VIEWS_VIEW_H
 
@@ -7,7 +7,7 @@
 
 #include "pixels.h"
 
-/* The operations by the numbers that tinyvit_kd/views/native.py gives them. */
+/* The operations, numbered as in tinyvit_kd/views/native.py. */
 typedef enum {
     AUTO_CONTRAST,
     EQUALIZE,
@@ -26,7 +26,7 @@ typedef enum {
 
 typedef enum { ERASE_CONST, ERASE_RAND, ERASE_PIXEL } EraseMode;
 
-/* Beyond this the reference renderer, which knows Pillow's own limits, decides. */
+/* Larger images are left to the reference renderer, which knows Pillow's own limits. */
 enum { MAX_SIDE = 1 << 14 };
 
 enum { PARAMS_HEAD = 7, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
@@ -47,7 +47,7 @@ typedef struct {
     const double *rest; /* operations, then boxes */
 } View;
 
-/* What all views of a spec share. */
+/* What all views of a spec have in common. */
 typedef struct {
     int size;
     int bicubic; /* else bilinear */
@@ -58,17 +58,17 @@ typedef struct {
 } Style;
 
 typedef struct {
-    const uint8_t *planes[3]; /* the crop's first pixel of each channel; 16 bytes past its end may be read */
+    const uint8_t *planes[3]; /* the first pixel of the crop in each channel; 16 bytes past its end may be read */
     size_t stride;
 } Source;
 
-/* Writes the view, uint8 [3, size, size]; 0: no memory. */
+/* Writes the view, uint8 [3, size, size]; returns 0 if memory is short. */
 typedef int RenderView(const Style *style, const View *view, Source source, uint8_t *out);
 
-/* `count` levels of two views to those of out: own with a weight in 1/65536, partner with the rest. */
+/* Mixes `count` levels of two views into out; weight is own's, in 1/65536. */
 typedef void MixLevels(const uint8_t *own, const uint8_t *partner, size_t count, int weight, uint8_t *out);
 
-/* The pixel code as it is compiled for one instruction set. */
+/* The pixel code, compiled for one instruction set. */
 typedef struct {
     const char *name;
     RenderView *render;

@@ -2,7 +2,7 @@
 #include "view.h"
 #ifdef VIEWS_X86
 #ifdef __clang__
-/* Without prefer-vector-width, which Clang knows on its command line alone: here it would ignore the whole list. */
+/* Clang accepts prefer-vector-width only on its command line; in this list it would make Clang ignore all of it. */
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,bmi,bmi2,lzcnt,popcnt"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,bmi,bmi2,lzcnt,popcnt,prefer-vector-width=512")

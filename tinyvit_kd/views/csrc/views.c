@@ -4,7 +4,7 @@
 
 #include "decode.h"
 
-/* MAX_AFFINE times MAX_SIDE is a coordinate that is an int; boxes of MAX_BLUR pixels are added up one by one. */
+/* MAX_AFFINE times MAX_SIDE is a coordinate that fits an int. A blur adds up MAX_BLUR pixels one by one. */
 enum { MAX_NUMBER = 1 << 30, MAX_AFFINE = 1 << 15, MAX_BLUR = 1 << 8 };
 
 static int is_within(double value, double low, double high) { return value >= low && value <= high; }
@@ -50,7 +50,7 @@ static int boxes_fit(const View *view, const Style *style) {
     return 1;
 }
 
-/* Advances past one view; 0: the numbers are not those of a view of an image of width x height. */
+/* Reads one view and advances past it; returns 0 if the numbers do not describe a view of the image. */
 static int read_view(const double **place, const double *end, const Header *header, const Style *style, View *view) {
     const double *head = *place;
     if (end - head < PARAMS_HEAD) {
@@ -81,7 +81,7 @@ static int read_views(const Params *params, const Header *header, const Style *s
     return place == end;
 }
 
-/* The smallest region that holds all crops. */
+/* The smallest region that contains all crops. */
 static Region bounding(const View *views, int count) {
     int left = MAX_NUMBER, top = MAX_NUMBER, right = 0, bottom = 0;
     for (const View *view = views; view < views + count; view++) {
@@ -93,7 +93,7 @@ static Region bounding(const View *views, int count) {
     return (Region){left, top, right - left, bottom - top};
 }
 
-/* All of an image that came as RGB. */
+/* Copy the whole of an image that is given as RGB. */
 static int copy_pixels(const Image *image, Pixels *pixels) {
     size_t plane = (size_t)image->width * (size_t)image->height;
     uint8_t *planes = malloc(3 * plane + PIXELS_SLACK);

@@ -1,7 +1,7 @@
-/* Pillow's affine transform with bilinear or bicubic interpolation, in its own double arithmetic.
+/* Pillow's affine transform with bilinear or bicubic interpolation, in the same double arithmetic.
  *
- * An output pixel's centre is mapped to input coordinates; where those lie outside the image the pixel is filled.
- * Taps outside the image repeat its border. Results are truncated.
+ * The centre of an output pixel is mapped to input coordinates. If these lie outside the image, the pixel gets the fill
+ * colour. Taps outside the image repeat its border. Results are truncated.
  */
 
 enum { CHUNK = 32, MARGIN = 4 };
@@ -24,12 +24,12 @@ static inline uint8_t cut_off(double value) {
     return (uint8_t)(int)value;
 }
 
-/* Where an output row's pixels lie in the input: coordinate (x + .5 + slant) + shift along the row. */
+/* Positions of an output row's pixels in the input: coordinate (x + .5 + slant) + shift along the row. */
 typedef struct {
-    int begin, end;  /* the pixels that lie inside */
-    int offset;      /* input minus output index, where it is one for all of them */
-    int uniform;     /* it is */
-    int whole;       /* and all fractions are 0 */
+    int begin, end;  /* the pixels that lie inside the image */
+    int offset;      /* input index minus output index, if it is the same for all pixels */
+    int uniform;     /* whether it is */
+    int whole;       /* whether, in addition, all fractions are 0 */
     int *index;      /* [size] */
     double *fraction;
 } Line;
@@ -80,7 +80,7 @@ static void line_scattered(const Line *line, const Canvas *canvas, const uint8_t
     }
 }
 
-/* `in` has MARGIN bytes before and after its row, which repeat the border. */
+/* `in` has MARGIN bytes before and after the row, which repeat its border. */
 static void line_render(const Line *line, const Canvas *canvas, const uint8_t *in, uint8_t *out, uint8_t fill) {
     memset(out, fill, (size_t)line->begin);
     memset(out + line->end, fill, (size_t)(canvas->size - line->end));
@@ -98,7 +98,7 @@ static void line_render(const Line *line, const Canvas *canvas, const uint8_t *i
     }
 }
 
-/* Rows stay rows, and pixel (x, y) comes from x + .5 + slope * (y + .5) + shift. */
+/* Every row stays a row; pixel (x, y) comes from x + .5 + slope * (y + .5) + shift. */
 static int shear_rows(const uint8_t *in, uint8_t *out, const Canvas *canvas, double slope, double shift) {
     int size = canvas->size;
     size_t count = (size_t)size * size;
@@ -124,7 +124,7 @@ static int shear_rows(const uint8_t *in, uint8_t *out, const Canvas *canvas, dou
     return 1;
 }
 
-/* The same along columns, on planes that are transposed before and after. `in` is used up. */
+/* The same along columns, by transposing planes before and after. `in` is overwritten. */
 static int shear_columns(uint8_t *in, uint8_t *out, const Canvas *canvas, double slope, double shift) {
     size_t count = (size_t)canvas->size * canvas->size;
     uint8_t *spare = malloc(3 * count);
@@ -140,7 +140,7 @@ static int shear_columns(uint8_t *in, uint8_t *out, const Canvas *canvas, double
     return done;
 }
 
-/* The three channels in one word a pixel, with a border of MARGIN repeated pixels. */
+/* Pack the three channels into one word per pixel, with a border of MARGIN repeated pixels. */
 static void pack(const uint8_t *planes, uint32_t *packed, int size) {
     int pitch = size + 2 * MARGIN;
     size_t count = (size_t)size * size;
@@ -158,7 +158,7 @@ static void pack(const uint8_t *planes, uint32_t *packed, int size) {
 }
 
 typedef struct {
-    int32_t place[CHUNK]; /* of the pixel up and left of the point, in the packed image */
+    int32_t place[CHUNK]; /* index, in the packed image, of the pixel above and to the left of the point */
     double across[CHUNK], down[CHUNK];
     uint8_t inside[CHUNK];
     uint32_t taps[16][CHUNK];
@@ -248,7 +248,7 @@ static int affine_general(const uint8_t *in, uint8_t *out, const Canvas *canvas,
     return 1;
 }
 
-/* `in` may be used up. */
+/* `in` may be overwritten. */
 static int affine(uint8_t *in, uint8_t *out, const Canvas *canvas, const double *m) {
     if (m[0] == 1 && m[3] == 0 && m[4] == 1 && m[5] == 0) {
         return shear_rows(in, out, canvas, m[1], m[2]);

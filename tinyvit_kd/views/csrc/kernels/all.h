@@ -1,6 +1,6 @@
-/* All pixel code, compiled once for each instruction set: PROCESSOR is all that is seen outside.
+/* All pixel code, compiled once for each instruction set; only PROCESSOR is visible outside.
  *
- * Nothing here may be contracted or reordered (-ffp-contract=off): the bytes are those of Pillow 13.
+ * No arithmetic may be contracted or reordered (-ffp-contract=off), because the bytes must be those of Pillow 13.
  */
 #include <math.h>
 #include <stdlib.h>

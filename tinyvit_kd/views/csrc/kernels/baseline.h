@@ -1,14 +1,14 @@
-/* Sequential JPEG files with one scan: only the blocks that a region needs are transformed, and the rows below it are
- * not even read. The arithmetic is libjpeg's, with its accurate inverse DCT and its triangle filter for upsampling.
+/* Sequential JPEG files with one scan. Only the blocks that a region needs are transformed, and rows below it are not
+ * read. The arithmetic is libjpeg's, with its accurate inverse DCT and its triangle filter for upsampling.
  */
 
 #include "../pixels.h"
 #include "../stream.h"
 
 typedef struct {
-    uint8_t *rows; /* of all blocks that are transformed */
+    uint8_t *rows; /* samples of all blocks that are transformed */
     size_t stride;
-    int left, top; /* of its first sample in the whole component */
+    int left, top; /* position of the first sample in the whole component */
     int width, height; /* of the component in the image */
 } Samples;
 
@@ -20,14 +20,14 @@ typedef struct {
     Samples samples[3];
     int across, down;       /* the largest sampling factors */
     int columns, rows;      /* of MCUs */
-    int left, top, right, bottom; /* MCUs that are transformed; none below are read */
-    int last[3];            /* DC */
-    int blocks[3], wide[3]; /* of each component in an MCU, and in a row of it */
+    int left, top, right, bottom; /* MCUs that are transformed; those below are not read */
+    int last[3];            /* latest DC coefficients */
+    int blocks[3], wide[3]; /* blocks of each component in an MCU, and in a row of an MCU */
 } Baseline;
 
 static int ceil_div(int value, int by) { return (value + by - 1) / by; }
 
-/* Colour spaces as libjpeg guesses them; only those that need no guessing. */
+/* Whether the colour space is one that libjpeg does not have to guess. */
 static int space_is_known(const Header *header) {
     const Component *own = header->component;
     if (header->components == 1) {
@@ -65,7 +65,7 @@ static int tables_new(Baseline *jpeg) {
     return 1;
 }
 
-/* Blocks around the region, with two pixels to spare on each side: upsampling looks across. */
+/* Room for the blocks around the region, plus two pixels on each side, because upsampling uses neighbours. */
 static int samples_new(Baseline *jpeg, const Region *wanted) {
     const Header *header = jpeg->header;
     int width = 8 * jpeg->across, height = 8 * jpeg->down;
@@ -91,11 +91,11 @@ static int samples_new(Baseline *jpeg, const Region *wanted) {
     return 1;
 }
 
-enum { MOST_BLOCKS = 6 }; /* of an MCU */
+enum { MOST_BLOCKS = 6 }; /* in an MCU */
 
-/* A block whose coefficients are read, and where its samples go. */
+/* A block whose coefficients have been read, and the place of its samples. */
 typedef struct {
-    int last;  /* number of its last coefficient, or -1 */
+    int last;  /* index of its last coefficient, or -1 */
     int first; /* DC, dequantised */
     uint32_t wide;
     uint8_t *to;
@@ -103,11 +103,11 @@ typedef struct {
 } Pending;
 
 typedef struct {
-    int16_t numbers[MOST_BLOCKS][64]; /* 0 but between reading and transforming */
+    int16_t numbers[MOST_BLOCKS][64]; /* all 0 except between reading and transforming */
     Pending pending[MOST_BLOCKS];
 } Mcu;
 
-/* The block's samples; its numbers are 0 again afterwards. */
+/* Transform a block to samples; its coefficients are 0 again afterwards. */
 static inline int transform(const Pending *pending, int16_t *numbers) {
     int done;
     if (pending->last == 0) {
@@ -122,11 +122,11 @@ static inline int transform(const Pending *pending, int16_t *numbers) {
     return done;
 }
 
-/* Up to the last coefficient. */
+/* Read a block up to its last coefficient. */
 static inline int read_block(Baseline *jpeg, const Component *own, int *dc, int16_t *numbers, Pending *pending) {
     const Huffman *ac = &jpeg->tables[1][own->ac];
     Block block = {numbers, jpeg->header->tables.quantization[own->quantization], 0};
-    Bits bits = jpeg->bits; /* a copy stays in registers */
+    Bits bits = jpeg->bits; /* a copy, which stays in registers */
     int difference, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
     *dc += difference;
     if (!found || *dc > 4095 || *dc < -4095) {
@@ -155,7 +155,7 @@ static int skip_mcu(Baseline *jpeg) {
     return 1;
 }
 
-/* All blocks are read before the first is transformed, which would wait for the last store else. */
+/* All blocks are read before the first is transformed; else the transform would wait for the latest store. */
 static int read_mcu(Baseline *jpeg, int column, int row, Mcu *mcu) {
     int count = 0;
     for (int i = 0; i < jpeg->header->components; i++) {
@@ -180,7 +180,7 @@ static int read_mcu(Baseline *jpeg, int column, int row, Mcu *mcu) {
     return 1;
 }
 
-/* All of one restart interval that lies above the region's last row; nothing of one that lies above its first. */
+/* Reads the part of a restart interval down to the region's last row; skips intervals that end above the region. */
 static int read_segment_blocks(Baseline *jpeg, int segment, int begin, int end) {
     Mcu mcu = {0};
     const uint8_t *start = jpeg->stream.bytes + jpeg->stream.segments[segment];
@@ -217,10 +217,9 @@ static int read_blocks(Baseline *jpeg) {
     return 1;
 }
 
-/* A row of a component in the image's resolution: twice as wide by the triangle filter, or as it is. `near` is the
- * row on the nearer side, where rows are filtered, too. */
+/* Buffers for a row of a component at the image's resolution, doubled in width by the triangle filter if needed. */
 typedef struct {
-    int16_t *sums; /* of two rows, 3 to 1, with one entry to spare on each side */
+    int16_t *sums; /* of two rows, 3 to 1, with one more entry on each side */
     uint8_t *row;
 } Wide;
 
@@ -229,7 +228,7 @@ static const uint8_t *samples_row(const Samples *samples, int y) {
     return samples->rows + (size_t)(inside - samples->top) * samples->stride;
 }
 
-/* [2 * count] from count + 2 sums: `bias` and `bits` make one sum a level again. */
+/* Doubles the width: [2 * count] from count + 2 sums. Adding a bias and shifting by `bits` turns a sum into a level. */
 static void widen(const int16_t *sums, int count, int low_bias, int high_bias, int bits, uint8_t *out) {
     for (int i = 0; i < count; i++) {
         int own = 3 * sums[i + 1];
@@ -238,7 +237,8 @@ static void widen(const int16_t *sums, int count, int low_bias, int high_bias, i
     }
 }
 
-/* Chroma samples `left` to `left + count - 1` of image row y, at twice the width: uint8 [2 * count]. */
+/* Chroma samples `left` to `left + count - 1` of image row y, at the image's resolution: uint8 [2 * count], or [count]
+ * if the width is not doubled. `near` is the nearer neighbouring row, for when rows are filtered, too. */
 static void chroma_row(const Baseline *jpeg, const Samples *samples, int y, int left, int count, const Wide *wide) {
     int narrow = samples->width <= 2, own_y = y / jpeg->down, near_y = y % 2 == 0 ? own_y - 1 : own_y + 1;
     const uint8_t *own = samples_row(samples, own_y) - samples->left, *near = samples_row(samples, near_y) - samples->left;
@@ -303,7 +303,7 @@ static int colour_rows(const Baseline *jpeg, const Region *region, Pixels *pixel
     return 1;
 }
 
-/* Grey: the three planes are one. */
+/* Grey images, whose three planes are one. */
 static void grey_rows(const Baseline *jpeg, const Region *region, Pixels *pixels) {
     for (int y = 0; y < region->height; y++) {
         const uint8_t *row = samples_row(&jpeg->samples[0], region->top + y) - jpeg->samples[0].left;

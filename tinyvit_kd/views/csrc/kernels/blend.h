@@ -1,4 +1,4 @@
-/* Pillow's blends: base + factor * (level - base) in float32, cut off at the ends, truncated. */
+/* Pillow's blends: base + factor * (level - base) in float32, clipped to 0..255 and truncated. */
 
 static inline uint8_t blended(int base, int level, float factor) {
     float value = (float)base + factor * (float)(level - base);

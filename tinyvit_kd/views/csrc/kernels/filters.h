@@ -1,6 +1,7 @@
-/* Operations that look at a pixel's neighbours. They read `in` and write `out`, planes of size x size. */
+/* Operations that use a pixel's neighbours. They read `in` and write `out`, planes of size x size. */
 
-/* Pillow's SMOOTH kernel (3 x 3, the middle five times the weight) in float32, sums in its order; then the blend. */
+/* Pillow's SMOOTH kernel (3 x 3, with five times the weight in the middle) in float32, summed in its order; then the
+ * blend. */
 static void sharpness_row(const uint8_t *above, const uint8_t *row, const uint8_t *below, uint8_t *out, int size,
                           float factor) {
     const float one = 1.0f / 13.0f, five = 5.0f / 13.0f;
@@ -14,7 +15,7 @@ static void sharpness_row(const uint8_t *above, const uint8_t *row, const uint8_
     }
 }
 
-/* Pixels at the border are their own degenerate form, so that any factor leaves them as they are. */
+/* Pixels at the border are not smoothed, so no factor changes them. */
 static void sharpness(const uint8_t *in, uint8_t *out, int size, float factor) {
     memcpy(out, in, (size_t)size * (size_t)size);
     for (int y = 1; y < size - 1; y++) {
@@ -23,7 +24,7 @@ static void sharpness(const uint8_t *in, uint8_t *out, int size, float factor) {
     }
 }
 
-/* Gwosdek and others, 2011: the box whose third power is nearest to the Gaussian; Pillow's arithmetic. */
+/* Gwosdek et al., 2011: the box filter that, applied `passes` times, is nearest to the Gaussian. Pillow's arithmetic. */
 static float box_radius(float radius, int passes) {
     float variance = radius * radius / (float)passes;
     float length = (float)sqrt(12.0 * (double)variance + 1.0);
@@ -35,7 +36,7 @@ static float box_radius(float radius, int passes) {
 
 typedef struct {
     int radius;
-    uint32_t full, far; /* weights of whole and of cut pixels, 24 bits after the point */
+    uint32_t full, far; /* weights of whole and of partly covered pixels, with 24 fractional bits */
 } BoxFilter;
 
 static BoxFilter box_filter(float radius) {
@@ -48,7 +49,7 @@ static BoxFilter box_filter(float radius) {
 
 static inline int clamp(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
 
-/* One pass down the columns of a plane whose rows are given; the row above the first is the first. */
+/* One pass down the columns of a plane; rows outside the plane repeat its first or last row. */
 static void box_pass(const BoxFilter *box, const uint8_t *in, uint8_t *out, int size) {
     for (int y = 0; y < size; y++) {
         const uint8_t *before = in + (size_t)clamp(y - box->radius - 1, 0, size - 1) * size;
@@ -78,7 +79,7 @@ static void transpose_plane(const uint8_t *in, uint8_t *out, int size) {
     }
 }
 
-/* Three passes along the rows, then three down the columns. The result is in `plane`; both are used up. */
+/* Three passes along the rows, then three down the columns. The result is in `plane`; both are overwritten. */
 static void gaussian_blur(uint8_t *plane, uint8_t *spare, int size, float radius) {
     BoxFilter box = box_filter(box_radius(radius, 3));
     for (int axis = 0; axis < 2; axis++) {

@@ -1,17 +1,18 @@
-/* Huffman decoding by tables that know a code together with the number that follows it.
+/* Huffman decoding with tables that look up a code together with the length of the number that follows it.
  *
- * What no encoder writes (unknown codes, too many coefficients, data that ends early) ends the attempt; the file
- * then goes to libjpeg.
+ * Anything that no encoder writes (unknown codes, too many coefficients, data that ends early) ends the attempt; the
+ * file is then left to libjpeg.
  */
 
 enum { LOOK = 10, END_OF_BLOCK = 127 };
 
-/* An entry of `codes`, for codes of LOOK bits at most: bits of code and number (6), of the code (5) and of the number
- * (5), coefficients to advance (7); 0 for longer codes, which are found by their limits. */
+/* `codes` is for codes of at most LOOK bits. An entry holds, from its lowest bit: the length of code and number (6 bits),
+ * of the code (5) and of the number (5), and the coefficients to advance (7). It is 0 for longer codes, which are found
+ * by their limits. */
 typedef struct {
     uint32_t codes[1 << LOOK];
-    int32_t limit[17];  /* the first window of 16 bits that starts with no code up to this length */
-    int32_t offset[17]; /* symbol of a code = symbols[code + offset] */
+    int32_t limit[17];  /* the first 16-bit window that starts with no code of up to this length */
+    int32_t offset[17]; /* the symbol of a code is symbols[code + offset] */
     const uint8_t *symbols;
     int is_dc;
 } Huffman;
@@ -38,13 +39,13 @@ static inline void consume(Bits *bits, int count) {
     bits->count -= count;
 }
 
-/* The number that the first `size` of the bits stand for. */
+/* The number that the first `size` bits encode. */
 static inline int extend(uint64_t bits, int size) {
     int value = (int)(bits >> 1 >> (63 - size)), negative = (int)~((int64_t)bits >> 63);
     return value - (negative & ((1 << size) - 1));
 }
 
-/* Symbols of AC tables are a run and a size, of DC tables a size. 0: one that no encoder writes. */
+/* A symbol is a run and a size in AC tables, a size in DC tables. Returns 0 for symbols that no encoder writes. */
 static inline uint32_t entry_of(int symbol, int length, int is_dc) {
     int run = is_dc ? 0 : symbol >> 4, size = is_dc ? symbol : symbol & 15;
     int advance = !is_dc && symbol == 0 ? END_OF_BLOCK : run + 1;
@@ -63,7 +64,7 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
         table->offset[length] = symbol - code;
         for (int i = 0; i < definition[length - 1]; i++, code++, symbol++) {
             uint32_t entry = entry_of(table->symbols[symbol], length, is_dc);
-            if (is_dc && table->symbols[symbol] > 15) { /* which libjpeg refuses, used or not */
+            if (is_dc && table->symbols[symbol] > 15) { /* libjpeg refuses it, even if it is not used */
                 return 0;
             }
             for (int rest = 0; length <= LOOK && code < 1 << length && rest < 1 << (LOOK - length); rest++) {
@@ -80,7 +81,7 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
 
 /* The entry of a code of more than LOOK bits, or 0. */
 static uint32_t long_entry(const Huffman *table, uint64_t bits) {
-    int window = (int)(bits >> 48), length = 1; /* a short code may be here for its symbol */
+    int window = (int)(bits >> 48), length = 1; /* starts at 1: a short code may be here because of its symbol */
     while (length <= 16 && window >= table->limit[length]) {
         length++;
     }
@@ -111,11 +112,11 @@ static inline int read_dc(const Huffman *table, Bits *bits, int *difference) {
 typedef struct {
     int16_t *numbers;
     const uint16_t *quantization;
-    uint32_t wide; /* that, from 32768 up */
+    uint32_t wide; /* 32768 or more if one does */
 } Block;
 
-/* One symbol of a block: the number of its coefficient, 64 and more where it is the last. `block` is NULL where
- * coefficients are not needed. */
+/* Reads one symbol of a block. Returns the index of its coefficient, END_OF_BLOCK and more at the end of the block, or
+ * 2 * END_OF_BLOCK for an error. `block` is NULL if the coefficients are not needed. */
 static inline int read_coefficient(const Huffman *table, Bits *bits, int k, Block *block) {
     uint32_t entry = next_entry(table, bits);
     k += (int)(entry >> 16);
@@ -131,8 +132,8 @@ static inline int read_coefficient(const Huffman *table, Bits *bits, int k, Bloc
     return k;
 }
 
-/* A block's coefficients but the first. Returns the number of the last one, or -1. Two symbols, of 26 bits at most,
- * are read from one refill. */
+/* Reads all coefficients of a block except the first. Returns the index of the last one, or -1 for an error. Two symbols,
+ * of at most 26 bits each, are read per refill. */
 static inline int read_ac(const Huffman *table, Bits *bits, Block *block) {
     int k = 0, last;
     do {

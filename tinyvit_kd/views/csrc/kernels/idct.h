@@ -20,7 +20,7 @@ static inline void transpose_8x8(i32x8 *v) {
     }
 }
 
-/* One dimension, in place; the results carry 13 more bits than asked for, which `shift` takes off, rounding. */
+/* One dimension, in place. Constants have 13 fractional bits; the results are rounded and shifted down by `shift`. */
 static inline void idct_1d(i32x8 *v, int shift) {
     const int32_t half = 1 << (shift - 1);
     i32x8 z1 = (v[2] + v[6]) * 4433;
@@ -43,7 +43,7 @@ static inline void idct_1d(i32x8 *v, int shift) {
     v[4] = (e3 - o0) >> shift;
 }
 
-/* Whether all numbers, and so all sums of two, fit into the 16 bits that libjpeg's vector code has for them. */
+/* Not 0 if some number does not fit into 15 bits. Otherwise sums of two fit into 16, as libjpeg's vector code assumes. */
 static inline i32x8 beyond_14_bits(const i32x8 *v) {
     i32x8 any = {0};
     for (int i = 0; i < 8; i++) {
@@ -64,7 +64,7 @@ static inline void store_level(uint8_t *to, size_t stride, int level) {
     }
 }
 
-/* Dequantised coefficients, of 15 bits at most, to 8 x 8 levels; 0: numbers that versions of libjpeg treat differently. */
+/* From dequantised coefficients, of at most 15 bits, to 8 x 8 levels. Returns 0 if versions of libjpeg would differ. */
 static inline int idct_block(const int16_t *block, uint8_t *to, size_t stride) {
     i32x8 v[8], wide;
     for (int i = 0; i < 8; i++) {
@@ -81,7 +81,7 @@ static inline int idct_block(const int16_t *block, uint8_t *to, size_t stride) {
     return is_zero(wide);
 }
 
-/* The same where only the first coefficient is not 0. */
+/* The same if all coefficients but the first are 0. */
 static inline int idct_level(int first, uint8_t *to, size_t stride) {
     if (first < -4096 || first >= 4096) {
         return 0;

@@ -1,4 +1,4 @@
-/* Operations that map each level of a channel to another one. */
+/* Operations that map each level of a channel to another level. */
 
 static void apply_table(uint8_t *plane, size_t count, const uint8_t *table) {
     for (size_t i = 0; i < count; i++) {
@@ -6,7 +6,7 @@ static void apply_table(uint8_t *plane, size_t count, const uint8_t *table) {
     }
 }
 
-/* Four tables, so that equal neighbours do not wait for each other. */
+/* With four tables, equal neighbouring pixels do not wait for each other's update. */
 static void histogram(const uint8_t *plane, size_t count, uint32_t *bins) {
     uint32_t parts[4][256];
     size_t i = 0;

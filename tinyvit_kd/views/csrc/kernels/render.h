@@ -1,6 +1,6 @@
-/* A whole view: crop and resize, operations in their order, erased boxes. */
+/* A whole view: crop and resize, then operations in their order, then erased boxes. */
 
-/* Two sets of planes; an operation that needs both leaves its result in the other one. */
+/* Two sets of planes. An operation that needs both writes its result to the spare set and swaps them. */
 typedef struct {
     uint8_t *current, *spare;
 } Planes;
@@ -64,7 +64,7 @@ static int apply_operation(Planes *planes, const Style *style, const Operation *
     }
 }
 
-/* `count` entries of the noise from `start`, which wraps around. */
+/* Copies `count` entries of the noise table from `start`, wrapping around. */
 static void copy_noise(uint8_t *to, const uint8_t *noise, size_t length, size_t start, size_t count) {
     start %= length;
     while (count > 0) {

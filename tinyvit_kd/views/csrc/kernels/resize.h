@@ -1,14 +1,14 @@
-/* Pillow's antialiased resize: 22-bit fixed point weights, two passes, rounded to bytes in between.
+/* Pillow's antialiased resize: weights in 22-bit fixed point, two passes, rounded to bytes in between.
  *
- * Sixteen rows are turned on their side for the horizontal pass, so that both passes are one loop: a weighted sum
- * of vectors that lie a stride apart.
+ * For the horizontal pass, groups of sixteen rows are transposed. So both passes use the same loop: a weighted sum of
+ * vectors that are a stride apart.
  */
 
-enum { PRECISION = 22, GROUP = LANES, PIXEL = 3 * GROUP }; /* a column of a turned group: 16 rows of three channels */
+enum { PRECISION = 22, GROUP = LANES, PIXEL = 3 * GROUP }; /* a column of a transposed group: 16 rows of three channels */
 
 typedef struct {
-    int taps;      /* slots a position */
-    int *first;    /* first input of each output */
+    int taps;      /* slots per output */
+    int *first;    /* index of the first input of each output */
     int *count;
     int32_t *weights;
 } Weights;
@@ -96,7 +96,7 @@ static void weigh(const uint8_t *from, size_t stride, const int32_t *weights, in
     }
 }
 
-/* Sixteen rows of three planes, the last one repeated where there are fewer, to [width][3][16]. */
+/* Transpose sixteen rows of three planes to [width][3][16]; if there are fewer, the last one is repeated. */
 static void turn_rows(Source source, int top, int height, int width, uint8_t *turned) {
     uint8_t block[GROUP * GROUP];
     for (int channel = 0; channel < 3; channel++) {
@@ -116,7 +116,7 @@ static void turn_rows(Source source, int top, int height, int width, uint8_t *tu
     }
 }
 
-/* Planes of [height, width] to planes of [height rounded up, padded size]. */
+/* Resize rows: planes [height, width] to planes [height rounded up, padded size]. */
 static int resize_rows(Source source, int width, int height, const Weights *weights, int size, int flip, uint8_t *planes) {
     int padded = round_up(size, GROUP), rows = round_up(height, GROUP);
     uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
@@ -143,7 +143,7 @@ static int resize_rows(Source source, int width, int height, const Weights *weig
     return 1;
 }
 
-/* Rows a stride apart to `size` rows `to_stride` apart; `length` is a multiple of 16. */
+/* Resize columns: rows a stride apart to `size` rows `to_stride` apart; `length` is a multiple of 16. */
 static void resize_columns(const uint8_t *from, size_t stride, const Weights *weights, int size, uint8_t *to,
                            size_t to_stride, int length) {
     for (int i = 0; i < size; i++) {
@@ -203,7 +203,7 @@ static int resize_vertical_first(Source source, const View *view, const Weights 
     return done;
 }
 
-/* The crop, resized to a square and mirrored where the view is flipped: planes uint8 [3, size, size]. */
+/* The crop, resized to a square, and mirrored if the view is flipped: planes uint8 [3, size, size]. */
 static int resize_crop(Source source, const View *view, int size, int bicubic, uint8_t *out) {
     Weights across, down;
     int vertical_first = view->height > size && view->height - size > 2 * (view->width - size), done = 0;

@@ -1,5 +1,5 @@
-/* Sixteen lanes, and transposing bytes, in the vector extensions of GCC and Clang; intrinsics only to widen and to
- * narrow, which GCC makes scalar code of.
+/* Sixteen lanes, and transposed bytes, in the vector extensions of GCC and Clang. Intrinsics are used only for widening
+ * and narrowing, for which GCC would generate scalar code.
  */
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
@@ -21,7 +21,7 @@ static inline void store_u8(uint8_t *to, u8x16 bytes) { memcpy(to, &bytes, sizeo
 #define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 
-/* Interleaving rows i and i + 8 transposes after four rounds. */
+/* Four rounds of interleaving rows i and i + 8 transpose the block. */
 static inline void transpose_16x16(const uint8_t *from, size_t from_stride, uint8_t *to, size_t to_stride) {
     u8x16 rows[16], next[16];
     for (int i = 0; i < 16; i++) {
@@ -39,7 +39,7 @@ static inline void transpose_16x16(const uint8_t *from, size_t from_stride, uint
     }
 }
 
-/* Sixteen levels as numbers. */
+/* Sixteen levels as 32-bit numbers. */
 static inline i32x16 widen_u8(u8x16 bytes) {
 #if defined(VIEWS_AVX512)
     return (i32x16)_mm512_cvtepu8_epi32((__m128i)bytes);
@@ -58,7 +58,7 @@ static inline i32x16 widen_u8(u8x16 bytes) {
 #endif
 }
 
-/* Cut off at 0 and 255. */
+/* Clipped to 0..255. */
 static inline u8x16 narrow_u8(i32x16 wide) {
 #if defined(VIEWS_AVX512)
     __m512i positive = _mm512_max_epi32((__m512i)wide, _mm512_setzero_si512());
@@ -93,7 +93,7 @@ static inline i32x8 load_i16(const int16_t *from) {
 #endif
 }
 
-/* Cut off at 0 and 255. */
+/* Clipped to 0..255. */
 static inline void store_8_levels(uint8_t *to, i32x8 wide) {
 #if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)wide), _mm256_extracti128_si256((__m256i)wide, 1));

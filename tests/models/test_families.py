@@ -12,7 +12,8 @@ from torch import nn
 from tests.models.networks import TINY, TINY_SPEC
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.models.network import build_network, require_size
+from tinyvit_kd.models.families import build_network
+from tinyvit_kd.models.input_size import require_size
 
 # The published students (arXiv 2207.10666, table 7): widths, and parameters with 1000 classes.
 PUBLISHED = {

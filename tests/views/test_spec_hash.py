@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tinyvit_kd.config.views import ViewSpec
-from tinyvit_kd.views.spec import renderer_versions, view_spec_hash
+from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 
 OTHER_FIELDS: list[dict[str, Any]] = [
     {"size": 225},
@@ -53,7 +53,7 @@ def test_every_field_changes_the_hash() -> None:
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in hashes)
 
 
-def test_the_hash_names_a_transform_and_what_stands_beside_it() -> None:
+def test_the_hash_covers_a_transform_and_the_fields_that_apply_to_it() -> None:
     hashes = [view_spec_hash(ViewSpec(**fields)) for fields in TRANSFORMS]
     assert len(set(hashes)) == len(hashes)
     first, second = ({"call": "a.b", "kwargs": dict(pairs)} for pairs in ([("c", 1), ("d", 2)], [("d", 2), ("c", 1)]))
@@ -62,7 +62,7 @@ def test_the_hash_names_a_transform_and_what_stands_beside_it() -> None:
     )
 
 
-def test_a_spec_is_written_with_the_fields_that_have_an_effect() -> None:
+def test_a_spec_is_written_with_only_the_fields_that_have_an_effect() -> None:
     assert set(ViewSpec().model_dump()) == set(ViewSpec.model_fields) - {"transform"}
     spec = ViewSpec.model_validate(TRANSFORMS[5])
     assert ViewSpec.model_validate(spec.model_dump(mode="json")) == spec

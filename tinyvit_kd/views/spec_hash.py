@@ -1,4 +1,4 @@
-"""The identity of a view: the hash of its spec, the renderer's version and its libraries."""
+"""The identity of views: the hash of their spec, and the versions of the renderer and its libraries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import xxhash
 from PIL import __version__ as pillow_version
 from PIL import features
 
-from tinyvit_kd.config.views import ViewSpec
+from tinyvit_kd.config.view_spec import ViewSpec
 
 RENDERER_VERSION = 1
-"""Part of every view spec's hash; raised whenever the same seed would give other bytes."""
+"""Part of every view spec's hash; increased whenever the same seed would give other bytes."""
 
 
-_MIXING = {"mixup", "cutmix", "mix_prob", "mix_switch_prob"}
+_MIXING_FIELDS = {"mixup", "cutmix", "mix_prob", "mix_switch_prob"}
 
 
 def view_spec_hash(spec: ViewSpec) -> str:
-    """16 hexadecimal digits that name every field of the spec that has an effect, and the renderer's version."""
-    # Settings of mixing mean nothing where nothing is mixed.
-    unused = set() if spec.mixes else _MIXING
+    """Hash, 16 hexadecimal digits, of the renderer's version and of every field of the spec that has an effect."""
+    # Settings of mixing have no effect if nothing is mixed.
+    unused = set() if spec.mixes else _MIXING_FIELDS
     fields = {"renderer_version": RENDERER_VERSION, "view_spec": spec.model_dump(mode="json", exclude=unused)}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return xxhash.xxh3_64_hexdigest(text.encode())
@@ -28,7 +28,7 @@ def view_spec_hash(spec: ViewSpec) -> str:
 
 def renderer_versions() -> dict[str, str]:
     """Versions of all libraries that can change a view's bytes, for the manifest."""
-    found = {
+    versions = {
         "renderer": str(RENDERER_VERSION),
         "pillow": pillow_version,
         "libjpeg-turbo": features.version_feature("libjpeg_turbo") or features.version_codec("jpg"),
@@ -37,4 +37,4 @@ def renderer_versions() -> dict[str, str]:
         "libwebp": features.version_module("webp"),
         "libtiff": features.version_codec("libtiff"),
     }
-    return {name: version or "absent" for name, version in found.items()}
+    return {name: version or "absent" for name, version in versions.items()}

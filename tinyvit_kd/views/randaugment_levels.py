@@ -1,8 +1,8 @@
 """From RandAugment's magnitude to an operation's final argument, as in timm's ``LEVEL_TO_ARG``.
 
-timm has several names for one operation: ``Posterize`` and ``PosterizeIncreasing`` differ only in how their
-strength follows from the magnitude. Here a name becomes one of the renderer's operations and its argument.
-The arithmetic is timm's, step for step, so that the arguments are equal to the last bit.
+timm has several names for one operation: ``Posterize`` and ``PosterizeIncreasing`` differ only in how the argument
+follows from the magnitude. Here each name is mapped to one of the renderer's operations and to its argument. The
+arithmetic is timm's, step by step, so that the arguments are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 Level = Callable[[float, float], float]
-"""(magnitude / 10, a random sign of ± 1) → final argument."""
+"""(magnitude / 10, random sign ± 1) → final argument."""
 
 
 def _none(_level: float, _sign: float) -> float:

@@ -18,7 +18,7 @@ from tinyvit_kd.config.training import (
     ScheduleConfig,
     TrainConfig,
 )
-from tinyvit_kd.config.views import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
 
 Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -12,6 +12,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.foreign_errors import first_line_of, refuses_argument
 
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
 
@@ -30,15 +31,15 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            if spec.tiny_vit is not None:
-                network: nn.Module = TinyVit(**_tiny_vit_arguments(spec.tiny_vit), **arguments)
-                return network
+            for field, build in FAMILIES.items():
+                if (widths := getattr(spec, field)) is not None:
+                    return build(widths, arguments)
             return create(spec.name or "", image_size, arguments)
     except (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
         raise ConfigError(
             "the network cannot be built",
-            where=spec.name or "tiny_vit",
-            found=str(error).partition("\n")[0] or type(error).__name__,
+            where=spec.name or ", ".join(spec.given),
+            found=first_line_of(error),
             fix="python -c 'import timm; print(timm.list_models())' lists the names that timm knows",
         ) from error
 
@@ -52,29 +53,10 @@ def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.M
             sized: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
             return sized
         except TypeError as error:
-            if "img_size" not in str(error):
+            if not refuses_argument(error, "img_size"):
                 raise
     network: nn.Module = timm.create_model(name, **arguments)
     return network
-
-
-def require_size(kwargs: Mapping[str, Any], image_size: int | None, where: str) -> None:
-    """Check that arguments of a model do not ask for another input than it will get.
-
-    Raises:
-        ConfigError: they do; the network would fail at its first image.
-    """
-    asked = kwargs.get("img_size", image_size)
-    sides = asked if isinstance(asked, list) else [asked]
-    if image_size is None or kwargs.get("dynamic_img_size") or set(sides) == {image_size}:
-        return
-    raise ConfigError(
-        "the network is to take images of another size than it gets",
-        where=where,
-        found=f"{asked} pixels",
-        expected=f"{image_size}",
-        fix="leave it out: the size follows from the views, or from the teacher's image_size",
-    )
 
 
 def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
@@ -86,8 +68,16 @@ def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
-    arguments = widths.model_dump()
+def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+    shape = widths.model_dump()
     if widths.num_heads is None:
-        arguments["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
-    return arguments
+        shape["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
+    network: nn.Module = TinyVit(**shape, **arguments)
+    return network
+
+
+FAMILIES: dict[str, Callable[[Any, dict[str, Any]], nn.Module]] = {"tiny_vit": _tiny_vit}
+"""Networks with explicit widths, by the section of ``config.models.ModelSpec`` that gives them.
+
+Each takes its section, and the arguments that all networks share: ``num_classes``, ``drop_path_rate``, ``kwargs``.
+"""

@@ -1,0 +1,112 @@
+"""What other libraries raise, told apart in one place.
+
+Where a library gives its error neither a class nor an attribute of its own, its text is all there is. Such texts are
+matched here and nowhere else, each by one function. ``tests/runtime/test_foreign_errors.py`` makes the libraries raise
+them, so that a release with other words fails a test, not a run. The versions named are those in which a text was read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_LOST_PEER = re.compile(
+    "Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL"
+    "|Application timeout caused pair closure"
+)
+_RAISED_IN_WORKER = re.compile(r"Caught \S+ in DataLoader worker process \d+\.")
+
+
+def error_chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and the ones that it came from or that it interrupted, the latest first."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def first_line_of(error: BaseException) -> str:
+    """What a library says of its error, in one line; the error's type where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Whether torch says that a ``DataLoader`` worker was killed or ended by itself.
+
+    torch 2.15 raises a bare RuntimeError: from the handler of SIGCHLD ("DataLoader worker (pid 7) is killed by signal",
+    ``torch/csrc/DataLoader.cpp``), or when it looks while it waits ("DataLoader worker (pid(s) 7) exited unexpectedly",
+    ``torch/utils/data/dataloader.py``).
+    """
+    return "DataLoader worker (pid" in str(error)
+
+
+def is_loader_timeout(error: BaseException) -> bool:
+    """Whether no batch came within the ``timeout`` of a ``DataLoader`` whose workers are alive.
+
+    torch 2.15 raises a bare RuntimeError ("DataLoader timed out after 5 seconds", ``torch/utils/data/dataloader.py``).
+    """
+    return "DataLoader timed out" in str(error)
+
+
+def is_raised_in_worker(error: BaseException) -> bool:
+    """Whether an error was raised by the dataset in a ``DataLoader`` worker, and handed over by torch.
+
+    torch 2.15 raises it again in the main process, of the same type, with the traceback in its text ("Caught EOFError
+    in DataLoader worker process 0.", ``torch/_utils.py``). One without that comes from the pipe between the two.
+    """
+    return _RAISED_IN_WORKER.match(str(error)) is not None
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether ``torch.distributed`` says that another process is gone, or did not answer in time.
+
+    The store and NCCL raise a ``DistError``. gloo, as of torch 2.15, raises a bare RuntimeError from its C++ code: from
+    ``gloo/transport/tcp/pair.cc`` where the connection is lost, and from ``unbound_buffer.cc`` where time runs out.
+    """
+    from torch.distributed import DistError  # here, since decoding needs this file and must not load torch
+
+    return isinstance(error, DistError) or _LOST_PEER.search(first_line_of(error)) is not None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an image could not be decoded for want of memory, which says nothing of the image.
+
+    Pillow 13 raises MemoryError for the pixels, and an OSError for what a decoder needs ("out of memory when reading
+    image file", ``_get_oserror`` of ``PIL/ImageFile.py``).
+    """
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
+
+
+def is_truncated_image(error: BaseException) -> bool:
+    """Whether an image's file ends too early.
+
+    Pillow 13 raises EOFError, or an OSError that says so ("image file is truncated (12 bytes not processed)",
+    "Truncated File Read", ``PIL/ImageFile.py``); a few readers raise a SyntaxError or ValueError with that word.
+    """
+    return isinstance(error, EOFError) or "truncated" in str(error).lower()
+
+
+def refuses_argument(error: BaseException, name: str) -> bool:
+    """Whether a network has no such argument.
+
+    timm 1.0 raises TypeError: Python's own ("got an unexpected keyword argument 'img_size'"), or one of its own where a
+    class looks for itself ("got unexpected keyword argument(s): ['img_size']", as in ``timm/models/metaformer.py``).
+    """
+    return isinstance(error, TypeError) and "unexpected keyword argument" in str(error) and f"'{name}'" in str(error)
+
+
+def refuses_checkpointing(error: BaseException) -> bool:
+    """Whether a network cannot recompute its activations in the backward pass.
+
+    timm 1.0 raises AssertionError from ``set_grad_checkpointing`` ("gradient checkpointing not supported").
+    """
+    return isinstance(error, AssertionError) and "checkpointing not supported" in str(error)
+
+
+def system_error_behind(error: BaseException) -> OSError | None:
+    """What the operating system said where a library hid it behind an error of its own; None where it said nothing.
+
+    torch 2.15 reports a full disk as a wrong position in the file that ``torch.save`` writes ("unexpected pos 64 vs 0",
+    RuntimeError, ``caffe2/serialize/inline_container.cc``), with the OSError as its context.
+    """
+    return next((each for each in error_chain(error) if isinstance(each, OSError)), None)

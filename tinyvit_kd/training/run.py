@@ -1,0 +1,44 @@
+"""What stays the same while a student is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyvit_kd.config.training import TrainConfig
+from tinyvit_kd.runtime.device import autocast
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.training.meters import NameSamples
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during training."""
+
+    job: Job
+    folder: Path
+    config: TrainConfig
+    identity: dict[str, str]  # a checkpoint with another identity is not continued
+    steps_per_epoch: int
+    total_steps: int
+    global_batch_size: int
+    micro_batches: int  # forward-backward passes per step, in each process
+    seed: int
+    clip_grad: float | None
+    normalize: Callable[[torch.Tensor], torch.Tensor]  # uint8 views [B, 3, S, S] to the network's input
+    precision: str  # as ``runtime.precision`` of a recipe
+    set_rates: Callable[[int], None]  # sets the learning rates of a step
+    name_samples: NameSamples
+    stage_state: dict[str, Any] = field(default_factory=dict)  # saved in each checkpoint, as "kept", for the stage
+    compile: bool = False
+    fsync: bool = False
+    data_timeout: float = 600  # seconds without an answer from the disk
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The autocast context of a forward pass."""
+        return autocast(self.job.device, self.precision)
