@@ -47,9 +47,9 @@ from benchmarks.fault_injection.world import (
     PRETRAIN_2,
     SHARDS,
     TARGETS,
+    FaultWorld,
     Size,
     Target,
-    World,
 )
 from benchmarks.machine import describe
 
@@ -130,7 +130,7 @@ def run(folder: Path, options: argparse.Namespace) -> Campaign:
     subjects.make()
     campaign.corruptions = corrupt(subjects, options.corruptions, options.seed, kinds())
     tell(f"{options.corruptions} corruptions, {campaign.corruptions.count(Outcome.UNDETECTED)} of them undetected")
-    world = World(folder, Size(), options.seed)
+    world = FaultWorld(folder, Size(), options.seed)
     timings = references(world)
     campaign.disks = fill_disks(world, folder / "disk")
     for disk in campaign.disks:
@@ -141,7 +141,7 @@ def run(folder: Path, options: argparse.Namespace) -> Campaign:
     return campaign
 
 
-def references(world: World) -> dict[Target, Timing]:
+def references(world: FaultWorld) -> dict[Target, Timing]:
     """Run every stage without faults: how long each takes."""
     world.draw()
     timings = dict[Target, Timing]()
@@ -152,7 +152,9 @@ def references(world: World) -> dict[Target, Timing]:
     return timings | {DUMP_2: Timing(timings[PRETRAIN_2].startup, timings[DUMP].work)}
 
 
-def kill_rounds(world: World, timings: dict[Target, Timing], rounds: int, kills: int, jobs: int) -> Iterator[Round]:
+def kill_rounds(
+    world: FaultWorld, timings: dict[Target, Timing], rounds: int, kills: int, jobs: int
+) -> Iterator[Round]:
     """Rounds of kills, ``jobs`` at a time; the folder of one without problems is removed."""
     pool = ThreadPoolExecutor(jobs)
     targets = [target for target in TARGETS if target in timings]

@@ -59,10 +59,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 STEPS_FOR_MEMORY = 3  # from the second on the optimiser's moments are there
 Columns = dict[str, float]
 Figures = dict[str, Columns]  # of each student at each batch
+MemoryOf = Callable[[list[str], str, int, torch.device], Columns]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure, print."""
+def main(arguments: Sequence[str] | None = None, memory_of: MemoryOf | None = None) -> None:
+    """Parse the arguments, measure, print.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+        memory_of: what measures memory; None: ``peak_memory``.
+    """
+    memory_of = memory_of or peak_memory
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(_parser(), given, DEFAULTS)
     with start_job(options.device, options.threads) as job:
@@ -102,14 +109,18 @@ class Subject:
 
     @property
     def columns(self) -> dict[str, Callable[[], object]]:
+        """The steps that are compared on this device."""
+        return {name: self.steps[name] for name in columns_on(self.device)}
+
+    @property
+    def steps(self) -> dict[str, Callable[[], object]]:
         """Each makes one step."""
-        found = {
+        return {
             STORED: lambda: train_step(self.run, self.state, self.state.model, self.batch, self.objective),
             ONLINE: lambda: self.online(self.task),
             LOW: lambda: self.online(self.low_task),
             LABELS: lambda: self.step(lambda images: F.cross_entropy(self.state.model(images), self.labels)),
         }
-        return {name: found[name] for name in columns_on(self.device)}
 
     @cached_property
     def batch(self) -> Batch:
@@ -187,14 +198,16 @@ def several(step: Callable[[], object], steps: int) -> Callable[[], None]:
     return work
 
 
-def memory_of(given: list[str], student: str, batch: int, device: torch.device) -> Columns:
-    """Peak MiB of a few steps, by column; each in a process of its own."""
-    case = ["--students", student, "--batches", str(batch)]
-    command = [sys.executable, "-m", "benchmarks.online", *given, *case, "--memory-of"]
-    return {
-        name: float(subprocess.run([*command, name], check=True, stdout=subprocess.PIPE, text=True).stdout)
-        for name in columns_on(device)
-    }
+def peak_memory(given: list[str], student: str, batch: int, device: torch.device) -> Columns:
+    """Peak MiB of a few steps, by column."""
+    return {name: memory_of_column(given, student, batch, name) for name in columns_on(device)}
+
+
+def memory_of_column(given: list[str], student: str, batch: int, name: str) -> float:
+    """Peak MiB of a few steps of one column, in a process of its own."""
+    case = ["--students", student, "--batches", str(batch), "--memory-of", name]
+    command = [sys.executable, "-m", "benchmarks.online", *given, *case]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def memory_here(options: argparse.Namespace, job: Job) -> float:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tinyvit_kd import cli
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import STOP_SIGNALS
+
+if TYPE_CHECKING:
+    from benchmarks.tiny_world import World
 
 # Tiny networks gain nothing from more threads, and threads that spin for each other stall on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -25,6 +33,7 @@ gc.disable()
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -55,3 +64,54 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real test images are not at {folder} (set TINYVIT_KD_DATA to their folder)")
     return folder
+
+
+class Ended(NamedTuple):
+    """What a command left with, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+CommandLine = Callable[..., Ended]
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Runs ``tinyvit-kd ARGUMENTS`` in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tinyvit-kd", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert isinstance(caught.value.code, int)
+        return Ended(caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+# Imported where they are used: networks and stages take seconds, and most files need none.
+
+
+@pytest.fixture(scope="session")
+def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards, a teacher and a finished store (``benchmarks.tiny_world``); not to be changed."""
+    from benchmarks.tiny_world import World, draw_shards, make_teacher
+    from tinyvit_kd.stages.dump_logits import dump_logits
+
+    folder = tmp_path_factory.mktemp("world")
+    draw_shards(folder)
+    make_teacher(folder)
+    dump_logits(World(folder).dump(), solo_job())
+    return folder
+
+
+@pytest.fixture
+def world(dumped: Path, tmp_path: Path) -> World:
+    """A copy of the dumped world."""
+    from benchmarks.tiny_world import World
+
+    shutil.copytree(dumped, tmp_path / "world")
+    return World(tmp_path / "world")

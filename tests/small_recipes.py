@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tiny_world import NETWORK, SIZE
 from tests.conftest import REPOSITORY
-from tests.stages.world import NETWORK, SIZE
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import read_yaml, validate
 from tinyvit_kd.config.recipes import STAGE_CONFIGS

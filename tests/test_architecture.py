@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "tinyvit_kd"
+from tests.conftest import REPOSITORY
+from tests.imports import Source
+from tinyvit_kd.cli import cli
+
+NAME = "tinyvit_kd"
+PACKAGE = REPOSITORY / NAME
 PIECES = ("data", "views", "store", "models", "training")
 BELOW = {"errors", "config", "runtime", "storage"}
-ALLOWED = {
+# What each room, and each file at the top, may import beside itself.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": {"errors", "config", "data", "store", "api"},
     "errors": set(),
     "config": {"errors"},
     "runtime": {"errors", "config"},
@@ -21,32 +30,214 @@ ALLOWED = {
     "api": {*BELOW, *PIECES, "batches", "runs"},
     "stages": {*BELOW, *PIECES, "batches", "runs"},
     "commands": {*BELOW, "stages"},
-    "cli": {*BELOW, "stages", "commands"},
+    "cli": {*BELOW, "stages", "commands", "__init__"},
     "__main__": {"cli"},
 }
+# What only some files, or some rooms, may import.
+ONLY_IN: dict[str, set[str]] = {
+    "zarr": {"store/arrays.py", "store/zarr_files.py"},
+    "tarfile": {"data/tars.py"},
+    "zipfile": {"data/sources.py", "training/checkpoint.py"},
+    "webdataset": {"data/build.py", "data/remote.py"},
+    "safetensors": {"models/modelfile.py"},
+    "PIL": {"views", "api", "data/synthetic.py"},
+    "yaml": {"config/load.py", "config/describe.py"},
+    "click": {"cli.py", "commands.py"},
+    "fcntl": {"runtime/files.py"},
+    "signal": {"runtime/signals.py"},
+    "multiprocessing": {"runtime"},
+    "torch.distributed": {"runtime", "training/batch_norm.py", "training/stop_vote.py"},
+}
+# Who knows where things lie on disk; the others are handed paths, or names in a storage.
+JOINS_PATHS = {
+    *("data", "runs"),
+    *(
+        "runtime/files.py",
+        "runtime/metric_loggers.py",
+        "models/modelfile.py",
+        "training/checkpoint.py",
+        "training/loop.py",
+    ),
+    *("config/page.py", "stages/demo.py"),
+}
+# A recipe names transforms of its user's; names of the Python API are imported when they are used.
+IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}
+
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE)
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+each_room = pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 
 
-def imported(path: Path) -> set[str]:
-    """Names of our own packages that a file imports, anywhere in it."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    modules = [node.module or "" for node in nodes]
-    return {module.split(".")[1] for module in modules if module.startswith("tinyvit_kd.")}
+@cache
+def source_of(path: Path) -> Source:
+    return Source(path.read_text(), ".".join(path.relative_to(REPOSITORY).parent.parts))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def part_of(name: str) -> str | None:
+    """The room, or the file at the top, that a dotted name of ours lies in; None for a name of others."""
+    package, *rest = name.split(".")
+    if package != NAME:
+        return None
+    return rest[0] if rest and rest[0] in ALLOWED else "__init__"
+
+
+def parts_imported(source: Source) -> set[str]:
+    return {part for part in map(part_of, source.imports) if part is not None}
+
+
+def is_among(path: Path, places: set[str]) -> bool:
+    """Whether a file is one of those named, or in a room that is."""
+    place = path.relative_to(PACKAGE)
+    return bool({str(place), place.parts[0]} & places)
+
+
+def uses(source: Source, module: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for name in source.imports)
+
+
+@each_file
 def test_a_file_imports_only_what_stands_below_it(path: Path) -> None:
-    if path == PACKAGE / "__init__.py":
-        return
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert imported(path) <= {*ALLOWED[part], part}
+    assert parts_imported(source_of(path)) <= {*ALLOWED[part], part}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_file
+def test_a_file_imports_no_library_that_belongs_to_others(path: Path) -> None:
+    source = source_of(path)
+    found = {module for module, places in ONLY_IN.items() if uses(source, module) and not is_among(path, places)}
+    assert not found
+    assert not source.computed_imports or is_among(path, IMPORTS_COMPUTED_NAMES)
+
+
+def test_nobody_is_allowed_what_they_do_not_do() -> None:
+    for module, places in ONLY_IN.items():
+        assert places_without([path for path in FILES if uses(source_of(path), module)], places) == set(), module
+    assert places_without([path for path in FILES if joins_paths(path)], JOINS_PATHS) == set()
+    assert places_without([path for path in FILES if source_of(path).computed_imports], IMPORTS_COMPUTED_NAMES) == set()
+
+
+def places_without(paths: list[Path], places: set[str]) -> set[str]:
+    """The places in which none of the files is."""
+    return {place for place in places if not any(is_among(path, {place}) for path in paths)}
+
+
+@each_file
+def test_a_file_is_handed_paths_unless_it_knows_where_things_lie(path: Path) -> None:
+    assert not joins_paths(path) or is_among(path, JOINS_PATHS)
+
+
+def joins_paths(path: Path) -> bool:
+    source = source_of(path)
+    constants = {name.rpartition(".")[2]: text for name, text in all_constants().items() if name in source.imports}
+    return bool(source.joined_paths(constants))
+
+
+@cache
+def all_constants() -> dict[str, str]:
+    """Every text constant of ours, by its dotted name."""
+    modules = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): source_of(path) for path in FILES}
+    return {f"{module}.{name}": text for module, source in modules.items() for name, text in source.constants.items()}
+
+
+@each_file
 def test_a_file_keeps_to_its_one_job(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
-def test_every_package_is_known_here() -> None:
-    folders = {path.parent.relative_to(PACKAGE).parts[0] for path in FILES if path.parent != PACKAGE}
-    assert folders <= set(ALLOWED)
+def test_every_room_and_every_file_at_the_top_is_known_here() -> None:
+    assert {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} == set(ALLOWED)
+
+
+@each_room
+def test_a_room_says_what_lives_there_and_what_does_not(room: Path) -> None:
+    tree = ast.parse((room / "__init__.py").read_text())
+    said = ast.get_docstring(tree) or ""
+    assert len(tree.body) == 1, "nothing but a docstring"
+    assert re.search(r"^Here( also)?: ", said, re.MULTILINE)
+    elsewhere = re.search(r"^Not here: (.*)", said, re.MULTILINE | re.DOTALL)
+    assert elsewhere is not None
+    for name in re.findall(r"``([\w.]+)``", elsewhere[1]):
+        assert (PACKAGE / name.replace(".", "/")).is_dir() or (PACKAGE / f"{name.replace('.', '/')}.py").is_file(), name
+
+
+def test_stages_hold_one_file_for_each_command_and_nothing_else() -> None:
+    names = {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
+    assert names == {name.replace("-", "_") for name in cli.commands}
+    assert not [path for path in (PACKAGE / "stages").iterdir() if path.is_dir() and path.name != "__pycache__"]
+
+
+FORMS = {
+    "import a.b": ("import tinyvit_kd.store.codec", "store"),
+    "import a.b as c": ("import tinyvit_kd.store.codec as coding", "store"),
+    "import of several": ("import os, tinyvit_kd.store", "store"),
+    "from a.b import an attribute": ("from tinyvit_kd.store.codec import encode", "store"),
+    "from a.b import *": ("from tinyvit_kd.store.codec import *", "store"),
+    "from a import a module": ("from tinyvit_kd.store import codec", "store"),
+    "from the package import a room": ("from tinyvit_kd import store", "store"),
+    "from the package import a file": ("from tinyvit_kd import errors as wrong", "errors"),
+    "from the package import what it defines": ("from tinyvit_kd import __version__", "__init__"),
+    "the package, and through it a room": ("import tinyvit_kd\nread = tinyvit_kd.store.codec.read", "store"),
+    "the package by another name": ("import tinyvit_kd as kd\nread = kd.store.codec.read", "store"),
+    "a relative module": ("from .codec import encode", "store"),
+    "a relative room": ("from ..views import render", "views"),
+    "a relative sibling": ("from .. import errors", "errors"),
+    "inside a function": ("def read():\n    from tinyvit_kd.store import codec", "store"),
+    "inside a method, in a branch": (
+        "class A:\n    def f(self):\n        if 1:\n            import tinyvit_kd.store",
+        "store",
+    ),
+    "for types alone": ("if TYPE_CHECKING:\n    from tinyvit_kd.store import codec", "store"),
+    "in a try": ("try:\n    import tinyvit_kd.store\nexcept ImportError:\n    pass", "store"),
+    "import_module": ("importlib.import_module('tinyvit_kd.store.codec')", "store"),
+    "import_module, imported": ("import_module('tinyvit_kd.store')", "store"),
+    "import_module of a constant": ("NAME = 'tinyvit_kd.store'\ndef f():\n    import_module(NAME)", "store"),
+    "import_module of a relative name": ("import_module('..views.render', 'tinyvit_kd.store')", "views"),
+    "import_module of a relative name, by keyword": ("import_module('.codec', package='tinyvit_kd.store')", "store"),
+    "__import__": ("__import__('tinyvit_kd.store')", "store"),
+    "pkgutil": ("pkgutil.resolve_name('tinyvit_kd.store.codec:encode')", "store"),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), FORMS.values(), ids=FORMS)
+def test_every_form_of_import_is_seen(text: str, part: str) -> None:
+    assert part in parts_imported(Source(text, "tinyvit_kd.store"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "'import tinyvit_kd.store'",
+        "# import tinyvit_kd.store",
+        "from tinyvit_kd_store import codec",
+        "a.b.c",
+    ],
+)
+def test_what_imports_nothing_of_ours_is_not_taken_for_it(text: str) -> None:
+    assert parts_imported(Source(text)) == set()
+
+
+def test_an_import_by_a_computed_name_is_seen_with_its_line() -> None:
+    source = Source("import importlib\ndef f(name):\n    return importlib.import_module(f'tinyvit_kd.{name}')")
+    assert source.computed_imports == [3]
+    assert Source("importlib.import_module('tinyvit_kd.store')").computed_imports == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "folder / 'a.json'",
+        "folder / f'{name}.pt'",
+        "FILE = 'a'\nfolder / FILE",
+        "folder / MODEL",
+        "path.with_suffix('.pt')",
+    ],
+)
+def test_a_joined_path_is_seen(text: str) -> None:
+    assert Source(text).joined_paths({"MODEL": "model.safetensors"})
+
+
+@pytest.mark.parametrize("text", ["a / b", "a / 2", "a / SIZE", "path.name", "f'{a}/{b}'", "path.parent"])
+def test_what_joins_no_path_is_not_taken_for_it(text: str) -> None:
+    assert Source(text).joined_paths({"MODEL": "model.safetensors"}) == []

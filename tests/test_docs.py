@@ -12,12 +12,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from benchmarks.tiny_world import make_teacher
 from tests import pages
 from tests.conftest import REPOSITORY
 from tests.documented_commands import IMAGES, check, is_command, lay_out, understood
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
-from tests.stages.world import make_teacher
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.load import parse_yaml
 from tinyvit_kd.config.models import ModelSpec

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from tests.conftest import CommandLine
 from tinyvit_kd import cli
 from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
@@ -17,6 +20,7 @@ MASKED = RuntimeError("unexpected pos 1 vs 2")
 MASKED.__context__ = OSError("write")
 MASKED.__context__.__context__ = Preempted("stopped by SIGTERM; go on")
 
+Failing = Callable[[BaseException], None]
 ENDS: dict[str, tuple[BaseException, int, str]] = {
     "stop": (Preempted("stopped"), REQUEUE_EXIT_CODE, "stopped"),
     "stop that something made another error of": (MASKED, REQUEUE_EXIT_CODE, "stopped by SIGTERM; go on"),
@@ -43,34 +47,35 @@ def test_the_figures_of_the_last_line_are_short_whatever_their_size() -> None:
     assert all(isinstance(cli.short(number), int) for number in (0, 288))
 
 
+@pytest.fixture
+def failing() -> Iterator[Failing]:
+    """Makes ``tinyvit-kd fail`` a command that ends with an error."""
+
+    def make(error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        cli.cli.add_command(click.Command("fail", callback=fail))
+
+    yield make
+    del cli.cli.commands["fail"]
+
+
 @pytest.mark.parametrize(("error", "code", "words"), ENDS.values(), ids=ENDS.keys())
 def test_an_end_has_its_code_and_its_word(
-    error: BaseException,
-    code: int,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: BaseException, code: int, words: str, failing: Failing, command_line: CommandLine
 ) -> None:
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(cli, "cli", lambda **_: fail())
-    monkeypatch.setattr(sys, "argv", ["tinyvit-kd"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == code
-    assert words in capsys.readouterr().err
+    failing(error)
+    ended = command_line("fail")
+    assert ended.code == code
+    assert words in ended.err
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), AssertionError("a bug"), OSError("a bug")])
-def test_a_bug_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(cli, "cli", lambda **_: fail())
-    monkeypatch.setattr(sys, "argv", ["tinyvit-kd"])
+def test_a_bug_of_ours_keeps_its_traceback(error: Exception, failing: Failing, command_line: CommandLine) -> None:
+    failing(error)
     with pytest.raises(type(error), match="a bug"):
-        cli.main()
+        command_line("fail")
 
 
 def test_a_mistake_in_a_recipe_is_told_of_before_torch_is_imported(tmp_path: Path) -> None:

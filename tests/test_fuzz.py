@@ -7,11 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.conftest import REPOSITORY
+
 PROBE = "#include <stdio.h>\n#include <jpeglib.h>\nint LLVMFuzzerTestOneInput(void) { return 0; }\n"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.fault_injection.compare import BlockWatch
 from benchmarks.fault_injection.kills import DEADLINE, PATIENCE, TO_STOP, differences
 from benchmarks.fault_injection.processes import Running
-from benchmarks.fault_injection.world import DUMP, PRETRAIN, Case, World
+from benchmarks.fault_injection.world import DUMP, PRETRAIN, Case, FaultWorld
 
 TMPFS_MIB = 64  # more than the checks before a stage ask for
 USER_ERROR = 2
@@ -85,7 +85,7 @@ class DiskFull:
     unequal: list[str] = field(default_factory=list)  # those of the problems that concern the final result
 
 
-def fill_disks(world: World, folder: Path) -> list[DiskFull]:
+def fill_disks(world: FaultWorld, folder: Path) -> list[DiskFull]:
     """Fill the disk under ``dump-logits`` and under ``pretrain``; the references of both must have been made."""
     found = []
     for target in (DUMP, PRETRAIN):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.fault_injection.compare import BlockWatch, shard_differences, store_differences, weight_differences
 from benchmarks.fault_injection.processes import PLAIN_KILLS, STOPS, TORCHRUN_KILLS, Running, answers_signals, strike
-from benchmarks.fault_injection.world import SHARDS, Case, Target, World
+from benchmarks.fault_injection.world import SHARDS, Case, FaultWorld, Target
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 
 PATIENCE = 30.0  # seconds that a killed command's other processes have to end
@@ -79,7 +79,7 @@ def run_reference(case: Case) -> Timing:
     return Timing(startup, max(0.2, time.monotonic() - begin - startup))
 
 
-def run_round(world: World, target: Target, timing: Timing, number: int, kills: int, folder: Path) -> Round:
+def run_round(world: FaultWorld, target: Target, timing: Timing, number: int, kills: int, folder: Path) -> Round:
     """Do a target, killed ``kills`` times or until it is faster than the kills, and compare.
 
     Args:

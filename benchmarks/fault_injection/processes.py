@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.fault_injection.proc import command_line, stat
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "TINYVIT_KD_FAULTS"
 STOPS = {"SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGINT": signal.SIGINT}
@@ -59,7 +61,7 @@ class Running:
             stderr=subprocess.PIPE,  # not the file itself, to which a limit on the size of files would apply
             start_new_session=True,
         )
-        self._began = int(_stat(self.process.pid)[19])  # as the system counts, from its start: no member is older
+        self._began = int(stat(self.process.pid)[19])  # as the system counts, from its start: no member is older
         self._copying = threading.Thread(target=self._copy, daemon=True)
         self._copying.start()
 
@@ -170,11 +172,10 @@ def _workers(running: Running) -> list[Member]:
 
 def _member(pid: int, wanted: bytes, since: int) -> Member | None:
     try:
-        fields = _stat(pid)
+        fields = stat(pid)
         if int(fields[19]) < since or wanted not in _environment(pid).split(b"\0"):
             return None
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return Member(pid, int(fields[1]), command.strip())
+        return Member(pid, int(fields[1]), " ".join(command_line(pid)).strip())
     except OSError:  # it has just ended, or is another user's
         return None
 
@@ -189,13 +190,8 @@ def _environment(pid: int, patience: float = 5.0) -> bytes:
 
 def _has_no_program(pid: int) -> bool:
     """Whether a process is a thread of the kernel, or has ended."""
-    state, *_, flags = _stat(pid)[:7]
+    state, *_, flags = stat(pid)[:7]
     return state in "ZX" or bool(int(flags) & KERNEL_THREAD)
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of a process's ``stat`` from its state on (proc_pid_stat(5): the third)."""
-    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _send(pid: int, number: int) -> None:

@@ -15,8 +15,9 @@ import torch
 import xxhash
 
 from benchmarks.fault_injection.compare import block_digest
-from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, Size, World, make_teacher
+from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, FaultWorld, Size
 from benchmarks.local_files import block_file
+from benchmarks.tiny_world import make_teacher
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
@@ -50,7 +51,7 @@ class Subjects:
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.world = World(folder, SIZE, seed)
+        self.world = FaultWorld(folder, SIZE, seed)
         self.shards = self.world.reference(SHARDS).output
         self.store = self.world.reference(DUMP).output
         run = self.world.reference(PRETRAIN).output
@@ -64,8 +65,8 @@ class Subjects:
             self.world.reference(target).run_here()
         for shard in range(SIZE.shards):
             load_index(self.tar(shard))  # beside the shards, as training keeps it
-        make_teacher(self.world.folder / "another", self.world.seed + 2)
-        self._dump(self.other_teacher, teacher={"checkpoint": str(self.world.folder / "another")})
+        another = make_teacher(self.world.folder / "another", seed=self.world.seed + 2)
+        self._dump(self.other_teacher, teacher={"checkpoint": str(another)})
         self._dump(self.other_seed, store={"topk": 5, "views": SIZE.views, "seed": self.world.seed + 1})
 
     def tar(self, shard: int) -> Path:

@@ -1,4 +1,4 @@
-"""A small world for fault campaigns: drawn images, a teacher of random weights, and every stage as a command."""
+"""What a fault campaign works on: the tiny world's stages, each as a command with an output of its own."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.tiny_world import (
+    NETWORK,
+    TRAINING,
+    Tree,
+    dump_recipe,
+    finetune_recipe,
+    make_teacher,
+    pretrain_recipe,
+)
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
-from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
+from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
-PIXELS, BATCH, VIEWS_PER_DECODE, CHECKPOINT_EVERY = 16, 16, 4, 3
-NETWORK: dict[str, Any] = {
-    "embed_dims": [8, 16, 16, 32],
-    "depths": [1, 1, 1, 1],
-    "num_heads": [1, 1, 1, 1],
-    "window_sizes": [2] * 4,
-}
-VIEWS: dict[str, Any] = {"size": PIXELS, "scale": [0.3, 1.0]}
+VIEWS_PER_DECODE, CHECKPOINT_EVERY = 4, 3
+RUNTIME: Tree = {"device": "cpu", "threads": 1, "workers": 0, "prefetch": 2}
 
 
 class Target(NamedTuple):
@@ -66,7 +66,7 @@ class Size:
     @property
     def steps(self) -> int:
         """Optimiser steps of a training stage."""
-        return self.epochs * (self.samples // BATCH)
+        return self.epochs * (self.samples // int(TRAINING["schedule"]["global_batch_size"]))
 
 
 class Case:
@@ -78,7 +78,7 @@ class Case:
         output: shard set, store or run folder that it makes.
     """
 
-    def __init__(self, world: World, target: Target, output: Path) -> None:
+    def __init__(self, world: FaultWorld, target: Target, output: Path) -> None:
         self.world, self.target, self.output = world, target, output
         self.trace = output.with_name(f"{output.name}.trace")
         self._recipe = output.with_name(f"{output.name}.yaml")
@@ -113,13 +113,13 @@ class Case:
         size = self.world.size
         if self.target == SHARDS:
             return len(list(self.output.glob("*.tar"))) / size.shards
-        if self.target.stage == "dump-logits":
+        if self.target.stage == DUMP.stage:
             return len(list(self.output.glob("s*/c.*.0.0"))) / (size.shards * size.views)
         newest = checkpoints(self.output / CHECKPOINTS)
         return int(newest[0].stem.rpartition("-")[2]) / size.steps if newest else 0.0
 
 
-class World:
+class FaultWorld:
     """Images, a teacher and, once they have been made, the results of stages that nothing disturbed.
 
     Args:
@@ -135,7 +135,7 @@ class World:
     def draw(self) -> None:
         """Make what all stages begin with."""
         write_image_folder(self.images, self.size.samples, self.seed)
-        make_teacher(self.folder / "teacher", self.seed + 1)
+        make_teacher(self.folder, seed=self.seed + 1)
 
     def reference(self, target: Target) -> Case:
         """The target as it is without faults; a store does not depend on the number of processes."""
@@ -149,28 +149,26 @@ class World:
         """Blocks that a kill can cost at the most: two groups meet in a batch, which is smaller than either."""
         return target.processes * 2 * VIEWS_PER_DECODE
 
-    def recipe(self, stage: str, output: Path, **changes: Any) -> dict[str, Any]:
+    def recipe(self, stage: str, output: Path, **changes: Any) -> Tree:
         """The recipe of a stage that reads the references of those before it; ``changes`` replace whole sections."""
-        tree: dict[str, Any] = {
-            "stage": stage,
-            "shards": {"path": str(self.reference(SHARDS).output), "split": "train"},
-            "runtime": {"device": "cpu", "threads": 1, "workers": 0, "prefetch": 2},
-        }
-        if stage == "dump-logits":
+        shards, store = self.reference(SHARDS).output, self.reference(DUMP).output
+        if stage == DUMP.stage:
+            tree = dump_recipe(shards, self.folder / "teacher", output, **self._dumping(output))
             tree["shards"] |= {"index_dir": str(output.with_name(f"{output.name}-index"))}
-            return tree | self._dumping(output) | changes
-        tree |= {"output": str(output), **self._training()}
-        if stage == "pretrain":
-            tree |= {"store": {"path": str(self.reference(DUMP).output)}}
-            return tree | {"student": {"tiny_vit": NETWORK, "drop_path_rate": 0.1}} | changes
-        return tree | {"views": VIEWS, "student": {"init_from": str(self.reference(PRETRAIN).output)}} | changes
+        elif stage == PRETRAIN.stage:
+            student = {"tiny_vit": NETWORK, "drop_path_rate": 0.1}
+            tree = pretrain_recipe(shards, store, output, student=student, **self._training())
+        else:
+            student = {"init_from": str(self.reference(PRETRAIN).output)}
+            tree = finetune_recipe(shards, output, student=student, **self._training())
+        return tree | {"runtime": RUNTIME} | changes
 
     def run_here(self, stage: str, output: Path, **changes: Any) -> None:
         """Run a stage in this process."""
         stages: dict[str, tuple[Any, Callable[..., object]]] = {
-            "dump-logits": (DumpConfig, dump_logits),
-            "pretrain": (PretrainConfig, pretrain),
-            "finetune": (FinetuneConfig, finetune),
+            DUMP.stage: (DumpConfig, dump_logits),
+            PRETRAIN.stage: (PretrainConfig, pretrain),
+            FINETUNE.stage: (FinetuneConfig, finetune),
         }
         if stage == SHARDS.stage:
             build_shards(
@@ -185,42 +183,15 @@ class World:
         kind, function = stages[stage]
         function(validate(kind, self.recipe(stage, output, **changes), "benchmark"), solo_job())
 
-    def _dumping(self, output: Path) -> dict[str, Any]:
+    def _dumping(self, output: Path) -> Tree:
         return {
-            "views": VIEWS,
-            "teacher": {"checkpoint": str(self.folder / "teacher")},
             "store": {"path": str(output), "topk": 5, "views": self.size.views, "seed": self.seed},
             "batch_size": 40,
             "views_per_decode": VIEWS_PER_DECODE,
         }
 
-    def _training(self) -> dict[str, Any]:
+    def _training(self) -> Tree:
         return {
-            "optim": {"base_lr": 0.05, "warmup_lr": 1e-4, "min_lr": 1e-4},
-            "schedule": {
-                "epochs": self.size.epochs,
-                "warmup_epochs": 0.5,
-                "global_batch_size": BATCH,
-                "lanes": 4,
-                "window": 8,
-                "seed": self.seed,
-            },
+            "schedule": TRAINING["schedule"] | {"epochs": self.size.epochs, "seed": self.seed},
             "train": {"log_every": 10, "checkpoint_every": CHECKPOINT_EVERY, "ema_decay": 0.9},
         }
-
-
-def make_teacher(folder: Path, seed: int) -> None:
-    """A model file with random weights, sharp enough that its classes differ."""
-    spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
-    network = build_network(spec, len(DRAWN_CLASSES), PIXELS, seed)
-    state = {name: value * (30 if name == "head.fc.weight" else 1) for name, value in network.state_dict().items()}
-    card = ModelCard(
-        architecture=spec.model_dump(mode="json"),
-        num_classes=len(DRAWN_CLASSES),
-        image_size=PIXELS,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        class_name="drawn",
-        class_ids=tuple(sorted(DRAWN_CLASSES)),
-    )
-    save_model(folder / MODEL, state, card)

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.world import MIXED, dumped
-from tests.stages.world import VIEWS, World, make_teacher
-from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.synthetic import write_image_folder
+from benchmarks.tiny_world import MIXED, VIEWS, World, draw_shards, make_teacher
+from tests.api.world import dumped
 
 BROKEN = 5  # number of the image that cannot be decoded
 
@@ -18,9 +16,7 @@ BROKEN = 5  # number of the image that cannot be decoded
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labelled shards of 40, 40 and 17 samples, one of which cannot be decoded, and a teacher."""
     folder = tmp_path_factory.mktemp("material")
-    write_image_folder(folder / "images", 97, seed=0)
-    sorted((folder / "images").rglob("*.jpg"))[BROKEN].write_bytes(b"no image")
-    build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    draw_shards(folder, 97, broken=[BROKEN])
     make_teacher(folder)
     return folder
 

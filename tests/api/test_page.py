@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import tinyvit_kd
+from benchmarks.tiny_world import World, draw_shards, make_teacher
 from tests.conftest import REPOSITORY
-from tests.stages.world import World, draw_shards, make_teacher
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import tinyvit_kd
+from benchmarks.tiny_world import World
 from tests.api.world import places, shards_of
-from tests.stages.world import World
 from tests.store.blocks import manifest_of
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import tinyvit_kd
-from tests.api.world import MIXED, shards_of
+from benchmarks.tiny_world import MIXED, World
+from tests.api.world import shards_of
 from tests.conftest import REPOSITORY
-from tests.stages.world import World
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES

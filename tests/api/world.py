@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tinyvit_kd
-from tests.stages.world import SIZE, VIEWS, World
+from benchmarks.tiny_world import MIXED, SIZE, VIEWS, World
 from tests.views.transforms import PIPELINE
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 
-MIXED: dict[str, Any] = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
 SPECS: dict[str, dict[str, Any]] = {
     "plain": VIEWS,
     "mixed": MIXED,

@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.processes import wait_until
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data import loader
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import ShardError, StalledError, WorkerError
@@ -93,20 +94,17 @@ def test_an_error_comes_in_its_place_and_unchanged(workers: int) -> None:
     assert caught.value.where == "shard 7"
 
 
-def stumble(task: int) -> int:
+def stumble(kind: type[Exception], task: int) -> int:
     if task == 3:
-        raise {"closed": EOFError, "gone": FileNotFoundError, "bug": KeyError}[sys.argv[-1]]("of our own")
+        raise kind("of our own")
     return task
 
 
-@pytest.mark.parametrize(("name", "kind"), [("closed", EOFError), ("gone", FileNotFoundError), ("bug", KeyError)])
+@pytest.mark.parametrize("kind", [EOFError, FileNotFoundError, KeyError], ids=["closed", "gone", "bug"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bug_of_ours_in_a_process_is_not_taken_for_its_death(
-    name: str, kind: type[Exception], workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["test", name])
+def test_a_bug_of_ours_in_a_process_is_not_taken_for_its_death(kind: type[Exception], workers: int) -> None:
     with pytest.raises(kind, match="of our own"):
-        everything(stumble, range(9), runtime(workers))
+        everything(partial(stumble, kind), range(9), runtime(workers))
 
 
 # As torch's signal handler says, or, where a lock of Python's swallowed that, as torch sees a little later.
@@ -142,11 +140,9 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
         do_something_else()
 
 
-def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_LOOK_EVERY", 0.2)
-
+def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost() -> None:
     def take_until_killed() -> None:
-        with telling(hang, range(100), runtime(1, timeout=600)) as batches:
+        with loading(Numbers(hang), range(100), runtime(1, timeout=600), CPU, look_every=0.2) as batches:
             next(batches)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as if what torch's handler raises had been swallowed
             multiprocessing.active_children()[0].kill()
@@ -186,10 +182,7 @@ def test_a_process_that_hangs_is_named_and_does_not_hold_up_the_end() -> None:
 
 def wait_until_none_is_left() -> None:
     """One that hangs is given three seconds to end, and torch waits five for it: on a busy machine they may meet."""
-    deadline = time.monotonic() + 60
-    while multiprocessing.active_children():
-        assert time.monotonic() < deadline, "a process was left behind"
-        time.sleep(0.05)
+    wait_until(lambda: not multiprocessing.active_children(), "a process was left behind")
 
 
 def test_the_main_process_that_hangs_names_what_it_reads_and_leaves_with_the_code_for_requeueing() -> None:

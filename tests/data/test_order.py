@@ -214,6 +214,12 @@ def test_lanes_that_do_not_fit_are_refused_with_the_nearest_that_do(
         assert hint in str(caught.value)
 
 
+def test_a_batch_size_that_does_not_fit_the_views_per_sample_is_refused_with_the_nearest_that_do() -> None:
+    with pytest.raises(ConfigError, match=r"3 views per sample.*global_batch_size to 12 or 24"):
+        check_lanes(4, 16, 1, views_per_sample=3)
+    check_lanes(4, 24, 2, views_per_sample=3)
+
+
 @given(st.integers(1, 70), st.integers(1, 300), st.integers(1, 9))
 def test_exactly_the_lanes_that_fit_pass_the_check(lanes: int, batch: int, world: int) -> None:
     fits = lanes % world == 0 and batch % lanes == 0

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests.damage import Bomb
 from tests.models.networks import TINY_SPEC, card, saved, tiny
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
@@ -115,16 +116,6 @@ def test_a_torch_file_gives_its_weights_wherever_they_lie(tmp_path: Path, conten
     state, found = load_model_file(tmp_path / "weights.pth")
     assert found is None
     assert same(state, WEIGHTS)
-
-
-class Bomb:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import alive, state
+from benchmarks.fault_injection.proc import state
+from tests.processes import alive, wait_until
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     STOP_SIGNALS,
@@ -87,13 +88,9 @@ def test_a_command_that_is_stopped_at_any_moment_exits_with_the_code_for_requeue
         text=True,
     )
     pipe = wait_for_reader(tmp_path / "recipe.yaml")
-    deadline = time.monotonic() + 60
-    while (
-        state(command.pid) != "S"
-    ):  # until it waits for the first byte: it would see an earlier signal only after that
-        assert command.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    # Until it waits for the first byte: a signal just before is seen only after that.
+    wait_until(lambda: state(command.pid) in ("S", "", "Z"), "it does not wait")
+    assert command.poll() is None
     command.send_signal(number)
     _, said = command.communicate(timeout=30)
     os.close(pipe)
@@ -103,13 +100,15 @@ def test_a_command_that_is_stopped_at_any_moment_exits_with_the_code_for_requeue
 
 def wait_for_reader(pipe: Path) -> int:
     """Open a named pipe for writing as soon as another process reads from it."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody reads yet
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    opened: list[int] = []
+
+    def is_read_from() -> bool:
+        with suppress(OSError):  # nobody reads yet
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    wait_until(is_read_from, "nobody reads from the pipe")
+    return opened[0]
 
 
 PARENT = """
@@ -132,7 +131,7 @@ def test_a_process_whose_parent_was_killed_ends() -> None:
     done = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, timeout=60)
     pid, word = done.stdout.split()
     assert word == "ready"
-    wait_until_ended(int(pid))
+    wait_until(lambda: not alive(int(pid)), "it was left behind")
 
 
 ORPHAN = """
@@ -159,11 +158,4 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_process_whose_parent_was_killed_before_it_began_to_watch_it_ends(kind: str) -> None:
     # The output ends when the last process that could write to it has ended.
     done = subprocess.run([sys.executable, "-c", ORPHAN, kind], capture_output=True, text=True, timeout=60)
-    wait_until_ended(int(done.stdout))
-
-
-def wait_until_ended(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while alive(pid):
-        assert time.monotonic() < deadline, "it was left behind"
-        time.sleep(0.1)
+    wait_until(lambda: not alive(int(done.stdout)), "it was left behind")

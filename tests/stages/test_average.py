@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.stages.world import TRAINING, World
+from benchmarks.tiny_world import TRAINING, World
+from tests.published import DEIT_EMA_DECAY
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
@@ -36,7 +37,7 @@ def test_the_average_is_exponential_with_the_decay_of_the_recipe_and_is_what_is_
     assert not torch.equal(written["head.fc.weight"], saved[-1]["model"]["head.fc.weight"])
 
 
-@pytest.mark.parametrize(("decay", "told"), [(0.99996, True), (0.5, False)])
+@pytest.mark.parametrize(("decay", "told"), [(DEIT_EMA_DECAY, True), (0.5, False)])
 def test_an_average_that_is_longer_than_its_run_is_told_of(
     world: World, decay: float, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:

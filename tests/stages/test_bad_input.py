@@ -8,16 +8,15 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks.tiny_world import MIXED, NETWORK, SIZE, TRAINING, VIEWS, World, draw_shards, make_teacher
+from tests.conftest import CommandLine, Ended
+from tests.damage import flip
 from tests.data.tars import write_tar
-from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, draw_shards, make_teacher
-from tinyvit_kd import cli
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
-from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.errors import DiskSpaceError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.files import require_free_space
@@ -58,9 +57,7 @@ def a_missing_block(world: World) -> tuple[str, Section, list[str]]:
 
 def a_damaged_block(world: World) -> tuple[str, Section, list[str]]:
     path = world.folder / "store" / "s000001" / "c.0.0.0"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip(path, path.stat().st_size // 2)
     return "pretrain", world.pretrain(), []
 
 
@@ -86,6 +83,11 @@ def lanes_that_do_not_fit(world: World) -> tuple[str, Section, list[str]]:
 
 def batch_too_large(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(schedule=TRAINING["schedule"] | {"global_batch_size": 400}), []
+
+
+def too_few_samples_for_a_step_of_pairs(world: World) -> tuple[str, Section, list[str]]:
+    schedule = TRAINING["schedule"] | {"global_batch_size": 96, "lanes": 96}
+    return "finetune", world.finetune(views=MIXED, schedule=schedule), []
 
 
 def too_few_classes(world: World) -> tuple[str, Section, list[str]]:
@@ -173,19 +175,10 @@ def a_gpu_that_is_not_there(world: World) -> tuple[str, Section, list[str]]:
 
 
 def a_bad_image_where_none_may_be(world: World) -> tuple[str, Section, list[str]]:
-    world = _world_with_a_text_as_image(world)
-    return "dump-logits", world.dump(on_bad_image="error"), []
-
-
-def _world_with_a_text_as_image(world: World) -> World:
-    folder = world.folder / "broken"
-    draw_shards(folder, samples=24)
-    shutil.rmtree(folder / "shards")
-    broken = next((folder / "images-train").rglob("*.jpg"))
-    broken.write_text("this is no image")
-    build_shards(folder / "images-train", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
-    make_teacher(folder)
-    return World(folder)
+    broken = World(world.folder / "broken")
+    draw_shards(broken.folder, samples=24, broken=[0])
+    make_teacher(broken.folder)
+    return "dump-logits", broken.dump(on_bad_image="error"), []
 
 
 CASES: list[tuple[Case, str]] = [
@@ -202,6 +195,7 @@ CASES: list[tuple[Case, str]] = [
     (k_above_c, "store.topk.*25.*at most 24"),
     (lanes_that_do_not_fit, "lanes.*5.*set lanes to 4 or 8"),
     (batch_too_large, "too small for one step"),
+    (too_few_samples_for_a_step_of_pairs, r"lower schedule\.lanes"),
     (too_few_classes, "label.*at most 2"),
     (more_classes_than_the_list, "num_classes.*30, and 24 classes in classes"),
     (labels_that_are_not_there, r"the shards have no labels.*pretrain needs none where"),
@@ -225,35 +219,24 @@ CASES: list[tuple[Case, str]] = [
 
 @pytest.mark.parametrize(("case", "expected"), CASES, ids=[case.__name__ for case, _ in CASES])
 def test_a_mistake_is_one_paragraph(
-    case: Case, expected: str, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    case: Case, expected: str, world: World, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
 ) -> None:
     command, config, options = case(world)
     if case is a_gpu_that_is_not_there:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     before = {path: path.stat().st_size for path in (world.folder / "store").rglob("c.*")}
-    code, message = run_command(world.folder, command, config, options, monkeypatch, capsys)
+    code, _, message = run_command(command_line, world.folder, command, config, options)
     assert code == 2, message
     assert re.search(expected, message, re.DOTALL), message
     assert "Traceback" not in message
     assert {path: path.stat().st_size for path in (world.folder / "store").rglob("c.*")} == before
 
 
-def run_command(
-    folder: Path,
-    command: str,
-    config: Section,
-    options: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> tuple[Any, str]:
-    """Exit code and standard error of ``tinyvit-kd COMMAND RECIPE OPTIONS``."""
+def run_command(command_line: CommandLine, folder: Path, command: str, config: Section, options: list[str]) -> Ended:
+    """``tinyvit-kd COMMAND RECIPE OPTIONS``."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(dump_yaml(config))
-    monkeypatch.setattr("sys.argv", ["tinyvit-kd", command, str(recipe), *options])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code, capsys.readouterr().err
+    return command_line(command, recipe, *options)
 
 
 def test_too_little_disk_space_is_found_before_the_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,11 +248,9 @@ def test_too_little_disk_space_is_found_before_the_work(world: World, monkeypatc
         dump_logits(world.dump(store={"path": str(world.folder / "new"), "topk": 5, "views": 2}), solo_job())
 
 
-def test_another_recipe_does_not_continue_a_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_recipe_does_not_continue_a_run(world: World, command_line: CommandLine) -> None:
     pretrain(world.pretrain(), solo_job())
     other = world.pretrain(optim=TRAINING["optim"] | {"base_lr": 0.04})
-    code, message = run_command(world.folder, "pretrain", other, [], monkeypatch, capsys)
-    assert code == 2
-    assert "checkpoint with another optim" in message
+    ended = run_command(command_line, world.folder, "pretrain", other, [])
+    assert ended.code == 2
+    assert "checkpoint with another optim" in ended.err

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.stages import demo as demo_stage
-from tinyvit_kd.stages.demo import demo, table
+from tinyvit_kd.stages.demo import demo, draw_shards, table
 
 PROMISED = {
     "teacher_top1",
@@ -21,27 +18,23 @@ PROMISED = {
 }
 
 
-def test_the_demo_runs_from_nothing_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_stage, "TRAIN_IMAGES", 240)
-    monkeypatch.setattr(demo_stage, "VAL_IMAGES", 48)
-    first = demo(tmp_path / "demo", 3, solo_job())
+def test_the_demo_runs_from_nothing_and_again(tmp_path: Path) -> None:
+    first = demo(tmp_path / "demo", 3, solo_job(), train_images=240, val_images=48)
     assert first.keys() >= PROMISED
     assert int(first["digests_checked"]) == first["digests_equal"]
     assert int(first["digests_checked"]) > 0
     printed = table(first)
     for name in ("teacher_top1", "scratch_top1", "distilled_top1", "finetuned_top1"):
         assert f"{first[name]:.2f} %" in printed
-    again = demo(tmp_path / "demo", 3, solo_job())
+    again = demo(tmp_path / "demo", 3, solo_job(), train_images=240, val_images=48)
     assert {name: again[name] for name in PROMISED - {"seconds"}} == {
         name: first[name] for name in PROMISED - {"seconds"}
     }
 
 
-def test_another_seed_draws_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_stage, "TRAIN_IMAGES", 24)
-    monkeypatch.setattr(demo_stage, "VAL_IMAGES", 24)
+def test_another_seed_draws_other_images(tmp_path: Path) -> None:
     for seed in (0, 1):
-        demo_stage._draw(tmp_path / str(seed), seed)
+        draw_shards(tmp_path / str(seed), seed, train_images=24, val_images=24)
     left, right = (sorted((tmp_path / str(seed) / "images").rglob("*.jpg")) for seed in (0, 1))
     assert [path.name for path in left] == [path.name for path in right]
     assert not {path.read_bytes() for path in left} & {path.read_bytes() for path in right}

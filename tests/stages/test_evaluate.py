@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.stages.world import SIZE, World
+from benchmarks.tiny_world import SIZE, World
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.shards import ShardSet

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
+from benchmarks.tiny_world import NETWORK, TRAINING, World
+from tests.models.weights import changed
 from tests.stages.test_evaluate import DEIT, save_deit
-from tests.stages.world import NETWORK, TRAINING, World
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
 
 PROBE: dict[str, Any] = TRAINING["train"] | {"trainable": "head", "ema_decay": 0.5}
-
-
-def changed(before: Path, after: Path) -> set[str]:
-    """Names of the tensors that two run folders do not share bit for bit."""
-    first, second = (load_file(folder / "model.safetensors") for folder in (before, after))
-    assert first.keys() == second.keys()
-    return {name for name, value in first.items() if not torch.equal(value, second[name])}
 
 
 def test_only_the_head_is_trained_behind_a_body_in_evaluation_mode(world: World) -> None:

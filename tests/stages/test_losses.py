@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.stages.conftest import Seen
-from tests.stages.world import TRAINING, VIEWS, World
+from benchmarks.tiny_world import MIXED, STILL, TRAINING, World
+from tests.runs.onlooker import Onlooker
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -22,7 +23,6 @@ from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import load_checkpoint
 from tinyvit_kd.views.mixing import partners, sample_mix
 
-MIXED = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
 DEIT = {
     "name": "deit_tiny_distilled_patch16_224",
     "kwargs": {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
@@ -39,17 +39,18 @@ def mixed(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder)
 
 
-def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: Path, seen: Seen) -> None:
+def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: Path) -> None:
+    onlooker = Onlooker()
     config = mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "run"))
-    result = pretrain(config, solo_job())
+    result = onlooker.pretrain(config)
     reader = ShardSet.load(mixed.folder / "shards", "train").reader()
-    store, mixed_views = LogitStore.open(mixed.folder / "store"), 0
-    for maker, step, batch in seen:
+    read, mixed_views = cache(LogitStore.open(mixed.store).read_block), 0
+    for maker, step, batch in onlooker.batches:
         epoch, shards, indexes = maker.plan.samples(step)
         assert batch.labels is not None
         assert batch.mixed is not None
         for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
-            block = store.read_block(shard, epoch % 2)
+            block = read(shard, epoch % 2)
             other = int(partners(0, shard, epoch % 2, len(block))[index])
             mix = (
                 sample_mix(int(block.seeds[index]), int(block.seeds[other]), maker.samples.spec) if other >= 0 else None
@@ -82,10 +83,9 @@ def test_a_student_goes_on_at_a_higher_resolution_with_targets_of_that_resolutio
     pretrain(mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "low")), solo_job())
     store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
     dump_logits(mixed.dump(views=MIXED | {"size": 24}, store=store), solo_job())
-    still = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
     student = {"init_from": str(tmp_path / "low")}
     sections = {"student": student, "loss": {"kind": "token"}, "store": {"path": str(tmp_path / "store")}}
-    pretrain(mixed.pretrain(**sections, optim=still, output=str(tmp_path / "high")), solo_job())
+    pretrain(mixed.pretrain(**sections, optim=STILL, output=str(tmp_path / "high")), solo_job())
     low, high = (load_model_file(tmp_path / name)[0] for name in ("low", "high"))
     assert (low["pos_embed"].shape[1], high["pos_embed"].shape[1]) == (2 + 4, 2 + 9)
     torch.testing.assert_close(high["pos_embed"][:, :2], low["pos_embed"][:, :2])
@@ -98,15 +98,16 @@ def test_a_network_without_a_distillation_token_cannot_have_its_loss(dumped: Pat
         pretrain(World(dumped).pretrain(loss={"kind": "token"}, output=str(tmp_path / "run")), solo_job())
 
 
-def test_labels_of_another_list_become_the_teachers_classes(dumped: Path, tmp_path: Path, seen: Seen) -> None:
+def test_labels_of_another_list_become_the_teachers_classes(dumped: Path, tmp_path: Path) -> None:
+    onlooker = Onlooker()
     names = load_class_list(str(dumped / "shards" / "classes.txt")).ids
     (tmp_path / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
     shards = {"path": str(dumped / "shards"), "split": "train", "class_list": str(tmp_path / "other.txt")}
     loss = {"kind": "hard", "alpha": 0.5}
-    pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")), solo_job())
+    onlooker.pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")))
     reader = ShardSet.load(dumped / "shards", "train").reader()
     labels = []
-    for maker, step, batch in seen:
+    for maker, step, batch in onlooker.batches:
         _, shard_numbers, indexes = maker.plan.samples(step)
         own = [reader.labels(int(shard), indexes[row : row + 1])[0] for row, shard in enumerate(shard_numbers)]
         assert batch.labels is not None

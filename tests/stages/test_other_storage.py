@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stages.world import World
+from benchmarks.tiny_world import World
 from tests.storage.memory import MemoryStorage
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job

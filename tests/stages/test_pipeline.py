@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from benchmarks.fault_injection.compare import store_differences
 from benchmarks.local_files import block_file
-from tests.stages.world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
-from tinyvit_kd.batches.stored import StoredBatches
+from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, VIEWS, World, make_teacher
+from tests.models.weights import assert_nearly_same_weights, assert_same_weights
+from tests.store.blocks import same
 from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.recipes import DumpConfig, PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.buffers import Tensors
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ReplayError
 from tinyvit_kd.models.teacher import build_teacher, topk_probs
+from tinyvit_kd.runs.stored_data import open_stored_data
+from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.evaluate import evaluate
@@ -31,18 +35,8 @@ from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
-from tinyvit_kd.training.batch import Batch
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
-    return tensors
-
-
-def assert_same_weights(left: Path, right: Path) -> None:
-    first, second = weights(left), weights(right)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+from tinyvit_kd.training.batch import Batch, SparseTargets
+from tinyvit_kd.training.objectives import Output
 
 
 def test_a_student_comes_out_of_the_store_and_learns_from_labels(world: World) -> None:
@@ -110,9 +104,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(world: World) -> No
     pretrain(world.pretrain(**sections), solo_job())
     halves = TRAINING["schedule"] | {"micro_batch_size": 8}
     pretrain(world.pretrain(**sections, schedule=halves, output=str(world.folder / "halves")), solo_job())
-    whole, split = weights(world.folder / "distilled"), weights(world.folder / "halves")
-    for name in whole:
-        torch.testing.assert_close(whole[name], split[name], rtol=1e-4, atol=1e-6)
+    assert_nearly_same_weights(world.folder / "distilled", world.folder / "halves")
 
 
 def test_a_second_dump_makes_only_what_is_missing(world: World) -> None:
@@ -122,18 +114,15 @@ def test_a_second_dump_makes_only_what_is_missing(world: World) -> None:
     result = dump_logits(world.dump(), solo_job())
     assert result["views"] == len(before[1])
     assert block_file(store, 0, 0).stat().st_mtime_ns == before[0]
-    for name, values in vars(store.read_block(1, 1)).items():
-        assert np.array_equal(values, getattr(before[1], name)), name
+    assert same(store.read_block(1, 1), before[1])
 
 
-def test_parts_of_a_dump_make_the_store_together(world: World) -> None:
-    store = {"path": str(world.folder / "parts"), "topk": 5, "views": 2}
-    for part in ((1, 2), (2, 2)):
-        dump_logits(world.dump(store=store), solo_job(), part)
-    whole, parts = LogitStore.open(world.folder / "store"), LogitStore.open(world.folder / "parts")
-    assert parts.missing_blocks() == []
-    for shard, view in ((0, 0), (1, 1), (2, 0)):
-        assert np.array_equal(whole.read_block(shard, view).indices, parts.read_block(shard, view).indices)
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_parts_of_a_dump_make_the_same_store(dumped: Path, tmp_path: Path, parts: int) -> None:
+    config = World(dumped).dump(store={"path": str(tmp_path / "store"), "topk": 5, "views": 2})
+    for number in range(parts, 0, -1):
+        dump_logits(config, solo_job(), (number, parts))
+    assert store_differences(tmp_path / "store", dumped / "store") == []
 
 
 def test_more_views_can_be_added_to_a_store(world: World) -> None:
@@ -173,24 +162,19 @@ def test_offline_distillation_equals_the_teacher_in_the_loop(world: World) -> No
     assert_same_weights(world.folder / "distilled", world.folder / "online")
 
 
-def train_with_teacher_in_the_loop(online: Any, dump: Any, classes: int) -> None:
+def train_with_teacher_in_the_loop(online: PretrainConfig, dump: DumpConfig, classes: int) -> None:
     """Stage two on the same views, its targets from the teacher at every step instead of the store."""
     teacher = build_teacher(dump.teacher, torch.device("cpu"), "float32")
-    original = StoredBatches.join
+    data = open_stored_data(online, solo_job())
+    objective = data.objective
 
-    def with_teacher(self: StoredBatches, tensors: Tensors, extra: int) -> Batch:
-        batch = original(self, tensors, extra)
-        assert batch.targets is not None
+    def asking(output: Output, batch: Batch) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
             answers = [topk_probs(teacher(view[None]), classes) for view in batch.views]
         columns = [torch.cat(column).clone() for column in zip(*answers, strict=True)]
-        return batch._replace(targets=type(batch.targets)(*columns))
+        return objective(output, batch._replace(targets=SparseTargets(*columns)))
 
-    StoredBatches.join = with_teacher  # type: ignore[method-assign]
-    try:
-        pretrain(online, solo_job())
-    finally:
-        StoredBatches.join = original  # type: ignore[method-assign]
+    train_student(online, replace(data, objective=asking), solo_job())
 
 
 def test_finetuning_at_a_higher_resolution_starts_from_the_lower_one(world: World) -> None:

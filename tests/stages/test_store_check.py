@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_files import block_file, store_folder
-from tests.stages.world import World, nobody
+from benchmarks.tiny_world import World
+from tests.conftest import CommandLine, Ended
+from tests.damage import flip
+from tests.processes import nobody, readonly_copy
 from tests.store.blocks import same
-from tinyvit_kd import cli
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
@@ -24,42 +24,31 @@ from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.report import Fault, StoreReport
 from tinyvit_kd.store.store import LogitStore
 
-Run = Callable[..., tuple[int, str, str]]
+Check = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(command_line: CommandLine) -> Check:
     """The command: its exit code, what it printed, and what it complained of."""
 
-    def command(path: Path, *options: str) -> tuple[int, str, str]:
-        arguments = ["tinyvit-kd", "store", "check", str(path), "--processes", "1", *options]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, *capsys.readouterr()
+    def command(path: Path, *options: str) -> Ended:
+        return command_line("store", "check", path, "--processes", "1", *options)
 
     return command
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
 
 
 def blocks(store: LogitStore) -> dict[tuple[int, int], Block]:
     return {(shard, view): store.read_block(shard, view) for shard in range(3) for view in range(2)}
 
 
-def test_a_dumped_store_is_sound(dumped: Path, run: Run) -> None:
+def test_a_dumped_store_is_sound(dumped: Path, run: Check) -> None:
     code, text, complaint = run(dumped / "store")
     assert (code, complaint) == (0, "")
     assert text.startswith("6 of 6 blocks are there")
     assert text.endswith("\nsound\n")
 
 
-def test_missing_blocks_are_counted_and_no_fault(world: World, run: Run) -> None:
+def test_missing_blocks_are_counted_and_no_fault(world: World, run: Check) -> None:
     (world.folder / "store" / "s000001" / "c.1.0.0").unlink()
     code, text, _ = run(world.folder / "store")
     assert code == 0
@@ -67,7 +56,7 @@ def test_missing_blocks_are_counted_and_no_fault(world: World, run: Run) -> None
     assert "missing blocks: 1 (no damage: dump-logits makes them)" in text
 
 
-def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Run) -> None:
+def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
     before = blocks(store)
     stale = store_folder(store) / "s000000" / "c.0.0.0123456789abcdef0123456789abcdef.partial"
@@ -95,7 +84,7 @@ def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: Wor
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "empty", "folder"])
 def test_a_class_list_that_is_not_the_teachers_is_found_and_a_dump_writes_it_again(
-    world: World, run: Run, damage: str
+    world: World, run: Check, damage: str
 ) -> None:
     path = world.folder / "store" / "classes.txt"
     lines = path.read_text()
@@ -115,7 +104,7 @@ def test_a_class_list_that_is_not_the_teachers_is_found_and_a_dump_writes_it_aga
     assert run(world.folder / "store")[0] == 0
 
 
-def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world: World, run: Run) -> None:
+def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
     before = blocks(store)
     path = store_folder(store) / "s000001" / "zarr.json"
@@ -132,7 +121,7 @@ def test_a_damaged_array_is_named_left_to_the_dump_and_its_blocks_are_kept(world
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"format_version": 99}', '{"format_version": 1}', None], ids=str)
-def test_a_damaged_manifest_is_one_paragraph(world: World, run: Run, damage: str | None) -> None:
+def test_a_damaged_manifest_is_one_paragraph(world: World, run: Check, damage: str | None) -> None:
     path = world.folder / "store" / "manifest.json"
     path.unlink() if damage is None else path.write_text(damage)
     code, text, complaint = run(world.folder / "store", "--repair")
@@ -169,7 +158,7 @@ def test_what_a_strangers_store_is_named_does_not_reach_the_terminal(world: Worl
     assert r"\x1b[2J\nsound" in text
 
 
-def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run: Run) -> None:
+def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run: Check) -> None:
     store = LogitStore.open(world.folder / "store")
     store.manifest.model_copy(update={"seed": 8}).save(LocalStorage(str(store_folder(store))))
     code, text, complaint = run(store_folder(store), "--repair")
@@ -182,18 +171,11 @@ def test_a_manifest_that_was_mixed_up_does_not_cost_the_blocks(world: World, run
 @pytest.fixture
 def readonly(dumped: Path) -> Iterator[Path]:
     """A store that its reader may not write, where others may look."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(dumped / "store", folder / "store")
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path == folder else 0o555 if path.is_dir() else 0o444)
-        yield folder / "store"
-        for path in folder.rglob("s??????"):
-            path.chmod(0o755)
-        (folder / "store").chmod(0o755)
+    with readonly_copy(dumped / "store") as store:
+        yield store
 
 
-def test_a_store_that_cannot_be_written_can_be_checked_and_is_not_repaired(readonly: Path, run: Run) -> None:
+def test_a_store_that_cannot_be_written_can_be_checked_and_is_not_repaired(readonly: Path, run: Check) -> None:
     with nobody():
         assert run(readonly)[0] == 0
         code, text, complaint = run(readonly, "--repair")
@@ -202,7 +184,7 @@ def test_a_store_that_cannot_be_written_can_be_checked_and_is_not_repaired(reado
     assert complaint.count("\n") == 1
 
 
-def test_a_block_that_may_not_be_read_is_not_damaged(readonly: Path, run: Run) -> None:
+def test_a_block_that_may_not_be_read_is_not_damaged(readonly: Path, run: Check) -> None:
     (readonly / "s000000" / "c.0.0.0").chmod(0)
     (readonly / "s000001" / "zarr.json").chmod(0)
     (readonly / "s000002").chmod(0)
@@ -218,7 +200,7 @@ def test_a_block_that_may_not_be_read_is_not_damaged(readonly: Path, run: Run) -
     assert "not listed: 2 blocks" in text
 
 
-def test_a_block_that_cannot_be_removed_is_one_paragraph(readonly: Path, run: Run) -> None:
+def test_a_block_that_cannot_be_removed_is_one_paragraph(readonly: Path, run: Check) -> None:
     block = readonly / "s000000" / "c.0.0.0"
     block.chmod(0o644)
     flip(block)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
-from tests.stages.world import TRAINING, World, make_teacher, nobody, slow_program
-from tinyvit_kd.config.base import Section
-from tinyvit_kd.config.load import dump_yaml
+from benchmarks.fault_injection.proc import children, command_line
+from benchmarks.tiny_world import TRAINING, World, make_teacher
+from tests.models.weights import assert_same_weights, weights
+from tests.processes import nobody, readonly_copy, wait_until
+from tests.stages.commands import on_a_hanging_disk, on_a_slow_disk, run, start, wait_for_file
+from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
 from tinyvit_kd.runtime.distributed import Job, solo_job
@@ -35,29 +34,9 @@ from tinyvit_kd.training.checkpoint import checkpoints
 HANGS_AFTER = 4  # seconds, in which a busy machine must have come to do anything else that is watched
 
 
-def run(
-    folder: Path, command: str, config: Section, limit: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """A stage as a command, in an environment that ``limit`` makes poorer."""
-    recipe = folder / f"{command}.yaml"
-    recipe.write_text(dump_yaml(config))
-    return subprocess.run(
-        [sys.executable, "-m", "tinyvit_kd", command, str(recipe)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=limit,
-    )
-
-
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
-    return state
 
 
 def file_size(limit: int) -> Callable[[], None]:
@@ -67,7 +46,7 @@ def file_size(limit: int) -> Callable[[], None]:
 
 def test_a_dump_on_a_full_disk_says_so_and_leaves_no_short_block(world: World) -> None:
     config = world.dump(store={"path": str(world.folder / "full"), "topk": 20, "views": 2, "encoding": "exact"})
-    done = run(world.folder, "dump-logits", config, file_size(2000))
+    done = run(world.folder, config, file_size(2000))
     assert done.returncode == 2
     assert str(world.folder / "full") in last_words(done)
     assert "run dump-logits again" in last_words(done)
@@ -83,21 +62,20 @@ def test_a_dump_on_a_full_disk_says_so_and_leaves_no_short_block(world: World) -
 def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(world: World) -> None:
     whole = world.pretrain(output=str(world.folder / "whole"))
     config = world.pretrain()
-    done = run(world.folder, "pretrain", config, file_size(50_000))
+    done = run(world.folder, config, file_size(50_000))
     assert done.returncode == 2
     assert last_words(done).startswith("the disk is full. Where:")
     assert "checkpoints" in last_words(done)
     for each in (config, whole):
         pretrain(each, solo_job())
-    left, right = weights(config.output), weights(whole.output)
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert_same_weights(config.output, whole.output)
 
 
 def test_too_few_open_files_are_told_of_before_the_work(world: World) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
-    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 2}), few)
+    done = run(world.folder, world.pretrain(runtime={"workers": 2}), few)
     assert done.returncode == 2
     assert "too few files may be open" in last_words(done)
 
@@ -106,18 +84,14 @@ def test_a_low_limit_of_open_files_that_may_be_raised_is_raised(world: World) ->
     def low() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
-    assert run(world.folder, "pretrain", world.pretrain(runtime={"workers": 2}), low).returncode == 0
+    assert run(world.folder, world.pretrain(runtime={"workers": 2}), low).returncode == 0
 
 
 def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: World) -> None:
     schedule = TRAINING["schedule"] | {"epochs": 10}
     config = world.pretrain(runtime={"workers": 1}, schedule=schedule)
-    (world.folder / "recipe.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, slow_program(world.folder), "pretrain", str(world.folder / "recipe.yaml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list(config.output.glob("checkpoints/step-*.pt")):
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = start(world.folder, config, *on_a_slow_disk(world.folder), stderr=subprocess.PIPE)
+    wait_for_file(process, config.output, "checkpoints/step-*.pt")
     os.kill(loading_worker(process.pid), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == REQUEUE_EXIT_CODE, said
@@ -125,36 +99,16 @@ def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: W
     pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"), schedule=schedule)
     pretrain(whole, solo_job())
-    left, right = weights(config.output), weights(whole.output)
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert_same_weights(config.output, whole.output)
 
 
 def loading_worker(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     # Others are multiprocessing's own helpers, whose command line is another.
-    own = Path(f"/proc/{pid}/cmdline").read_bytes()
-    return next(int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == own)
+    return next(child for child in children(pid) if command_line(child) == command_line(pid))
 
 
-# The command line on a disk whose server goes away: a read of sample 7 of shard 1 does not return.
-HANGING = """
-import time
-from tinyvit_kd import cli
-from tinyvit_kd.data.shards import ShardReader
-read = ShardReader.read
-def hang(reader, shard, index):
-    result = read(reader, shard, index)
-    time.sleep(600 if (shard, index) == (1, 7) else 0)
-    return result
-ShardReader.read = hang
-cli.main()
-"""
-
-
-def start_hanging(world: World, config: Section) -> subprocess.Popen[str]:
-    (world.folder / "hanging.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, "-c", HANGING, "pretrain", str(world.folder / "hanging.yaml")]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start_hanging(world: World, config: PretrainConfig) -> subprocess.Popen[str]:
+    return start(world.folder, config, *on_a_hanging_disk(world.shards, 1, 7), stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -168,17 +122,14 @@ def test_a_storage_that_hangs_is_named_and_the_run_goes_on_bit_for_bit(world: Wo
     pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"))
     pretrain(whole, solo_job())
-    left, right = weights(config.output), weights(whole.output)
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert_same_weights(config.output, whole.output)
 
 
 def test_a_run_that_waits_for_a_storage_that_hangs_writes_a_checkpoint_when_it_is_stopped(world: World) -> None:
     train = TRAINING["train"] | {"checkpoint_every": 1000}
     process = start_hanging(world, world.pretrain(runtime={"workers": 1, "data_timeout": 600}, train=train))
     metrics = world.folder / "distilled" / "metrics.jsonl"
-    while not metrics.exists() or not metrics.read_text():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: (metrics.exists() and metrics.read_text()) or process.poll() is not None, "nothing was logged")
     time.sleep(1)  # it is in the midst of the wait
     process.terminate()
     process.communicate(timeout=60)  # much less than the read takes
@@ -190,19 +141,15 @@ def test_a_checkpoint_that_hangs_is_named(world: World) -> None:
     folder = world.folder / "distilled" / "checkpoints"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "step-000000004.pt")  # opening it waits for ever, like a server that has gone away
-    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 0, "data_timeout": HANGS_AFTER}))
+    done = run(world.folder, world.pretrain(runtime={"workers": 0, "data_timeout": HANGS_AFTER}))
     assert done.returncode == REQUEUE_EXIT_CODE
     assert str(folder / "step-000000004.pt") in last_words(done)
 
 
 def test_a_second_signal_does_not_change_the_exit_code(world: World) -> None:
     config = world.dump(store={"path": str(world.folder / "twice"), "topk": 5, "views": 40}, runtime={"workers": 2})
-    (world.folder / "twice.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, slow_program(world.folder), "dump-logits", str(world.folder / "twice.yaml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((world.folder / "twice").glob("s*/c.*.0.0")):
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = start(world.folder, config, *on_a_slow_disk(world.folder))
+    wait_for_file(process, world.folder / "twice", "s*/c.*.0.0")
     for pause in (0.05, 0.3, 0.6):
         process.terminate()
         time.sleep(pause)
@@ -213,7 +160,7 @@ def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> No
     shard = world.folder / "shards" / "train-000001.tar"
     shard.unlink()
     os.mkfifo(shard)
-    done = run(world.folder, "pretrain", world.pretrain(runtime={"workers": 0, "data_timeout": HANGS_AFTER}))
+    done = run(world.folder, world.pretrain(runtime={"workers": 0, "data_timeout": HANGS_AFTER}))
     assert done.returncode == REQUEUE_EXIT_CODE
     assert f"{shard}" in last_words(done)
 
@@ -221,19 +168,10 @@ def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> No
 @pytest.fixture
 def readonly(dumped: Path) -> Iterator[World]:
     """Shards, teacher and store that may not be written by their reader, who has a folder of their own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "world"
-        shutil.copytree(dumped, folder)
-        for index in folder.rglob("*.idx.npz"):
-            index.unlink()
-        os.chmod(name, 0o755)
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        (Path(name) / "mine").mkdir()
-        (Path(name) / "mine").chmod(0o777)
+    with readonly_copy(dumped, "*.idx.npz") as folder:
+        (folder.parent / "mine").mkdir()
+        (folder.parent / "mine").chmod(0o777)
         yield World(folder)
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o755)
 
 
 def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, world: World) -> None:
@@ -242,8 +180,7 @@ def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, worl
     with nobody():
         result = pretrain(readonly.pretrain(output=str(mine / "run")), solo_job())
     assert result["digests_checked"] == 2 * 96
-    left, right = weights(mine / "run"), weights(world.folder / "distilled")
-    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert_same_weights(mine / "run", world.folder / "distilled")
     assert not list(readonly.folder.rglob("*.idx.npz"))
 
 

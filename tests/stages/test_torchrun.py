@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from tests.stages.world import NETWORK, TRAINING, World
+from benchmarks.fault_injection.compare import store_differences
+from benchmarks.tiny_world import NETWORK, TRAINING, World
+from tests.models.weights import assert_nearly_same_weights, changed
+from tests.stages.commands import torchrun
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import FinetuneConfig
@@ -23,7 +23,6 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.store.store import LogitStore
 
 # Batch norm and stochastic depth follow from the micro-batch, half of a step's samples here, not from the number of
 # processes. AdamW with a small epsilon would divide rounding errors by themselves: without that, the runs differ by
@@ -73,7 +72,7 @@ def two_ranks(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     for number, config in enumerate(stages.values()):
         (folder / f"{number}.yaml").write_text(dump_yaml(config))
     (folder / "stages.py").write_text(SCRIPT)
-    printed = torchrun(2, str(folder / "stages.py"), str(folder))
+    printed = two_processes(str(folder / "stages.py"), str(folder))
     results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return folder, dict(zip(stages, results, strict=True))
 
@@ -84,42 +83,27 @@ def probe_config(world: World, output: Path) -> FinetuneConfig:
     return world.finetune(output=str(output), **sections | {"train": SAME["train"] | {"trainable": "head"}})
 
 
-def torchrun(processes: int, *arguments: str) -> str:
+def two_processes(*arguments: str) -> str:
     """Standard output of a job on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    command, environment = [sys.executable, *torchrun(2), *arguments], os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 
 def test_two_ranks_dump_the_store_of_one(two_ranks: tuple[Path, Any], dumped: Path) -> None:
-    one, two = LogitStore.open(dumped / "store"), LogitStore.open(two_ranks[0] / "store")
-    assert two.missing_blocks() == []
-    for shard in range(3):
-        for view in range(2):
-            left, right = one.read_block(shard, view), two.read_block(shard, view)
-            for name, values in vars(left).items():
-                assert np.array_equal(values, getattr(right, name)), name
+    assert store_differences(two_ranks[0] / "store", dumped / "store") == []
 
 
 def test_two_ranks_train_to_the_weights_of_one(two_ranks: tuple[Path, Any], world: World) -> None:
     pretrain(world.pretrain(**SAME), solo_job())
-    one = load_file(world.folder / "distilled" / "model.safetensors")
-    two = load_file(two_ranks[0] / "distilled" / "model.safetensors")
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+    assert_nearly_same_weights(world.folder / "distilled", two_ranks[0] / "distilled")
 
 
 def test_two_ranks_train_a_head_alone(two_ranks: tuple[Path, Any], world: World) -> None:
     finetune(probe_config(world, world.folder / "probed"), solo_job())
-    before, one, two = (
-        load_file(folder / "model.safetensors")
-        for folder in (world.folder / "teacher", world.folder / "probed", two_ranks[0] / "probed")
-    )
-    assert {name for name in one if not torch.equal(two[name], before[name])} == {"head.fc.bias", "head.fc.weight"}
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+    assert changed(world.folder / "teacher", two_ranks[0] / "probed") == {"head.fc.bias", "head.fc.weight"}
+    assert_nearly_same_weights(world.folder / "probed", two_ranks[0] / "probed")
 
 
 def test_digests_and_samples_are_counted_once(two_ranks: tuple[Path, Any], world: World) -> None:
@@ -141,12 +125,10 @@ def test_a_run_of_two_ranks_continues_with_one(two_ranks: tuple[Path, Any], worl
     store = {"path": str(two_ranks[0] / "store")}
     result = pretrain(world.pretrain(store=store, **SAME), solo_job())
     assert result["step"] == 12
-    continued = load_file(world.folder / "distilled" / "model.safetensors")
-    for name, tensor in load_file(two_ranks[0] / "distilled" / "model.safetensors").items():
-        torch.testing.assert_close(continued[name], tensor, rtol=1e-4, atol=1e-6)
+    assert_nearly_same_weights(two_ranks[0] / "distilled", world.folder / "distilled")
 
 
 def test_the_command_line_runs_under_torchrun(two_ranks: tuple[Path, Any]) -> None:
     folder, results = two_ranks
-    printed = torchrun(2, "-m", "tinyvit_kd", "evaluate", str(folder / "4.yaml"))
+    printed = two_processes("-m", "tinyvit_kd", "evaluate", str(folder / "4.yaml"))
     assert json.loads(printed.splitlines()[-1]) == pytest.approx(results["evaluate"], abs=1e-5)

@@ -12,11 +12,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.local_files import store_folder
-from tests.stages.world import TRAINING, World, make_teacher
+from benchmarks.tiny_world import TRAINING, World, draw_shards, make_teacher
 from tests.views import transforms
 from tests.views.transforms import PIPELINE, SIZE, SOUND, timm
-from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError, ReplayError, TransformError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -205,9 +203,7 @@ def test_another_library_than_the_dumps_is_told_of(
 
 
 def test_an_image_that_cannot_be_decoded_stays_a_hole(tmp_path: Path) -> None:
-    write_image_folder(tmp_path / "images", 24, 0)
-    next((tmp_path / "images").rglob("*.jpg")).write_text("this is no image")
-    build_shards(tmp_path / "images", tmp_path / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    draw_shards(tmp_path, 24, broken=[0])
     make_teacher(tmp_path)
     world = World(tmp_path)
     store = dump(world, SOUND["colour jitter"])

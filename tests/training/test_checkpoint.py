@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.damage import Bomb
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.training.checkpoint import checkpoints, load_checkpoint, load_latest, save_checkpoint
 
@@ -122,16 +123,6 @@ def refused_or_unchanged(path: Path, weights: bytes) -> bool:
     except CheckpointError:
         return True
     return bool(loaded["model"]["weight"].numpy().tobytes() == weights and loaded["step"] == 7)
-
-
-class Bomb:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:

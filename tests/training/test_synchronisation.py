@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import torch
 
 from benchmarks.feeding import SyntheticBatches
 from benchmarks.networks import student_run, student_state
+from tests.conftest import NEEDS_GPU
 from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.models.teacher import topk_probs
@@ -19,7 +19,7 @@ from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.meters import Meters
 from tinyvit_kd.training.objectives import DistillObjective
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = NEEDS_GPU
 
 
 @contextmanager

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tinyvit_kd.views import native
+
+NEEDS_NATIVE = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+
 
 @pytest.fixture
 def seeded() -> Iterator[None]:

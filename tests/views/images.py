@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,8 +20,8 @@ def sample_image(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip(smooth * 0.8 + 20 + noise, 0, 255).astype(np.uint8))
 
 
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    """The image as the bytes of a file."""
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The image as the bytes of a file; Pillow's options."""
     file = BytesIO()
-    image.save(file, kind)
+    image.save(file, kind, **options)
     return file.getvalue()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.native_equality import DAMAGED_SPEC, PROCESSORS, SPECS, Count, reference_or_hole
 from benchmarks.photos import damaged, encodings, load
+from tests.views.conftest import NEEDS_NATIVE
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views import native
@@ -22,7 +23,7 @@ from tinyvit_kd.views.params import EraseBox, Operation, ViewParams
 from tinyvit_kd.views.render import decode, reference_views, render, render_views, view_digest
 from tinyvit_kd.views.selfcheck import check_native, fixed_digests, native_digests
 
-pytestmark = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+pytestmark = NEEDS_NATIVE
 
 SIGNS = (-1.0, 1.0)
 ARGUMENTS: dict[str, list[float]] = {

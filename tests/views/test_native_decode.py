@@ -13,10 +13,11 @@ from PIL import Image
 
 from benchmarks.native_equality import PROCESSORS
 from benchmarks.photos import encodings, load
-from tests.views.images import sample_image
+from tests.views.conftest import NEEDS_NATIVE
+from tests.views.images import encoded, sample_image
 from tinyvit_kd.views import native
 
-pytestmark = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+pytestmark = NEEDS_NATIVE
 
 DECODERS = (*PROCESSORS, "libjpeg")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -54,12 +55,6 @@ def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, 
     return draw.randint(0, width - box_width), draw.randint(0, height - box_height), box_width, box_height
 
 
-def encoded(image: Image.Image, options: dict[str, Any]) -> bytes:
-    file = BytesIO()
-    image.save(file, "JPEG", **options)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 def test_images_of_all_small_sizes(name: str, grey: bool, decoder: str) -> None:
@@ -72,7 +67,7 @@ def test_images_of_all_small_sizes(name: str, grey: bool, decoder: str) -> None:
     ]:
         image = sample_image(width, height).convert("L" if grey else "RGB")
         options = {key: value for key, value in OPTIONS[name].items() if not (grey and key == "subsampling")}
-        file = encoded(image, options)
+        file = encoded(image, "JPEG", **options)
         for box in ((0, 0, width, height), random_box(width, height, draw)):
             require_equal(file, box, decoder)
 
@@ -92,7 +87,7 @@ def is_progressive(file: bytes) -> bool:
 
 def test_wild_coefficients_are_left_to_libjpeg(decoder: str) -> None:
     """Numbers beyond 16 bits wrap around in libjpeg's vector code but not in its plain code."""
-    file = bytearray(encoded(sample_image(40, 40), {"quality": 100}))
+    file = bytearray(encoded(sample_image(40, 40), "JPEG", quality=100))
     table = file.index(b"\xff\xdb") + 5
     file[table : table + 64] = b"\xff" * 64
     found = native.module().decode(bytes(file), (0, 0, 40, 40), decoder)
@@ -102,14 +97,14 @@ def test_wild_coefficients_are_left_to_libjpeg(decoder: str) -> None:
 
 @pytest.mark.parametrize("box", [(-1, 0, 1, 1), (0, 0, 0, 1), (0, 0, 41, 1), (40, 0, 1, 1), (0, 39, 1, 2)])
 def test_boxes_outside_the_image_are_refused(box: tuple[int, int, int, int], decoder: str) -> None:
-    assert native.module().decode(encoded(sample_image(40, 40), {}), box, decoder) is None
+    assert native.module().decode(encoded(sample_image(40, 40), "JPEG"), box, decoder) is None
 
 
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 def test_a_size_of_more_than_15_bits_in_a_table_refuses_the_file(grey: bool, decoder: str) -> None:
     """libjpeg refuses the table, even if no code of the image uses the entry."""
     image = sample_image(40, 40)
-    file = bytearray(encoded(image.convert("L") if grey else image, {}))
+    file = bytearray(encoded(image.convert("L") if grey else image, "JPEG"))
     largest = file.index(b"\xff\xc4") + 2 + 2 + 1 + 16 + 11
     assert file[largest] == 11
     file[largest] = 16

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.views.conftest import NEEDS_NATIVE
 from tinyvit_kd.views import native
 
-pytestmark = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+pytestmark = NEEDS_NATIVE
 
 INFINITY, NAN = float("inf"), float("nan")
 

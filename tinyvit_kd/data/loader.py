@@ -74,7 +74,11 @@ class _Issue(Generic[TaskT]):
 
 @contextmanager
 def loading(
-    maker: BatchMaker[TaskT, BatchT], tasks: Iterable[TaskT], runtime: RuntimeConfig, device: torch.device
+    maker: BatchMaker[TaskT, BatchT],
+    tasks: Iterable[TaskT],
+    runtime: RuntimeConfig,
+    device: torch.device,
+    look_every: float = _LOOK_EVERY,
 ) -> Iterator[Iterator[BatchT]]:
     """Make batches of ``tasks`` in worker processes; they come in the order of the tasks, on the device.
 
@@ -86,6 +90,7 @@ def loading(
         tasks: consumed lazily, a few ahead of what is yielded.
         runtime: number of workers, how far they run ahead, and how long to wait for one.
         device: where the batches shall be; memory is pinned where this is a GPU.
+        look_every: seconds of waiting after which torch looks whether its processes are alive.
 
     Raises:
         ConfigError: the system allows too few open files for so many workers, or has too little memory.
@@ -93,7 +98,7 @@ def loading(
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
-    loaded = _load(maker, tasks, runtime, device)
+    loaded = _load(maker, tasks, runtime, device, look_every)
     try:
         with closing(loaded):
             yield loaded
@@ -117,7 +122,11 @@ def _ended(found: str) -> WorkerError:
 
 
 def _load(
-    maker: BatchMaker[TaskT, BatchT], tasks: Iterable[TaskT], runtime: RuntimeConfig, device: torch.device
+    maker: BatchMaker[TaskT, BatchT],
+    tasks: Iterable[TaskT],
+    runtime: RuntimeConfig,
+    device: torch.device,
+    look_every: float,
 ) -> Generator[BatchT, None, None]:
     workers, layout = runtime.workers, maker.layout
     require_open_files(_OPEN_FILES)
@@ -134,7 +143,7 @@ def _load(
         worker_init_fn=partial(_start_worker, notes),
         multiprocessing_context=START_METHOD if workers else None,
         collate_fn=_as_it_is,
-        timeout=min(_LOOK_EVERY, runtime.data_timeout) if workers else 0,
+        timeout=min(look_every, runtime.data_timeout) if workers else 0,
     )
     iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:

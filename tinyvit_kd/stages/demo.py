@@ -33,12 +33,16 @@ Recipe = TypeVar("Recipe", bound=Section)
 Result = dict[str, float | int | str]
 
 
-def demo(folder: Path, seed: int, job: Job) -> Result:
+def demo(
+    folder: Path, seed: int, job: Job, train_images: int = TRAIN_IMAGES, val_images: int = VAL_IMAGES
+) -> Result:
     """Run everything in ``folder``. A demo that was interrupted continues where it stopped.
 
     Args:
         folder: for shards, store and run folders.
         seed: varies images, initial weights, views and order.
+        train_images: images to train on.
+        val_images: images to score on.
 
     Returns:
         the figures of the table, by name.
@@ -46,10 +50,10 @@ def demo(folder: Path, seed: int, job: Job) -> Result:
     begin = time.perf_counter()
     say(
         job,
-        f"1/6 drawing {TRAIN_IMAGES + VAL_IMAGES:,} images of {len(DRAWN_CLASSES)} classes into {folder}/shards",
+        f"1/6 drawing {train_images + val_images:,} images of {len(DRAWN_CLASSES)} classes into {folder}/shards",
     )
     if job.is_main:
-        _draw(folder, seed)
+        draw_shards(folder, seed, train_images, val_images)
     job.barrier()
     say(job, "2/6 training a teacher on the labels")
     teacher = finetune(_recipe(FinetuneConfig, "teacher", folder, seed), job)
@@ -100,8 +104,9 @@ def table(result: Result) -> str:
     return "\n".join([rule, *(f"{name:<{width}}  {value:>20}" for name, value in rows), rule])
 
 
-def _draw(folder: Path, seed: int) -> None:
-    for split, count, salt in (("train", TRAIN_IMAGES, 0), ("val", VAL_IMAGES, 1)):
+def draw_shards(folder: Path, seed: int, train_images: int, val_images: int) -> None:
+    """Draw the images of both splits in ``folder/images``, and pack them into ``folder/shards``."""
+    for split, count, salt in (("train", train_images, 0), ("val", val_images, 1)):
         images = folder / "images" / split
         if not (images / ".drawn").exists():
             write_image_folder(images, count, 2 * seed + salt)

@@ -50,7 +50,7 @@ def drawn() -> tuple[float, float, float]:
 @pytest.fixture(scope="module")
 def elsewhere() -> dict[str, list[int]]:
     """Digests of every sound transform's views from another process, which hashes strings differently."""
-    code = "import json; from tests.views.test_replay import SOUND, digests\n"
+    code = "import json; from tests.views.test_transform import SOUND, digests\n"
     code += "print(json.dumps({name: digests(each) for name, each in SOUND.items()}))"
     run = subprocess.run(
         [sys.executable, "-c", code],

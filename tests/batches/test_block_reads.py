@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.local_files import store_folder
@@ -11,6 +13,7 @@ from tinyvit_kd.batches.stored import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes
+from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.cache import BlockCache, block_bytes
 from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
@@ -72,3 +75,17 @@ def test_a_process_keeps_no_more_than_its_own_lanes_need() -> None:
 def test_short_shards_share_a_window() -> None:
     plan = StepPlan((100, 300), ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
     assert plan.blocks_at_a_time == 4 * 6
+
+
+def test_a_workers_memory_for_blocks_is_shared_by_all_stores(tmp_path: Path) -> None:
+    """In proportion to their blocks, so that each keeps as many."""
+    lengths = (500,) * 64
+    manifests = [manifest_of(lengths, encoding="compact", topk=topk) for topk in (5, 10, 50)]
+    stores = [LogitStore(LocalStorage(str(tmp_path)), manifest, writable=False, fsync=False) for manifest in manifests]
+    plan = StepPlan(lengths, ScheduleConfig(epochs=1, global_batch_size=64, lanes=64, window=36), range(64))
+    config = StoredTargetsConfig(path=tmp_path, block_cache_mib=2)
+    caches = block_caches(config, stores, plan)
+    blocks = [block_bytes(manifest) for manifest in manifests]
+    taken = [cache._memory.nbytes for cache in caches]
+    assert (2 << 20) - sum(blocks) < sum(taken) <= 2 << 20
+    assert len({memory // block for memory, block in zip(taken, blocks, strict=True)}) == 1

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.stages.world import SAMPLES, TRAINING, VIEWS, World
+from benchmarks.tiny_world import MIXED, SAMPLES, VIEWS, World
 from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.order import check_lanes, rank_lanes
+from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.finetune import finetune
-from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
-SPECS = {"plain": VIEWS, "mixed": VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}}
+SPECS = {"plain": VIEWS, "mixed": MIXED}
 VIEWS_IN_STORE, EPOCHS = 5, 4
 
 
@@ -70,7 +68,7 @@ def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: in
 @pytest.mark.parametrize("views_per_sample", [2, 3])
 def test_a_stored_batch_holds_the_views_and_probabilities_of_the_store(stored: World, views_per_sample: int) -> None:
     make = stored_batches(stored, views_per_sample)
-    store, seen = LogitStore.open(stored.folder / "store"), Counter[tuple[int, int, int]]()
+    read, seen = cache(LogitStore.open(stored.store).read_block), Counter[tuple[int, int, int]]()
     for step in range(make.plan.steps_per_epoch * EPOCHS):
         batch, (epoch, shards, indexes) = make(step), make.plan.samples(step)
         assert batch.targets is not None
@@ -78,7 +76,7 @@ def test_a_stored_batch_holds_the_views_and_probabilities_of_the_store(stored: W
         for row in range(48):
             shard, index = int(shards[row // views_per_sample]), int(indexes[row // views_per_sample])
             view = (epoch * views_per_sample + row % views_per_sample) % VIEWS_IN_STORE
-            record = store.read_block(shard, view)
+            record = read(shard, view)
             assert np.array_equal(batch.targets.indices[row], record.indices[index])
             assert np.array_equal(batch.targets.probs[row], record.probs[index])
             seen[epoch, shard, index] += 1
@@ -122,36 +120,3 @@ def alone_and_mixed(
     other = view_seed(0, shard, partner, number)
     mix = sample_mix(seed, other, spec)
     return own if mix is None else mix_views(own, render_views(reader.read(shard, partner), [other], spec)[0], mix)
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_finetuning_decodes_each_image_once_per_epoch(
-    dumped: Path, tmp_path: Path, name: str, reads: Counter[tuple[int, int]]
-) -> None:
-    schedule = TRAINING["schedule"] | {"views_per_sample": 2}
-    config = World(dumped).finetune(views=SPECS[name], schedule=schedule, output=str(tmp_path / "run"))
-    result = finetune(config, solo_job())
-    assert set(reads.values()) == {2}  # epochs
-    assert len(reads) == SAMPLES
-    assert result["samples_seen"] == 2 * 2 * SAMPLES
-
-
-def test_pretraining_decodes_each_image_once_per_epoch(
-    dumped: Path, tmp_path: Path, reads: Counter[tuple[int, int]]
-) -> None:
-    schedule = TRAINING["schedule"] | {"views_per_sample": 2}
-    result = pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
-    assert set(reads.values()) == {2}
-    assert result["digests_checked"] == 2 * 2 * SAMPLES
-
-
-def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
-    schedule = TRAINING["schedule"] | {"views_per_sample": 4}
-    with pytest.raises(ConfigError, match=r"4 views per sample, 2 in the store"):
-        pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
-
-
-def test_a_batch_size_that_does_not_fit_is_refused_with_the_nearest_that_do() -> None:
-    with pytest.raises(ConfigError, match=r"3 views per sample.*global_batch_size to 12 or 24"):
-        check_lanes(4, 16, 1, views_per_sample=3)
-    check_lanes(4, 24, 2, views_per_sample=3)

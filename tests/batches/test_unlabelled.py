@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tiny_world import TRAINING, VIEWS
 from tests.data.tars import write_tar
-from tests.stages.world import TRAINING, VIEWS
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.stages.world import VIEWS, World
+from benchmarks.tiny_world import VIEWS, World
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
@@ -30,7 +29,6 @@ from tinyvit_kd.views.render import view_digest
 
 CPU = torch.device("cpu")
 Global = list[tuple[str, int, float]]  # key, digest of the view and first probability of every sample of a batch
-MIXING: dict[str, Any] = {"mixup": 0.8, "cutmix": 1.0}
 
 
 @pytest.fixture(scope="module", params=["plain", "mixed"])
@@ -40,7 +38,9 @@ def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytes
     if request.param == "plain":
         return world.pretrain()
     path = str(tmp_path_factory.mktemp("mixed") / "store")
-    dump_logits(world.dump(views=VIEWS | MIXING, store={"path": path, "topk": 5, "views": 2}), solo_job())
+    dump_logits(
+        world.dump(views=VIEWS | {"mixup": 0.8, "cutmix": 1.0}, store={"path": path, "topk": 5, "views": 2}), solo_job()
+    )
     return world.pretrain(store={"path": path})
 
 
@@ -95,16 +95,3 @@ def test_a_run_may_change_its_number_of_processes_at_any_step(stored: PretrainCo
     whole = global_batches(stored, 1, 0)
     for step in (1, 5, 6, 11):
         assert global_batches(stored, 4, 0, first_step=step) == whole[step:]
-
-
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_parts_of_a_dump_make_the_same_store(dumped: Path, tmp_path: Path, parts: int) -> None:
-    config = World(dumped).dump(store={"path": str(tmp_path / "store"), "topk": 5, "views": 2})
-    for number in range(parts, 0, -1):
-        dump_logits(config, solo_job(), (number, parts))
-    one, other = LogitStore.open(dumped / "store"), LogitStore.open(tmp_path / "store")
-    assert other.missing_blocks() == []
-    for shard in range(3):
-        for view in range(2):
-            left, right = one.read_block(shard, view), other.read_block(shard, view)
-            assert all(np.array_equal(values, getattr(right, name)) for name, values in vars(left).items())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stages.world import NETWORK, TRAINING, World, make_teacher
+from benchmarks.tiny_world import NETWORK, ONE_EPOCH, TRAINING, World, make_teacher
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.distributed import solo_job
@@ -17,7 +17,6 @@ from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 
 LOSS = {"kind": "soft", "alpha": 0.5}
-SHORT = TRAINING["schedule"] | {"epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def finished(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     names = load_class_list(str(dumped / "shards" / "classes.txt")).ids
     (folder / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
     relabelled(dumped / "shards", folder / "relabelled")
-    pretrain(World(folder).pretrain(loss=LOSS, schedule=SHORT), solo_job())
+    pretrain(World(folder).pretrain(loss=LOSS, schedule=ONE_EPOCH), solo_job())
     return World(folder)
 
 
@@ -59,7 +58,7 @@ def changed(world: World, name: str) -> dict[str, Any]:
         "student": {"student": {"tiny_vit": NETWORK, "drop_path_rate": 0.1}},
         "normalize": {"normalize": {"mean": [0.4, 0.5, 0.5]}},
         "optim": {"optim": TRAINING["optim"] | {"base_lr": 0.04}},
-        "schedule": {"schedule": SHORT | {"seed": 1}},
+        "schedule": {"schedule": ONE_EPOCH | {"seed": 1}},
         "trainable": {"train": TRAINING["train"] | {"trainable": "head"}},
         "average": {"train": TRAINING["train"] | {"ema_decay": 0.9}},
         "batch norm": {"train": TRAINING["train"] | {"freeze_bn_stats": True}},
@@ -73,16 +72,16 @@ RECIPE = ("student", "normalize", "optim", "schedule", "trainable", "average", "
 
 @pytest.mark.parametrize("name", [*DATA, *RECIPE])
 def test_a_run_is_not_continued_with_another(name: str, finished: World) -> None:
-    sections = {"loss": LOSS, "schedule": SHORT} | changed(finished, name)
+    sections = {"loss": LOSS, "schedule": ONE_EPOCH} | changed(finished, name)
     with pytest.raises(CheckpointError, match=rf"another {name}\b"):
         pretrain(finished.pretrain(**sections), solo_job())
 
 
 def test_a_finetuning_is_not_continued_with_other_labels(finished: World) -> None:
-    finetune(finished.finetune(schedule=SHORT), solo_job())
+    finetune(finished.finetune(schedule=ONE_EPOCH), solo_job())
     with pytest.raises(CheckpointError, match="another set of labels"):
         finetune(
-            finished.finetune(schedule=SHORT, shards={"path": str(finished.folder / "relabelled")}),
+            finished.finetune(schedule=ONE_EPOCH, shards={"path": str(finished.folder / "relabelled")}),
             solo_job(),
         )
 
@@ -90,14 +89,14 @@ def test_a_finetuning_is_not_continued_with_other_labels(finished: World) -> Non
 def test_a_run_is_not_continued_from_another_start(world: World) -> None:
     """The recipe is the same, but not the file that it names."""
     student = {"tiny_vit": NETWORK, "init_from": str(world.folder / "teacher")}
-    pretrain(world.pretrain(student=student, schedule=SHORT), solo_job())
+    pretrain(world.pretrain(student=student, schedule=ONE_EPOCH), solo_job())
     make_teacher(world.folder, seed=3)
     with pytest.raises(CheckpointError, match=r"another start\b"):
-        pretrain(world.pretrain(student=student, schedule=SHORT), solo_job())
+        pretrain(world.pretrain(student=student, schedule=ONE_EPOCH), solo_job())
 
 
 def test_a_finished_run_is_known_again_where_only_what_it_logs_and_checks_differs(finished: World) -> None:
     store = {"path": str(finished.folder / "store"), "verify_rate": 0.5, "block_cache_mib": 1, "views": 2}
     train = {"log_every": 1, "checkpoint_every": 2, "keep_checkpoints": 1}
-    again = pretrain(finished.pretrain(loss=LOSS, schedule=SHORT, store=store, train=train), solo_job())
+    again = pretrain(finished.pretrain(loss=LOSS, schedule=ONE_EPOCH, store=store, train=train), solo_job())
     assert again["step"] == 6

@@ -19,8 +19,8 @@ from benchmarks.ablations import ABLATIONS, BASE, DEIT_BASE, Ablation, Bench
 from benchmarks.run_differences import differences
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.teacher_in_loop import AskingObjective
+from benchmarks.tiny_world import draw_shards
 from benchmarks.training_runs import pretrain_config
-from tests.stages.world import draw_shards
 from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan

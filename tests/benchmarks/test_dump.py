@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,28 +11,23 @@ import torch
 from benchmarks import dump
 from benchmarks.arguments import parse, parser
 from benchmarks.feeding import grey_image, resident_views, write_shards
+from tests.benchmarks.conftest import SMALL_TEACHER, Result
 from tinyvit_kd.data.shards import ShardSet
 
-SMALL = ["--device", "cpu", "--teacher", "resnet10t", "--classes", "40", "--topk", "5", "--size", "32", "--rounds", "1"]
-ARGUMENTS = [*SMALL, "--batch", "8", "--batches", "3", "--groups", "3", "--workers", "1"]
+ARGUMENTS = [*SMALL_TEACHER, "--batch", "8", "--batches", "3", "--groups", "3", "--workers", "1"]
 
 
-def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
-
-
-def test_stage_one_is_compared_with_its_teacher(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_one_is_compared_with_its_teacher(result: Result) -> None:
     dump.main(ARGUMENTS)
-    found = last_line(capsys)
+    found = result()
     assert found["views"] == "synthetic"
     assert found["over_bare_forward"] > 0
     assert all(len(rates) == 1 and rates[0] > 0 for rates in found["views_per_second"].values())
 
 
-def test_stage_one_is_timed_on_views_of_photos(capsys: pytest.CaptureFixture[str], shared_data: Path) -> None:
+def test_stage_one_is_timed_on_views_of_photos(result: Result, shared_data: Path) -> None:
     dump.main([*ARGUMENTS, "--views", "real", "--photos", str(shared_data / "photos")])
-    assert last_line(capsys)["over_bare_forward"] > 0
+    assert result()["over_bare_forward"] > 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from benchmarks.fault_injection.damage import kinds
 from benchmarks.fault_injection.kills import Round, Timing
 from benchmarks.fault_injection.processes import Running, hear_interrupts
 from benchmarks.fault_injection.subjects import SIZE, Subjects
-from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, TARGETS, Size, World
+from benchmarks.fault_injection.world import DUMP, PRETRAIN, SHARDS, TARGETS, FaultWorld, Size
 from benchmarks.faults import Campaign, kill_rounds, table
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file, save_model
@@ -37,7 +37,7 @@ def commands_hear_interrupts() -> None:
 
 def test_a_stage_that_is_killed_and_run_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     # A seed with kills of four kinds: one of them falls into start-up, the others right behind new output.
-    world = World(tmp_path, Size(samples=480, per_shard=80), seed=28085)
+    world = FaultWorld(tmp_path, Size(samples=480, per_shard=80), seed=28085)
     world.draw()
     for target in (SHARDS, DUMP, PRETRAIN):
         world.reference(target).run_here()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.stages.world import TRAINING, World
+from benchmarks.tiny_world import STILL, TRAINING, World
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
-
-STILL = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}
 
 
 def head_after(world: World, ids: list[str], head: str = "auto") -> torch.Tensor:

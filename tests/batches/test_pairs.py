@@ -4,76 +4,67 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from tests.stages.world import TRAINING, VIEWS, World, draw_shards, make_teacher
+from benchmarks.tiny_world import MIXED, World, draw_shards, make_teacher
+from tests.data.counting import CountingShards, Reads
+from tinyvit_kd.batches.dump import DumpBatches
+from tinyvit_kd.batches.dump_tasks import groups_of, tasks_of
 from tinyvit_kd.batches.labelled import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.data.synthetic import write_image_folder
-from tinyvit_kd.errors import BadImageError, ConfigError
+from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.finetune import finetune
-from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix
 from tinyvit_kd.views.render import render_views
 
-MIXED = VIEWS | {"mixup": 0.8, "cutmix": 1.0, "mix_prob": 0.9}
 SPEC = ViewSpec.model_validate(MIXED)
 TWO_VIEWS = ViewSchedule(1, ((0, 2),))  # as many as a store here has
-BROKEN = range(0, 97, 12)  # of 97 images in shards of 40, 40 and 17
 Sample = tuple[int, int]
 Uint8 = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Shards, one with an odd number of samples, with images that cannot be decoded, and a store of mixed views."""
+    """Shards of 40, 40 and 17 samples, with images that cannot be decoded, and a store of mixed views."""
     folder = tmp_path_factory.mktemp("mixed")
-    write_image_folder(folder / "images", 97, seed=0)
-    images = sorted((folder / "images").rglob("*.jpg"))
-    for number in BROKEN:
-        images[number].write_bytes(b"no image")
-    build_shards(folder / "images", folder / "shards", "train", samples_per_shard=40, seed=0, processes=1)
+    draw_shards(folder, 97, broken=range(0, 97, 12))
     make_teacher(folder)
     dump_logits(World(folder).dump(views=MIXED), solo_job())
     return World(folder)
 
 
+def _shards(world: World) -> ShardSet:
+    return ShardSet.load(world.shards, "train")
+
+
 def _plan(world: World, paired: bool = True, stored: ViewSchedule | None = None, **changes: int) -> StepPlan:
     schedule = world.finetune().schedule.model_copy(update=changes)
-    shards = ShardSet.load(world.folder / "shards", "train")
     lanes = rank_lanes(schedule.lanes, 0, 1)
-    return StepPlan(tuple(shards.lengths.tolist()), schedule, lanes, 0 if paired else None, stored)
+    return StepPlan(tuple(_shards(world).lengths.tolist()), schedule, lanes, 0 if paired else None, stored)
 
 
-def _labelled(world: World, plan: StepPlan) -> LabelledBatches:
-    reader = ShardSet.load(world.folder / "shards", "train").reader()
-    return LabelledBatches(SampleViews(reader, SPEC, plan.schedule.seed), "hole", plan)
+def _labelled(shards: ShardSet, plan: StepPlan) -> LabelledBatches:
+    return LabelledBatches(SampleViews(shards.reader(), SPEC, plan.schedule.seed), "hole", plan)
 
 
-def _stored(world: World, plan: StepPlan, **targets: Any) -> StoredBatches:
-    store = LogitStore.open(world.folder / "store")
-    reader = ShardSet.load(world.folder / "shards", "train").reader()
-    config = world.pretrain(store={"path": str(world.folder / "store")} | targets).store
-    samples = SampleViews(reader, SPEC, store.manifest.seed)
-    return StoredBatches(samples, (BlockCache(store, 1 << 20),), config, plan)
+def _stored(world: World, shards: ShardSet, plan: StepPlan) -> StoredBatches:
+    store = LogitStore.open(world.store)
+    samples = SampleViews(shards.reader(), SPEC, store.manifest.seed)
+    return StoredBatches(samples, (BlockCache(store, 1 << 20),), world.pretrain().store, plan)
 
 
 def _samples(plan: StepPlan, step: int) -> tuple[int, list[Sample]]:
@@ -114,8 +105,8 @@ def test_labelled_batches_hold_the_same_views_as_samples_rendered_alone(
     mixed_world: World, paired: bool, batch: int
 ) -> None:
     plan = _plan(mixed_world, paired, global_batch_size=batch)
-    batches = _labelled(mixed_world, plan)
-    reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
+    shards = _shards(mixed_world)
+    batches, reader = _labelled(shards, plan), shards.reader()
     for step in range(2 * plan.steps_per_epoch):
         found = batches(step)
         epoch, samples = _samples(plan, step)
@@ -135,8 +126,8 @@ def test_stored_batches_hold_the_same_views_as_samples_rendered_alone(
     mixed_world: World, paired: bool, batch: int
 ) -> None:
     plan = _plan(mixed_world, paired, TWO_VIEWS, global_batch_size=batch)
-    batches = _stored(mixed_world, plan, verify_rate=1.0)
-    reader = ShardSet.load(mixed_world.folder / "shards", "train").reader()
+    shards = _shards(mixed_world)
+    batches, reader = _stored(mixed_world, shards, plan), shards.reader()
     for step in range(3 * plan.steps_per_epoch):
         found = batches(step)
         epoch, samples = _samples(plan, step)
@@ -149,9 +140,9 @@ def test_stored_batches_hold_the_same_views_as_samples_rendered_alone(
         assert found.checked == found.weights.sum()
 
 
-def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
-    plan = _plan(mixed_world)
-    batches = _labelled(mixed_world, plan)
+def test_a_labelled_batch_decodes_each_image_once(mixed_world: World) -> None:
+    plan, reads = _plan(mixed_world), Reads()
+    batches = _labelled(CountingShards.of(_shards(mixed_world), reads), plan)
     for step in range(plan.steps_per_epoch):
         reads.clear()
         weights, (_, samples) = batches(step).weights, _samples(plan, step)
@@ -160,58 +151,43 @@ def test_a_labelled_batch_decodes_each_image_once(mixed_world: World, reads: Cou
         assert {reads[sample] for sample in whole} == {1}
 
 
-def test_a_dump_decodes_each_image_once_per_view(mixed_world: World, tmp_path: Path, reads: Counter[Sample]) -> None:
-    store = {"path": str(tmp_path / "store"), "topk": 5, "views": 3}
-    dump_logits(mixed_world.dump(views=MIXED, store=store, batch_size=8), solo_job())
-    shards, broken = ShardSet.load(mixed_world.folder / "shards", "train"), _broken(mixed_world)
-    for shard, length in enumerate(shards.lengths.tolist()):
+def test_batches_of_a_dump_decode_each_image_once_per_view_and_hold_what_the_store_has(mixed_world: World) -> None:
+    """The store was dumped by batches of another size."""
+    reads, store = Reads(), LogitStore.open(mixed_world.store)
+    shards = CountingShards.of(_shards(mixed_world), reads)
+    lengths, missing = shards.lengths.tolist(), [(shard, view) for shard in range(3) for view in range(3)]
+    batches = DumpBatches(SampleViews(shards.reader(), SPEC, 0), "hole", batch_size=8)
+    compared = 0
+    for task in tasks_of(iter(groups_of(missing, lengths, views_per_decode=2, pairs_seed=0)), 8):
+        batch = batches(task)
+        rows = [(span.group.shard, view, index) for span in task for index in span.indexes for view in span.group.views]
+        for row, (shard, view, index) in enumerate(rows):
+            if view < 2:
+                block = store.read_block(shard, view)
+                assert (batch.seeds[row], batch.digests[row]) == (block.seeds[index], block.digests[index])
+                compared += 1
+    assert compared == 2 * 97
+    broken = _broken(mixed_world)
+    for shard, length in enumerate(lengths):
         for index in range(length):
             paired = {(shard, int(partners(0, shard, view, length)[index])) for view in range(3)}
             if (shard, index) not in broken and not paired & broken:
                 assert reads[shard, index] == 3
-    one, other = LogitStore.open(mixed_world.folder / "store"), LogitStore.open(tmp_path / "store")
-    for shard in range(3):
-        for view in range(2):
-            left, right = one.read_block(shard, view), other.read_block(shard, view)
-            assert np.array_equal(left.digests, right.digests)
-            assert np.array_equal(left.seeds, right.seeds)
 
 
 def _broken(world: World) -> set[Sample]:
-    store = LogitStore.open(world.folder / "store")
+    store = LogitStore.open(world.store)
     statuses = {shard: store.read_block(shard, 0).status for shard in range(3)}
     return {(shard, int(index)) for shard, status in statuses.items() for index in np.flatnonzero(status)}
 
 
-def test_a_stored_batch_decodes_each_image_once(mixed_world: World, reads: Counter[Sample]) -> None:
-    plan = _plan(mixed_world, stored=TWO_VIEWS)
-    batches = _stored(mixed_world, plan)
+def test_a_stored_batch_decodes_each_image_once(mixed_world: World) -> None:
+    plan, reads = _plan(mixed_world, stored=TWO_VIEWS), Reads()
+    batches = _stored(mixed_world, CountingShards.of(_shards(mixed_world), reads), plan)
     for step in range(3 * plan.steps_per_epoch):
         reads.clear()
         weights, (_, samples) = batches(step).weights, _samples(plan, step)
         assert reads == Counter(sample for sample, weight in zip(samples, weights, strict=True) if weight)
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_a_run_decodes_each_image_once_per_epoch(tmp_path: Path, stage: str, reads: Counter[Sample]) -> None:
-    draw_shards(tmp_path)
-    world = World(tmp_path)
-    if stage == "pretrain":
-        make_teacher(tmp_path)
-        dump_logits(world.dump(views=MIXED), solo_job())
-        reads.clear()
-        pretrain(world.pretrain(), solo_job())
-    else:
-        finetune(world.finetune(views=MIXED), solo_job())
-    assert set(reads.values()) == {TRAINING["schedule"]["epochs"]}
-    assert len(reads) == 96
-
-
-def test_a_set_too_small_for_a_step_of_pairs_is_refused(mixed_world: World) -> None:
-    schedule = TRAINING["schedule"] | {"global_batch_size": 96, "lanes": 96}
-    output = str(mixed_world.folder / "refused")
-    with pytest.raises(ConfigError, match=r"lower schedule\.lanes"):
-        finetune(mixed_world.finetune(views=MIXED, schedule=schedule, output=output), solo_job())
 
 
 def test_a_plan_with_pairs_can_be_sent_to_workers(mixed_world: World) -> None:
@@ -223,10 +199,10 @@ def test_a_plan_with_pairs_can_be_sent_to_workers(mixed_world: World) -> None:
 
 def test_ranks_share_a_batch_of_pairs(mixed_world: World) -> None:
     whole = _plan(mixed_world)
-    batches = _labelled(mixed_world, whole)
-    views = batches(3).views
+    shards = _shards(mixed_world)
+    views = _labelled(shards, whole)(3).views
     halves = [
-        _labelled(mixed_world, StepPlan(whole.shard_lengths, whole.schedule, lanes, whole.pairs_seed))(3).views
+        _labelled(shards, StepPlan(whole.shard_lengths, whole.schedule, lanes, whole.pairs_seed))(3).views
         for lanes in (rank_lanes(4, 0, 2), rank_lanes(4, 1, 2))
     ]
     assert torch.equal(torch.cat(halves), views)

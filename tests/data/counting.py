@@ -1,0 +1,39 @@
+"""A shard set that counts how often each image is read, and so decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+from tinyvit_kd.data.shards import ShardReader, ShardSet
+
+Reads = Counter[tuple[int, int]]  # by shard and index
+
+
+class CountingReader(ShardReader):
+    """Counts what it reads."""
+
+    def __init__(self, shards: ShardSet, reads: Reads) -> None:
+        super().__init__(shards)
+        self.reads = reads
+
+    def read(self, shard: int, index: int) -> bytes:
+        """As any other, counted."""
+        self.reads[shard, index] += 1
+        return super().read(shard, index)
+
+
+@dataclass(frozen=True, eq=False)
+class CountingShards(ShardSet):
+    """Its readers count in this process what they read."""
+
+    reads: Reads = field(default_factory=Reads)
+
+    @classmethod
+    def of(cls, shards: ShardSet, reads: Reads) -> CountingShards:
+        """The same shards."""
+        return cls(**{each.name: getattr(shards, each.name) for each in fields(ShardSet)}, reads=reads)
+
+    def reader(self) -> CountingReader:
+        """Random access to the samples."""
+        return CountingReader(self, self.reads)

@@ -1,0 +1,75 @@
+"""A run uses its store's views by its schedule, and later ones once it is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.local_files import block_file
+from benchmarks.tiny_world import TRAINING, World
+from tests.runs.onlooker import Onlooker
+from tinyvit_kd.batches.view_schedule import ViewSchedule
+from tinyvit_kd.errors import BlockMissingError, ConfigError
+from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.checkpoint import load_checkpoint
+
+
+def test_a_run_uses_the_views_of_its_schedule(dumped: Path, tmp_path: Path) -> None:
+    store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
+    schedule, onlooker = TRAINING["schedule"] | {"epochs": 4, "seed": 3}, Onlooker()
+    onlooker.pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")))
+    expected = ViewSchedule(1, ((0, 2),), seed=3)  # not that of seed 0
+    assert onlooker.views == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
+
+
+def test_fewer_views_than_the_store_has_can_be_used(dumped: Path, tmp_path: Path) -> None:
+    store, onlooker = {"path": str(dumped / "store"), "views": 1}, Onlooker()
+    onlooker.pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")))
+    assert onlooker.views == [(0, (0,)), (1, (0,))]
+
+
+def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
+    schedule = TRAINING["schedule"] | {"views_per_sample": 4}
+    with pytest.raises(ConfigError, match=r"4 views per sample, 2 in the store"):
+        pretrain(World(dumped).pretrain(schedule=schedule, output=str(tmp_path / "run")), solo_job())
+
+
+def test_a_resumed_run_takes_in_views_that_were_dumped_meanwhile(world: World) -> None:
+    """Two more views are dumped while the run is stopped in the middle of the second of six epochs."""
+    schedule = TRAINING["schedule"] | {"epochs": 6}
+    train = TRAINING["train"] | {"checkpoint_every": 3}
+    config = world.pretrain(schedule=schedule, train=train)
+    Onlooker().pretrain_up_to(9, config)
+    dump_four_views(world)
+    onlooker = Onlooker()
+    onlooker.pretrain(config)
+    assert onlooker.views == [(1, (1,)), (2, (2,)), (3, (3,)), (4, (0,)), (5, (1,))]
+    last = load_checkpoint(sorted((world.folder / "distilled" / "checkpoints").glob("*.pt"))[-1])
+    assert last["kept"]["stored_views"] == ((0, 2), (2, 4))
+
+
+def dump_four_views(world: World) -> None:
+    dump_logits(world.dump(store={"path": str(world.store), "topk": 5, "views": 4}), solo_job())
+
+
+def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(world: World) -> None:
+    config = world.pretrain()
+    Onlooker().pretrain_up_to(9, config)
+    dump_four_views(world)
+    block_file(LogitStore.open(world.store), 1, 3).unlink()  # not there yet
+    pretrain(config, solo_job())
+    with pytest.raises(BlockMissingError, match="view 3 of shard"):
+        pretrain(
+            world.pretrain(schedule=TRAINING["schedule"] | {"epochs": 4}, output=str(world.folder / "new")),
+            solo_job(),
+        )
+
+
+def test_a_run_cannot_be_continued_with_fewer_views(world: World) -> None:
+    Onlooker().pretrain_up_to(9, world.pretrain())
+    with pytest.raises(ConfigError, match="has used more views already"):
+        pretrain(world.pretrain(store={"path": str(world.store), "views": 1}), solo_job())

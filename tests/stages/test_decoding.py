@@ -1,0 +1,53 @@
+"""A run decodes each image once per epoch, whatever is mixed and however many views a sample has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.tiny_world import MIXED, SAMPLES, TRAINING, VIEWS, World
+from tests.data.counting import Reads
+from tests.runs.onlooker import Onlooker
+from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.stages.dump_logits import dump_logits
+
+SPECS = {"plain": VIEWS, "mixed": MIXED}
+EPOCHS: int = TRAINING["schedule"]["epochs"]
+TWO_VIEWS: dict[str, Any] = TRAINING["schedule"] | {"views_per_sample": 2}
+
+
+def assert_each_image_is_read_once_per_epoch(reads: Reads) -> None:
+    assert set(reads.values()) == {EPOCHS}
+    assert len(reads) == SAMPLES
+
+
+def test_pretraining_decodes_each_image_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
+    onlooker = Onlooker()
+    result = onlooker.pretrain(World(dumped).pretrain(schedule=TWO_VIEWS, output=str(tmp_path / "run")))
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
+    assert result["digests_checked"] == 2 * EPOCHS * SAMPLES
+
+
+def test_pretraining_decodes_each_image_of_a_pair_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
+    world, onlooker = World(dumped), Onlooker()
+    store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
+    dump_logits(world.dump(views=MIXED, store=store), solo_job())
+    onlooker.pretrain(world.pretrain(store={"path": store["path"]}, output=str(tmp_path / "run")))
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
+
+
+def test_finetuning_decodes_each_image_of_a_pair_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
+    onlooker = Onlooker()
+    onlooker.finetune(World(dumped).finetune(views=MIXED, output=str(tmp_path / "run")))
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_finetuning_on_several_views_decodes_each_image_once_per_epoch(dumped: Path, tmp_path: Path, name: str) -> None:
+    onlooker = Onlooker()
+    config = World(dumped).finetune(views=SPECS[name], schedule=TWO_VIEWS, output=str(tmp_path / "run"))
+    result = onlooker.finetune(config)
+    assert_each_image_is_read_once_per_epoch(onlooker.reads)
+    assert result["samples_seen"] == 2 * EPOCHS * SAMPLES
