@@ -48,5 +48,7 @@ def _require_same(existing: Manifest, manifest: Manifest, storage: Storage, bloc
         existing.require_same(manifest.identity, storage.locate())
     except ManifestMismatchError as error:
         if block is None:  # the recipe was corrected after a dump that stopped before its first block
-            error.fix = "remove the folder and run again: it has no blocks yet, unless another dump is writing to it"
+            error.with_context(
+                fix="remove the folder and run again: it has no blocks yet, unless another dump is writing to it"
+            )
         raise
