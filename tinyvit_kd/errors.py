@@ -244,9 +244,5 @@ def from_os_error(error: OSError) -> TinyVitKdError | None:
         return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=fix)
     if error.filename is None:
         return None
-    return TinyVitKdError(
-        "a file or folder cannot be used",
-        where=where,
-        found=found,
-        fix="correct the path in the recipe, or its permissions",
-    )
+    fix = "correct the path in the recipe, or its permissions"
+    return TinyVitKdError("a file or folder cannot be used", where=where, found=found, fix=fix)

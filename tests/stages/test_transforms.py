@@ -141,7 +141,7 @@ def test_a_dump_does_not_go_on_with_other_views_than_its_store_has(
     more = {"path": str(world.folder / "other"), "topk": 3, "views": 3}
     monkeypatch.setattr(transforms, "today", transforms.stripes)
     forget_built()
-    with pytest.raises(ReplayError, match="other views than its store has") as caught:
+    with pytest.raises(ReplayError, match="other views than those in its store") as caught:
         dump(world, {"name": f"{HERE}.today"}, views=mixing, store=more)
     assert "sample 0000" in caught.value.where
     monkeypatch.setattr(transforms, "today", transforms.fitted)

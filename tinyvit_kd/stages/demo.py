@@ -33,9 +33,7 @@ Recipe = TypeVar("Recipe", bound=Section)
 Result = dict[str, float | int | str]
 
 
-def demo(
-    folder: Path, seed: int, job: Job, train_images: int = TRAIN_IMAGES, val_images: int = VAL_IMAGES
-) -> Result:
+def demo(folder: Path, seed: int, job: Job, train_images: int = TRAIN_IMAGES, val_images: int = VAL_IMAGES) -> Result:
     """Run everything in ``folder``. A demo that was interrupted continues where it stopped.
 
     Args:
