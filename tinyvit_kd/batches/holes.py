@@ -28,16 +28,16 @@ def make_hole(views: Uint8, rows: int | slice, weights: Float32 | None = None) -
 
 
 def weigh_records(weights: Float32, valid: npt.NDArray[np.bool_]) -> None:
-    """Let valid records weigh one, and holes of the store zero: [B] each."""
+    """Let valid records of a store weigh one, and holes zero: [B] each."""
     weights[:] = valid
 
 
 def place_views(replayed: Uint8, columns: list[int], views: Uint8) -> None:
-    """Put a sample's views that are no holes in their places, and zeros in those of holes.
+    """Put a sample's valid views in their places, and zeros in the places of holes.
 
     Args:
-        replayed: uint8 [len(columns), 3, S, S]; nothing is done if this is ``views`` itself, without holes.
-        columns: their places.
+        replayed: uint8 [len(columns), 3, S, S]; if there are no holes, it may be ``views`` itself.
+        columns: the places of the valid views.
         views: uint8 [M, 3, S, S], filled.
     """
     if replayed is views:

@@ -81,7 +81,8 @@ def resize_attention_biases(biases: torch.Tensor, length: int) -> torch.Tensor:
     gives other values.
     """
     heads, old = biases.shape
-    old_side, side = round(old**0.5), round(length**0.5)
+    old_side = round(old**0.5)
+    side = round(length**0.5)
     square = biases.float().reshape(1, heads, old_side, old_side)
     return F.interpolate(square, (side, side), mode="bicubic").view(heads, length).to(biases.dtype)
 

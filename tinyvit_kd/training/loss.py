@@ -38,9 +38,11 @@ def soft_loss(
         a scalar: the Kullback-Leibler divergence plus the teacher's entropy, which has no gradient.
     """
     logits = student_logits.float() / temperature
-    stored, absent = logits.gather(1, indices), torch.full_like(residual, logits.shape[1] - indices.shape[1])
+    stored = logits.gather(1, indices)
+    absent = torch.full_like(residual, logits.shape[1] - indices.shape[1])
     if distinct is not None:
-        stored, absent = stored * distinct, absent + (~distinct).sum(dim=1)
+        stored = stored * distinct
+        absent = absent + (~distinct).sum(dim=1)
     probs, tail = _recover(probs.float(), residual.float(), absent, temperature)
     others = logits.sum(dim=1) - stored.sum(dim=1)
     mass = probs.sum(dim=1) + tail * absent

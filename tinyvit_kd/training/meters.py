@@ -52,7 +52,8 @@ class Meters:
         self.applied += 1
         for name, value in result.scalars.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        # All scalars, not the loss alone: an infinite gradient spoils the weights a step before the loss shows it.
+        # All scalars, not the loss alone: with an infinite gradient norm, the weights are spoilt one step before the
+        # loss becomes infinite.
         bad = ~torch.isfinite(torch.stack([value.detach().float() for value in result.scalars.values()])).all()
         seen = self.first_bad_step < step
         rows = result.finite_rows

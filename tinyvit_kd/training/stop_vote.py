@@ -16,7 +16,8 @@ class StopVote:
     """
 
     def __init__(self, job: Job, stop: StopRequest) -> None:
-        self.job, self.stop = job, stop
+        self.job = job
+        self.stop = stop
         self.pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def collect(self) -> bool:

@@ -47,7 +47,7 @@ def pairs(seed: int, shard: int, view: int, length: int) -> npt.NDArray[np.int64
 
 @lru_cache(maxsize=256)
 def partners(seed: int, shard: int, view: int, length: int) -> npt.NDArray[np.int32]:
-    """Index of each sample's partner: int32 [length], -1 for the last sample of an odd shard."""
+    """Index of each sample's partner: int32 [length], -1 for the sample of an odd shard that has none."""
     order = pairs(seed, shard, view, length)
     partner = np.full(length, -1, dtype=np.int32)
     even = length - length % 2

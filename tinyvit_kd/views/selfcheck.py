@@ -116,7 +116,8 @@ def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
     if not differing:
         return native.describe()
     native.switch_off()
-    return f"views are rendered by Pillow: on this machine the native renderer makes other bytes for {', '.join(differing)}"
+    names = ", ".join(differing)
+    return f"views are rendered by Pillow: on this machine the native renderer makes other bytes for {names}"
 
 
 def fixed_digests() -> dict[str, int]:

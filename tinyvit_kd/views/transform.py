@@ -39,6 +39,7 @@ Transform = Callable[[Image.Image], object]
 
 TRANSFORM_FIELD = "views.transform"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+# Hashed with a seed, to keep its uses apart.
 _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
 _RETRY = 0x616761696E
 _ATTEMPTS = 8  # seeds that are tried for a view
@@ -65,9 +66,8 @@ def transform_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, ou
     transform = build_transform(spec.transform)
     with _preserved_generators():
         for view, seed in zip(views, seeds, strict=True):
-            _write(
-                view, _draw(transform, image, int(seed), spec.transform), spec.transform
-            )  # seeds may be NumPy integers
+            result = _draw(transform, image, int(seed), spec.transform)  # seeds may be NumPy integers
+            _write(view, result, spec.transform)
     return views
 
 
