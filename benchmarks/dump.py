@@ -34,7 +34,7 @@ from benchmarks.machine import describe
 from benchmarks.networks import write_teacher
 from benchmarks.photos import load
 from benchmarks.timing import in_turns, seconds
-from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
+from tinyvit_kd.batches.dump_batches import DumpBatch, DumpBatches
 from tinyvit_kd.batches.dump_tasks import DumpTask, groups_of, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.load import validate

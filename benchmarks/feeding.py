@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from benchmarks.photos import load
-from tinyvit_kd.batches.dump import DumpBatches
-from tinyvit_kd.batches.fresh import MixedIn
+from tinyvit_kd.batches.dump_batches import DumpBatches
+from tinyvit_kd.batches.fresh_batches import MixedIn
 from tinyvit_kd.batches.layout import batch_layout
 from tinyvit_kd.batches.sample_views import Uint8
 from tinyvit_kd.config.view_spec import ViewSpec

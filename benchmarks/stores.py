@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.local_files import store_folder
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches, block_caches
+from tinyvit_kd.batches.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig

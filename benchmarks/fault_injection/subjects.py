@@ -20,7 +20,7 @@ from benchmarks.local_files import block_file
 from benchmarks.tiny_world import make_teacher
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig

@@ -19,7 +19,7 @@ from benchmarks.stored.raw import LeanReader, OfficialReader, load_keys
 from benchmarks.stored.records import SHARD, VALUES, official_key, official_type, repeated
 from benchmarks.timing import in_turns
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import block_caches
+from tinyvit_kd.batches.stored_batches import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes

@@ -18,7 +18,7 @@ from benchmarks.memory import private_mib
 from benchmarks.stored.rates import plan_for
 from benchmarks.stored.raw import LeanReader, load_keys
 from benchmarks.stored.records import official_key
-from tinyvit_kd.batches.stored import block_caches
+from tinyvit_kd.batches.stored_batches import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.store.store import LogitStore
 

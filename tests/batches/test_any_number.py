@@ -13,7 +13,7 @@ import torch
 from benchmarks.tiny_world import VIEWS, World
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.training import RuntimeConfig

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.local_files import store_folder
 from tests.store.blocks import block_for, manifest_of
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import block_caches
+from tinyvit_kd.batches.stored_batches import block_caches
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.data.order import rank_lanes

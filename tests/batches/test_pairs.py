@@ -12,12 +12,12 @@ import torch
 
 from benchmarks.tiny_world import MIXED, World, draw_shards, make_teacher
 from tests.data.counting import CountingShards, Reads
-from tinyvit_kd.batches.dump import DumpBatches
+from tinyvit_kd.batches.dump_batches import DumpBatches
 from tinyvit_kd.batches.dump_tasks import groups_of, tasks_of
-from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.tiny_world import TRAINING, VIEWS
 from tests.data.tars import write_tar
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import ScheduleConfig

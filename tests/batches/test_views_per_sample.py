@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.tiny_world import MIXED, SAMPLES, VIEWS, World
-from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes

@@ -21,7 +21,7 @@ from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.teacher_in_loop import AskingObjective
 from benchmarks.tiny_world import draw_shards
 from benchmarks.training_runs import pretrain_config
-from tinyvit_kd.batches.labelled import LabelledBatches
+from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import DistillLossConfig, ScheduleConfig

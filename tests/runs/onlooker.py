@@ -11,7 +11,7 @@ import torch
 
 from tests.data.counting import CountingShards, Reads
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors

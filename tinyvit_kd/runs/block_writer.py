@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.batches.dump import DumpBatch
+from tinyvit_kd.batches.dump_batches import DumpBatch
 from tinyvit_kd.batches.dump_tasks import Group, Span
 from tinyvit_kd.runs.second_teacher import FirstTeacher
 from tinyvit_kd.runtime.log import warn

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tinyvit_kd.batches.evaluation import EvalBatches
+from tinyvit_kd.batches.evaluation_batches import EvalBatches
 from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
@@ -19,7 +19,7 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head import distilled_heads, forward_heads, select_columns
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runs.class_lists import card_classes, label_classes, label_map, require_labels
-from tinyvit_kd.runs.shards import open_shards
+from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runtime.device import autocast
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.signals import raise_if_stopped

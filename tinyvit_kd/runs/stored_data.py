@@ -11,7 +11,7 @@ import xxhash
 from tinyvit_kd.batches.labels import Labels
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.batches.stored import StoredBatches, block_caches
+from tinyvit_kd.batches.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
@@ -20,7 +20,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.agreement import require_same_shards, require_same_teaching, require_same_views
 from tinyvit_kd.runs.class_lists import label_classes, label_map, require_labelled, require_labels, stored_classes
-from tinyvit_kd.runs.shards import label_fingerprint, open_shards
+from tinyvit_kd.runs.open_shards import label_fingerprint, open_shards
 from tinyvit_kd.runs.stored_views import schedule_stored_views
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import Job

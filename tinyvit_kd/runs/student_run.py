@@ -19,10 +19,10 @@ from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.modelfile import MODEL, ModelCard
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
+from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
-from tinyvit_kd.runs.schedule import check_schedule, micro_batches
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan

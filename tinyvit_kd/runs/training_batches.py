@@ -15,8 +15,8 @@ from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.loader import loading
+from tinyvit_kd.runs.batch_sizes import check_schedule
 from tinyvit_kd.runs.labelled_data import open_labelled_data
-from tinyvit_kd.runs.schedule import check_schedule
 from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.distributed import solo_job

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tinyvit_kd.batches.dump import DumpBatch, DumpBatches
+from tinyvit_kd.batches.dump_batches import DumpBatch, DumpBatches
 from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.recipes import DumpConfig
@@ -19,8 +19,8 @@ from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.new_store import check_topk, create_store
+from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
-from tinyvit_kd.runs.shards import open_shards
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, say_any_rank
 from tinyvit_kd.runtime.signals import raise_if_stopped

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyvit_kd.batches.fresh import FreshBatches
+from tinyvit_kd.batches.fresh_batches import FreshBatches
 from tinyvit_kd.batches.holes import leave_out_unlabelled, make_hole
 from tinyvit_kd.batches.labels import Labels, write_labels
 from tinyvit_kd.batches.layout import batch_layout, by_sample

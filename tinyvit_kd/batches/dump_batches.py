@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tinyvit_kd.batches.dump_tasks import DumpTask
-from tinyvit_kd.batches.fresh import FreshBatches
+from tinyvit_kd.batches.fresh_batches import FreshBatches
 from tinyvit_kd.batches.holes import make_hole
 from tinyvit_kd.data.buffers import Arrays, Layout, Tensors
 from tinyvit_kd.errors import BadImageError, ImageTooLargeError, TruncatedImageError
