@@ -28,7 +28,7 @@ def test_samples_are_what_lies_in_the_shards(plain: World) -> None:
         assert sample.image.mode == "RGB"
     assert shards.class_list is not None
     found = [(sample.image_bytes, shards.class_list.ids[sample.label]) for sample in samples]
-    images = (plain.folder / "shards").resolve().parent.glob("images/*/*.jpg")
+    images = (plain.folder / "shards").resolve().parent.glob("images-train/*/*.jpg")
     assert sorted(found) == sorted((path.read_bytes(), path.parent.name) for path in images)
 
 
