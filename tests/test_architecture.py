@@ -58,7 +58,7 @@ JOINS_PATHS = {
         "training/checkpoint.py",
         "training/loop.py",
     ),
-    *("config/page.py", "stages/demo.py"),
+    *("config/recipes_page.py", "stages/demo.py"),
 }
 # A recipe names transforms of its user's; names of the Python API are imported when they are used.
 IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}

@@ -9,8 +9,8 @@ import pytest
 
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.describe import Entry, describe
-from tinyvit_kd.config.page import COMMAND, PAGE, page
 from tinyvit_kd.config.recipes import STAGE_CONFIGS
+from tinyvit_kd.config.recipes_page import COMMAND, PAGE, page
 
 PURE_NUMBERS = {"seed", "weight", "ratio", "mlp_ratio", "mbconv_expand_ratio", "temperature", "mixup", "cutmix"}
 PURE_NUMBERS |= {"base_lr", "warmup_lr", "min_lr", "weight_decay", "eps", "clip_grad"}

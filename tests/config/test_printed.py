@@ -20,7 +20,7 @@ from tinyvit_kd.cli import cli
 from tinyvit_kd.commands import STAGES
 from tinyvit_kd.config.describe import describe
 from tinyvit_kd.config.load import load_recipe, parse_yaml, read_yaml, validate
-from tinyvit_kd.config.printed import recipe_schema, recipe_text
+from tinyvit_kd.config.printed_recipe import recipe_schema, recipe_text
 from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
 RECIPES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
@@ -172,5 +172,7 @@ def test_the_command_knows_all_stages_and_says_how_an_editor_finds_the_schema() 
 def test_the_command_does_not_wait_for_torch() -> None:
     code = "import sys; from click.testing import CliRunner; from tinyvit_kd.cli import cli\n"
     code += "assert CliRunner().invoke(cli, ['recipe', 'pretrain']).exit_code == 0\n"
-    code += "assert 'tinyvit_kd.config.printed' in sys.modules and not {'torch', 'timm', 'numpy'} & set(sys.modules)"
+    code += (
+        "assert 'tinyvit_kd.config.printed_recipe' in sys.modules and not {'torch', 'timm', 'numpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

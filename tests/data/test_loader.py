@@ -142,7 +142,7 @@ def test_a_process_that_is_killed_while_the_main_one_does_something_else_is_told
 
 def test_a_killed_process_is_told_of_though_the_signal_of_its_end_was_lost() -> None:
     def take_until_killed() -> None:
-        with loading(Numbers(hang), range(100), runtime(1, timeout=600), CPU, look_every=0.2) as batches:
+        with loading(Numbers(hang), range(100), runtime(1, timeout=600), CPU, check_every=0.2) as batches:
             next(batches)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as if what torch's handler raises had been swallowed
             multiprocessing.active_children()[0].kill()

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.models.networks import tiny
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.initial import InitialWeights, load_into, resize_attention_biases
+from tinyvit_kd.models.load_weights import InitialWeights, load_into, resize_attention_biases
 from tinyvit_kd.models.modelfile import StateDict, load_model_file
 
 

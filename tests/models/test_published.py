@@ -10,7 +10,7 @@ import torch
 
 from tests.models.official_tiny_vit import PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tinyvit_kd.config.models import TeacherConfig
-from tinyvit_kd.models.initial import fit_resolution
+from tinyvit_kd.models.load_weights import fit_resolution
 from tinyvit_kd.models.official import to_timm
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.initial import InitialWeights, load_into
+from tinyvit_kd.models.load_weights import InitialWeights, load_into
 
 State = dict[str, torch.Tensor]
 WINDOWS = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}  # arXiv 2207.10666, section 4.1

@@ -10,7 +10,7 @@ import torch
 from tests.models.networks import TINY, TINY_SPEC, card, saved, tiny
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.initial import InitialWeights
+from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 from tinyvit_kd.models.student import build_student, open_model, student_spec
 from tinyvit_kd.models.teacher import build_teacher

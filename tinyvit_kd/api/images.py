@@ -110,7 +110,7 @@ def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Ima
 
 
 def _stored_view(reader: ShardReader, store: LogitStore, shard: int, index: int, view: int, trusted: bool) -> UInt8:
-    from tinyvit_kd.runs.agreement import require_same_listing, stored_spec  # imports torch
+    from tinyvit_kd.runs.store_agreement import require_same_listing, stored_spec  # imports torch
 
     require_same_listing(store.manifest, reader.shards)
     spec = stored_spec(store.manifest, trusted, "pass trust_transform=True")

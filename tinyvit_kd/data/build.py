@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinyvit_kd.data.assignment import BuildPlan, ImageAssignment, keep_plan, source_hash
+from tinyvit_kd.data.build_spec import BuildSpec, ImageAssignment, keep_build_spec, source_hash
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.locate import INFO_NAMES
 from tinyvit_kd.data.shard_files import ShardFiles
@@ -73,16 +73,16 @@ def build_shards(
     sources = _sources(source)
     with sole_writer(out):
         classes = _class_list(out, sources)
-        plan = _plan(split, seed, samples_per_shard, sources, classes)
-        count = len(plan.filenames)
-        missing = [shard for shard, name in enumerate(plan.filenames) if not (out / name).exists()]
+        spec = _spec(split, seed, samples_per_shard, sources, classes)
+        count = len(spec.filenames)
+        missing = [shard for shard, name in enumerate(spec.filenames) if not (out / name).exists()]
         require_free_space(out, _largest_size(sources) * len(missing) // count)
-        _prepare(out, plan, classes)
-        tasks = _tasks(plan, out, missing, sources, classes)
+        _prepare(out, spec, classes)
+        tasks = _tasks(spec, out, missing, sources, classes)
         for finished, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(missing) + 1):
             if on_shard is not None:
                 on_shard(finished, count)
-        _write_info(out, plan)
+        _write_info(out, spec)
     return ShardSet.load(out, split)
 
 
@@ -115,9 +115,9 @@ def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
     return classes
 
 
-def _plan(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> BuildPlan:
+def _spec(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> BuildSpec:
     samples = sum(len(source) for source in sources)
-    return BuildPlan(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
+    return BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
 
 
 def _largest_size(sources: list[ClassSource]) -> int:
@@ -125,23 +125,23 @@ def _largest_size(sources: list[ClassSource]) -> int:
     return sum(int(source.extents[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
 
 
-def _prepare(out: Path, plan: BuildPlan, classes: ClassList) -> None:
-    """Write plan and classes to ``out``, and remove unfinished files that a killed build left behind."""
-    keep_plan(out / f".{plan.split}.plan.json", plan)
+def _prepare(out: Path, spec: BuildSpec, classes: ClassList) -> None:
+    """Write spec and classes to ``out``, and remove unfinished files that a killed build left behind."""
+    keep_build_spec(out / f".{spec.split}.plan.json", spec)
     remove_unfinished(out)
     if not (out / CLASS_LIST_FILE).exists():
         atomic_write(out / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
 
 
 def _tasks(
-    plan: BuildPlan, out: Path, missing: list[int], sources: list[ClassSource], classes: ClassList
+    spec: BuildSpec, out: Path, missing: list[int], sources: list[ClassSource], classes: ClassList
 ) -> Iterator[tuple[Path, list[Sample]]]:
     """For each missing shard, its path and samples."""
-    assignment = ImageAssignment(plan, sources)
+    assignment = ImageAssignment(spec, sources)
     labels = {name: label for label, name in enumerate(classes.ids)}
     for shard in missing:
         samples = [Sample(number, labels[name], name, image) for number, name, image in assignment.images_of(shard)]
-        yield out / plan.filenames[shard], samples
+        yield out / spec.filenames[shard], samples
 
 
 def _write_shard(task: tuple[Path, list[Sample]]) -> None:
@@ -170,14 +170,14 @@ def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
     }
 
 
-def _write_info(out: Path, plan: BuildPlan) -> None:
+def _write_info(out: Path, spec: BuildSpec) -> None:
     """Write timm's ``_info.json``, keeping other splits that are in it."""
     path = out / INFO_NAMES[0]
     info: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
-    info["splits"][plan.split] = {
-        "name": plan.split,
-        "filenames": plan.filenames,
-        "shard_lengths": plan.lengths,
-        "num_samples": plan.samples,
+    info["splits"][spec.split] = {
+        "name": spec.split,
+        "filenames": spec.filenames,
+        "shard_lengths": spec.lengths,
+        "num_samples": spec.samples,
     }
     write_json(path, info)

@@ -31,7 +31,7 @@ from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
-_LOOK_EVERY = 5.0  # seconds of waiting after which torch looks whether its processes are alive
+_CHECK_EVERY = 5.0  # seconds of waiting between torch's checks that its processes are alive
 _IN_USE = 2  # batches outside the loader: one that a step computes on, and one whose copy may be under way
 
 
@@ -40,23 +40,24 @@ class _Failure:
     error: TinyVitKdError
 
 
-class _Filled(Dataset[object], Generic[TaskT, BatchT]):
-    """In a loading process: fills the buffer that a task comes with."""
+class _FillBuffers(Dataset[object], Generic[TaskT, BatchT]):
+    """In a loading process: fills the buffer that was issued with each task."""
 
     def __init__(self, maker: BatchMaker[TaskT, BatchT], buffers: torch.Tensor) -> None:
-        self.maker, self.buffers = maker, buffers
+        self.maker = maker
+        self.buffers = buffers
 
     def __getitem__(self, issued: tuple[int, TaskT]) -> object:
         number, task = issued
         try:
             return self.maker.fill(task, self.maker.layout.arrays(self.buffers[number].numpy()))
         except TinyVitKdError as error:
-            # torch would turn an exception into a traceback text; ours carry parts that the user should read.
+            # torch would turn an exception into the text of a traceback; ours have fields that the user should read.
             return _Failure(error)
 
 
-class _Issue(Generic[TaskT]):
-    """In the main process: gives each task a buffer, in turn, since batches come back in the order of their tasks."""
+class _IssueBuffers(Generic[TaskT]):
+    """In the main process: issues a buffer with each task, in turn. Batches come back in the order of their tasks."""
 
     def __init__(self, tasks: Iterable[TaskT], buffers: torch.Tensor) -> None:
         self.tasks = tasks
@@ -68,7 +69,7 @@ class _Issue(Generic[TaskT]):
             yield number, task
 
     def numbers(self) -> Iterator[int]:
-        """Of the buffers, in the order in which they are given and come back."""
+        """Numbers of the buffers, in the order in which they are issued and come back."""
         return cycle(range(len(self.transfer.buffers)))
 
 
@@ -78,33 +79,32 @@ def loading(
     tasks: Iterable[TaskT],
     runtime: RuntimeConfig,
     device: torch.device,
-    look_every: float = _LOOK_EVERY,
+    check_every: float = _CHECK_EVERY,
 ) -> Iterator[Iterator[BatchT]]:
-    """Make batches of ``tasks`` in worker processes; they come in the order of the tasks, on the device.
+    """Make batches of ``tasks`` in worker processes. They come in the order of the tasks, on the device.
 
-    The processes are ended with the context. A batch may be used until the next one is asked for: its memory then
-    becomes another batch.
+    The processes end with the context. A batch may be used until the next one is asked for; its memory is then reused.
 
     Args:
-        maker: pure function from a task to a batch; it is copied into each worker.
-        tasks: consumed lazily, a few ahead of what is yielded.
-        runtime: number of workers, how far they run ahead, and how long to wait for one.
-        device: where the batches shall be; memory is pinned where this is a GPU.
-        look_every: seconds of waiting after which torch looks whether its processes are alive.
+        maker: a pure function from a task to a batch; it is copied into each worker.
+        tasks: read lazily, a few ahead of the batches that are yielded.
+        runtime: how many workers, how far they run ahead, and how long to wait for a batch.
+        device: of the batches; for a GPU, memory is pinned.
+        check_every: seconds of waiting between torch's checks that its processes are alive.
 
     Raises:
-        ConfigError: the system allows too few open files for so many workers, or has too little memory.
+        ConfigError: the system allows too few open files for this many workers, or has too little memory.
         TinyVitKdError: what ``maker`` raised, unchanged.
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
-    loaded = _load(maker, tasks, runtime, device, look_every)
+    loaded = _load(maker, tasks, runtime, device, check_every)
     try:
         with closing(loaded):
             yield loaded
     except Exception as error:
-        # torch tells of a dead process from a signal handler, wherever the main process is then: what it interrupts
-        # may make another error of it, or several.
+        # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
+        # it interrupts may turn that into another error, or into several.
         # Texts, not errors: an error that its own frame holds would keep the loader, and its processes, alive.
         deaths = [first_line_of(each) for each in error_chain(error) if is_worker_death(each)]
         if not deaths or isinstance(error, WorkerError):
@@ -126,24 +126,25 @@ def _load(
     tasks: Iterable[TaskT],
     runtime: RuntimeConfig,
     device: torch.device,
-    look_every: float,
+    check_every: float,
 ) -> Generator[BatchT, None, None]:
-    workers, layout = runtime.workers, maker.layout
+    workers = runtime.workers
+    layout = maker.layout
     require_open_files(_OPEN_FILES)
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
-    issue = _Issue(tasks, buffers)
+    issue = _IssueBuffers(tasks, buffers)
     notes = Notes(workers)
     watchdog = Watchdog(notes, runtime.data_timeout)
     loader: DataLoader[object] = DataLoader(
-        _Filled(maker, buffers),
+        _FillBuffers(maker, buffers),
         batch_size=None,
         sampler=issue,
         num_workers=workers,
         prefetch_factor=runtime.prefetch if workers else None,
         worker_init_fn=partial(_start_worker, notes),
         multiprocessing_context=START_METHOD if workers else None,
-        collate_fn=_as_it_is,
-        timeout=min(look_every, runtime.data_timeout) if workers else 0,
+        collate_fn=_unchanged,
+        timeout=min(check_every, runtime.data_timeout) if workers else 0,
     )
     iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
     try:
@@ -154,10 +155,10 @@ def _load(
         ):
             for number in issue.numbers():
                 with watchdog.waiting():
-                    told = _receive(iterator, watchdog) if workers else next(iterator)
-                if isinstance(told, _Failure):
-                    raise told.error
-                yield maker.join(layout.tensors(issue.transfer.take(number)), told)
+                    received = _receive(iterator, watchdog) if workers else next(iterator)
+                if isinstance(received, _Failure):
+                    raise received.error
+                yield maker.join(layout.tensors(issue.transfer.take(number)), received)
     except StopIteration:
         return
     finally:
@@ -166,10 +167,10 @@ def _load(
 
 
 def _receive(iterator: Iterator[Any], watchdog: Watchdog) -> Any:
-    """What a process told of the next batch.
+    """What a process sent with the next batch, or its failure.
 
-    torch's signal handler tells at once of a process that died, by an exception which what it interrupts may swallow
-    (``threading.Condition.notify`` does): so waiting goes in slices, after each of which torch looks for itself.
+    torch's signal handler reports a dead process at once, by an exception. The code that it interrupts may swallow that
+    (``threading.Condition.notify`` does), so waiting goes in slices, after each of which torch checks by itself.
     """
     given_up = time.monotonic() + watchdog.timeout
     while True:
@@ -188,24 +189,24 @@ def _next(iterator: Iterator[Any]) -> Any:
     except (EOFError, ConnectionError, FileNotFoundError) as error:
         if is_raised_in_worker(error):
             raise
-        # The process died while it told of a batch.
+        # The process died while it handed over a batch.
         raise _ended(f"{type(error).__name__} while a batch was handed over") from error
 
 
-def _as_it_is(made: object) -> object:
-    # torch's own would turn arrays into tensors and tuples into lists.
+def _unchanged(made: object) -> object:
+    # torch's own collate function would turn arrays into tensors and tuples into lists.
     return made
 
 
 def _start_worker(notes: Notes, worker: int) -> None:
     torch.set_num_threads(1)
-    # Preemption and Ctrl-C reach the whole process group; the main process decides, workers carry on until then.
+    # Preemption and Ctrl-C reach the whole process group. The main process decides; until then workers carry on.
     ignore_signals()
     sys.excepthook = _unless_left_alone
     register_worker(notes, worker)
 
 
 def _unless_left_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    # A main process that is stopped while a batch is handed over has said so; the thread that hands it over need not.
+    # A main process that stops while a batch is handed over has said so itself; the thread need not repeat it.
     if not issubclass(kind, EOFError | ConnectionError):
         sys.__excepthook__(kind, error, trace)

@@ -9,8 +9,8 @@ from torch import nn
 from tinyvit_kd.config.models import ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.input_size import require_size
+from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
 from tinyvit_kd.runtime.foreign_errors import refuses_checkpointing
 

@@ -11,8 +11,8 @@ from torch import nn
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network, create
-from tinyvit_kd.models.initial import InitialWeights, load_into
 from tinyvit_kd.models.input_size import require_size, resize_views
+from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import autocast, move_to_device

@@ -9,9 +9,9 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.agreement import check_views
 from tinyvit_kd.runs.class_lists import label_classes, require_labelled, require_labels
 from tinyvit_kd.runs.open_shards import fingerprint, label_fingerprint, open_shards
+from tinyvit_kd.runs.store_agreement import check_views
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.objectives import PlainObjective

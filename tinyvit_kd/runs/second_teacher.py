@@ -11,7 +11,7 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.errors import ConfigError, ReplayError
-from tinyvit_kd.runs.agreement import require_same_shards, require_same_views
+from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_views
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.storage.open import open_storage

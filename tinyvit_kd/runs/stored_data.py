@@ -18,9 +18,9 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.agreement import require_same_shards, require_same_teaching, require_same_views
 from tinyvit_kd.runs.class_lists import label_classes, label_map, require_labelled, require_labels, stored_classes
 from tinyvit_kd.runs.open_shards import label_fingerprint, open_shards
+from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_teaching, require_same_views
 from tinyvit_kd.runs.stored_views import schedule_stored_views
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import Job

@@ -18,10 +18,10 @@ from torch.distributed.rendezvous import rendezvous
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.foreign_errors import first_line_of, is_lost_peer
 
-PATIENCE = timedelta(hours=12)  # of the others, while rank 0 indexes shards
-# The slowest has to come within this time. A process that dies is noticed by torchrun, a machine that dies by this.
+INDEXING_TIMEOUT = timedelta(hours=12)  # how long other ranks wait while rank 0 indexes shards
+# How long a collective operation may take. torchrun notices a process that dies, this a machine that dies.
 STEP_TIMEOUT = timedelta(minutes=30)
-# torchrun starts them all at once, and may be killed meanwhile.
+# How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
 MEETING_TIMEOUT = timedelta(minutes=5)
 
 
@@ -51,7 +51,7 @@ class Job:
         """Rank 0 does what is in the context, however long it takes; the others do it after that."""
         name = f"main-first-{next(self._names)}"
         if self.store is not None and not self.is_main:
-            self.store.wait([name], PATIENCE)
+            self.store.wait([name], INDEXING_TIMEOUT)
         yield
         if self.store is not None and self.is_main:
             self.store.set(name, "done")
@@ -125,7 +125,8 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    rank = int(os.environ.get("RANK", 0))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if "RANK" not in os.environ or world_size == 1:
         yield Job(0, 1, chosen)
@@ -136,21 +137,21 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
     assert isinstance(control, dist.ProcessGroup), "this process is a member"
     shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
-    with _peers_that_go():
+    with _reporting_lost_peers():
         yield Job(rank, world_size, chosen, control, shared)
     # Not after an error: shutting down may wait for peers, and the message must not.
     dist.destroy_process_group()
 
 
 def _join(backend: str, rank: int, world_size: int) -> None:
-    """What ``init_process_group`` does, but with less patience until the others are found."""
+    """As ``init_process_group``, but with a shorter timeout until all processes have met."""
     store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=STEP_TIMEOUT)
 
 
 @contextmanager
-def _peers_that_go() -> Iterator[None]:
-    """Tell of a lost process in a paragraph; torchrun, or the process itself, has said why."""
+def _reporting_lost_peers() -> Iterator[None]:
+    """Report a lost process in a paragraph; torchrun, or the process itself, has said why."""
     try:
         yield
     except TinyVitKdError:

@@ -16,11 +16,11 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
-from tinyvit_kd.runs.agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.new_store import check_topk, create_store
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
+from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, say_any_rank
 from tinyvit_kd.runtime.signals import raise_if_stopped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tinyvit_kd.config.printed import recipe_schema, recipe_text
+from tinyvit_kd.config.printed_recipe import recipe_schema, recipe_text
 
 
 def recipe(stage: str, schema: bool) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.runtime.seeding import Draws, hash64, permutation
 from tinyvit_kd.views import native
-from tinyvit_kd.views.outputs import output, require_views
+from tinyvit_kd.views.view_arrays import output, require_views
 
 Uint8 = npt.NDArray[np.uint8]
 _ONE = 1 << 16  # λ = 1 in fixed point: mixing uses integer arithmetic, which is the same on every machine

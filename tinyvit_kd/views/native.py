@@ -22,8 +22,8 @@ from PIL import Image
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.views.erasing import noise_table
 from tinyvit_kd.views.operations import mean_colour
-from tinyvit_kd.views.outputs import output
 from tinyvit_kd.views.params import Operation, ViewParams, sample_params
+from tinyvit_kd.views.view_arrays import output
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
-from tinyvit_kd.views.outputs import output
 from tinyvit_kd.views.params import ViewParams, sample_params
+from tinyvit_kd.views.view_arrays import output
 
 __all__ = ["decode", "reference_views", "render", "render_eval", "render_views", "view_digest"]
 

@@ -32,7 +32,7 @@ from tinyvit_kd.errors import ConfigError, TransformError
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.views.decode import decode
-from tinyvit_kd.views.outputs import output
+from tinyvit_kd.views.view_arrays import output
 
 UInt8 = npt.NDArray[np.uint8]
 Transform = Callable[[Image.Image], object]

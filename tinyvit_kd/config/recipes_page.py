@@ -1,4 +1,4 @@
-"""Generates docs/RECIPES.md from the fields of recipes: ``python -m tinyvit_kd.config.page`` rewrites it."""
+"""Generates docs/RECIPES.md from the fields of recipes: ``python -m tinyvit_kd.config.recipes_page`` rewrites it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.describe import Entry, describe, paragraphs, yaml_value
 from tinyvit_kd.config.recipes import STAGE_CONFIGS
 
-COMMAND = "python -m tinyvit_kd.config.page"
+COMMAND = "python -m tinyvit_kd.config.recipes_page"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "RECIPES.md"
 HEAD = f"""\
 # Recipes

@@ -21,7 +21,7 @@ _SHUFFLE = 0x6275696C64  # distinguishes the random draws of this module
 
 
 @dataclass(frozen=True)
-class BuildPlan:
+class BuildSpec:
     """All that determines the bytes of a split's shards, apart from the images' content."""
 
     split: str
@@ -45,18 +45,18 @@ class BuildPlan:
 
 
 class ImageAssignment:
-    """Assigns the images of all classes to shards, at random by the plan's seed."""
+    """Assigns the images of all classes to shards, at random by the spec's seed."""
 
-    def __init__(self, plan: BuildPlan, sources: Sequence[ClassSource]) -> None:
-        self._plan = plan
+    def __init__(self, spec: BuildSpec, sources: Sequence[ClassSource]) -> None:
+        self._spec = spec
         self._sources = sources
         self._ends: Int64 = np.cumsum([len(source) for source in sources], dtype=np.int64)
-        self._order = permutation(hash64(plan.seed, _SHUFFLE), plan.samples)
+        self._order = permutation(hash64(spec.seed, _SHUFFLE), spec.samples)
 
     def images_of(self, shard: int) -> Iterator[tuple[int, str, Image]]:
         """The images of a shard: number of the sample within the split, name of the class, and image."""
-        first = shard * self._plan.samples_per_shard
-        for number, chosen in enumerate(self._order[first : first + self._plan.samples_per_shard], first):
+        first = shard * self._spec.samples_per_shard
+        for number, chosen in enumerate(self._order[first : first + self._spec.samples_per_shard], first):
             row = int(np.searchsorted(self._ends, chosen, side="right"))
             source = self._sources[row]
             yield number, source.class_name, source.image(int(chosen - self._ends[row] + len(source)))
@@ -71,26 +71,26 @@ def source_hash(sources: Sequence[ClassSource]) -> str:
     return state.hexdigest()
 
 
-def keep_plan(path: Path, plan: BuildPlan) -> None:
-    """Write the plan to a file; if the file exists, check that it holds the same plan.
+def keep_build_spec(path: Path, spec: BuildSpec) -> None:
+    """Write the spec to a file; if the file exists, check that it holds the same spec.
 
     Raises:
-        ShardError: the existing shards were made by another plan; it names what differs.
+        ShardError: the existing shards were made by another spec; it names what differs.
     """
     if not path.exists():
-        write_json(path, asdict(plan))
+        write_json(path, asdict(spec))
         return
     try:
         kept = json.loads(path.read_bytes())
     except ValueError:
         kept = None
     kept = kept if isinstance(kept, dict) else {}
-    differing = {name: value for name, value in asdict(plan).items() if kept.get(name) != value}
+    differing = {name: value for name, value in asdict(spec).items() if kept.get(name) != value}
     if differing:
         raise ShardError(
             "the output folder holds shards of another build",
             where=str(path),
             found=", ".join(f"{name} {kept.get(name)}" for name in differing),
             expected=", ".join(f"{name} {value}" for name, value in differing.items()),
-            fix=f"build into another folder, or remove {plan.split}-*.tar and {path.name} from this one",
+            fix=f"build into another folder, or remove {spec.split}-*.tar and {path.name} from this one",
         )

@@ -16,7 +16,7 @@ from tinyvit_kd.data.class_list import class_map, load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.head import remap_rows, select_columns
-from tinyvit_kd.models.initial import InitialWeights, head_names, load_into, resize_attention_biases
+from tinyvit_kd.models.load_weights import InitialWeights, head_names, load_into, resize_attention_biases
 
 
 def test_attention_biases_are_resized_as_published_and_not_as_in_timm() -> None:
