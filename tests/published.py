@@ -42,7 +42,8 @@ class Published(NamedTuple):
     @classmethod
     def of(cls, recipe: TrainingConfig) -> Published:
         """The same numbers of a recipe."""
-        optim, schedule = recipe.optim, recipe.schedule
+        optim = recipe.optim
+        schedule = recipe.schedule
         return cls(
             schedule.epochs,
             schedule.warmup_epochs,

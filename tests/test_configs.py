@@ -143,8 +143,11 @@ def test_higher_resolutions_use_the_published_windows_and_the_whole_image(size: 
 @pytest.mark.parametrize(("name", "published"), DEIT.items(), ids=DEIT)
 def test_a_recipe_of_deit_holds_the_published_numbers(name: str, published: Deit) -> None:
     recipe: PretrainConfig = load(name)
-    optim, schedule, views = recipe.optim, recipe.schedule, DEIT_VIEWS_PER_SAMPLE
-    batch, rates = schedule.global_batch_size, scaled_rates(optim, schedule.global_batch_size)
+    optim = recipe.optim
+    schedule = recipe.schedule
+    views = DEIT_VIEWS_PER_SAMPLE
+    batch = schedule.global_batch_size
+    rates = scaled_rates(optim, schedule.global_batch_size)
     assert (schedule.views_per_sample, schedule.epochs * views) == (views, published.epochs)
     assert schedule.warmup_epochs * views == pytest.approx(published.warmup_epochs)
     assert rates.peak == pytest.approx(published.peak_lr * batch / LR_BATCH)
@@ -180,7 +183,8 @@ DUMPS: dict[str, DumpConfig] = {recipe.store.path: recipe for recipe in map(load
 @pytest.mark.parametrize("path", of_stage(PretrainConfig), ids=lambda path: path.stem)
 def test_a_distilled_student_has_the_views_and_the_size_of_a_store_that_is_shipped(path: Path) -> None:
     recipe: PretrainConfig = load(path)
-    dump, schedule = DUMPS[recipe.store.path], recipe.schedule
+    dump = DUMPS[recipe.store.path]
+    schedule = recipe.schedule
     assert dump.store.views == schedule.epochs * schedule.views_per_sample
     assert dump.shards.path == recipe.shards.path
     assert recipe.eval is not None

@@ -124,7 +124,8 @@ class BlockWatch:
             store = LogitStore.open(self.path)
         except StoreError as error:
             return {}, [str(error)] if any_block(LocalStorage(str(self.path))) else []
-        found, problems = dict[tuple[int, int], Seen](), list[str]()
+        found = dict[tuple[int, int], Seen]()
+        problems = list[str]()
         for shard, view in _blocks_there(store):
             status = block_file(store, shard, view).stat()
             try:

@@ -135,7 +135,8 @@ def _tar(mutate: Mutate, subjects: Subjects, rng: random.Random) -> Damage:
 
 def _swapped_samples(subjects: Subjects, rng: random.Random) -> Damage:
     shard = rng.randrange(SIZE.shards)
-    tar, ranges = subjects.tar(shard).read_bytes(), subjects.samples[shard]
+    tar = subjects.tar(shard).read_bytes()
+    ranges = subjects.samples[shard]
     order = list(range(SIZE.per_shard))
     first, second = rng.sample(order, 2)
     order[first], order[second] = second, first
@@ -165,7 +166,8 @@ def _of_tar(
     subjects: Subjects, rng: random.Random, shard: int, content: bytes, views: list[SampleView], key: str = ""
 ) -> Damage:
     """A damaged tar, with the index that was made before or without one; the error names the tar or the sample."""
-    path, index = subjects.tar(shard), subjects.index_of(shard)
+    path = subjects.tar(shard)
+    index = subjects.index_of(shard)
     edits: Edits = {path: content, index: index.read_bytes() if rng.random() < 0.5 else None}
     sample = f"sample {key} of shard {path.name}" if key else f"of shard {path.name}"
     return Damage(edits, (str(path), sample), lambda: subjects.replay(views))

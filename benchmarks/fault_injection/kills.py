@@ -69,7 +69,8 @@ def run_reference(case: Case) -> Timing:
     Raises:
         RuntimeError: it fails; nothing can be compared then.
     """
-    begin, log = time.monotonic(), case.output.with_name(f"{case.output.name}.log")
+    begin = time.monotonic()
+    log = case.output.with_name(f"{case.output.name}.log")
     running = Running(case.command(), f"{os.getpid()}-{case.output.name}", log)
     running.poll(lambda: case.progress() > 0)
     startup = time.monotonic() - begin
@@ -90,8 +91,10 @@ def run_round(world: FaultWorld, target: Target, timing: Timing, number: int, ki
         kills: how often to kill.
         folder: where the round's files go.
     """
-    begin, rng = time.monotonic(), random.Random(f"{world.seed} kills {number}")
-    case, result = world.case(target, folder), Round(number, target, folder, world.blocks_in_flight(target))
+    begin = time.monotonic()
+    rng = random.Random(f"{world.seed} kills {number}")
+    case = world.case(target, folder)
+    result = Round(number, target, folder, world.blocks_in_flight(target))
     watch = BlockWatch(case.output, case.trace) if target.stage == "dump-logits" else None
     finished = False
     while not finished and len(result.kills) < kills:

@@ -182,7 +182,8 @@ def _member(pid: int, wanted: bytes, since: int) -> Member | None:
 
 def _environment(pid: int, patience: float = 5.0) -> bytes:
     """The environment of a process; in the middle of an ``execve`` the kernel shows none, which is waited out."""
-    environ, deadline = Path(f"/proc/{pid}/environ"), time.monotonic() + patience
+    environ = Path(f"/proc/{pid}/environ")
+    deadline = time.monotonic() + patience
     while not (environment := environ.read_bytes()) and not _has_no_program(pid) and time.monotonic() < deadline:
         time.sleep(0.001)
     return environment

@@ -30,7 +30,8 @@ from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
-VIEWS_PER_DECODE, CHECKPOINT_EVERY = 4, 3
+VIEWS_PER_DECODE = 4
+CHECKPOINT_EVERY = 3
 RUNTIME: Tree = {"device": "cpu", "threads": 1, "workers": 0, "prefetch": 2}
 
 
@@ -95,7 +96,8 @@ class Case:
         run = [] if count == 1 else ["torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m"]
         start = [sys.executable, "-m", *run, *module]
         if self.target == SHARDS:
-            size, source = self.world.size, str(self.world.images)
+            size = self.world.size
+            source = str(self.world.images)
             options = {"--samples-per-shard": size.per_shard, "--seed": self.world.seed, "--processes": 1 + workers}
             flat = [str(part) for option in options.items() for part in option]
             return [*start, "shards", "build", source, str(self.output), *flat]
@@ -151,7 +153,8 @@ class FaultWorld:
 
     def recipe(self, stage: str, output: Path, **changes: Any) -> Tree:
         """The recipe of a stage that reads the references of those before it; ``changes`` replace whole sections."""
-        shards, store = self.reference(SHARDS).output, self.reference(DUMP).output
+        shards = self.reference(SHARDS).output
+        store = self.reference(DUMP).output
         if stage == DUMP.stage:
             tree = dump_recipe(shards, self.folder / "teacher", output, **self._dumping(output))
             tree["shards"] |= {"index_dir": str(output.with_name(f"{output.name}-index"))}

@@ -51,7 +51,8 @@ def global_batches(config: PretrainConfig, ranks: int, workers: int, first_step:
 
 
 def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, first_step: int) -> Iterator[Global]:
-    shards, store = ShardSet.load(config.shards.path, "train"), LogitStore.open(config.store.path)
+    shards = ShardSet.load(config.shards.path, "train")
+    store = LogitStore.open(config.store.path)
     spec = ViewSpec.model_validate(store.manifest.view_spec)
     pairs_seed = store.manifest.seed if spec.mixes else None
     lanes = rank_lanes(config.schedule.lanes, rank, ranks)

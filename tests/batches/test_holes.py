@@ -10,7 +10,8 @@ from tinyvit_kd.batches.holes import leave_out_unlabelled, make_hole, place_view
 
 @pytest.mark.parametrize("rows", [2, slice(1, 3)], ids=["one row", "several rows"])
 def test_a_hole_is_zeros_of_no_weight_in_its_own_rows(rows: int | slice) -> None:
-    views, weights = np.full((4, 2, 3, 5, 5), 9, np.uint8), np.ones((4, 2), np.float32)
+    views = np.full((4, 2, 3, 5, 5), 9, np.uint8)
+    weights = np.ones((4, 2), np.float32)
     make_hole(views, rows, weights)
     is_hole = np.zeros(4, bool)
     is_hole[rows] = True

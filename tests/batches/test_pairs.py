@@ -106,7 +106,8 @@ def test_labelled_batches_hold_the_same_views_as_samples_rendered_alone(
 ) -> None:
     plan = _plan(mixed_world, paired, global_batch_size=batch)
     shards = _shards(mixed_world)
-    batches, reader = _labelled(shards, plan), shards.reader()
+    batches = _labelled(shards, plan)
+    reader = shards.reader()
     for step in range(2 * plan.steps_per_epoch):
         found = batches(step)
         epoch, samples = _samples(plan, step)
@@ -127,7 +128,8 @@ def test_stored_batches_hold_the_same_views_as_samples_rendered_alone(
 ) -> None:
     plan = _plan(mixed_world, paired, TWO_VIEWS, global_batch_size=batch)
     shards = _shards(mixed_world)
-    batches, reader = _stored(mixed_world, shards, plan), shards.reader()
+    batches = _stored(mixed_world, shards, plan)
+    reader = shards.reader()
     for step in range(3 * plan.steps_per_epoch):
         found = batches(step)
         epoch, samples = _samples(plan, step)
@@ -141,7 +143,8 @@ def test_stored_batches_hold_the_same_views_as_samples_rendered_alone(
 
 
 def test_a_labelled_batch_decodes_each_image_once(mixed_world: World) -> None:
-    plan, reads = _plan(mixed_world), Reads()
+    plan = _plan(mixed_world)
+    reads = Reads()
     batches = _labelled(CountingShards.of(_shards(mixed_world), reads), plan)
     for step in range(plan.steps_per_epoch):
         reads.clear()
@@ -153,9 +156,11 @@ def test_a_labelled_batch_decodes_each_image_once(mixed_world: World) -> None:
 
 def test_batches_of_a_dump_decode_each_image_once_per_view_and_hold_what_the_store_has(mixed_world: World) -> None:
     """The store was dumped by batches of another size."""
-    reads, store = Reads(), LogitStore.open(mixed_world.store)
+    reads = Reads()
+    store = LogitStore.open(mixed_world.store)
     shards = CountingShards.of(_shards(mixed_world), reads)
-    lengths, missing = shards.lengths.tolist(), [(shard, view) for shard in range(3) for view in range(3)]
+    lengths = shards.lengths.tolist()
+    missing = [(shard, view) for shard in range(3) for view in range(3)]
     batches = DumpBatches(SampleViews(shards.reader(), SPEC, 0), "hole", batch_size=8)
     compared = 0
     for task in tasks_of(iter(groups_of(missing, lengths, views_per_decode=2, pairs_seed=0)), 8):
@@ -182,7 +187,8 @@ def _broken(world: World) -> set[Sample]:
 
 
 def test_a_stored_batch_decodes_each_image_once(mixed_world: World) -> None:
-    plan, reads = _plan(mixed_world, stored=TWO_VIEWS), Reads()
+    plan = _plan(mixed_world, stored=TWO_VIEWS)
+    reads = Reads()
     batches = _stored(mixed_world, CountingShards.of(_shards(mixed_world), reads), plan)
     for step in range(3 * plan.steps_per_epoch):
         reads.clear()

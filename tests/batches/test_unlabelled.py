@@ -18,22 +18,27 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.views.mixing import partners
 
-SAMPLES, WITHOUT = 32, {3, 8, 20}
+SAMPLES = 32
+WITHOUT = {3, 8, 20}
 
 
 @pytest.mark.parametrize("mixing", [{}, {"mixup": 0.8, "cutmix": 1.0}], ids=["plain", "mixed"])
 def test_views_that_contain_a_sample_without_a_label_have_no_weight(tmp_path: Path, mixing: dict[str, Any]) -> None:
-    image, members = encoded(sample_image(20, 20)), []
+    image = encoded(sample_image(20, 20))
+    members = []
     for number in range(SAMPLES):
         members.append((f"{number:04}.jpg", image))
         if number not in WITHOUT:
             members.append((f"{number:04}.cls", b"1"))
     write_tar(tmp_path / "a.tar", members)
-    shards, spec = ShardSet.load(str(tmp_path / "a.tar")), ViewSpec.model_validate(VIEWS | mixing)
+    shards = ShardSet.load(str(tmp_path / "a.tar"))
+    spec = ViewSpec.model_validate(VIEWS | mixing)
     plan = StepPlan((SAMPLES,), ScheduleConfig.model_validate(TRAINING["schedule"]), range(4), 0 if mixing else None)
-    make, seen = LabelledBatches(SampleViews(shards.reader(), spec, 0), "error", plan), 0
+    make = LabelledBatches(SampleViews(shards.reader(), spec, 0), "error", plan)
+    seen = 0
     for step in range(plan.steps_per_epoch):
-        batch, indexes = make(step), plan.samples(step)[2].tolist()
+        batch = make(step)
+        indexes = plan.samples(step)[2].tolist()
         for row, index in enumerate(indexes):
             involved = {index}
             if batch.mixed is not None and batch.mixed.lam[row] < 1:

@@ -58,7 +58,8 @@ def plan_of(
 
 def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: int = 0) -> StoredBatches:
     store = LogitStore.open(world.folder / "store")
-    manifest, reader = store.manifest, ShardSet.load(world.folder / "shards", "train").reader()
+    manifest = store.manifest
+    reader = ShardSet.load(world.folder / "shards", "train").reader()
     samples = SampleViews(reader, ViewSpec.model_validate(manifest.view_spec), manifest.seed)
     views = ViewSchedule(views_per_sample, ((0, manifest.views),))
     plan = plan_of(world, manifest.seed if samples.spec.mixes else None, views_per_sample, ranks, rank, views)
@@ -68,7 +69,8 @@ def stored_batches(world: World, views_per_sample: int, ranks: int = 1, rank: in
 @pytest.mark.parametrize("views_per_sample", [2, 3])
 def test_a_stored_batch_holds_the_views_and_probabilities_of_the_store(stored: World, views_per_sample: int) -> None:
     make = stored_batches(stored, views_per_sample)
-    read, seen = cache(LogitStore.open(stored.store).read_block), Counter[tuple[int, int, int]]()
+    read = cache(LogitStore.open(stored.store).read_block)
+    seen = Counter[tuple[int, int, int]]()
     for step in range(make.plan.steps_per_epoch * EPOCHS):
         batch, (epoch, shards, indexes) = make(step), make.plan.samples(step)
         assert batch.targets is not None
@@ -93,7 +95,8 @@ def test_ranks_share_a_batch_of_several_views(stored: World) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_labelled_batch_holds_the_same_views_as_samples_rendered_alone(dumped: Path, name: str) -> None:
-    world, spec = World(dumped), ViewSpec.model_validate(SPECS[name])
+    world = World(dumped)
+    spec = ViewSpec.model_validate(SPECS[name])
     reader = ShardSet.load(dumped / "shards", "train").reader()
     plan = plan_of(world, 0 if spec.mixes else None, 3)
     make = LabelledBatches(SampleViews(reader, spec, 0), "error", plan)

@@ -67,7 +67,8 @@ def test_a_row_is_a_recipe_of_stage_two(row: Ablation) -> None:
 
 
 def test_labels_alone_see_the_views_that_distillation_sees(tmp_path: Path) -> None:
-    shards, spec = ShardSet.load(draw_shards(tmp_path, samples=16)), ViewSpec(size=8)
+    shards = ShardSet.load(draw_shards(tmp_path, samples=16))
+    spec = ViewSpec(size=8)
     stored = stored_batches(shards, made_up_store(tmp_path / "store", shards, spec, 2, 24, views=3), batch=8, lanes=2)
     labelled = LabelledBatches(SampleViews(shards.reader(), spec, 0), "error", replace(stored.plan, stored=None))
     for step in range(3 * stored.plan.steps_per_epoch):

@@ -167,7 +167,8 @@ def test_a_block_that_is_gone_or_changed_is_lost(how: str, subjects: Subjects, t
 
 
 def test_blocks_that_were_begun_and_are_not_there_are_counted_once(subjects: Subjects, tmp_path: Path) -> None:
-    copy, trace = shutil.copytree(subjects.store, tmp_path / "store"), tmp_path / "trace"
+    copy = shutil.copytree(subjects.store, tmp_path / "store")
+    trace = tmp_path / "trace"
     for view in range(2):
         (copy / "s000000" / f"c.{view}.0.0").unlink()
     watch = BlockWatch(copy, trace)

@@ -34,7 +34,8 @@ def test_the_loop_is_compared_with_bare_steps(views: str, result: Result, shared
 
 
 def test_what_starts_and_ends_a_run_is_not_timed() -> None:
-    times, batch = Times(torch.device("cpu"), 4), Batch(torch.zeros(0), torch.zeros(0), None, None)
+    times = Times(torch.device("cpu"), 4)
+    batch = Batch(torch.zeros(0), torch.zeros(0), None, None)
     asked = []
     for _ in times.noting(iter([batch] * 4)):
         asked.append((times.begin, times.end))

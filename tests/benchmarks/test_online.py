@@ -20,7 +20,8 @@ ARGUMENTS = [*SMALL_TEACHER, "--students", "tiny_vit_5m_224", "--batches", "2", 
 def test_stored_targets_are_compared_with_a_teacher_in_the_loop(result: Result) -> None:
     memory = {online.STORED: 1.0, online.ONLINE: 4.0, online.LABELS: 1.0}
     online.main(ARGUMENTS, lambda *_: memory)  # a process for each column would take long
-    found, row = result(), "tiny_vit_5m_224, batch 2"
+    found = result()
+    row = "tiny_vit_5m_224, batch 2"
     assert found["step_time_ratio"] == found["step_time_ratios"][row] > 0
     assert found["memory_ratio"] == 0.25
     assert set(found["milliseconds"][row]) == set(memory)

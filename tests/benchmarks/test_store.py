@@ -15,7 +15,8 @@ from benchmarks.stored.raw import LeanReader, OfficialReader, load_keys
 from benchmarks.stored.records import fill_store, official_key, official_type, write_official
 from tests.store.blocks import random_block
 
-BLOCK, CLASSES = random_block(50, 5, 1000, holes=0), 1000
+BLOCK = random_block(50, 5, 1000, holes=0)
+CLASSES = 1000
 
 
 @pytest.mark.parametrize("reader", [LeanReader, OfficialReader])

@@ -17,7 +17,8 @@ def test_seconds_are_those_of_the_work() -> None:
 
 
 def test_columns_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, order = [0.0], list[str]()
+    now = [0.0]
+    order = list[str]()
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def work(name: str, durations: list[float]) -> None:

@@ -70,7 +70,8 @@ def test_every_image_is_packed_once_with_its_label(folders: Path, tmp_path: Path
     assert shards.lengths.tolist() == [5, 5, 5, 2]
     assert shards.class_list is not None
     assert shards.class_list.ids == tuple(sorted(CLASSES))
-    reader, found = shards.reader(), []
+    reader = shards.reader()
+    found = []
     for shard, length in enumerate(shards.lengths.tolist()):
         labels = reader.labels(shard, np.arange(length)).tolist()
         found += [(shards.class_list.ids[label], reader.read(shard, i)) for i, label in enumerate(labels)]
@@ -132,7 +133,8 @@ def test_a_build_goes_on_where_it_was_stopped(folders: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_build_leaves_no_half_shard(tmp_path: Path) -> None:
-    source, out = write_class_folders(tmp_path / "source", {"a": 60, "b": 60}), tmp_path / "out"
+    source = write_class_folders(tmp_path / "source", {"a": 60, "b": 60})
+    out = tmp_path / "out"
     code = "import sys; from pathlib import Path; from tinyvit_kd.data.build import build_shards;"
     code += "source, out = map(Path, sys.argv[1:]);"
     code += "build_shards(source, out, 'train', samples_per_shard=1, seed=0, processes=1)"

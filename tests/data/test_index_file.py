@@ -35,7 +35,8 @@ def test_an_index_is_made_again_when_its_tar_changes(tmp_path: Path) -> None:
 def test_a_label_that_was_corrected_in_the_midst_of_a_tar_is_seen(tmp_path: Path) -> None:
     path = write_samples(tmp_path / "a.tar", 0, 60)
     os.utime(path, (0, 0))  # the clock of a file system may be too coarse for this test
-    before, content = load_index(path), path.read_bytes()
+    before = load_index(path)
+    content = path.read_bytes()
     write_tar(path, [part for n in range(60) for part in sample(f"{n:09d}", 77 if n == 33 else n)])
     changed = path.read_bytes()
     ends = 1 << 14  # the bytes at each end that a fingerprint covers

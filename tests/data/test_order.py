@@ -78,7 +78,8 @@ def test_every_epoch_has_the_same_number_of_steps(shard_lengths: list[int], lane
 def test_both_samples_of_a_pair_follow_each_other_in_one_lane(
     shard_lengths: list[int], lanes: int, window: int
 ) -> None:
-    order, partners = _order(shard_lengths, lanes, window, paired=True), _partners(shard_lengths)
+    order = _order(shard_lengths, lanes, window, paired=True)
+    partners = _partners(shard_lengths)
     for lane in range(lanes):
         samples = _samples(order, lane)
         for first in range(0, len(samples) - 1, 2):
@@ -92,7 +93,8 @@ def test_both_samples_of_a_pair_follow_each_other_in_one_lane(
 def test_lanes_that_give_an_even_number_of_samples_give_whole_pairs(
     shard_lengths: list[int], lanes: int, window: int, half: int
 ) -> None:
-    order, partners = _order(shard_lengths, lanes, window, paired=True), _partners(shard_lengths)
+    order = _order(shard_lengths, lanes, window, paired=True)
+    partners = _partners(shard_lengths)
     batch = 2 * half * lanes
     for step in range(order.steps(batch)):
         shards, indexes = order.batch(step, batch, range(lanes))
@@ -130,7 +132,8 @@ def test_any_range_of_a_lane_is_a_slice_of_the_whole_lane(
 def test_ranks_partition_every_batch(
     shard_lengths: list[int], window: int, paired: bool, world: int, share: int
 ) -> None:
-    order, batch = _order(shard_lengths, 12, window, paired), 12 * share
+    order = _order(shard_lengths, 12, window, paired)
+    batch = 12 * share
     for step in range(order.steps(batch)):
         whole = order.batch(step, batch, range(12))
         by_rank = [order.batch(step, batch, rank_lanes(12, rank, world)) for rank in range(world)]
@@ -143,7 +146,8 @@ def test_ranks_partition_every_batch(
 def test_a_run_resumed_at_any_step_sees_the_remaining_batches(
     shard_lengths: list[int], lanes: int, window: int, paired: bool, share: int, begin: int
 ) -> None:
-    order, batch = _order(shard_lengths, lanes, window, paired), share * lanes
+    order = _order(shard_lengths, lanes, window, paired)
+    batch = share * lanes
     whole = [order.batch(step, batch, range(lanes)) for step in range(order.steps(batch))]
     resumed = _order(shard_lengths, lanes, window, paired)
     for step in range(begin, order.steps(batch)):

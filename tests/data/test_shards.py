@@ -82,7 +82,8 @@ def test_shards_of_one_name_keep_distinct_names(folder: Path, tmp_path: Path) ->
 
 
 def test_a_url_is_fetched_once_into_the_cache(folder: Path, tmp_path: Path) -> None:
-    pattern, cache = f"pipe:cat {folder}/train-{{000000..000002}}.tar", tmp_path / "cache"
+    pattern = f"pipe:cat {folder}/train-{{000000..000002}}.tar"
+    cache = tmp_path / "cache"
     reader = ShardSet.load(pattern, cache_dir=cache).reader()
     assert reader.read(1, 2) == b"image 000000012"
     shutil.rmtree(folder)

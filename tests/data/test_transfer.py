@@ -82,7 +82,8 @@ def keep_the_gpu_busy() -> None:
 
 @NEEDS_GPU
 def test_batches_reach_the_gpu_complete_while_later_ones_are_made() -> None:
-    device, sums = torch.device("cuda"), []
+    device = torch.device("cuda")
+    sums = []
     with loading(Copies(), range(50), RuntimeConfig(workers=2, prefetch=2), device) as batches:
         for copies in batches:
             keep_the_gpu_busy()  # so that it reads the batch long after the host has launched this

@@ -40,7 +40,8 @@ def stage_outputs(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor
 
 
 def test_a_detector_gets_four_maps_that_are_the_students_own_stages(tmp_path: Path) -> None:
-    file, images = save_student(tmp_path), torch.randn(2, 3, 64, 96)
+    file = save_student(tmp_path)
+    images = torch.randn(2, 3, 64, 96)
     overlay = {"file": str(file)}
     detector = timm.create_model(
         "tiny_vit_5m_224", features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, **SMALL

@@ -51,7 +51,8 @@ def test_a_network_with_one_head_has_no_logits_by_head() -> None:
 
 
 def test_each_head_of_a_distilled_network_gives_its_own_logits() -> None:
-    network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
+    network = distilled_deit()
+    images = torch.randn(2, 3, 32, 32)
     tokens = network.forward_features(images)
     logits, by_head = forward_heads(network, images)
     assert list(by_head) == ["head", "head_dist"]
@@ -62,7 +63,8 @@ def test_each_head_of_a_distilled_network_gives_its_own_logits() -> None:
 
 
 def test_each_head_of_a_compiled_network_gives_its_own_logits() -> None:
-    network, images = distilled_deit(), torch.randn(2, 3, 32, 32)
+    network = distilled_deit()
+    images = torch.randn(2, 3, 32, 32)
     expected = forward_heads(network, images)
     network.compile(backend="eager")
     network(images)  # traced without hooks

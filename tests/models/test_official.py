@@ -59,7 +59,8 @@ def attention_block(prefix: str, dim: int, stage: int) -> StateDict:
 
 
 def test_an_official_tiny_vit_checkpoint_fills_the_network() -> None:
-    official, network = official_tiny_vit(5), tiny(5)
+    official = official_tiny_vit(5)
+    network = tiny(5)
     load_into(network, InitialWeights(official, exact_head=True), "here")
     own = network.state_dict()
     assert torch.equal(own["stages.2.downsample.conv1.conv.weight"], official["layers.1.downsample.conv1.c.weight"])
@@ -142,7 +143,8 @@ CLIP_SPEC = ModelSpec(
 
 
 def test_the_clip_teacher_gives_the_logits_of_the_original_code() -> None:
-    official, network = random_clip(11), build_network(CLIP_SPEC, 11, 28).eval()
+    official = random_clip(11)
+    network = build_network(CLIP_SPEC, 11, 28).eval()
     load_into(network, InitialWeights(official.state_dict(), exact_head=True), "here")
     images = torch.randn(3, 3, 28, 28)
     with torch.inference_mode():

@@ -111,7 +111,8 @@ def test_the_tokens_of_deit_keep_their_embeddings() -> None:
 
 
 def test_timms_own_resizing_differs() -> None:
-    high, state = deit(384), {name: torch.randn(value.shape) for name, value in deit(224).state_dict().items()}
+    high = deit(384)
+    state = {name: torch.randn(value.shape) for name, value in deit(224).state_dict().items()}
     timms = checkpoint_filter_fn(dict(state), high)["pos_embed"]
     load_into(high, InitialWeights(state), "here")
     assert (high.state_dict()["pos_embed"] - timms).abs().max() > 0.05

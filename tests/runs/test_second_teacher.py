@@ -15,7 +15,8 @@ from tinyvit_kd.store.store import LogitStore
 @pytest.mark.parametrize("of_the_first", [True, False], ids=["of the first", "of the second"])
 def test_a_hole_of_one_teacher_alone_is_found_by_name(world: World, of_the_first: bool) -> None:
     """Also where the view that the other teacher saw has digest 0, which is what a hole has."""
-    store, reader = LogitStore.open(world.store), ShardSet.load(world.shards, "train").reader()
+    store = LogitStore.open(world.store)
+    reader = ShardSet.load(world.shards, "train").reader()
     first_teacher = FirstTeacher(store, reader)
     view, hole = store.read_block(1, 0), with_hole(store.read_block(1, 0), 7)
     view.digests[7] = 0

@@ -20,14 +20,16 @@ from tinyvit_kd.training.checkpoint import load_checkpoint
 
 def test_a_run_uses_the_views_of_its_schedule(dumped: Path, tmp_path: Path) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
-    schedule, onlooker = TRAINING["schedule"] | {"epochs": 4, "seed": 3}, Onlooker()
+    schedule = TRAINING["schedule"] | {"epochs": 4, "seed": 3}
+    onlooker = Onlooker()
     onlooker.pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")))
     expected = ViewSchedule(1, ((0, 2),), seed=3)  # not that of seed 0
     assert onlooker.views == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
 
 
 def test_fewer_views_than_the_store_has_can_be_used(dumped: Path, tmp_path: Path) -> None:
-    store, onlooker = {"path": str(dumped / "store"), "views": 1}, Onlooker()
+    store = {"path": str(dumped / "store"), "views": 1}
+    onlooker = Onlooker()
     onlooker.pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")))
     assert onlooker.views == [(0, (0,)), (1, (0,))]
 

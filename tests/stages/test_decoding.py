@@ -31,7 +31,8 @@ def test_pretraining_decodes_each_image_once_per_epoch(dumped: Path, tmp_path: P
 
 
 def test_pretraining_decodes_each_image_of_a_pair_once_per_epoch(dumped: Path, tmp_path: Path) -> None:
-    world, onlooker = World(dumped), Onlooker()
+    world = World(dumped)
+    onlooker = Onlooker()
     store = {"path": str(tmp_path / "store"), "topk": 5, "views": 2}
     dump_logits(world.dump(views=MIXED, store=store), solo_job())
     onlooker.pretrain(world.pretrain(store={"path": store["path"]}, output=str(tmp_path / "run")))

@@ -45,7 +45,8 @@ def save_deit(folder: Path, num_classes: int, **names: Any) -> nn.Module:
 def images_and_labels(folder: Path) -> tuple[torch.Tensor, np.ndarray]:
     """Every image of a shard set as the network gets it, and every label."""
     shards = ShardSet.load(folder / "shards", "train")
-    reader, spec = shards.reader(), EvalViewSpec(size=SIZE)
+    reader = shards.reader()
+    spec = EvalViewSpec(size=SIZE)
     views = [
         render_eval(reader.read(shard, index), spec)
         for shard, length in enumerate(shards.lengths.tolist())

@@ -17,7 +17,8 @@ PROBE: dict[str, Any] = TRAINING["train"] | {"trainable": "head", "ema_decay": 0
 
 
 def test_only_the_head_is_trained_behind_a_body_in_evaluation_mode(world: World) -> None:
-    student, optim = {"init_from": str(world.folder / "teacher")}, TRAINING["optim"] | {"layer_decay": 0.5}
+    student = {"init_from": str(world.folder / "teacher")}
+    optim = TRAINING["optim"] | {"layer_decay": 0.5}
     for name, drop_path_rate in (("probe", 0.0), ("dropping", 0.5)):
         config = world.finetune(
             output=str(world.folder / name),

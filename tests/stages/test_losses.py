@@ -44,7 +44,8 @@ def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: P
     config = mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "run"))
     result = onlooker.pretrain(config)
     reader = ShardSet.load(mixed.folder / "shards", "train").reader()
-    read, mixed_views = cache(LogitStore.open(mixed.store).read_block), 0
+    read = cache(LogitStore.open(mixed.store).read_block)
+    mixed_views = 0
     for maker, step, batch in onlooker.batches:
         epoch, shards, indexes = maker.plan.samples(step)
         assert batch.labels is not None

@@ -186,7 +186,8 @@ def test_shards_and_stores_that_cannot_be_written_are_read(readonly: World, worl
 
 def test_an_image_that_changed_in_the_midst_of_a_shard_stops_the_run_by_name_before_it_is_used(world: World) -> None:
     shards = ShardSet.load(world.folder / "shards", "train")
-    index, tar = shards.index(1), world.folder / "shards" / "train-000001.tar"
+    index = shards.index(1)
+    tar = world.folder / "shards" / "train-000001.tar"
     first, second = (int(index.offsets[number]) for number in (20, 21))
     content = bytearray(tar.read_bytes())
     size = min(int(index.sizes[20]), int(index.sizes[21]))

@@ -119,7 +119,8 @@ def test_a_second_teacher_takes_the_seed_of_the_firsts_store(world: World) -> No
 
 
 def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp_path: Path) -> None:
-    onlooker, output = Onlooker(), str(tmp_path / "run")
+    onlooker = Onlooker()
+    output = str(tmp_path / "run")
     result = onlooker.pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output))
     assert result["digests_checked"] == 96
     first, other = (LogitStore.open(two_teachers.folder / name) for name in ("store", "second"))
@@ -152,7 +153,8 @@ def test_a_weight_belongs_to_the_run(two_teachers: World, tmp_path: Path) -> Non
 
 def test_a_hole_of_any_teacher_has_no_weight(own_stores: World) -> None:
     """What is mixed into other views is as before: that follows from the first store alone."""
-    other, holes = LogitStore.open(own_stores.folder / "second"), [(0, 3), (1, 7)]
+    other = LogitStore.open(own_stores.folder / "second")
+    holes = [(0, 3), (1, 7)]
     for shard, index in holes:
         rewrite(other, shard, 0, with_hole(other.read_block(shard, 0), index))
     onlooker = Onlooker()

@@ -60,7 +60,8 @@ with start_job("cpu") as job:
 @pytest.fixture(scope="module")
 def two_ranks(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, float]]]:
     """All stages in one torchrun of two processes, and what each printed."""
-    folder, world = tmp_path_factory.mktemp("ranks"), World(dumped)
+    folder = tmp_path_factory.mktemp("ranks")
+    world = World(dumped)
     distilled = {"output": str(folder / "distilled"), "store": {"path": str(folder / "store")}}
     stages: dict[str, Section] = {
         "dump-logits": world.dump(store={"path": str(folder / "store"), "topk": 5, "views": 2}),
@@ -85,7 +86,8 @@ def probe_config(world: World, output: Path) -> FinetuneConfig:
 
 def two_processes(*arguments: str) -> str:
     """Standard output of a job on this machine."""
-    command, environment = [sys.executable, *torchrun(2), *arguments], os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *torchrun(2), *arguments]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

@@ -29,7 +29,8 @@ def test_frozen_statistics_keep_every_bit(count: int) -> None:
 
 
 def test_micro_batches_leave_the_mean_of_their_updates() -> None:
-    norm, chunks = norm_with_odd_statistics(), list(torch.randn(3, 4, 1000))
+    norm = norm_with_odd_statistics()
+    chunks = list(torch.randn(3, 4, 1000))
     expected = 0.9 * norm.get_buffer("running_mean") + 0.1 * torch.stack(chunks).mean(dim=(0, 1))
     for chunk in RunningStats(norm).over_micro_batches(chunks):
         norm(chunk)

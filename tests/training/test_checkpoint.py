@@ -98,7 +98,8 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_every_flipped_bit_and_every_lost_byte_is_found(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, state(7), 7, 1)
-    whole, draws = path.read_bytes(), random.Random(0)
+    whole = path.read_bytes()
+    draws = random.Random(0)
     weights = load_checkpoint(path)["model"]["weight"].numpy().tobytes()
     inside_weights = whole.index(weights)
     flips = [inside_weights, inside_weights + 17, *(draws.randrange(len(whole)) for _ in range(150))]

@@ -11,14 +11,16 @@ from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch, class_c
 
 
 def test_the_counts_are_timms_percentages() -> None:
-    logits, labels = torch.randn(200, 10), torch.randint(0, 10, (200,))
+    logits = torch.randn(200, 10)
+    labels = torch.randint(0, 10, (200,))
     correct = topk_correct(logits, labels, torch.ones(200), (1, 3, 5))
     expected = accuracy(logits, labels, topk=(1, 3, 5))
     assert [each.sum().item() / 2 for each in correct] == pytest.approx([percent.item() for percent in expected])
 
 
 def test_holes_count_for_nothing() -> None:
-    logits, labels = torch.eye(4), torch.tensor([0, 1, 2, -1])
+    logits = torch.eye(4)
+    labels = torch.tensor([0, 1, 2, -1])
     top1, top2 = topk_correct(logits, labels, torch.tensor([1.0, 0.0, 1.0, 0.0]), (1, 2))
     assert (top1.tolist(), top2.tolist()) == ([1, 0, 1, 0], [1, 0, 1, 0])
 

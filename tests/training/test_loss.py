@@ -56,7 +56,8 @@ def test_the_soft_loss_is_that_of_the_recovered_distribution(data: st.DataObject
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_temperature_softens_both_distributions(data: st.DataObject) -> None:
-    classes, temperature = data.draw(st.integers(2, 30)), data.draw(st.floats(0.5, 8))
+    classes = data.draw(st.integers(2, 30))
+    temperature = data.draw(st.floats(0.5, 8))
     k, seed = data.draw(st.integers(1, classes)), data.draw(st.integers(0, 1 << 32))
     logits, indices, probs, residual = stored(4, classes, k, seed)
     logits, reference = logits.requires_grad_(), logits.double().detach().requires_grad_()
@@ -113,7 +114,8 @@ def test_22k_classes_do_not_cost_precision() -> None:
 def test_half_precision_logits_are_summed_in_float32() -> None:
     logits, indices, probs, residual = stored(4, 2000, 10, 0)
     rounded = logits.bfloat16()
-    labels, ones = torch.arange(4), torch.ones(4)
+    labels = torch.arange(4)
+    ones = torch.ones(4)
     for low, full in (
         (
             soft_loss(rounded, indices, probs, residual, ones),
@@ -152,7 +154,8 @@ def test_mixed_labels_give_the_loss_of_timms_mixed_targets(
 
 
 def test_a_sample_that_is_not_mixed_keeps_its_own_label() -> None:
-    logits, labels = torch.randn(3, 5), torch.tensor([1, 2, 4])
+    logits = torch.randn(3, 5)
+    labels = torch.tensor([1, 2, 4])
     mixed = plain_loss(logits, labels, torch.ones(3), 0.1, torch.tensor([-1, 0, 3]), torch.ones(3))
     torch.testing.assert_close(mixed, plain_loss(logits, labels, torch.ones(3), 0.1))
 

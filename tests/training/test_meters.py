@@ -41,7 +41,8 @@ def test_means_cover_the_steps_since_the_last_reading() -> None:
 
 
 def test_a_step_does_not_change_the_scalars_it_was_given() -> None:
-    meters, given = Meters(CPU, name_samples), result_of(1.5)
+    meters = Meters(CPU, name_samples)
+    given = result_of(1.5)
     for step in range(3):
         meters.update(given, step, waited=0.0)
     assert given.scalars["loss"].item() == 1.5

@@ -17,7 +17,8 @@ from tinyvit_kd.training.batch import Batch, MixedLabels, SparseTargets
 from tinyvit_kd.training.loss import TEACHER_LOSSES
 from tinyvit_kd.training.objectives import DistillObjective, PlainObjective
 
-CLASSES, SIZE = 11, 6
+CLASSES = 11
+SIZE = 6
 
 
 def config(**fields: Any) -> DistillLossConfig:
@@ -56,7 +57,9 @@ def label_loss(class_logits: torch.Tensor, whole: Batch, smoothing: float = 0.1)
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["labels", "mixed labels"])
 def test_the_token_loss_is_deits(mixed: bool) -> None:
-    whole, class_logits, token_logits = batch(mixed), logits(0), logits(1)
+    whole = batch(mixed)
+    class_logits = logits(0)
+    token_logits = logits(1)
     parts = DistillObjective(config(kind="token"))((class_logits, token_logits), whole)
     hard = F.cross_entropy(token_logits, teacher_top1(whole))
     torch.testing.assert_close(parts["loss"], (label_loss(class_logits, whole) + hard) / 2)
@@ -67,7 +70,8 @@ def test_the_token_loss_is_deits(mixed: bool) -> None:
 
 @pytest.mark.parametrize("alpha", [1.0, 0.9, 0.3])
 def test_the_hard_loss_is_cross_entropy_to_the_stored_top1(alpha: float) -> None:
-    whole, student = batch(), logits(0)
+    whole = batch()
+    student = logits(0)
     parts = DistillObjective(config(kind="hard", alpha=alpha, label_smoothing=0.2))(student, whole)
     hard = F.cross_entropy(student, teacher_top1(whole))
     torch.testing.assert_close(parts["loss"], alpha * hard + (1 - alpha) * label_loss(student, whole, 0.2))
@@ -78,7 +82,8 @@ def test_the_soft_loss_mixed_with_labels_has_the_gradient_of_deits_formula(mixed
     """(1 - λ) CE + λ τ² KL with τ = 3 and λ = 0.1 (arXiv 2012.12877, section 4); cross-entropy and KL differ by a
     constant.
     """
-    whole, student = batch(mixed), logits(0).requires_grad_()
+    whole = batch(mixed)
+    student = logits(0).requires_grad_()
     assert whole.targets is not None
     loss = DistillObjective(config(kind="soft", temperature=3.0, alpha=0.1))(student, whole)["loss"]
     softened = (recover(whole.targets.indices, whole.targets.probs, CLASSES).log() / 3).softmax(dim=1)

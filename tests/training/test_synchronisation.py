@@ -36,7 +36,8 @@ def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
     state = student_state("tiny_vit_5m_224", 1000, 64, 8, job.device)
     run = student_run(state, 8, job, tmp_path, precision="bfloat16")
     meters = Meters(job.device, run.name_samples)
-    maker, objective = SyntheticBatches(8, 64, 10, 1000), DistillObjective(DistillLossConfig())
+    maker = SyntheticBatches(8, 64, 10, 1000)
+    objective = DistillObjective(DistillLossConfig())
     with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
         train_step(run, state, state.model, next(batches), objective)  # the first step creates the optimiser's state
         for batch in batches:

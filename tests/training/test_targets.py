@@ -57,7 +57,8 @@ def test_the_mean_equals_that_of_the_dense_distributions(data: st.DataObject) ->
 
 
 def test_the_mean_may_have_a_best_class_that_neither_teacher_has() -> None:
-    indices, probs = torch.tensor([[0, 1, 1, 2]]), torch.tensor([[0.5, 0.4, 0.4, 0.6]])
+    indices = torch.tensor([[0, 1, 1, 2]])
+    probs = torch.tensor([[0.5, 0.4, 0.4, 0.6]])
     targets = SparseTargets(indices, probs, torch.tensor([[0.1, 0.0]]))
     assert Teachers([2, 2], [1, 1]).mean(targets, 5).top1.tolist() == [1]
     assert Teachers([2, 2], [1, 9]).mean(targets, 5).top1.tolist() == [2]
@@ -75,5 +76,6 @@ def test_records_of_a_single_teacher_are_not_changed() -> None:
 @pytest.mark.parametrize("weight", [0.25, 4.0])
 def test_only_the_ratios_of_weights_matter(weight: float) -> None:
     targets, _ = side_by_side(12, [4, 5], 3)
-    one, other = Teachers([4, 5], [1, 2]).mean(targets, 12), Teachers([4, 5], [weight, 2 * weight]).mean(targets, 12)
+    one = Teachers([4, 5], [1, 2]).mean(targets, 12)
+    other = Teachers([4, 5], [weight, 2 * weight]).mean(targets, 12)
     torch.testing.assert_close(one.probs, other.probs)

@@ -139,7 +139,8 @@ def test_cutmix_pastes_the_partners_box_and_lambda_follows_from_its_area() -> No
         assert mix is not None
         assert mix.box is not None
         left, top, right, bottom = mix.box
-        mixed, expected = mix_views(own, partner, mix), own.copy()
+        mixed = mix_views(own, partner, mix)
+        expected = own.copy()
         expected[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
         assert np.array_equal(mixed, expected)
         assert mix.lam == pytest.approx(1 - (right - left) * (bottom - top) / SIZE**2, abs=1e-5)
@@ -179,7 +180,9 @@ def test_pairs_are_mixed_as_timms_mixup_mixes_them(kind: str, monkeypatch: pytes
 def test_a_mixed_view_can_be_written_to_a_given_array_or_to_the_view_itself(mixing: Mixing, size: int) -> None:
     own, partner = views(5, size)
     for mix in some_mixes(size):
-        expected, batch, in_place = mixing(own, partner, mix), np.zeros((2, 3, size, size), np.uint8), own.copy()
+        expected = mixing(own, partner, mix)
+        batch = np.zeros((2, 3, size, size), np.uint8)
+        in_place = own.copy()
         assert mixing(own, partner, mix, batch[1]).base is batch
         assert mixing(in_place, partner, mix, out=in_place) is in_place
         np.testing.assert_array_equal(batch, np.stack([np.zeros_like(own), expected]))
@@ -249,7 +252,8 @@ def test_all_pairs_of_levels_mix_as_in_the_reference_at_any_offset() -> None:
 @pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
 def test_the_extension_itself_refuses_writes_outside_its_arrays() -> None:
     own, partner = views(0)
-    out, both = own.copy(), np.zeros(2 * own.size, np.uint8)
+    out = own.copy()
+    both = np.zeros(2 * own.size, np.uint8)
     for arguments in ((own[0], partner, 1, out), (own, partner[0], 1, out), (own, partner, 1, partner)):
         with pytest.raises(ValueError, match="do not describe"):
             native.mixup(*arguments)

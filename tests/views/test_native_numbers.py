@@ -38,5 +38,7 @@ def test_operations_with_numbers_that_have_no_meaning_are_refused(operation: lis
 
 def renders(numbers: list[float]) -> bool:
     out = np.empty((1, 3, 8, 8), np.uint8)
-    pixels, noise, params = bytes(8 * 8 * 3), bytes(3), np.array(numbers, np.float64)
+    pixels = bytes(8 * 8 * 3)
+    noise = bytes(3)
+    params = np.array(numbers, np.float64)
     return bool(native.module().render(pixels, (8, 8), params, 8, True, (0, 0, 0), 0, noise, out, ""))

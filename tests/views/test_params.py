@@ -120,7 +120,9 @@ def magnitudes(views: list[tuple[Operation, ...]]) -> list[float]:
 
 def recorded_operations(spec: ViewSpec) -> list[tuple[Operation, ...]]:
     log: list[Operation] = []
-    policy, image, found = recording_policy(spec, log, apply=False), Image.new("RGB", (1, 1)), []
+    policy = recording_policy(spec, log, apply=False)
+    image = Image.new("RGB", (1, 1))
+    found = []
     for _ in range(COUNT):
         log.clear()
         policy(image)
@@ -149,8 +151,10 @@ def test_arguments_follow_from_magnitudes_as_timms_to_the_last_bit(name: str) ->
 @pytest.mark.usefixtures("seeded")
 def test_colour_jitter_is_distributed_as_torchvisions() -> None:
     spec = ViewSpec(auto_augment=None, color_jitter=0.4)
-    jitter, order = ColorJitter(0.4, 0.4, 0.4), ("Brightness", "Contrast", "Color")
-    ranges, theirs = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue), []
+    jitter = ColorJitter(0.4, 0.4, 0.4)
+    order = ("Brightness", "Contrast", "Color")
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    theirs = []
     for _ in range(COUNT):
         indexes, *factors = jitter.get_params(*ranges)
         theirs.append(tuple(Operation(order[i], factors[i]) for i in indexes.tolist() if i < 3))

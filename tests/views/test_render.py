@@ -118,7 +118,9 @@ def test_in_evaluation_a_very_thin_image_is_a_hole_and_does_not_fill_the_memory(
 
 
 def test_views_of_one_decoding_equal_views_one_by_one() -> None:
-    spec, image_bytes, seeds = ViewSpec(size=40), encoded(sample_image(80, 60), "JPEG"), [5, 2**32 - 1, 0, 5]
+    spec = ViewSpec(size=40)
+    image_bytes = encoded(sample_image(80, 60), "JPEG")
+    seeds = [5, 2**32 - 1, 0, 5]
     views = render_views(image_bytes, seeds, spec)
     assert (views.shape, str(views.dtype), views.flags.c_contiguous) == ((4, 3, 40, 40), "uint8", True)
     image = decode(image_bytes, spec.max_pixels)
@@ -151,7 +153,8 @@ def generator_states() -> tuple[object, ...]:
 
 
 def test_rendering_ignores_the_state_of_global_generators() -> None:
-    image_bytes, digests = encoded(sample_image(60, 60)), set()
+    image_bytes = encoded(sample_image(60, 60))
+    digests = set()
     for seed in range(3):
         random.seed(seed)
         digests.add(view_digest(render_views(image_bytes, range(20), ViewSpec(size=32))))
@@ -159,7 +162,8 @@ def test_rendering_ignores_the_state_of_global_generators() -> None:
 
 
 def test_rendering_does_not_change_the_image() -> None:
-    image, spec = sample_image(32, 32), ViewSpec(size=32, erase_prob=1, hflip=0)
+    image = sample_image(32, 32)
+    spec = ViewSpec(size=32, erase_prob=1, hflip=0)
     before = image.tobytes()
     render(image, ViewParams((0, 0, 32, 32), False, (), (EraseBox(0, 0, 9, 9, 0),)), spec)
     assert image.tobytes() == before
