@@ -1,4 +1,4 @@
-"""A tiny world that goes through all stages in seconds: drawn images, a teacher of random weights, and recipes.
+"""A tiny world that runs through all stages in seconds: drawn images, a teacher with random weights, and recipes.
 
 The end-to-end tests and the fault campaign both work on it. It is among the benchmarks because tests may import from
 them but not the other way round. It is not in the package because users of the package have no need of it.
@@ -35,17 +35,17 @@ TRAINING: dict[str, Tree] = {
     "train": {"log_every": 2, "checkpoint_every": 4},
     "runtime": {"workers": 0},
 }
-STILL: Tree = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}  # rates at which nothing moves
+STILL: Tree = {"base_lr": 1e-12, "warmup_lr": 0, "min_lr": 0, "weight_decay": 0}  # rates at which no weight changes
 ONE_EPOCH: Tree = TRAINING["schedule"] | {"epochs": 1}
 
 
 def draw_shards(
     folder: Path, samples: int = SAMPLES, split: str = "train", seed: int = 0, broken: Iterable[int] = ()
 ) -> Path:
-    """A labelled shard set of ``samples`` images in shards of 40, in ``folder/shards``.
+    """Make a labelled shard set of ``samples`` images, 40 per shard, in ``folder/shards``.
 
     Args:
-        broken: numbers of images that cannot be decoded.
+        broken: numbers of the images that cannot be decoded.
     """
     images = folder / f"images-{split}"
     write_image_folder(images, samples, seed)
@@ -57,9 +57,9 @@ def draw_shards(
 
 
 def make_teacher(folder: Path, num_classes: int = len(DRAWN_CLASSES), seed: int = 1) -> Path:
-    """A model file with random weights, in ``folder/teacher``.
+    """Write a model file with random weights to ``folder/teacher``.
 
-    Its best class has a tenth to nearly all of the mass, 0.6 in the mean.
+    The probability of its best class is between 0.1 and nearly 1, with a mean of 0.6.
     """
     spec = ModelSpec.model_validate({"tiny_vit": NETWORK})
     network = build_network(spec, num_classes, SIZE, seed)
@@ -79,7 +79,7 @@ def make_teacher(folder: Path, num_classes: int = len(DRAWN_CLASSES), seed: int 
 
 
 def dump_recipe(shards: Path, teacher: Path, store: Path, /, **sections: Any) -> Tree:
-    """Stage one: top 5 in two views. Here and below, keyword arguments replace whole sections."""
+    """A recipe of stage one: top 5, two views. Here and below, keyword arguments replace whole sections."""
     return {
         "stage": "dump-logits",
         "shards": {"path": str(shards), "split": "train"},
@@ -93,7 +93,7 @@ def dump_recipe(shards: Path, teacher: Path, store: Path, /, **sections: Any) ->
 
 
 def pretrain_recipe(shards: Path, store: Path, output: Path, /, **sections: Any) -> Tree:
-    """Stage two."""
+    """A recipe of stage two."""
     return {
         "stage": "pretrain",
         "output": str(output),
@@ -105,7 +105,7 @@ def pretrain_recipe(shards: Path, store: Path, output: Path, /, **sections: Any)
 
 
 def finetune_recipe(shards: Path, output: Path, /, **sections: Any) -> Tree:
-    """Stage three, from scratch unless ``student`` says otherwise."""
+    """A recipe of stage three, from scratch unless ``student`` says otherwise."""
     return {
         "stage": "finetune",
         "output": str(output),
@@ -117,7 +117,7 @@ def finetune_recipe(shards: Path, output: Path, /, **sections: Any) -> Tree:
 
 
 def evaluate_recipe(model: Path, shards: Path, /, **sections: Any) -> Tree:
-    """Scores a model on its training images."""
+    """A recipe that scores a model on its training images."""
     return {
         "stage": "evaluate",
         "model": str(model),
@@ -129,10 +129,10 @@ def evaluate_recipe(model: Path, shards: Path, /, **sections: Any) -> Tree:
 
 
 class World:
-    """Recipes over one folder of shards, a teacher, a store and runs.
+    """Validated recipes for one folder of shards, a teacher, a store and runs.
 
     Args:
-        folder: where ``draw_shards`` and ``make_teacher`` put theirs.
+        folder: the folder that ``draw_shards`` and ``make_teacher`` wrote to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -156,7 +156,7 @@ class World:
         return validate(FinetuneConfig, tree, "tiny world")
 
     def evaluate(self, **sections: Any) -> EvaluateConfig:
-        """Scores the distilled student."""
+        """Score the distilled student."""
         return validate(
             EvaluateConfig, evaluate_recipe(self.folder / "distilled", self.shards, **sections), "tiny world"
         )

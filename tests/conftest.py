@@ -67,7 +67,7 @@ def shared_data() -> Path:
 
 
 class Ended(NamedTuple):
-    """What a command left with, and what it said."""
+    """How a command ended, and what it printed."""
 
     code: int
     out: str
@@ -79,7 +79,7 @@ CommandLine = Callable[..., Ended]
 
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """Runs ``tinyvit-kd ARGUMENTS`` in this process."""
+    """A function that runs ``tinyvit-kd ARGUMENTS`` in this process."""
 
     def run(*arguments: str | Path) -> Ended:
         monkeypatch.setattr(sys, "argv", ["tinyvit-kd", *map(str, arguments)])
@@ -92,12 +92,12 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     return run
 
 
-# Imported where they are used: networks and stages take seconds, and most files need none.
+# These fixtures import what they need themselves: importing networks takes seconds, and most tests need none.
 
 
 @pytest.fixture(scope="session")
 def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards, a teacher and a finished store (``benchmarks.tiny_world``); not to be changed."""
+    """Shards, a teacher and a finished store (``benchmarks.tiny_world``). Tests must not change them."""
     from benchmarks.tiny_world import World, draw_shards, make_teacher
     from tinyvit_kd.stages.dump_logits import dump_logits
 

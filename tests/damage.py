@@ -1,4 +1,4 @@
-"""What may happen to files."""
+"""Damaged and malicious files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def flip(path: Path, byte: int = -1) -> None:
-    """Change one bit of a byte."""
+    """Flip one bit of a byte."""
     content = bytearray(path.read_bytes())
     content[byte] ^= 1
     path.write_bytes(content)
 
 
 class Bomb:
-    """Makes a file, by code that runs when this is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

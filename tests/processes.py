@@ -1,4 +1,4 @@
-"""Other processes and other users, as tests need them."""
+"""Helpers for tests with several processes or another user."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NOBODY = 65534  # the user id of no one in particular
 
 
 def alive(pid: int) -> bool:
-    """Whether a process has not ended yet; one that nobody has waited for has."""
+    """Whether a process is still running; a zombie is not."""
     return state(pid) not in ("", "Z", "X")
 
 
 def wait_until(happened: Callable[[], object], failure: str, seconds: float = 60) -> None:
-    """Look again and again; fails with a word where the time is up, which on a busy machine must be much."""
+    """Poll until something has happened, and fail after ``seconds``; leave plenty of time for a busy machine."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, failure
@@ -30,7 +30,7 @@ def wait_until(happened: Callable[[], object], failure: str, seconds: float = 60
 
 @contextmanager
 def readonly_copy(source: Path, *left_out: str) -> Iterator[Path]:
-    """A copy of a folder that nobody may write to, where others may look.
+    """A copy of a folder that every user may read and none may write.
 
     Args:
         left_out: patterns of names that are not copied.

@@ -1,4 +1,4 @@
-"""The numbers of published recipes, and which shipped recipe has which: tests have them from here alone.
+"""The numbers of published recipes, and which shipped recipe must have which. Tests take them only from here.
 
 Sources: TinyViT, arXiv 2207.10666, section 4.1 and appendix, with TinyViT/configs and config.py of microsoft/Cream;
 DeiT, arXiv 2012.12877, tables 6, 7 and 9, and at 384 pixels the command of facebookresearch/deit.
@@ -17,7 +17,7 @@ from tinyvit_kd.config.recipes import STAGE_CONFIGS, TrainingConfig
 CONFIGS = REPOSITORY / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))
 
-# What the papers have in common.
+# Common to all of these papers.
 ADAMW = ((0.9, 0.999), 1e-8)  # betas, epsilon
 LR_BATCH = 512  # which rates are for
 RANDAUGMENT = "rand-m9-mstd0.5-inc1"
@@ -64,11 +64,11 @@ HIGHER_RESOLUTION = Published(30, 5, 1024, 2e-5, 2e-7, 2e-8, 1e-8, freeze_bn_sta
 
 
 class TinyViT(NamedTuple):
-    """What a recipe of TinyViT has."""
+    """The numbers of one TinyViT recipe."""
 
     numbers: Published
     drop_path_rate: float
-    mixing: tuple[float, float] | None = None  # of stage three; stage two's views are the store's
+    mixing: tuple[float, float] | None = None  # stage three only; stage two takes its views from the store
 
 
 NO_MIXING = (0.0, 0.0)
@@ -93,7 +93,7 @@ TINY_VIT_CLIP_GRAD = 5.0
 
 
 class Deit(NamedTuple):
-    """A recipe of DeiT: an epoch is one view of each image, the peak is for a batch of 512, other rates as they are."""
+    """The numbers of one DeiT recipe. An epoch is one view of each image; only the peak rate is for a batch of 512."""
 
     epochs: int
     warmup_epochs: int
@@ -105,7 +105,7 @@ class Deit(NamedTuple):
 
     @property
     def numbers(self) -> Published:
-        """With all rates for a batch of 512."""
+        """The same with all rates for a batch of 512."""
         last, first = (rate * LR_BATCH / self.batch for rate in (self.last_lr, self.first_lr))
         return Published(self.epochs, self.warmup_epochs, self.batch, self.peak_lr, last, first, self.weight_decay)
 
@@ -122,10 +122,10 @@ DEIT_EMA_DECAY = 0.99996
 
 
 class Transfer(NamedTuple):
-    """A data set that DeiT is transferred to."""
+    """The numbers of a data set that DeiT is transferred to."""
 
     classes: int
-    epochs: int  # views of an image
+    epochs: int  # views per image
     peak_lr: float  # with AdamW
 
 
@@ -142,6 +142,6 @@ TRANSFER_BATCH, TRANSFER_WEIGHT_DECAY = 768, 0.05
 
 @cache
 def load(recipe: str | Path) -> Any:
-    """A shipped recipe, by its file or by its path in ``configs`` without the ending."""
+    """Load a shipped recipe, given its file or its path in ``configs`` without the suffix."""
     path = CONFIGS / f"{recipe}.yaml" if isinstance(recipe, str) else recipe
     return load_recipe(STAGE_CONFIGS[read_yaml(path)["stage"]], path)

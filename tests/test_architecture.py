@@ -17,7 +17,7 @@ NAME = "tinyvit_kd"
 PACKAGE = REPOSITORY / NAME
 PIECES = ("data", "views", "store", "models", "training")
 BELOW = {"errors", "config", "runtime", "storage"}
-# What each room, and each file at the top, may import beside itself.
+# What each room and each file at the top may import besides itself.
 ALLOWED: dict[str, set[str]] = {
     "__init__": {"errors", "config", "data", "store", "api"},
     "errors": set(),
@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {*BELOW, "stages", "commands", "__init__"},
     "__main__": {"cli"},
 }
-# What only some files, or some rooms, may import.
+# Modules that only these files or rooms may import. Add a line for another module.
 ONLY_IN: dict[str, set[str]] = {
     "zarr": {"store/arrays.py", "store/zarr_files.py"},
     "tarfile": {"data/tars.py"},
@@ -48,7 +48,7 @@ ONLY_IN: dict[str, set[str]] = {
     "multiprocessing": {"runtime"},
     "torch.distributed": {"runtime", "training/batch_norm.py", "training/stop_vote.py"},
 }
-# Who knows where things lie on disk; the others are handed paths, or names in a storage.
+# Only these files and rooms know where things are on disk. All others are given paths, or use names in a storage.
 JOINS_PATHS = {
     *("data", "runs"),
     *(
@@ -60,7 +60,7 @@ JOINS_PATHS = {
     ),
     *("config/recipes_page.py", "stages/demo.py"),
 }
-# A recipe names transforms of its user's; names of the Python API are imported when they are used.
+# Recipes name transforms of their users, and the Python API imports its names lazily.
 IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -75,7 +75,7 @@ def source_of(path: Path) -> Source:
 
 
 def part_of(name: str) -> str | None:
-    """The room, or the file at the top, that a dotted name of ours lies in; None for a name of others."""
+    """The room or file at the top that a dotted name belongs to; None for names of other packages."""
     package, *rest = name.split(".")
     if package != NAME:
         return None
@@ -87,7 +87,7 @@ def parts_imported(source: Source) -> set[str]:
 
 
 def is_among(path: Path, places: set[str]) -> bool:
-    """Whether a file is one of those named, or in a room that is."""
+    """Whether a file or its room is listed."""
     place = path.relative_to(PACKAGE)
     return bool({str(place), place.parts[0]} & places)
 
@@ -103,14 +103,14 @@ def test_a_file_imports_only_what_stands_below_it(path: Path) -> None:
 
 
 @each_file
-def test_a_file_imports_no_library_that_belongs_to_others(path: Path) -> None:
+def test_a_file_imports_no_module_that_is_reserved_for_others(path: Path) -> None:
     source = source_of(path)
     found = {module for module, places in ONLY_IN.items() if uses(source, module) and not is_among(path, places)}
     assert not found
     assert not source.computed_imports or is_among(path, IMPORTS_COMPUTED_NAMES)
 
 
-def test_nobody_is_allowed_what_they_do_not_do() -> None:
+def test_the_tables_list_no_file_that_does_not_need_it() -> None:
     for module, places in ONLY_IN.items():
         assert places_without([path for path in FILES if uses(source_of(path), module)], places) == set(), module
     assert places_without([path for path in FILES if joins_paths(path)], JOINS_PATHS) == set()
@@ -118,12 +118,12 @@ def test_nobody_is_allowed_what_they_do_not_do() -> None:
 
 
 def places_without(paths: list[Path], places: set[str]) -> set[str]:
-    """The places in which none of the files is."""
+    """Those files and rooms that contain none of the given files."""
     return {place for place in places if not any(is_among(path, {place}) for path in paths)}
 
 
 @each_file
-def test_a_file_is_handed_paths_unless_it_knows_where_things_lie(path: Path) -> None:
+def test_only_listed_files_join_paths(path: Path) -> None:
     assert not joins_paths(path) or is_among(path, JOINS_PATHS)
 
 
@@ -135,7 +135,7 @@ def joins_paths(path: Path) -> bool:
 
 @cache
 def all_constants() -> dict[str, str]:
-    """Every text constant of ours, by its dotted name."""
+    """All string constants of the package, by dotted name."""
     modules = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): source_of(path) for path in FILES}
     return {f"{module}.{name}": text for module, source in modules.items() for name, text in source.constants.items()}
 
@@ -200,7 +200,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("text", "part"), FORMS.values(), ids=FORMS)
-def test_every_form_of_import_is_seen(text: str, part: str) -> None:
+def test_every_form_of_import_is_found(text: str, part: str) -> None:
     assert part in parts_imported(Source(text, "tinyvit_kd.store"))
 
 
@@ -214,11 +214,11 @@ def test_every_form_of_import_is_seen(text: str, part: str) -> None:
         "a.b.c",
     ],
 )
-def test_what_imports_nothing_of_ours_is_not_taken_for_it(text: str) -> None:
+def test_other_code_is_not_mistaken_for_an_import(text: str) -> None:
     assert parts_imported(Source(text)) == set()
 
 
-def test_an_import_by_a_computed_name_is_seen_with_its_line() -> None:
+def test_an_import_by_a_computed_name_is_found_with_its_line() -> None:
     source = Source("import importlib\ndef f(name):\n    return importlib.import_module(f'tinyvit_kd.{name}')")
     assert source.computed_imports == [3]
     assert Source("importlib.import_module('tinyvit_kd.store')").computed_imports == []
@@ -234,10 +234,10 @@ def test_an_import_by_a_computed_name_is_seen_with_its_line() -> None:
         "path.with_suffix('.pt')",
     ],
 )
-def test_a_joined_path_is_seen(text: str) -> None:
+def test_a_joined_path_is_found(text: str) -> None:
     assert Source(text).joined_paths({"MODEL": "model.safetensors"})
 
 
 @pytest.mark.parametrize("text", ["a / b", "a / 2", "a / SIZE", "path.name", "f'{a}/{b}'", "path.parent"])
-def test_what_joins_no_path_is_not_taken_for_it(text: str) -> None:
+def test_other_code_is_not_mistaken_for_a_joined_path(text: str) -> None:
     assert Source(text).joined_paths({"MODEL": "model.safetensors"}) == []

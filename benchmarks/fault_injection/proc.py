@@ -1,4 +1,4 @@
-"""What Linux says of a process: proc(5)."""
+"""What Linux reports about a process: proc(5)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from pathlib import Path
 
 
 def stat(pid: int) -> list[str]:
-    """The fields of a process's ``stat`` from its state on (proc_pid_stat(5): the third).
+    """The fields of a process's ``stat``, starting with its state (proc_pid_stat(5): the third).
 
     Raises:
-        OSError: there is no such process, or it ends at this moment.
+        OSError: there is no such process, or it is just ending.
     """
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def state(pid: int) -> str:
-    """A letter: "R" runs or is to, "S" waits, "Z" has ended and was not waited for; where there is none, "" """
+    """One letter: "R" running or ready, "S" sleeping, "Z" zombie; "" if there is no such process."""
     try:
         return stat(pid)[0]
-    except (FileNotFoundError, ProcessLookupError):  # the second where it ends while it is read
+    except (FileNotFoundError, ProcessLookupError):  # the second if it ends while it is being read
         return ""
 
 
 def command_line(pid: int) -> list[str]:
-    """Program and arguments.
+    """Its program and arguments.
 
     Raises:
         OSError: there is no such process.

@@ -1,4 +1,4 @@
-"""What benchmarks are tried with: networks and views small enough to take seconds."""
+"""Small arguments for benchmarks, with which they take seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = Callable[[], dict[str, Any]]
 
 @pytest.fixture
 def result(capsys: pytest.CaptureFixture[str]) -> Result:
-    """The figures that a benchmark has printed in its last line."""
+    """A function that returns the figures in the last line that a benchmark printed."""
 
     def read() -> dict[str, Any]:
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])

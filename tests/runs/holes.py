@@ -1,4 +1,4 @@
-"""Blocks of a finished store, written again as another dump would have written them."""
+"""Rewrite blocks of a finished store, for example with holes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tinyvit_kd.store.store import LogitStore
 
 
 def rewrite(store: LogitStore, shard: int, view: int, block: Block) -> None:
-    """Put a block in the place of the one that is there."""
+    """Replace a block."""
     block_file(store, shard, view).unlink()
     LogitStore.open(store_folder(store), writable=True).write_block(shard, view, block)
 
 
 def with_hole(block: Block, index: int) -> Block:
-    """The block as a dump writes it that could not read one image."""
+    """The block as a dump would write it if it could not read one image."""
     seed = block.seeds[index]
     block.put(np.array([index]), Block.empty(1, block.probs.shape[1]))
     block.seeds[index], block.status[index] = seed, RecordStatus.TRUNCATED

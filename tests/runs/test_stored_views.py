@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.local_files import block_file
 from benchmarks.tiny_world import TRAINING, World
-from tests.runs.onlooker import Onlooker
+from tests.runs.recorder import RunRecorder
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
@@ -21,17 +21,17 @@ from tinyvit_kd.training.checkpoint import load_checkpoint
 def test_a_run_uses_the_views_of_its_schedule(dumped: Path, tmp_path: Path) -> None:
     store = {"path": str(dumped / "store"), "view_schedule": "permutation"}
     schedule = TRAINING["schedule"] | {"epochs": 4, "seed": 3}
-    onlooker = Onlooker()
-    onlooker.pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")))
+    recorder = RunRecorder()
+    recorder.pretrain(World(dumped).pretrain(store=store, schedule=schedule, output=str(tmp_path / "run")))
     expected = ViewSchedule(1, ((0, 2),), seed=3)  # not that of seed 0
-    assert onlooker.views == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
+    assert recorder.views == [(epoch, expected.numbers(epoch)) for epoch in range(4)]
 
 
 def test_fewer_views_than_the_store_has_can_be_used(dumped: Path, tmp_path: Path) -> None:
     store = {"path": str(dumped / "store"), "views": 1}
-    onlooker = Onlooker()
-    onlooker.pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")))
-    assert onlooker.views == [(0, (0,)), (1, (0,))]
+    recorder = RunRecorder()
+    recorder.pretrain(World(dumped).pretrain(store=store, output=str(tmp_path / "run")))
+    assert recorder.views == [(0, (0,)), (1, (0,))]
 
 
 def test_more_views_than_the_store_has_are_refused(dumped: Path, tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ def test_a_resumed_run_takes_in_views_that_were_dumped_meanwhile(world: World) -
     schedule = TRAINING["schedule"] | {"epochs": 6}
     train = TRAINING["train"] | {"checkpoint_every": 3}
     config = world.pretrain(schedule=schedule, train=train)
-    Onlooker().pretrain_up_to(9, config)
+    RunRecorder().pretrain_up_to(9, config)
     dump_four_views(world)
-    onlooker = Onlooker()
-    onlooker.pretrain(config)
-    assert onlooker.views == [(1, (1,)), (2, (2,)), (3, (3,)), (4, (0,)), (5, (1,))]
+    recorder = RunRecorder()
+    recorder.pretrain(config)
+    assert recorder.views == [(1, (1,)), (2, (2,)), (3, (3,)), (4, (0,)), (5, (1,))]
     last = load_checkpoint(sorted((world.folder / "distilled" / "checkpoints").glob("*.pt"))[-1])
     assert last["kept"]["stored_views"] == ((0, 2), (2, 4))
 
@@ -60,7 +60,7 @@ def dump_four_views(world: World) -> None:
 
 def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(world: World) -> None:
     config = world.pretrain()
-    Onlooker().pretrain_up_to(9, config)
+    RunRecorder().pretrain_up_to(9, config)
     dump_four_views(world)
     block_file(LogitStore.open(world.store), 1, 3).unlink()  # not there yet
     pretrain(config, solo_job())
@@ -72,6 +72,6 @@ def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(world: Worl
 
 
 def test_a_run_cannot_be_continued_with_fewer_views(world: World) -> None:
-    Onlooker().pretrain_up_to(9, world.pretrain())
+    RunRecorder().pretrain_up_to(9, world.pretrain())
     with pytest.raises(ConfigError, match="has used more views already"):
         pretrain(world.pretrain(store={"path": str(world.store), "views": 1}), solo_job())

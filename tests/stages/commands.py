@@ -1,4 +1,4 @@
-"""Stages as commands in processes of their own, if need be on a disk that is slow, or that hangs."""
+"""Run stages as commands in processes of their own, also on a slow or a hanging disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit_kd.data.shards import ShardSet
 
 Stage = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig
 COMMAND_LINE = ("-m", "tinyvit_kd")  # what Python runs
-# The system's read of a part of a file, of which images are read by one each, takes longer.
+# Images are read by os.pread, one call per image.
 SLOW_DISK = """
 import os, time
 from tinyvit_kd import cli
@@ -39,47 +39,47 @@ cli.main()
 
 
 def on_a_slow_disk(folder: Path) -> tuple[str, ...]:
-    """The command line where every image takes 10 ms to read.
+    """The command line on a disk that takes 10 ms per image.
 
-    So no machine is too quick, and none too busy, for a run to be hit in its midst.
+    Runs then last long enough to be stopped in the middle on any machine.
     """
     (folder / "slow_disk.py").write_text(SLOW_DISK)
     return (str(folder / "slow_disk.py"),)
 
 
 def on_a_hanging_disk(shards: Path, shard: int, index: int) -> tuple[str, ...]:
-    """The command line where the read of one sample does not return, as of a server that has gone away."""
+    """The command line on a disk where the read of one sample does not return, as if its server had gone away."""
     opened = ShardSet.load(shards, "train")
     return "-c", HANGING_DISK, str(Path(opened.locations[shard]).resolve()), str(opened.index(shard).offsets[index])
 
 
 def torchrun(processes: int) -> tuple[str, ...]:
-    """What Python runs to start so many processes of what follows."""
+    """Arguments of Python that start this many processes of the program that follows."""
     return "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)
 
 
 def command(folder: Path, config: Stage, *program: str) -> list[str]:
-    """A stage's command, whose recipe is written into a folder."""
+    """The command of a stage; writes its recipe to the folder."""
     recipe = folder / f"{config.stage}.yaml"
     recipe.write_text(dump_yaml(config))
     return [sys.executable, *(program or COMMAND_LINE), config.stage, str(recipe)]
 
 
 def start(folder: Path, config: Stage, *program: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-    """A stage that has just begun."""
+    """Start a stage."""
     return subprocess.Popen(command(folder, config, *program), stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
 
 def run(folder: Path, config: Stage, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
-    """A stage from begin to end, in an environment that ``limit`` makes poorer."""
+    """Run a stage to its end. ``limit`` runs in the new process and may restrict it."""
     return subprocess.run(command(folder, config), capture_output=True, text=True, timeout=120, preexec_fn=limit)
 
 
 def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
-    """Wait until a command has written a file."""
+    """Wait until a command has written a file that matches the pattern."""
 
     def written() -> bool:
-        assert process.poll() is None, "it ended before it could be stopped"
+        assert process.poll() is None, "the command ended too early"
         return any(folder.glob(pattern))
 
     wait_until(written, f"there is no {pattern}", seconds=120)

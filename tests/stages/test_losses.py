@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.tiny_world import MIXED, STILL, TRAINING, World
-from tests.runs.onlooker import Onlooker
+from tests.runs.recorder import RunRecorder
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -40,13 +40,13 @@ def mixed(dumped: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_the_token_loss_gets_the_labels_of_mixed_views(mixed: World, tmp_path: Path) -> None:
-    onlooker = Onlooker()
+    recorder = RunRecorder()
     config = mixed.pretrain(student=DEIT, loss={"kind": "token"}, output=str(tmp_path / "run"))
-    result = onlooker.pretrain(config)
+    result = recorder.pretrain(config)
     reader = ShardSet.load(mixed.folder / "shards", "train").reader()
     read = cache(LogitStore.open(mixed.store).read_block)
     mixed_views = 0
-    for maker, step, batch in onlooker.batches:
+    for maker, step, batch in recorder.batches:
         epoch, shards, indexes = maker.plan.samples(step)
         assert batch.labels is not None
         assert batch.mixed is not None
@@ -100,15 +100,15 @@ def test_a_network_without_a_distillation_token_cannot_have_its_loss(dumped: Pat
 
 
 def test_labels_of_another_list_become_the_teachers_classes(dumped: Path, tmp_path: Path) -> None:
-    onlooker = Onlooker()
+    recorder = RunRecorder()
     names = load_class_list(str(dumped / "shards" / "classes.txt")).ids
     (tmp_path / "other.txt").write_text("\n".join(["unknown", *names[1:]]) + "\n")
     shards = {"path": str(dumped / "shards"), "split": "train", "class_list": str(tmp_path / "other.txt")}
     loss = {"kind": "hard", "alpha": 0.5}
-    onlooker.pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")))
+    recorder.pretrain(World(dumped).pretrain(shards=shards, loss=loss, output=str(tmp_path / "run")))
     reader = ShardSet.load(dumped / "shards", "train").reader()
     labels = []
-    for maker, step, batch in onlooker.batches:
+    for maker, step, batch in recorder.batches:
         _, shard_numbers, indexes = maker.plan.samples(step)
         own = [reader.labels(int(shard), indexes[row : row + 1])[0] for row, shard in enumerate(shard_numbers)]
         assert batch.labels is not None

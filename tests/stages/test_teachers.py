@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from benchmarks.local_files import block_file, store_folder
 from benchmarks.tiny_world import MIXED, ONE_EPOCH, TRAINING, VIEWS, World, make_teacher
 from tests.runs.holes import rewrite, with_hole
-from tests.runs.onlooker import Onlooker
+from tests.runs.recorder import RunRecorder
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.data.shards import ShardSet
@@ -72,11 +72,11 @@ def own_stores(two_teachers: World, tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def dense_losses(world: World, onlooker: Onlooker, weights: Sequence[float]) -> list[float]:
+def dense_losses(world: World, recorder: RunRecorder, weights: Sequence[float]) -> list[float]:
     """The loss of every step to the weighted mean of all classes' probabilities; none where a teacher has a hole."""
     reads = [cache(LogitStore.open(world.folder / name).read_block) for name in ("store", "second")]
     losses = []
-    for (maker, step, _), (logits, _) in zip(onlooker.batches, onlooker.answers, strict=True):
+    for (maker, step, _), (logits, _) in zip(recorder.batches, recorder.answers, strict=True):
         epoch, shards, indexes = maker.plan.samples(step)
         (view,) = maker.plan.view_numbers(epoch)
         means = torch.zeros(len(shards), CLASSES, dtype=torch.float64)
@@ -119,12 +119,12 @@ def test_a_second_teacher_takes_the_seed_of_the_firsts_store(world: World) -> No
 
 
 def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp_path: Path) -> None:
-    onlooker = Onlooker()
+    recorder = RunRecorder()
     output = str(tmp_path / "run")
-    result = onlooker.pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output))
+    result = recorder.pretrain(two_teachers.pretrain(store=both(two_teachers), schedule=ONE_EPOCH, output=output))
     assert result["digests_checked"] == 96
     first, other = (LogitStore.open(two_teachers.folder / name) for name in ("store", "second"))
-    maker, step, batch = onlooker.batches[3]
+    maker, step, batch = recorder.batches[3]
     epoch, shards, indexes = maker.plan.samples(step)
     assert batch.targets is not None
     for row, (shard, index) in enumerate(zip(shards.tolist(), indexes.tolist(), strict=True)):
@@ -135,12 +135,12 @@ def test_the_records_of_two_teachers_stand_side_by_side(two_teachers: World, tmp
 
 
 def test_a_student_learns_the_weighted_mean_of_two_teachers(two_teachers: World, tmp_path: Path) -> None:
-    onlooker = Onlooker()
-    onlooker.pretrain(two_teachers.pretrain(store=both(two_teachers), output=str(tmp_path / "run")))
-    losses = [loss for _, loss in onlooker.answers]
-    assert losses == pytest.approx(dense_losses(two_teachers, onlooker, [1, 3]), rel=1e-5)
+    recorder = RunRecorder()
+    recorder.pretrain(two_teachers.pretrain(store=both(two_teachers), output=str(tmp_path / "run")))
+    losses = [loss for _, loss in recorder.answers]
+    assert losses == pytest.approx(dense_losses(two_teachers, recorder, [1, 3]), rel=1e-5)
     for others in ([1, 1], [3, 1], [0, 1]):  # which this could not be taken for
-        assert max(np.abs(np.subtract(losses, dense_losses(two_teachers, onlooker, others)))) > 1e-3
+        assert max(np.abs(np.subtract(losses, dense_losses(two_teachers, recorder, others)))) > 1e-3
 
 
 def test_a_weight_belongs_to_the_run(two_teachers: World, tmp_path: Path) -> None:
@@ -157,18 +157,18 @@ def test_a_hole_of_any_teacher_has_no_weight(own_stores: World) -> None:
     holes = [(0, 3), (1, 7)]
     for shard, index in holes:
         rewrite(other, shard, 0, with_hole(other.read_block(shard, 0), index))
-    onlooker = Onlooker()
-    result = onlooker.pretrain(own_stores.pretrain(store=both(own_stores), schedule=ONE_EPOCH))
+    recorder = RunRecorder()
+    result = recorder.pretrain(own_stores.pretrain(store=both(own_stores), schedule=ONE_EPOCH))
     assert result["digests_checked"] == 96 - 2
     weightless = []
-    for maker, step, batch in onlooker.batches:
+    for maker, step, batch in recorder.batches:
         _, shards, indexes = maker.plan.samples(step)
         for row in (batch.weights == 0).nonzero().flatten().tolist():
             weightless.append((int(shards[row]), int(indexes[row])))
             assert not batch.views[row].any()
     assert sorted(weightless) == holes
-    losses = [loss for _, loss in onlooker.answers]
-    assert losses == pytest.approx(dense_losses(own_stores, onlooker, [1, 3]), rel=1e-5)
+    losses = [loss for _, loss in recorder.answers]
+    assert losses == pytest.approx(dense_losses(own_stores, recorder, [1, 3]), rel=1e-5)
 
 
 def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_them(own_stores: World) -> None:
@@ -179,23 +179,23 @@ def test_only_the_views_that_all_teachers_saw_are_used_and_more_once_all_saw_the
     shutil.rmtree(own_stores.folder / "second")
     dump_second(views=1)
     config = own_stores.pretrain(store=both(own_stores), schedule=TRAINING["schedule"] | {"epochs": 4})
-    onlooker = Onlooker()
-    onlooker.pretrain_up_to(3, config)
-    onlooker.pretrain_up_to(9, config)  # the first store has had more views all the while
-    assert onlooker.views == [(0, (0,)), (1, (0,))]
+    recorder = RunRecorder()
+    recorder.pretrain_up_to(3, config)
+    recorder.pretrain_up_to(9, config)  # the first store has had more views all the while
+    assert recorder.views == [(0, (0,)), (1, (0,))]
     dump_second(views=2)
-    onlooker.pretrain(config)
-    assert onlooker.views == [(0, (0,)), (1, (0,)), (2, (0,)), (3, (1,))]
+    recorder.pretrain(config)
+    assert recorder.views == [(0, (0,)), (1, (0,)), (2, (0,)), (3, (1,))]
 
 
 def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: World) -> None:
-    onlooker = Onlooker()
+    recorder = RunRecorder()
     other = LogitStore.open(own_stores.folder / "second")
     block_file(other, 1, 1).unlink()
     with pytest.raises(BlockMissingError, match=r"1 of the 6 blocks.*view 1 of shard train-000001") as caught:
-        onlooker.pretrain(own_stores.pretrain(store=both(own_stores)))
+        recorder.pretrain(own_stores.pretrain(store=both(own_stores)))
     assert caught.value.where == str(store_folder(other))
-    assert not onlooker.batches
+    assert not recorder.batches
 
 
 def test_stores_of_other_views_do_not_combine(dumped: Path, two_teachers: World, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stages two and three as their commands run them, with somebody who looks on."""
+"""Run stages two and three as their commands do, and record what they train on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Output
 
 Maker = BatchMaker[int, Batch]
-Look = Callable[[Maker, int, Batch], None]  # at a step's batch and who made it
+Observer = Callable[[Maker, int, Batch], None]  # takes the maker, the step and the batch
 
 
 class Seen(NamedTuple):
@@ -32,16 +32,16 @@ class Seen(NamedTuple):
 
     maker: StoredBatches
     step: int
-    batch: Batch  # a copy: the memory becomes another batch
+    batch: Batch  # a copy, because the loader reuses the memory
 
 
 @dataclass
-class Onlooker:
-    """What a student was trained on, and what it answered.
+class RunRecorder:
+    """Records the batches, outputs and image reads of training runs.
 
     Attributes:
-        batches: of stage two, in order.
-        answers: of stage two, for every micro-batch the student's logits [B, C] and the loss.
+        batches: the batches of stage two, in order.
+        answers: the student's logits [B, C] and the loss of every micro-batch of stage two.
         reads: how often each image was read.
     """
 
@@ -51,16 +51,23 @@ class Onlooker:
 
     @property
     def views(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Epochs, and the numbers of the views that were trained on in them."""
+        """Each epoch with the numbers of the views that it trained on."""
         epochs = [(maker.plan, maker.plan.samples(step)[0]) for maker, step, _ in self.batches]
         return sorted({(epoch, tuple(plan.view_numbers(epoch))) for plan, epoch in epochs})
 
     def pretrain(self, config: PretrainConfig, stop_at: int | None = None) -> dict[str, float]:
-        """Stage two; the batch of a step ``stop_at`` cannot be had."""
+        """Run stage two.
+
+        Args:
+            stop_at: the step at which loading fails; None: none does.
+
+        Raises:
+            RuntimeError: at that step.
+        """
         data = open_stored_data(config, solo_job())
         objective = data.objective
 
-        def look(maker: Maker, step: int, batch: Batch) -> None:
+        def observe(maker: Maker, step: int, batch: Batch) -> None:
             assert isinstance(maker, StoredBatches)
             if step == stop_at:
                 raise RuntimeError("stopped")
@@ -73,59 +80,61 @@ class Onlooker:
             return parts
 
         counted = CountingShards.of(data.shards, self.reads)
-        return train_student(config, looked_at(replace(data, shards=counted, objective=note), look), solo_job())
+        return train_student(config, observed(replace(data, shards=counted, objective=note), observe), solo_job())
 
     def pretrain_up_to(self, step: int, config: PretrainConfig) -> None:
-        """Stage two, up to a step; a checkpoint is left."""
+        """Run stage two up to a step, which leaves a checkpoint."""
         with pytest.raises(RuntimeError, match="stopped"):
             self.pretrain(config, stop_at=step)
 
     def finetune(self, config: FinetuneConfig) -> dict[str, float]:
-        """Stage three, of which reads alone are noted."""
+        """Run stage three; only its image reads are recorded."""
         data = open_labelled_data(config, solo_job())
         return train_student(config, replace(data, shards=CountingShards.of(data.shards, self.reads)), solo_job())
 
 
 @dataclass
-class LookedAtMaker(BatchMaker[int, Batch]):
-    """Another maker's batches, each looked at before it is handed out."""
+class ObservedMaker(BatchMaker[int, Batch]):
+    """Wraps a batch maker and shows each batch to a function."""
 
     maker: Maker
-    look: Look
+    observe: Observer
 
     @property
     def layout(self) -> Layout:
-        """The other's."""
+        """The layout of the wrapped maker."""
         return self.maker.layout
 
     def fill(self, task: int, arrays: Arrays) -> tuple[int, Any]:
-        """As the other; the step goes with what it returns."""
+        """Fill by the wrapped maker; the step travels with what it returns."""
         return task, self.maker.fill(task, arrays)
 
     def join(self, tensors: Tensors, extra: tuple[int, Any]) -> Batch:
-        """As the other."""
-        step, of_the_other = extra
-        batch = self.maker.join(tensors, of_the_other)
-        self.look(self.maker, step, batch)
+        """Join by the wrapped maker, and show the batch."""
+        step, inner_extra = extra
+        batch = self.maker.join(tensors, inner_extra)
+        self.observe(self.maker, step, batch)
         return batch
 
 
 @dataclass(frozen=True)
-class LookedAtData(TrainingData):
-    """Another stage's data, whose batches are looked at."""
+class ObservedData(TrainingData):
+    """Wraps a stage's training data and shows each batch to a function."""
 
     data: TrainingData
-    look: Look
+    observe: Observer
 
-    def batch_maker(self, plan: StepPlan) -> LookedAtMaker:
-        """The other's."""
-        return LookedAtMaker(self.data.batch_maker(plan), self.look)
+    def batch_maker(self, plan: StepPlan) -> ObservedMaker:
+        """The wrapped batch maker."""
+        return ObservedMaker(self.data.batch_maker(plan), self.observe)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
-        """The other's."""
+        """The schedule of the wrapped data."""
         return self.data.view_schedule(counts, epoch)
 
 
-def looked_at(data: TrainingData, look: Look) -> LookedAtData:
-    """The same data."""
-    return LookedAtData(**{each.name: getattr(data, each.name) for each in fields(TrainingData)}, data=data, look=look)
+def observed(data: TrainingData, observe: Observer) -> ObservedData:
+    """Wrap training data; everything else stays the same."""
+    return ObservedData(
+        **{each.name: getattr(data, each.name) for each in fields(TrainingData)}, data=data, observe=observe
+    )
