@@ -73,7 +73,7 @@ def _recipe_options(function: Function) -> Function:
     "--part",
     default="1/1",
     metavar="I/N",
-    help="Make only the I-th of N parts, for jobs without a common torchrun.",
+    help="Make only the I-th of N parts, for independent jobs that share one store.",
 )
 @click.option(
     "--views-from",

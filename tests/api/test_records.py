@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import tinyvit_kd
 from benchmarks.tiny_world import World
 from tests.api.world import places, shards_of
 from tests.store.blocks import manifest_of
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.training.loss import soft_loss
@@ -77,3 +79,10 @@ def test_a_shard_without_samples_has_no_records(tmp_path: Path) -> None:
     found = tinyvit_kd.records(tinyvit_kd.open_store(tmp_path), 1, 0)
     assert (len(found), found.classes.shape) == (0, (0, 5))
     assert tinyvit_kd.dense(found, 1000).shape == (0, 1000)
+
+
+def test_a_view_number_that_a_store_does_not_have_is_named(plain: World) -> None:
+    store = tinyvit_kd.open_store(plain.folder / "store")
+    for view in (-1, 2):
+        with pytest.raises(ConfigError, match=r"no view with this number.*Expected: 0 to 1"):
+            tinyvit_kd.records(store, 0, view)

@@ -48,7 +48,7 @@ def test_set_overrides_a_field_and_creates_a_section(tmp_path: Path) -> None:
     [
         pytest.param("optim: {base_lr: fast}", "optim.base_lr: found 'fast'", id="mistyped value"),
         pytest.param("optim: {}", "optim.base_lr: missing; peak learning rate", id="missing field"),
-        pytest.param("optim: {base_lr: 1, ep: 1}", "optim.ep: unknown key; did you mean eps?", id="unknown key"),
+        pytest.param("optim: {base_lr: 1, ep: 1}", "optim.ep: unknown key; did you mean eps", id="unknown key"),
         pytest.param("optim: {base_lr: .nan}", "optim.base_lr", id="not a number"),
         pytest.param(
             "schedule: {epochs: 3, warmup_epochs: 3, global_batch_size: 8}", "warmup_epochs (3)", id="warm-up"

@@ -21,7 +21,8 @@ from tinyvit_kd.commands import STAGES
 from tinyvit_kd.config.describe import describe
 from tinyvit_kd.config.load import load_recipe, parse_yaml, read_yaml, validate
 from tinyvit_kd.config.printed_recipe import recipe_schema, recipe_text
-from tinyvit_kd.config.recipes import STAGE_CONFIGS
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, PretrainConfig
+from tinyvit_kd.errors import ConfigError
 
 RECIPES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 FILLED = {"<PATH>": "somewhere", "<TEXT>": "something", "<INTEGER>": "3", "<NUMBER>": "0.5"}
@@ -176,3 +177,18 @@ def test_the_command_does_not_wait_for_torch() -> None:
         "assert 'tinyvit_kd.config.printed_recipe' in sys.modules and not {'torch', 'timm', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_placeholder_that_nobody_replaced_is_a_mistake_beside_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "pretrain.yaml"
+    path.write_text(recipe_text("pretrain"))
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(PretrainConfig, path, ["optim.base_lr=1e-3", "schedule.epochs=0"])
+    for line in (
+        "output: still the placeholder <PATH>",
+        "store.path: still the placeholder <PATH>",
+        "schedule.global_batch_size: still the placeholder <INTEGER>",
+        "schedule.epochs: found 0",
+    ):
+        assert line in caught.value.found
+    assert "optim.base_lr" not in caught.value.found

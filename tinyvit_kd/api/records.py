@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.api.samples import require_sample, require_shard
+from tinyvit_kd.api.samples import require_sample, require_shard, require_view
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.store.records import Block, RecordStatus
@@ -79,12 +79,13 @@ def records(
         indexes: of the samples, in any order; None: all of the shard.
 
     Raises:
-        ConfigError: there is no such shard or sample.
+        ConfigError: there is no such shard, view or sample.
         BlockMissingError, BlockCorruptError: the block has not been dumped, or is damaged.
     """
     manifest = store.manifest
     lengths = manifest.shard_lengths
     require_shard(lengths, shard)
+    require_view(manifest.views, view)
     # A shard without samples has no block.
     block = store.read_block(shard, view) if lengths[shard] else Block.empty(0, manifest.topk)
     if indexes is not None:

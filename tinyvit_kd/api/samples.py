@@ -119,6 +119,25 @@ def require_shard(lengths: Sequence[int] | Int64, shard: int) -> None:
         )
 
 
+def require_view(views: int, view: int) -> None:
+    """Check that a view number is one of a store's.
+
+    Args:
+        views: V, the view numbers of the store.
+
+    Raises:
+        ConfigError: there is no view with this number.
+    """
+    if view not in range(views):
+        raise ConfigError(
+            "there is no view with this number",
+            where="view",
+            found=str(view),
+            expected=f"0 to {views - 1}",
+            fix="store.complete_views() counts the complete views; a dump with a larger store.views adds others",
+        )
+
+
 def require_sample(lengths: Sequence[int] | Int64, shard: int, index: int) -> None:
     """Check that a sample exists.
 

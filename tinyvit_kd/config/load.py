@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from tinyvit_kd.config.base import Section, section_of
 from tinyvit_kd.errors import ConfigError, reason_of
 
 Recipe = TypeVar("Recipe", bound=Section)
+_PLACEHOLDER = re.compile(r"<(PATH|TEXT|INTEGER|NUMBER)>")  # as ``config.printed_recipe`` writes them
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,16 +58,37 @@ def validate(kind: type[Recipe], tree: dict[str, Any], where: str) -> Recipe:
     Raises:
         ConfigError: there are mistakes; it names all of them.
     """
+    lines = [f"{field}: still the placeholder {text}" for field, text in _placeholders(tree)]
     try:
-        return kind.model_validate(tree)
+        recipe = kind.model_validate(tree)
+        if not lines:
+            return recipe
     except ValidationError as error:
-        lines = [_describe(kind, detail) for detail in error.errors(include_url=False)]
-        raise ConfigError(
-            f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the recipe",
-            where=where,
-            found="\n  - " + "\n  - ".join(lines),
-            fix="correct these and run again; nothing has been started",
-        ) from None
+        details = error.errors(include_url=False)
+        lines += [_describe(kind, detail) for detail in details if not _is_placeholder(detail["input"])]
+    raise ConfigError(
+        f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the recipe",
+        where=where,
+        found="\n  - " + "\n  - ".join(lines),
+        fix=f"correct {'these' if len(lines) > 1 else 'it'} and run again; nothing has been started",
+    )
+
+
+def _is_placeholder(value: object) -> bool:
+    """Whether a value is one that a printed recipe asks to replace."""
+    return isinstance(value, str) and _PLACEHOLDER.fullmatch(value) is not None
+
+
+def _placeholders(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and text of every placeholder of a printed recipe that nobody has replaced."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _placeholders(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from _placeholders(value, f"{path}.{number}")
+    elif _is_placeholder(tree):
+        yield path, tree
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -127,7 +149,7 @@ def _describe(kind: type[Section], detail: ErrorDetails) -> str:
         section = _section_at(kind, detail["loc"][:-1])
         allowed = list(section.model_fields) if section is not None else []
         close = difflib.get_close_matches(str(detail["loc"][-1]), allowed, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+        hint = f"did you mean {close[0]}" if close else f"allowed: {', '.join(sorted(allowed))}"
         return f"{path}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{path}: missing; {_description(kind, detail['loc'])}"

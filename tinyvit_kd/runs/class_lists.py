@@ -111,7 +111,7 @@ def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: 
     if common < 0.5 * len(positions):
         raise ConfigError(
             "fewer than half of the labels' classes are among the network's",
-            found=f"{common} of {len(positions)} classes of {labels.name} in {classes.name}",
+            found=f"{common} of {len(positions)} classes ({labels.name}) in {classes.name}",
             fix="check the class lists of the labelled shards and of the model or the teacher",
         )
     return positions

@@ -41,7 +41,10 @@ def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Jo
         return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
     positions = class_map(source, classes)
     common = int((positions >= 0).sum())
-    say(job, f"{common} of {len(positions)} classes of {classes.name} are in {config.init_from}'s head ({source.name})")
+    say(
+        job,
+        f"{common} of {len(positions)} classes ({classes.name}) are in the head of {config.init_from} ({source.name})",
+    )
     # If the lists have no class in common, there is nothing to map.
     initial = InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
     return FirstWeights(initial, card, hash_weights(state))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
-from tinyvit_kd.config.recipes import EvalConfig
+from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
@@ -105,12 +105,14 @@ def build_scorer(
         ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
             labelled, or the views are not of the network's size.
     """
+    field = "views.size" if isinstance(config, EvaluateConfig) else "eval.views.size"
     if config.views.size != card.image_size:
         raise ConfigError(
             "the views of the evaluation are not of the network's size",
-            where="eval.views.size",
+            where=field,
             found=f"{config.views.size} pixels",
-            expected=f"{card.image_size}",
+            expected=f"{card.image_size} pixels",
+            fix=f"set {field} to {card.image_size}",
         )
     shards = open_shards(config.shards, job, runtime)
     labels = label_classes(config.shards, shards)

@@ -24,7 +24,7 @@ def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run:
         f"{config.output}: {parameters / 1e6:.2f}M parameters, {card.num_classes} classes, {card.image_size} pixels; "
         f"{shards.total:,} samples in {len(shards.names)} shards, {run.steps_per_epoch} steps per epoch, "
         f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
-        f"learning rate {rates.peak:.3g}, from {rates.warmup:.3g} to {rates.minimum:.3g}",
+        f"learning rate {rates.warmup:.3g} → {rates.peak:.3g} (peak) → {rates.minimum:.3g}",
     )
     for warning in _warnings(config, run.total_steps):
         say(run.job, warning)

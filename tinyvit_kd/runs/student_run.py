@@ -70,7 +70,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
     if finished is not None:
-        say(job, f"{config.output} is already finished; remove the folder to train again")
+        say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
     with sole_writer(config.output) if job.is_main else nullcontext():
         job.barrier()

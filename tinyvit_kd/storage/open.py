@@ -32,9 +32,10 @@ def open_storage(root: str | os.PathLike[str]) -> Storage:
     scheme = text.partition("://")[0] if "://" in text else ""
     if scheme not in BACKENDS:
         raise ConfigError(
-            "no storage is known for this URL",
+            "stores with this kind of URL are not supported",
             where=text,
             found=f"{scheme}://",
             expected=f"a path, or a URL with one of {', '.join(f'{name}://' for name in BACKENDS if name)}",
+            fix="docs/EXTENDING.md shows how a storage backend is added",
         )
     return BACKENDS[scheme](text)
