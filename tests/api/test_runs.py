@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
-from tinyvit_kd.errors import BadImageError, BlockMissingError, CheckpointError, ConfigError, ShardError, StoreError
+from tinyvit_kd.errors import BadImageError, CheckpointError, ConfigError, ShardError, StoreError
 from tinyvit_kd.runs.labelled_data import open_labelled_data
 from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
@@ -166,7 +166,7 @@ def test_mistakes_are_the_package_s_errors(plain: World, tmp_path: Path) -> None
         (ShardError, lambda: tinyvit_kd.find_sample(shards, "none")),
         (ConfigError, lambda: tinyvit_kd.records(store, 3, 0)),
         (ConfigError, lambda: tinyvit_kd.records(store, 2, 0, [0, -1])),
-        (BlockMissingError, lambda: tinyvit_kd.records(store, 0, 2)),
+        (ConfigError, lambda: tinyvit_kd.records(store, 0, 2)),
         (ConfigError, lambda: tinyvit_kd.dense(tinyvit_kd.records(store, 0, 0), 4)),
         (ConfigError, lambda: tinyvit_kd.dense(tinyvit_kd.records(store, 0, 0), 12)),
         (ConfigError, lambda: tinyvit_kd.view_image(shards, store, 0, 40)),
