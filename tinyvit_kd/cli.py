@@ -50,8 +50,9 @@ def cli(context: click.Context, debug: bool) -> None:
 
     Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
     overrides a field. Under torchrun a stage uses all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
-    RECIPE. Exit code 75 means that the same command can be run again to continue: it was stopped by SIGTERM, SIGUSR1 or
-    Ctrl-C, a storage hangs, or a process died. Exit code 2 means that something has to be corrected first.
+    RECIPE. Exit code 75 means that the same command can be run again to continue: a signal (SIGTERM, SIGUSR1, Ctrl-C)
+    stopped it, a storage hung, a process died, or another run holds its folder. Exit code 2 means that something has to
+    be corrected first.
     """
     context.obj = {"debug": debug}
 
