@@ -54,7 +54,7 @@ def check_shard(store: LogitStore, shard: int) -> StoreReport:
             _note_stray(report, store, entry, reason)
     report.present = len(blocks)
     report.missing = store.manifest.views - len(blocks)
-    fault = _array_fault(store, shard)
+    fault = _array_fault(store, shard, entries)
     if fault is not None:
         report.faults.append(fault)
         report.unchecked = len(blocks)
@@ -137,12 +137,11 @@ def _block_fault(store: LogitStore, shard: int, view: int, entry: Entry) -> Faul
     return _fault(store, "damaged", name, problem, block) if problem else None
 
 
-def _array_fault(store: LogitStore, shard: int) -> Fault | None:
+def _array_fault(store: LogitStore, shard: int, entries: list[Entry]) -> Fault | None:
     name = description_name(shard)
+    if any(entry.name == name and entry.kind == "folder" for entry in entries):  # which dump-logits would not remove
+        return _fault(store, "array", name, "a folder is in its place: remove it")
     try:
-        entry = _find_entry(store, name)
-        if entry is not None and entry.kind == "folder":  # which dump-logits would not remove
-            return _fault(store, "array", name, "a folder is in its place: remove it")
         open_array(store.storage, shard, array_shape(store.manifest, shard), writable=False)
     except StoreUnreadableError as error:
         return _fault(store, "unread", name, _reason(error))
