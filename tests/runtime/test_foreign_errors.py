@@ -264,11 +264,16 @@ def test_a_damaged_file_is_not_taken_for_one_that_is_cut_short() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "caformer_s18", "hrnet_w18"])
 def test_timm_refuses_the_size_of_images_that_a_network_does_not_depend_on(name: str) -> None:
-    with shells(), pytest.raises(TypeError) as caught:
-        timm.create_model(name, img_size=64)
+    raised: list[TypeError] = []
+    with shells():
+        try:
+            timm.create_model(name, img_size=64)
+        except TypeError as error:
+            raised.append(error)
+    if not raised:
         pytest.skip("this timm takes the argument without a word")
-    assert refuses_argument(caught.value, "img_size")
-    assert not refuses_argument(caught.value, "windows")
+    assert refuses_argument(raised[0], "img_size")
+    assert not refuses_argument(raised[0], "windows")
 
 
 def test_another_argument_that_timm_refuses_is_not_taken_for_the_size_of_images() -> None:
