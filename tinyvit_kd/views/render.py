@@ -64,7 +64,8 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
     views = native.render_pixels(image, params, spec, out=out)
     if views is not None:
         return views
-    _require_reference(image)
+    if params:
+        _require_reference(image)
     return _reference_views(image, params, spec, out)
 
 
