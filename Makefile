@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-slow lint clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,11 @@ demo: install
 # 9.2.) Each process imports for some seconds, so a single file is quicker without: .venv/bin/python -m pytest FILE
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Campaigns, and whatever else takes more than 20 seconds a test; pyproject.toml leaves them out of make test. In one
+# process, since they start others and watch the clock.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .
