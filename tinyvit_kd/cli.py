@@ -91,7 +91,7 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 
-    _run_stage(config, lambda config, job: dump_logits(config, job, chosen))
+    _run_stage(config, lambda config, job: dump_logits(config, job, chosen), independent=chosen != (1, 1))
 
 
 @cli.command("pretrain")
@@ -159,10 +159,10 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
     return load_recipe(kind, recipe, overrides)
 
 
-def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
+def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with start_job(config.runtime.device, config.runtime.threads) as job:
+    with start_job(config.runtime.device, config.runtime.threads, independent) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:
