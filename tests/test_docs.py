@@ -205,7 +205,8 @@ class Reader:
         code = compile(block.text, "a page", "exec")
         if block.file is not None:
             (self.folder / block.file).write_text(block.text)
-        elif "pretrained=True" not in block.text or '"file"' in block.text:  # else weights would be fetched
+        elif "pretrained=True" not in block.text or any(name in block.text for name in ('"file"', "local-dir:")):
+            # else weights would be fetched
             exec(code, self.names)
 
 

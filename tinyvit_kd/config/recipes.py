@@ -18,7 +18,7 @@ from tinyvit_kd.config.training import (
     ScheduleConfig,
     TrainConfig,
 )
-from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ModelViewSpec, ViewSpec
 
 Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]
@@ -27,14 +27,19 @@ ON_BAD_IMAGE = "hole: an unreadable image gets weight zero and is counted; error
 MACHINE = "settings of the machine"
 
 
-class EvalConfig(Section):
+class ScoredShardsConfig(Section):
     """Labelled shards on which a model is scored."""
 
     shards: LabelledShardsConfig = Field(description="labelled shards to score the model on")
-    views: EvalViewSpec = Field(default_factory=EvalViewSpec, description="the fixed view of each sample")
     batch_size: int = Field(
         128, ge=1, description="samples in one forward pass", json_schema_extra=unit("samples per rank")
     )
+
+
+class EvalConfig(ScoredShardsConfig):
+    """Labelled shards on which a model is scored. The model's file says in which view."""
+
+    views: EvalViewSpec = Field(default_factory=EvalViewSpec, description="the fixed view of each sample")
 
 
 class NormalizeConfig(Section):
@@ -135,11 +140,12 @@ class FinetuneConfig(TrainingConfig):
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
 
 
-class EvaluateConfig(EvalConfig):
+class EvaluateConfig(ScoredShardsConfig):
     """``evaluate``: score one model file on labelled shards."""
 
     stage: Literal["evaluate"] = Field(description=STAGE)
     model: Path = Field(description="model file or run folder to score")
+    views: ModelViewSpec = Field(default_factory=ModelViewSpec, description="the fixed view of each sample")
     class_list: str | None = Field(None, description="class list of the model, if its file does not name one")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 

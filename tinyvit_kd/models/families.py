@@ -68,11 +68,16 @@ def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+def tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
+    """Arguments of timm's ``TinyVit``, and of its named models, that give these widths."""
     shape = widths.model_dump()
     if widths.num_heads is None:
         shape["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
-    network: nn.Module = TinyVit(**shape, **arguments)
+    return shape
+
+
+def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+    network: nn.Module = TinyVit(**tiny_vit_arguments(widths), **arguments)
     return network
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
-from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
+from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
@@ -95,17 +95,19 @@ def build_scorer(
     runtime: RuntimeConfig,
     normalize: Callable[[torch.Tensor], torch.Tensor],
     card: ModelCard,
+    views_field: str = "eval.views",
 ) -> Scorer:
     """Open the labelled shards and match their classes and views with the network's.
 
     Args:
         card: what the network is: its classes, where known, and the side of its input.
+        views_field: the recipe's name for the views, for messages.
 
     Raises:
         ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
             labelled, or the views are not of the network's size.
     """
-    field = "views.size" if isinstance(config, EvaluateConfig) else "eval.views.size"
+    field = f"{views_field}.size"
     if config.views.size != card.image_size:
         raise ConfigError(
             "the views of the evaluation are not of the network's size",

@@ -112,7 +112,7 @@ def _build_state(
     optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
-    return TrainState(model, optimizer, ema), ModelCard(
+    card = ModelCard(
         architecture=spec.model_dump(mode="json"),
         num_classes=data.num_classes,
         image_size=data.image_size,
@@ -121,6 +121,7 @@ def _build_state(
         class_name=data.classes.name if data.classes else None,
         class_ids=data.classes.ids if data.classes else None,
     )
+    return TrainState(model, optimizer, ema), card if config.eval is None else card.scored_in(config.eval.views)
 
 
 def _run_settings(

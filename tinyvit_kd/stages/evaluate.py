@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tinyvit_kd.config.recipes import EvaluateConfig
+from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.class_list import load_class_list
+from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import build_scorer
@@ -36,10 +38,19 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     if config.runtime.compile:
         network.compile()
     normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
-    scorer = build_scorer(job, config, config.runtime, normalize, card)
+    scored = EvalConfig(shards=config.shards, views=config.views.over(card.eval_views), batch_size=config.batch_size)
+    scorer = build_scorer(job, scored, config.runtime, normalize, card, views_field="views")
+    say(job, f"{config.model}: scored in views of {scored.views}{_difference(scored.views, card)}")
     scores = scorer(network)
     say(job, f"{config.model}: {_message(scores)}")
     return scores
+
+
+def _difference(views: EvalViewSpec, card: ModelCard) -> str:
+    """What the model's file says of its views, where the recipe says otherwise."""
+    if card.crop_mode is None:
+        return " (the model's file names none)"
+    return "" if str(views) == str(card.eval_views) else f" (the model's file: {card.eval_views})"
 
 
 def _message(scores: dict[str, float]) -> str:
