@@ -15,7 +15,7 @@ from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec, ModelViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.modelfile import ModelCard, save_model
+from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
@@ -171,3 +171,27 @@ def test_a_run_writes_how_it_was_scored_into_its_file(world: World) -> None:
 
 def scored_in(views: EvalViewSpec) -> dict[str, Any]:
     return {"crop_mode": views.mode, "crop_pct": views.crop_fraction, "interpolation": views.interpolation}
+
+
+def save_loud(folder: Path, factor: float) -> None:
+    """A DeiT whose MLPs give numbers larger than float16 has, and whose answers float32 holds."""
+    network = save_deit(folder, 24)
+    state = network.state_dict()
+    state["blocks.0.mlp.fc2.weight"] = state["blocks.0.mlp.fc2.weight"] * factor
+    save_model(folder / "model.safetensors", state, load_model_file(folder)[1] or pytest.fail("no card"))
+
+
+def test_answers_that_float16_cannot_hold_are_scored_in_float32(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_loud(world.folder / "deit", 1e6)
+    model = str(world.folder / "deit")
+    in_half = evaluate(world.evaluate(model=model, runtime={"workers": 0, "precision": "float16"}), solo_job())
+    assert "in float16 the answers to 96 samples are not finite: scoring again in float32" in capsys.readouterr().err
+    assert in_half == evaluate(world.evaluate(model=model), solo_job())
+
+
+def test_answers_that_are_no_numbers_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    save_loud(world.folder / "deit", float("inf"))
+    evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
+    assert "answers to 96 samples are NaN or infinite: these scores mean nothing" in capsys.readouterr().err

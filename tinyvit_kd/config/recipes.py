@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tinyvit_kd.config.base import Section, unit
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig, StoreLocation
@@ -107,6 +107,16 @@ class TrainingConfig(Section):
     )
     eval: EvalConfig | None = Field(None, description="evaluation during training; null: no evaluation")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
+
+    @field_validator("runtime")
+    @classmethod
+    def _gradients_fit(cls, runtime: RuntimeConfig) -> RuntimeConfig:
+        if runtime.precision == "float16":
+            raise ValueError(
+                "precision float16 is for teachers and evaluation: small gradients would become zero in it. Leave "
+                "precision out: training then has bfloat16 on a GPU, and its evaluations have float16"
+            )
+        return runtime
 
 
 class PretrainConfig(TrainingConfig):

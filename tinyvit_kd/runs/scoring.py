@@ -20,8 +20,9 @@ from tinyvit_kd.models.head import distilled_heads, forward_heads, select_column
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runs.class_lists import card_classes, label_classes, label_map, require_labels
 from tinyvit_kd.runs.open_shards import open_shards
-from tinyvit_kd.runtime.device import autocast
+from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
@@ -47,21 +48,38 @@ class Scorer:
             (holes, and what has no label). A network with a distillation head is scored by the mean of both heads'
             softmax (DeiT, arXiv 2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
         """
-        device = self.job.device
         network.eval()
+        precision = resolve_precision(self.job.device, self.runtime.precision, trains=False)
+        results, overflown = self._measure(network, precision)
+        if overflown and precision == "float16":
+            say(self.job, f"in float16 the answers to {overflown:,} samples are not finite: scoring again in float32")
+            results, overflown = self._measure(network, "float32")
+        if overflown:
+            say(
+                self.job,
+                f"the network's answers to {overflown:,} samples are NaN or infinite: these scores mean nothing",
+            )
+        return results
+
+    def _measure(self, network: nn.Module, precision: str) -> tuple[dict[str, float], int]:
+        """The results in one precision, and for how many of the scored samples an output was NaN or infinite."""
+        device = self.job.device
         heads = tuple(distilled_heads(network))
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
+        overflown = torch.zeros((), dtype=torch.float64, device=device)
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 raise_if_stopped()
-                scored = self._score(network, batch)
+                scored = self._score(network, batch, precision)
+                finite = torch.isfinite(scored.scores).all(dim=1)
+                overflown += (batch.weights * ~finite).sum()
                 for metric in metrics:
                     metric.update(scored)
         results: dict[str, float] = {}
         for metric in metrics:
             results |= metric.results(self.job.sum(metric.sums))
-        return results
+        return results, int(self.job.sum(overflown).item())
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""
@@ -72,10 +90,10 @@ class Scorer:
                     yield shard, start, min(start + size, length)
                 number += 1
 
-    def _score(self, network: nn.Module, batch: Batch) -> ScoredBatch:
+    def _score(self, network: nn.Module, batch: Batch, precision: str) -> ScoredBatch:
         """Scores of the labels' classes, and each head's own logits where there are two."""
         assert batch.labels is not None
-        with autocast(self.job.device, self.runtime.precision):
+        with autocast(self.job.device, precision):
             logits, by_head = forward_heads(network, self.normalize(batch.views))
         heads = {name: self._select(each) for name, each in by_head.items()}
         if heads:
