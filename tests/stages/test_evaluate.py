@@ -72,6 +72,7 @@ def dense_scores(by_head: list[np.ndarray], labels: np.ndarray) -> dict[str, flo
         "mean_per_class": 100 * np.mean([right[labels == each].mean() for each in np.unique(labels)]),
         "top1_head": 100 * (by_head[0].argmax(axis=1) == labels).mean(),
         "top1_head_dist": 100 * (by_head[1].argmax(axis=1) == labels).mean(),
+        "top1_mean_of_logits": 100 * ((by_head[0] + by_head[1]).argmax(axis=1) == labels).mean(),
         "samples": len(labels),
         "left_out": 0,
     }

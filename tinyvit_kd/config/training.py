@@ -167,7 +167,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="decay of a moving average of the weights, which is then evaluated and exported; null: no average",
+        description="decay of a moving average of the weights, which is then evaluated and exported, beside the "
+        "weights themselves (raw); null: no average",
         json_schema_extra=unit("fraction per step"),
     )
     log_every: int = Field(

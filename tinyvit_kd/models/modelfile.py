@@ -20,6 +20,7 @@ from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
+RAW_MODEL = "raw.safetensors"  # the weights themselves, beside their average
 _CARD, _HASH = "tinyvit_kd", "content_hash"
 _SINCE = frozenset({"crop_mode", "crop_pct", "interpolation"})  # left out where not known, as in older files
 _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training codes keep the weights
@@ -102,6 +103,12 @@ def hash_weights(state: StateDict) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def raw_model_file(path: Path) -> Path | None:
+    """The file with the weights that a run folder's model is the average of; None for others."""
+    file = path / RAW_MODEL
+    return file if file.is_file() else None
 
 
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:

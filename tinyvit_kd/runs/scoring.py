@@ -46,7 +46,8 @@ class Scorer:
         Returns:
             top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent, samples, left_out
             (holes, and what has no label). A network with a distillation head is scored by the mean of both heads'
-            softmax (DeiT, arXiv 2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
+            softmax (DeiT, arXiv 2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own,
+            and top1_mean_of_logits, as DeiT's code scores it.
         """
         network.eval()
         precision = resolve_precision(self.job.device, self.runtime.precision, trains=False)
