@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
 
 from tests.models.networks import MEAN, STD, TINY_SPEC
 from tests.models.test_features import SMALL
+from tests.models.timm_folders import opened_by_timm
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec
@@ -63,7 +63,7 @@ def exported(folder: Path, spec: ModelSpec, views: dict[str, Any]) -> ModelCard:
 def test_timm_builds_the_same_network(spec: ModelSpec, tmp_path: Path) -> None:
     exported(tmp_path, spec, {"mode": "squash"})
     own, _ = open_model(tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    theirs = opened_by_timm(tmp_path)
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(theirs.eval()(images), own.eval()(images))
@@ -73,7 +73,7 @@ def test_timm_builds_the_same_network(spec: ModelSpec, tmp_path: Path) -> None:
 @pytest.mark.parametrize("views", VIEWS.values(), ids=VIEWS)
 def test_timm_shows_it_the_images_that_it_was_scored_on(views: dict[str, Any], tmp_path: Path) -> None:
     card = exported(tmp_path, SPECS["by name"], views)
-    data = resolve_model_data_config(timm.create_model(f"local-dir:{tmp_path}", pretrained=True))
+    data = resolve_model_data_config(opened_by_timm(tmp_path))
     spec = EvalViewSpec(size=64, **views)
     assert {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()} == {
         "input_size": (3, 64, 64),

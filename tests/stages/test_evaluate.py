@@ -94,7 +94,9 @@ def test_a_distilled_network_is_scored_by_both_heads_and_by_each(
     found = evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
     assert found == pytest.approx(expected)
     assert len({found[name] for name in ("top1", "top1_head", "top1_head_dist")}) > 1
-    assert f"top-1 {found['top1']:.2f} % (head {found['top1_head']:.2f} %, head_dist" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"top-1 {found['top1']:.2f} % (head {found['top1_head']:.2f} %, head_dist" in told
+    assert f"%, mean of logits {found['top1_mean_of_logits']:.2f} %), top-5" in told
 
 
 def test_columns_are_selected_from_each_head_before_their_mean_is_taken(world: World) -> None:

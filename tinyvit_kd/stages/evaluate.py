@@ -71,7 +71,9 @@ def _difference(views: EvalViewSpec, card: ModelCard) -> str:
 
 def _message(scores: dict[str, float]) -> str:
     by_head = ", ".join(
-        f"{name.removeprefix('top1_')} {value:.2f} %" for name, value in scores.items() if name.startswith("top1_")
+        f"{name.removeprefix('top1_').replace('mean_of_logits', 'mean of logits')} {value:.2f} %"
+        for name, value in scores.items()
+        if name.startswith("top1_")
     )
     return (
         f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "

@@ -150,8 +150,8 @@ class Samples(Metric):
         return {"samples": scored, "left_out": left_out}
 
 
-COUNTS = frozenset({"samples", "left_out"})
-"""Results that say how many samples there were, whatever the weights."""
+COUNTS = ("samples", "left_out")
+"""How names of results begin that say how many samples there were, whatever the weights."""
 
 METRICS: tuple[type[Metric], ...] = (TopK, MeanPerClass, TopOneByHead, Samples)
 """All metrics of an evaluation, in the order of its results."""
@@ -159,7 +159,7 @@ METRICS: tuple[type[Metric], ...] = (TopK, MeanPerClass, TopOneByHead, Samples)
 
 def as_raw(results: Mapping[str, float]) -> dict[str, float]:
     """The results of the weights themselves, beside those of their average: ``raw_top1`` and so on, without counts."""
-    return {f"raw_{name}": value for name, value in results.items() if name not in COUNTS}
+    return {f"raw_{name}": value for name, value in results.items() if not name.startswith(COUNTS)}
 
 
 def topk_correct(
