@@ -16,6 +16,7 @@ from benchmarks.tiny_world import make_teacher
 from tests import pages
 from tests.conftest import REPOSITORY
 from tests.documented_commands import IMAGES, check, is_command, lay_out, understood
+from tests.models.timm_folders import TIMM_OPENS_FOLDERS
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
 from tinyvit_kd.cli import cli
@@ -209,6 +210,9 @@ class Reader:
         code = compile(block.text, "a page", "exec")
         if block.file is not None:
             (self.folder / block.file).write_text(block.text)
+        elif "local-dir:" in block.text:
+            if TIMM_OPENS_FOLDERS:
+                exec(code, self.names)
         elif "pretrained=True" not in block.text or '"file"' in block.text:  # else weights would be fetched
             exec(code, self.names)
 

@@ -18,7 +18,7 @@ from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.blocks_left import blocks_left
-from tinyvit_kd.runs.new_store import check_topk, create_store
+from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
@@ -113,7 +113,7 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
     shards = open_shards(config.shards, job, config.runtime)
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
     first_teacher = None if first_store is None else _open_first_teacher(config, first_store, samples.reader, job)
-    teacher = build_teacher(config.teacher, job.device, config.runtime.precision, config.runtime.channels_last)
+    teacher = build_teacher(config.teacher, job.device, dump_precision(config, job), config.runtime.channels_last)
     if config.runtime.compile:
         teacher.network.compile()
     check_topk(config, teacher)

@@ -167,7 +167,7 @@ def _write_planes(view: UInt8, image: Image.Image) -> None:
 
 def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
     """Width and height after resizing and before the central crop."""
-    side = math.floor(spec.size / spec.crop_pct)
+    side = math.floor(spec.size / spec.crop_fraction)
     if spec.mode == "squash":
         return side, side
     # The longer side is truncated, not rounded, as torchvision's Resize does.
