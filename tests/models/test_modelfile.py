@@ -123,7 +123,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"model": {**WEIGHTS, "bomb": Bomb(target)}}, tmp_path / "bomb.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Bomb(target)))
     for name in ("bomb.pth", "plain.pth"):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+        with pytest.raises(CheckpointError, match="more than weights|read safely"):
             load_model_file(tmp_path / name)
     assert not target.exists()
 

@@ -9,6 +9,7 @@ from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -34,7 +35,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         card = replace(card, class_name=classes.name, class_ids=classes.ids)
     move_to_device(network, job.device, config.runtime.channels_last)
     if config.runtime.compile:
-        network.compile()
+        compile_network(network, job)
     normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
     scorer = build_scorer(job, config, config.runtime, normalize, card)
     scores = scorer(network)
