@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.torch_files import read_torch_file
 from tinyvit_kd.models.weight_files import StateDict as StateDict
 from tinyvit_kd.models.weight_files import find_weights
@@ -76,7 +77,20 @@ def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = Fals
     text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
-    atomic_write(path, save(tensors, metadata), fsync)
+    atomic_write(path, _in_order(save(tensors, metadata)), fsync)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library's order is another one in every process.
+
+    Equal models then are equal files, and ``sha256sum`` tells whether two runs ended alike.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + length :]])
 
 
 def hash_weights(state: StateDict) -> str:
@@ -129,7 +143,9 @@ def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
         return _weights_in(state, file), None
     if metadata.get(_HASH) != _hash_content(state, metadata.get(_CARD, "")):
         raise ValueError("it has changed since it was written: its hash is wrong")
-    return state, _parse_card(metadata[_CARD])
+    card = _parse_card(metadata[_CARD])
+    require_plain(card.spec, str(file))
+    return state, card
 
 
 def _weights_in(content: Any, file: Path) -> StateDict:
