@@ -7,8 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import load_model_config_from_hf, parse_model_name
-from timm.models._hub import load_model_config_from_path
+from timm.models import _hub, parse_model_name
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
@@ -83,7 +82,7 @@ def named_by_timm(spec: ModelSpec) -> ModelSpec:
         return spec
     try:
         source, location = parse_model_name(spec.name)
-        load = load_model_config_from_path if source == "local-dir" else load_model_config_from_hf
+        load = _hub.load_model_config_from_path if source == "local-dir" else _hub.load_model_config_from_hf
         _, name, described = load(location)
         return ModelSpec.model_validate(spec.model_dump() | {"name": name, "kwargs": {**described, **spec.kwargs}})
     except Exception as error:
