@@ -33,12 +33,15 @@ class TransformConfig(Section):
     call: str | None = Field(
         None,
         description="dotted name of a class or function that returns the transform, for example "
-        "timm.data.create_transform. Modules in the current directory are found too",
+        "timm.data.create_transform. Modules in the current directory are found too. It is imported and called: this "
+        "can run any code",
     )
     args: list[JsonValue] = Field(default_factory=list, description="positional arguments of call")
     kwargs: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of call")
     name: str | None = Field(
-        None, description="dotted name of the transform itself; leave out call, args and kwargs with it"
+        None,
+        description="dotted name of the transform itself, which is imported and called: this can run any code; leave "
+        "out call, args and kwargs with it",
     )
 
     @model_validator(mode="after")

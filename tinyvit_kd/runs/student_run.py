@@ -19,6 +19,7 @@ from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -117,7 +118,7 @@ def _build_state(
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
     card = ModelCard(
-        architecture=spec.model_dump(mode="json"),
+        architecture=without_fetching(spec).model_dump(mode="json"),
         num_classes=data.num_classes,
         image_size=data.image_size,
         mean=config.normalize.mean,

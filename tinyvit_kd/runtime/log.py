@@ -26,6 +26,12 @@ def say_any_rank(job: Job, text: str) -> None:
     _print(text, job.rank)
 
 
+def note(text: str) -> None:
+    """As ``say``, where no ``Job`` is at hand."""
+    if int(os.environ.get("RANK") or 0) == 0:
+        _print(text, 0)
+
+
 def warn(text: str) -> None:
     """Print one line where no ``Job`` is at hand, as in a thread; ranks other than 0 are named in it."""
     rank = os.environ.get("RANK", "")

@@ -22,6 +22,7 @@ from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, say_any_rank
 from tinyvit_kd.runtime.signals import raise_if_stopped
@@ -115,7 +116,7 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
     first_teacher = None if first_store is None else _open_first_teacher(config, first_store, samples.reader, job)
     teacher = build_teacher(config.teacher, job.device, dump_precision(config, job), config.runtime.channels_last)
     if config.runtime.compile:
-        teacher.network.compile()
+        compile_network(teacher.network, job)
     check_topk(config, teacher)
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)

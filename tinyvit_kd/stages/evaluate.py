@@ -14,6 +14,7 @@ from tinyvit_kd.models.modelfile import ModelCard, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -58,7 +59,7 @@ def _opened(model: Path, config: EvaluateConfig, job: Job) -> tuple[nn.Module, M
     network, card = open_model(model)
     move_to_device(network, job.device, config.runtime.channels_last)
     if config.runtime.compile:
-        network.compile()
+        compile_network(network, job)
     return network, card
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.seeding import hash64
@@ -151,7 +152,7 @@ def checkpoint(run: Run, state: TrainState) -> None:
 
 def _data_parallel(run: Run, model: nn.Module) -> nn.Module:
     if run.compile:
-        model.compile()  # in place, so that the state dict keeps its names
+        compile_network(model, run.job)
     if run.job.world_size == 1:
         return model
     # Each rank keeps its own batch norm statistics; they are averaged before they are used.
