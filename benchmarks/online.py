@@ -151,14 +151,15 @@ class Subject:
 
         options = self.options
         teacher = random_network(options.teacher, options.classes, options.size).requires_grad_(False)
-        return LogitDistillationTask(
+        task: nn.Module = LogitDistillationTask(
             self.state.model,
             move_to_device(teacher, self.device, channels_last=True).to(precision),
             criterion=nn.CrossEntropyLoss(),
             task_loss_weight=0.0,  # the other term is that of the teacher
             device=self.device,
             verbose=False,
-        ).train()
+        )
+        return task.train()
 
     def online(self, task: nn.Module) -> None:
         """A step with the teacher in the loop."""

@@ -40,7 +40,7 @@ def test_a_teachers_weights_may_be_in_bfloat16() -> None:
     subject = online.Subject(options, solo_job(), options.students[0], options.batches[0])
     subject.run = replace(subject.run, precision="bfloat16")
     subject.steps[online.LOW]()
-    assert next(subject.low_task.teacher.parameters()).dtype == torch.bfloat16
+    assert next(subject.low_task.get_submodule("teacher").parameters()).dtype == torch.bfloat16
 
 
 def test_the_peak_is_that_of_memory_which_was_used() -> None:

@@ -42,7 +42,7 @@ def why_not(device: torch.device) -> str | None:
     try:
         with torch.enable_grad():
             values = torch.ones(8, device=device, requires_grad=True)
-            torch.compile(_probe)(values).backward()
+            torch.autograd.backward(torch.compile(_probe)(values))
     except Exception as error:  # torch, its compilers and the system raise errors of many kinds
         return first_line_of(error)
     return None
