@@ -67,7 +67,8 @@ def test_timm_builds_the_same_network(spec: ModelSpec, tmp_path: Path) -> None:
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(theirs.eval()(images), own.eval()(images))
-    assert theirs.pretrained_cfg["label_names"] == list("abcdefg")
+    described: Any = theirs.pretrained_cfg
+    assert described["label_names"] == list("abcdefg")
 
 
 @pytest.mark.parametrize("views", VIEWS.values(), ids=VIEWS)
