@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import inspect
+import json
+import signal
+import subprocess
+from collections.abc import Iterator, Set
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +17,7 @@ from torch import nn
 
 from tests.conftest import CommandLine
 from tinyvit_kd.runtime import compiling
-from tinyvit_kd.runtime.compiling import compile_network, why_not
+from tinyvit_kd.runtime.compiling import compile_network, end_compile_workers, why_not
 from tinyvit_kd.runtime.distributed import solo_job
 
 
@@ -64,10 +69,21 @@ def test_where_it_works_the_network_is_compiled(
     assert "may take minutes" in capsys.readouterr().err
 
 
+def test_a_process_that_compiles_does_not_outlive_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would wait for five minutes for one that hangs."""
+    from torch._inductor import async_compile
+    from torch._inductor.compile_worker.subproc_pool import SubprocPool
+
+    assert "self.process = subprocess.Popen(" in inspect.getsource(SubprocPool)  # what is ended, by that name
+    assert isinstance(async_compile._pool_set, Set)
+    with subprocess.Popen(["sleep", "600"]) as hanging:
+        monkeypatch.setattr(async_compile, "_pool_set", [SimpleNamespace(process=hanging), object()])
+        end_compile_workers()
+        assert hanging.wait(60) == -signal.SIGKILL
+
+
 @pytest.mark.usefixtures("no_compiler")
 def test_each_stage_goes_on_without_a_compiler(dumped: Path, tmp_path: Path, command_line: CommandLine) -> None:
-    import json
-
     from benchmarks.tiny_world import ONE_EPOCH, dump_recipe, evaluate_recipe, finetune_recipe
 
     runtime = {"workers": 0, "device": "cpu", "compile": True}
