@@ -227,8 +227,8 @@ def _whatever_it_interrupted() -> Iterator[None]:
 
 
 def _say(message: str) -> None:
-    rank = os.environ.get("RANK")
-    prefix = f"[rank {rank}] " if rank not in (None, "0") else ""
+    rank = os.environ.get("RANK", "")
+    prefix = f"[rank {rank}] " if rank.isdecimal() and rank != "0" else ""
     click.echo(f"{prefix}{message}", err=True)
     sys.stderr.flush()
 
