@@ -36,6 +36,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_raised_in_worker,
     is_truncated_image,
     is_worker_death,
+    is_zstd_out_of_memory,
     refuses_argument,
     refuses_checkpointing,
     system_error_behind,
@@ -238,6 +239,35 @@ for spare in range(10, 210, 20):
 def test_pillow_tells_of_too_little_memory_in_two_ways() -> None:
     done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, check=True)
     assert set(done.stdout.splitlines()) == {"MemoryError True", "OSError True"}, done.stdout
+
+
+# Compresses with so much effort that the tables for it do not fit.
+SHORT_OF_TABLES = """
+import resource
+from numcodecs import zstd
+from tinyvit_kd.runtime.foreign_errors import is_zstd_out_of_memory
+data = bytes(64 << 20)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), resource.RLIM_INFINITY))
+try:
+    zstd.compress(data, 22)
+except Exception as error:
+    print(type(error).__name__, is_zstd_out_of_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited in Linux's way")
+def test_zstd_tells_of_too_little_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_TABLES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["RuntimeError", "True"], done.stdout
+
+
+def test_bytes_that_zstd_cannot_unpack_are_not_taken_for_too_little_memory() -> None:
+    from numcodecs import zstd
+
+    with pytest.raises(RuntimeError) as caught:
+        zstd.decompress(b"no frame at all")
+    assert not is_zstd_out_of_memory(caught.value)
 
 
 def pillow_error(file: bytes) -> Exception:

@@ -21,14 +21,14 @@ from tests.store.blocks import block_for, manifest_of, random_block, same
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import StoreArrayError, StoreError
 from tinyvit_kd.storage.local import LocalStorage
-from tinyvit_kd.store.arrays import open_array
-from tinyvit_kd.store.check import RECENT, check_root, check_shard, remove_faults, shards_with_samples
+from tinyvit_kd.store.arrays import check_array
+from tinyvit_kd.store.check import check_root, check_shard, remove_faults, shards_with_samples
 from tinyvit_kd.store.codec import encode
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.integrity import block_problem
 from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 from tinyvit_kd.store.report import StoreReport
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.store.store import RECENT, LogitStore
 
 HEX = "0123456789abcdef" * 2
 
@@ -290,7 +290,7 @@ def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> 
         store_folder(store), name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2
     )
     with pytest.raises(StoreError, match="the description of a shard's array is missing"):
-        open_array(store.storage, 1, shape, writable=False)
+        check_array(store.storage, 1, shape)
     assert faults(store) >= {("array", "s000001/zarr.json"), ("foreign", "s000001/.zarray")}
 
 

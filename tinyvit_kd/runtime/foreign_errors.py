@@ -77,6 +77,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
+def is_zstd_out_of_memory(error: BaseException) -> bool:
+    """Whether zstd could not unpack for want of memory, which says nothing of what it was to unpack.
+
+    numcodecs 0.16 raises a bare RuntimeError with zstd's own words ("Allocation error : not enough memory",
+    ``ZSTD_getErrorString`` of ``lib/common/error_private.c``).
+    """
+    return "not enough memory" in str(error)
+
+
 def is_truncated_image(error: BaseException) -> bool:
     """Whether an image's file ends too early.
 

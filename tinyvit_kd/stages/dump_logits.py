@@ -59,8 +59,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     _report_start(dump, len(missing), views)
     begin = time.perf_counter()
     made, holes = job.sum(_make_blocks(dump, groups, views)).tolist()
-    for name in unfinished:
-        dump.store.storage.remove(name)
+    dump.store.remove_leftovers(unfinished)
     seconds = max(time.perf_counter() - begin, 1e-9)
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")
     return {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}

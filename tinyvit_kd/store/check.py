@@ -8,13 +8,12 @@ import numpy as np
 
 from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, BlockMissingError, StoreError, StoreUnreadableError
 from tinyvit_kd.storage.base import Entry
-from tinyvit_kd.store.arrays import array_shape, open_array
+from tinyvit_kd.store.arrays import array_shape, check_array
 from tinyvit_kd.store.integrity import block_problem
 from tinyvit_kd.store.names import CLASS_LIST, DESCRIPTION, MANIFEST, array_name, description_name, is_partial, view_of
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.store.store import RECENT, LogitStore
 
-RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
 _REMOVABLE: tuple[FaultKind, ...] = ("damaged", "partial")
 
 
@@ -142,7 +141,7 @@ def _array_fault(store: LogitStore, shard: int, entries: list[Entry]) -> Fault |
     if any(entry.name == name and entry.kind == "folder" for entry in entries):  # which dump-logits would not remove
         return _fault(store, "array", name, "a folder is in its place: remove it")
     try:
-        open_array(store.storage, shard, array_shape(store.manifest, shard), writable=False)
+        check_array(store.storage, shard, array_shape(store.manifest, shard))
     except StoreUnreadableError as error:
         return _fault(store, "unread", name, _reason(error))
     except StoreError as error:
