@@ -12,7 +12,7 @@ from functools import lru_cache
 from os import PathLike
 from typing import Any
 
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError, what_to_do
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
@@ -178,7 +178,9 @@ class LogitStore:
                 "a block cannot be written",
                 where=location,
                 found=repr(error),
-                fix="check the disk's space and permissions, then run dump-logits again: it makes the missing blocks",
+                fix=what_to_do(
+                    error, "check the disk's space and permissions, then run dump-logits again: it makes missing blocks"
+                ),
             ) from error
 
     def read_block(self, shard: int, view: int) -> Block:
@@ -278,5 +280,5 @@ def _unreadable(location: str, error: Exception) -> StoreUnreadableError:
         "a block cannot be read",
         where=location,
         found=repr(error),
-        fix="check the disk, its permissions and the free memory; the block itself may be undamaged",
+        fix=what_to_do(error, "check the disk and its permissions") + "; the block itself may be undamaged",
     )
