@@ -261,9 +261,7 @@ def from_os_error(error: OSError) -> TinyVitKdError | None:
     if error.errno in _FULL:
         return DiskSpaceError("the disk is full", where=where, found=found, fix=f"free some space {_AGAIN}")
     if error.errno in _SHORT:
-        return TinyVitKdError(
-            "the system has run out of a resource", where=where, found=found, fix=_SHORT[error.errno]
-        )
+        return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=_SHORT[error.errno])
     if error.filename is None:
         return None
     fix = "correct the path in the recipe, or its permissions"

@@ -29,7 +29,7 @@ def prepare_streams() -> None:
         if not _is_open(number):
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     sys.stdout, sys.stderr = (_prepared(stream) for stream in (sys.stdout, sys.stderr))
 
 

@@ -170,7 +170,7 @@ class LogitStore:
         location = self.block_location(shard, view)
         require_finite(block, location)
         self._shape(shard)
-        content = pack(encode(block, self._header(shard, view)))
+        content = pack(encode(block, self.header(shard, view)))
         try:
             self.storage.write(block_name(shard, view), content, self.fsync)
         except OSError as error:
@@ -189,7 +189,7 @@ class LogitStore:
         Raises:
             BlockMissingError, BlockCorruptError: see ``read_planes``.
         """
-        return decode(self.read_planes(shard, view), self._header(shard, view))
+        return decode(self.read_planes(shard, view), self.header(shard, view))
 
     def read_planes(self, shard: int, view: int) -> Planes:
         """Read one encoded block, uint8 [rows, n], and check it.
@@ -239,10 +239,11 @@ class LogitStore:
             raise _unreadable(location, error) from error
         except ValueError as error:
             raise _corrupt(location, f"{len(content):,} bytes; {error}") from error
-        check_header(read_header(planes), self._header(shard, view), location)
+        check_header(read_header(planes), self.header(shard, view), location)
         return planes
 
-    def _header(self, shard: int, view: int) -> BlockHeader:
+    def header(self, shard: int, view: int) -> BlockHeader:
+        """The header that belongs in a block's place."""
         manifest = self.manifest
         return BlockHeader(
             encoding=manifest.encoding,
