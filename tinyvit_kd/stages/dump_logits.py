@@ -66,8 +66,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         again = dump.groups(left)
         counts += job.sum(_make_blocks(dump, again, sum(len(group.views) * group.samples for group in again)))
     made, holes = counts.tolist()
-    for name in unfinished:
-        dump.store.storage.remove(name)
+    dump.store.remove_leftovers(unfinished)
     seconds = max(time.perf_counter() - begin, 1e-9)
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")
     return {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
