@@ -10,7 +10,16 @@ from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, BlockMissing
 from tinyvit_kd.storage.base import Entry
 from tinyvit_kd.store.arrays import array_shape, open_array
 from tinyvit_kd.store.integrity import block_problem
-from tinyvit_kd.store.names import CLASS_LIST, DESCRIPTION, MANIFEST, array_name, description_name, is_partial, view_of
+from tinyvit_kd.store.names import (
+    CLASS_LIST,
+    DESCRIPTION,
+    LABELS,
+    MANIFEST,
+    array_name,
+    description_name,
+    is_partial,
+    view_of,
+)
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
 from tinyvit_kd.store.store import LogitStore
 
@@ -26,7 +35,7 @@ def shards_with_samples(store: LogitStore) -> list[int]:
 def check_root(store: LogitStore) -> StoreReport:
     """Look in the store's root for files and folders that do not belong there; none of them is read."""
     report = StoreReport()
-    files = {MANIFEST, DESCRIPTION, CLASS_LIST}
+    files = {MANIFEST, DESCRIPTION, CLASS_LIST, LABELS}
     folders = {array_name(shard) for shard in shards_with_samples(store)}
     for entry in _list_folder(report, store, "") or []:
         if entry.name in folders:
