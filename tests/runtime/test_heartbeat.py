@@ -126,7 +126,8 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_thread_says_it_while_the_main_one_is_busy(soon: None, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("soon")
+def test_a_thread_says_it_while_the_main_one_is_busy(capsys: pytest.CaptureFixture[str]) -> None:
     said = ""
 
     def heard(text: str) -> bool:
@@ -146,7 +147,8 @@ def test_a_thread_says_it_while_the_main_one_is_busy(soon: None, capsys: pytest.
             until(lambda: heard("check: 20 of 40 shards"))
 
 
-def test_a_process_that_is_forked_while_a_line_is_printed_can_print(soon: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("soon")
+def test_a_process_that_is_forked_while_a_line_is_printed_can_print(tmp_path: Path) -> None:
     with saying("outer"):
         for number in range(20):
             child = os.fork()
@@ -160,8 +162,9 @@ def test_a_process_that_is_forked_while_a_line_is_printed_can_print(soon: None, 
     assert {path.read_text() for path in tmp_path.iterdir()} == {"from the child\n"}
 
 
+@pytest.mark.usefixtures("soon")
 def test_every_command_says_that_it_is_running(
-    soon: None, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(_path: str) -> str:
         time.sleep(0.5)
