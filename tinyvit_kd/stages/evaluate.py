@@ -12,7 +12,7 @@ from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.views.selfcheck import self_check
+from tinyvit_kd.views.selfcheck import check_renderers
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
@@ -27,7 +27,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         ShardError: the shards are missing, compressed, truncated or damaged.
         RendererError: this machine would render other views.
     """
-    self_check()
+    check_renderers()
     network, card = open_model(config.model)
     if config.class_list is not None:
         classes = load_class_list(config.class_list)

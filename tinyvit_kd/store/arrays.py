@@ -117,7 +117,7 @@ def _require_layout(found: dict[str, Any], shape: tuple[int, int, int]) -> None:
     }
     found = found | {"codecs": tuple(codec["name"] for codec in found["codecs"])}  # any level of zstd will do
     for name, expected in layout.items():
-        if found[name] != expected:
+        if getattr(found[name], "value", found[name]) != expected:  # until zarr 3.1, data_type is an enumeration
             raise ValueError(f"{name} {found[name]}, expected {expected}")
     if found["shape"][1:] != shape[1:] or found["shape"][0] < shape[0]:
         raise ValueError(f"shape {found['shape']}, expected {shape}")

@@ -23,6 +23,7 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
     supports_writes = True
     supports_deletes = True
     supports_listing = True
+    supports_partial_writes = False  # an abstract property until zarr 3.1
 
     def __init__(self, storage: Storage, *, read_only: bool = False, durable: bool = False) -> None:
         super().__init__(read_only=read_only)
@@ -60,6 +61,10 @@ class ZarrFiles(Store):  # type: ignore[misc]  # zarr is not typed for mypy here
         """Write a file, completely or not at all."""
         self._check_writable()
         await asyncio.to_thread(self._storage.write, key, value.as_buffer_like(), self._durable)
+
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, bytes]]) -> None:
+        """An abstract method until zarr 3.1, which nothing calls where partial writes are not supported."""
+        raise NotImplementedError
 
     async def delete(self, key: str) -> None:
         """Remove a file."""
