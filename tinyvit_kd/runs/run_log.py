@@ -33,4 +33,5 @@ def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractCon
 
 
 def _title(stage: str, job: Job) -> str:
-    return f"{stage}, tinyvit_kd {importlib.metadata.version('tinyvit_kd')}, {counted(job.world_size, 'process')} on {job.device.type}"
+    version = importlib.metadata.version("tinyvit_kd")
+    return f"{stage}, tinyvit_kd {version}, {counted(job.world_size, 'process')} on {job.device.type}"
