@@ -18,7 +18,7 @@ from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import build_teacher
 from tinyvit_kd.runs.dump_quality import stored_quality
-from tinyvit_kd.runs.known_labels import MIXED_ROWS, KnownLabels, known_labels, view_labels
+from tinyvit_kd.runs.known_labels import KnownLabels, known_labels, view_labels
 from tinyvit_kd.runs.teacher_quality import FIRST_VIEWS, Quality, complaint
 from tinyvit_kd.runs.teacher_report import teacher_lines
 from tinyvit_kd.runtime.distributed import solo_job
@@ -93,7 +93,7 @@ def test_the_first_line_the_lines_of_progress_the_last_line_and_store_info_tell_
 def test_a_mixed_view_has_the_label_of_the_larger_share(mix_prob: float) -> None:
     spec = ViewSpec.model_validate(MIXED | {"mix_prob": mix_prob})
     labels = np.arange(100, 130)
-    found = view_labels(labels, np.arange(30), 3, 1, 30, spec, seed=7)
+    found = view_labels(labels, np.arange(30), 3, 1, 30, spec, seed=7, mixed_rows=30)
     partner = partners(7, 3, 1, 30)
     for index, label in enumerate(found.tolist()):
         mix = sample_mix(view_seed(7, 3, index, 1), view_seed(7, 3, int(partner[index]), 1), spec)
@@ -102,9 +102,10 @@ def test_a_mixed_view_has_the_label_of_the_larger_share(mix_prob: float) -> None
 
 
 def test_of_many_mixed_views_only_the_first_are_looked_at() -> None:
-    found = view_labels(np.arange(200), np.arange(200), 0, 0, 200, ViewSpec.model_validate(MIXED), seed=7)
-    assert (found >= 0).sum() == MIXED_ROWS
-    plain = view_labels(np.arange(150), np.arange(200), 0, 0, 200, ViewSpec.model_validate(VIEWS), seed=7)
+    mixed, unmixed = (ViewSpec.model_validate(each) for each in (MIXED, VIEWS))
+    found = view_labels(np.arange(200), np.arange(200), 0, 0, 200, mixed, seed=7, mixed_rows=50)
+    assert (found >= 0).sum() == 50
+    plain = view_labels(np.arange(150), np.arange(200), 0, 0, 200, unmixed, seed=7, mixed_rows=50)
     assert (plain >= 0).sum() == 150, "those behind the kept labels are not known"
 
 
@@ -113,7 +114,7 @@ def test_a_dump_of_mixed_views_and_its_store_agree(world: World) -> None:
     store = LogitStore.open(world.folder / "exact")
     quality = stored_quality(store, read_label_sample(store.storage), list(store.present_blocks([])))
     assert quality.mean_best == pytest.approx(result["best_probability"], rel=1e-6)
-    assert quality.labelled == 2 * (32 + 32 + 16)
+    assert quality.labelled == 2 * 96
 
 
 NAMES = ClassList("four", ("a", "b", "c", "d"))
@@ -123,10 +124,11 @@ class Labelled:
     """As much of a shard set as is asked for its labels."""
 
     def __init__(self, classes: ClassList | None, largest: int = 3) -> None:
-        self.class_list, self.largest = classes, largest
+        self.class_list, self.labels, self.names = classes, np.array([-1, largest]), ("a.tar",)
 
-    def largest_label(self) -> int:
-        return self.largest
+    def index(self, shard: int) -> Labelled:
+        assert shard == 0
+        return self
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,8 @@ def test_labels_count_where_they_are_known_as_the_teachers_classes(
     assert (labels.shards is None) == bool(unknown)
     assert unknown in labels.unknown
     assert bool(labels.note) == (not unknown and classes is None)
+    if not unknown:
+        assert labels.of_shard(0).tolist() == [-1, classes.ids.index("d") if classes is not None else 3]
 
 
 def test_unlabelled_shards_dump_as_before_and_say_why_nothing_is_known(

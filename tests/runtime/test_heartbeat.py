@@ -63,12 +63,21 @@ def test_work_in_other_work_does_not_put_the_first_line_off_and_the_innermost_sp
     inner = clock.enter("a part")
     assert clock.lines(5) == [(10, "a part: running for 2 s")]
     clock.pulse.leave(inner)
-    assert clock.lines(30) == [(40, "all: running for 40 s")]
+    assert clock.lines(30) == [(20, "all: running for 20 s")]
+    clock.enter("short")
+    assert clock.lines(8) == [(50, "short: running for 7 s")]
+    clock.enter("another")
+    assert clock.lines(13) == [(61, "another: running for 10 s")]
 
 
 def test_other_lines_put_it_off() -> None:
     clock = Clock()
-    clock.enter("all")
+    clock.enter("train")
+    for _ in range(5):
+        clock.last = clock.now + 1
+        assert clock.lines(10) == []
+    clock.last = clock.now
+    assert clock.lines(29) == [(clock.now - 1000 - 19, "train: running for 1 min")]
     for _ in range(5):
         clock.last = clock.now + 1
         assert clock.lines(29) == []

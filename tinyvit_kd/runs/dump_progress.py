@@ -14,7 +14,7 @@ from tinyvit_kd.runtime.log import say, say_any_rank
 from tinyvit_kd.runtime.wording import duration
 from tinyvit_kd.store.records import RecordStatus
 
-FIRST_REPORT = 10.0  # seconds until the first line of progress, for logs without a bar
+FIRST_REPORT = 8.0  # seconds until the first line of progress, for logs without a bar
 REPORT_EVERY = 25.0  # seconds between lines, so that nothing else has to be said (see runtime.heartbeat)
 LISTED_HOLES = 20  # samples that each process names on the terminal; the store has all of them
 

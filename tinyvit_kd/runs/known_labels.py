@@ -18,7 +18,7 @@ from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.views.mixing import partners, sample_mix
 
 Int64 = npt.NDArray[np.int64]
-MIXED_ROWS = 32  # views of a batch or block whose mix is looked up, which takes 20 µs each; the others are not counted
+SAMPLED_SHARDS = 32  # shards whose labels are looked at, and kept in the store
 UNKNOWN = -1  # no label, or one of a class that the teacher does not have
 
 
@@ -29,12 +29,14 @@ class KnownLabels:
     Attributes:
         shards: the samples; None where their labels, or what these mean to the teacher, are not known.
         class_map: int64 [label classes], the teacher's class of each, -1 if it has none; None: they are the same.
+        num_classes: C of the teacher.
         unknown: why the labels are not known, for people; empty where they are.
         note: what was taken for granted, for people; empty if nothing was.
     """
 
     shards: ShardSet | None
     class_map: Int64 | None = None
+    num_classes: int = 0
     unknown: str = ""
     note: str = ""
 
@@ -42,7 +44,9 @@ class KnownLabels:
         """The teacher's class of every sample of one shard: int64 [samples], -1 where it is not known."""
         assert self.shards is not None
         labels = self.shards.index(shard).labels
-        return labels if self.class_map is None else np.where(labels < 0, UNKNOWN, self.class_map[labels])
+        classes = np.arange(self.num_classes) if self.class_map is None else self.class_map
+        known = (labels >= 0) & (labels < len(classes))
+        return np.where(known, classes[np.where(known, labels, 0)], UNKNOWN)
 
 
 def known_labels(
@@ -54,7 +58,8 @@ def known_labels(
         classes: the teacher's class list; None if it is not known.
         num_classes: C of the teacher.
     """
-    largest = shards.largest_label()
+    some = [shards.index(shard).labels for shard in evenly(len(shards.names), SAMPLED_SHARDS)]
+    largest = max((int(each.max(initial=UNKNOWN)) for each in some), default=UNKNOWN)
     if largest < 0:
         return KnownLabels(None, unknown="the shards have no labels")
     labels = load_class_list(config.class_list) if config.class_list is not None else shards.class_list
@@ -67,14 +72,16 @@ def known_labels(
     if largest >= (num_classes if labels is None else len(labels.ids)):
         return KnownLabels(None, unknown=f"label {largest} is larger than any of the class list")
     note = "" if classes is not None else "the teacher's class list is not known: its class i is taken for label i"
-    return KnownLabels(shards, class_map, note=note)
+    return KnownLabels(shards, class_map, num_classes, note=note)
 
 
-def view_labels(labels: Int64, indexes: Int64, shard: int, view: int, length: int, spec: ViewSpec, seed: int) -> Int64:
+def view_labels(
+    labels: Int64, indexes: Int64, shard: int, view: int, length: int, spec: ViewSpec, seed: int, mixed_rows: int
+) -> Int64:
     """The labels of some samples' views, as far as a view has one.
 
-    A mixed view has the label of the sample with the larger weight. Only the first ``MIXED_ROWS`` of mixed views are
-    looked at. (A sample whose partner turned out to be a hole is not mixed, which is not known here.)
+    A mixed view has the label of the sample with the larger weight. (A sample whose partner turned out to be a hole is
+    not mixed, which is not known here.)
 
     Args:
         labels: of the shard's first samples, int64 [n]; those behind are not known.
@@ -83,6 +90,7 @@ def view_labels(labels: Int64, indexes: Int64, shard: int, view: int, length: in
         length: number of samples of the shard.
         spec: the view spec.
         seed: of the store, from which the views' seeds and the pairs follow.
+        mixed_rows: how many views' mixes are looked up, if views are mixed; it takes 20 µs each.
 
     Returns:
         int64 [rows], -1 where the label is not known.
@@ -91,7 +99,7 @@ def view_labels(labels: Int64, indexes: Int64, shard: int, view: int, length: in
     if spec.mixes:
         partner = partners(seed, shard, view, length)
         shown = np.full(len(indexes), -1, dtype=np.int64)
-        for row, index in enumerate(indexes[:MIXED_ROWS].tolist()):
+        for row, index in enumerate(indexes[:mixed_rows].tolist()):
             shown[row] = _shown_sample(index, int(partner[index]), shard, view, spec, seed)
     known = (shown >= 0) & (shown < len(labels))
     return np.where(known, labels[np.where(known, shown, 0)] if len(labels) else UNKNOWN, UNKNOWN)

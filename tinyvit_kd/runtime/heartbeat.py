@@ -1,4 +1,4 @@
-"""Lines in time: whatever takes long says so within 10 seconds, and whenever 30 have passed in silence.
+"""Lines in time: whatever takes long says so after 10 seconds of silence, and whenever 30 more have passed in silence.
 
 A command says what it is doing with ``saying``, in contexts inside each other, of which the innermost speaks. A thread
 prints the line if nothing else has been printed meanwhile. A progress bar that is shown speaks for itself.
@@ -16,7 +16,7 @@ from functools import lru_cache
 from tinyvit_kd.runtime.lines import last_line, print_line
 from tinyvit_kd.runtime.wording import counted, duration, plural
 
-FIRST_LINE = 10.0  # seconds of silence until the first line
+FIRST_LINE = 10.0  # seconds of silence until the first line of a command, or of a piece of work
 NEXT_LINES = 30.0  # seconds of silence until each further one
 _SLICE = 1.0  # seconds between looks at the clock
 
@@ -36,6 +36,7 @@ class Beat:
         self.what, self.total, self.unit, self.speaks = what, total, unit, speaks
         self.done = self.first = 0
         self.begin = now
+        self.has_spoken = False
 
     def at(self, done: int, total: int | None = None) -> None:
         """Note how far the work is, and how much there is if that has become known."""
@@ -90,10 +91,15 @@ class Pulse:
         beats = list(self.beats)
         if not beats or not beats[-1].speaks:
             return None
-        now = self.clock()
-        last = self.last()
-        silent = now - last >= NEXT_LINES if last > self._begin else now - self._begin >= FIRST_LINE
-        return beats[-1].line(now, self.detail() if self.detail is not None else "") if silent else None
+        beat, now, last = beats[-1], self.clock(), self.last()
+        silence = now - max(last, self._begin)
+        if last > self._begin and silence < NEXT_LINES:
+            if beat.has_spoken or min(silence, now - beat.begin) < FIRST_LINE:
+                return None
+        elif silence < FIRST_LINE:
+            return None
+        beat.has_spoken = True
+        return beat.line(now, self.detail() if self.detail is not None else "")
 
 
 @lru_cache(maxsize=1)
