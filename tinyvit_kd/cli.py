@@ -52,9 +52,9 @@ def cli(context: click.Context, debug: bool) -> None:
 
     Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
     overrides a field. Under torchrun a stage uses all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
-    RECIPE. Exit code 75 means that the same command can be run again to continue: a signal (SIGTERM, SIGUSR1, Ctrl-C)
-    stopped it, a storage hung, a process died, or another run holds its folder. Exit code 2 means that something has to
-    be corrected first.
+    RECIPE. Exit code 75 means that the same command can be run again to continue: a signal (SIGTERM, SIGUSR1, SIGHUP,
+    Ctrl-C) stopped it, a storage hung, a process died, or another run holds its folder. Exit code 2 means that
+    something has to be corrected first.
     """
     context.obj = {"debug": debug}
     context.with_resource(saying(context.invoked_subcommand or ""))  # and whatever is done in it says more
@@ -94,7 +94,7 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 
-    _run_stage(config, lambda config, job: dump_logits(config, job, chosen))
+    _run_stage(config, lambda config, job: dump_logits(config, job, chosen), independent=chosen != (1, 1))
 
 
 @cli.command("pretrain")
@@ -162,10 +162,10 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
     return load_recipe(kind, recipe, overrides)
 
 
-def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
+def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with lines_for_a_log(), start_job(config.runtime.device, config.runtime.threads) as job:
+    with lines_for_a_log(), start_job(config.runtime.device, config.runtime.threads, independent) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:
@@ -186,10 +186,10 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Entry point. Errors become one paragraph on stderr and an exit code."""
-    leave_with_torchrun()
     debug = "--debug" in sys.argv
     try:
         with leave_on_signals(), _paragraphs(debug):
+            leave_with_torchrun()
             cli(standalone_mode=True)
     except SystemExit:
         ignore_signals()  # a signal while Python exits would change the exit code

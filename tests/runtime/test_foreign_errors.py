@@ -33,10 +33,12 @@ from tinyvit_kd.runtime.foreign_errors import (
     first_line_of,
     is_loader_timeout,
     is_lost_peer,
+    is_other_pickle,
     is_out_of_memory,
     is_raised_in_worker,
     is_truncated_image,
     is_worker_death,
+    refused_type,
     refuses_argument,
     refuses_checkpointing,
     system_error_behind,
@@ -290,6 +292,50 @@ def test_timm_refuses_to_recompute_activations(name: str) -> None:
         network.set_grad_checkpointing(True)
     assert refuses_checkpointing(caught.value)
     assert not refuses_checkpointing(AssertionError("a bug"))
+
+
+class Call:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __reduce__(self) -> Any:
+        return self.function, ()
+
+
+def refusal(content: object, protocol: int = 2) -> Exception:
+    """What torch raises in place of a file's content."""
+    file = BytesIO()
+    torch.save(content, file, pickle_protocol=protocol)
+    file.seek(0)
+    with pytest.raises(Exception) as caught:
+        torch.load(file, weights_only=True)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [(Call(os.getpid), "posix.getpid"), (timm.create_model("resnet10t"), "timm.models.resnet.ResNet"), (len, "len")],
+    ids=["a module that is never allowed", "a class", "a built-in function"],
+)
+def test_torch_names_the_type_that_it_does_not_import(content: object, name: str) -> None:
+    error = refusal(content)
+    assert refused_type(error) == name
+    assert not is_other_pickle(error)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_torch_tells_of_a_protocol_that_it_does_not_read() -> None:
+    error = refusal({"a": torch.ones(1)}, protocol=4)
+    assert is_other_pickle(error)
+    assert refused_type(error) is None
+
+
+def test_a_file_that_is_no_pickle_is_not_taken_for_one_with_code() -> None:
+    with pytest.raises(Exception) as caught:
+        torch.load(BytesIO(b"no file"), weights_only=True)
+    assert refused_type(caught.value) is None
 
 
 def test_torch_hides_a_full_disk_and_what_the_system_said_is_found(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.processes import wait_until
 from tinyvit_kd.config.load import dump_yaml
@@ -75,7 +76,7 @@ def run(folder: Path, config: Stage, limit: Callable[[], None] | None = None) ->
     return subprocess.run(command(folder, config), capture_output=True, text=True, timeout=120, preexec_fn=limit)
 
 
-def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+def wait_for_file(process: subprocess.Popen[Any], folder: Path, pattern: str) -> None:
     """Wait until a command has written a file that matches the pattern."""
 
     def written() -> bool:

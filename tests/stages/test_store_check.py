@@ -54,6 +54,20 @@ def test_missing_blocks_are_counted_and_no_fault(world: World, run: Check) -> No
     assert code == 0
     assert "5 of 6 blocks are there" in text
     assert "missing blocks: 1 (no damage: dump-logits makes them)" in text
+    assert text.endswith("\nsound, and not complete\n")
+
+
+def test_a_store_may_be_required_to_be_complete(world: World, run: Check) -> None:
+    assert run(world.folder / "store", "--require-complete").code == 0
+    (world.folder / "store" / "s000001" / "c.1.0.0").unlink()
+    assert run(world.folder / "store", "--require-complete").code == 1
+
+
+def test_a_repair_that_removes_blocks_leaves_a_store_that_is_not_complete(world: World, run: Check) -> None:
+    flip(block_file(LogitStore.open(world.folder / "store"), 0, 1))
+    code, text, _ = run(world.folder / "store", "--repair", "--require-complete")
+    assert code == 1
+    assert text.endswith("\nsound, and not complete\n")
 
 
 def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Check) -> None:
@@ -74,7 +88,7 @@ def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: Wor
     code, text, _ = run(store_folder(store), "--repair")
     assert code == 0
     assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
-    assert text.endswith("\nsound\n")
+    assert text.endswith("\nsound, and not complete\n")
     assert store.missing_blocks() == [(0, 1), (1, 1)]
     assert dump_logits(world.dump(), solo_job())["views"] == 80
     after = blocks(LogitStore.open(store_folder(store)))

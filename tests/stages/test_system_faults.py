@@ -21,6 +21,7 @@ from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.models.weights import assert_same_weights, weights
 from tests.processes import nobody, readonly_copy, wait_until
 from tests.stages.commands import on_a_hanging_disk, on_a_slow_disk, run, start, wait_for_file
+from tests.views.conftest import NEEDS_REFERENCE
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
@@ -212,6 +213,7 @@ def test_a_model_that_was_damaged_after_its_run_is_made_again(world: World) -> N
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@NEEDS_REFERENCE
 def test_too_little_memory_for_an_image_does_not_make_it_a_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def short_of_memory(*arguments: Any, really: Callable[..., Any] = Image.open, **options: Any) -> Any:
         if (world.folder / "other").exists():

@@ -8,7 +8,7 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runtime.device import resolve_precision
@@ -22,6 +22,25 @@ from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
 LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
+
+
+def dump_precision(config: DumpConfig, job: Job) -> str:
+    """The precision of a dump's teacher: the recipe's or, with ``auto``, the device's (``resolve_precision``).
+
+    A store that was begun on a GPU when ``auto`` meant bfloat16 there goes on in bfloat16: its records must come from
+    one teacher, and a dump of days must not have to start again.
+    """
+    precision = resolve_precision(job.device, config.runtime.precision, trains=False)
+    if config.runtime.precision != "auto" or precision != "float16":
+        return precision
+    try:
+        begun = LogitStore.open(config.store.path).manifest.teacher.precision
+    except StoreError:  # there is none yet, or making it will say what is wrong with it
+        return precision
+    if begun != "bfloat16":
+        return precision
+    say(job, f"{config.store.path} was begun in bfloat16, and goes on in it; a new store is made in {precision}")
+    return begun
 
 
 def check_topk(config: DumpConfig, teacher: Teacher) -> None:
@@ -91,7 +110,7 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
             image_size=facts.image_size,
             mean=facts.mean,
             std=facts.std,
-            precision=resolve_precision(teacher.device, config.runtime.precision),
+            precision=teacher.precision,
         ),
         num_classes=facts.num_classes,
         class_list=classes.name if classes else None,

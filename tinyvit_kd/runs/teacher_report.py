@@ -8,7 +8,6 @@ from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.input_size import RESIZING
 from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runs.known_labels import KnownLabels
-from tinyvit_kd.runtime.device import resolve_precision
 
 COSTLY = 1.5  # times the pixels of a view, from which on a larger input is pointed out
 
@@ -26,7 +25,7 @@ def teacher_lines(
     facts = teacher.facts
     yield (
         f"teacher {facts.name}: weights from {_origin(config)}, {facts.num_classes:,} classes "
-        f"({class_list or 'no class list'}), {resolve_precision(teacher.device, teacher.precision)}, "
+        f"({class_list or 'no class list'}), {teacher.precision}, "
         f"input of {facts.image_size} pixels ({_size_origin(config)}){_resized(view_size, facts.image_size)}"
     )
     if labels.unknown:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pickle import UnpicklingError
 
 _LOST_PEER = re.compile(
     "Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL"
     "|Application timeout caused pair closure"
 )
+_REFUSED_TYPE = re.compile(r"GLOBAL (\S+?) (was not an allowed global|whose module \S+ is blocked)")
 _RAISED_IN_WORKER = re.compile(r"Caught \S+ in DataLoader worker process \d+\.")
 
 
@@ -101,6 +103,26 @@ def refuses_checkpointing(error: BaseException) -> bool:
     timm 1.0 raises AssertionError from ``set_grad_checkpointing`` ("gradient checkpointing not supported").
     """
     return isinstance(error, AssertionError) and "checkpointing not supported" in str(error)
+
+
+def refused_type(error: BaseException) -> str | None:
+    """The type or function in a file that ``torch.load`` refused to import, as ``module.name``; None where it is
+    another error.
+
+    torch 2.15 raises an UnpicklingError of many lines ("Unsupported global: GLOBAL a.B was not an allowed global by
+    default", "unsupported GLOBAL posix.system whose module posix is blocked", ``torch/_weights_only_unpickler.py``).
+    """
+    found = _REFUSED_TYPE.search(str(error)) if isinstance(error, UnpicklingError) else None
+    return None if found is None else found[1]
+
+
+def is_other_pickle(error: BaseException) -> bool:
+    """Whether a file was pickled in a protocol that ``torch.load`` reads only where it may run what is in it.
+
+    torch 2.15 raises an UnpicklingError ("Unsupported operand 149", ``torch/_weights_only_unpickler.py``) for whatever
+    protocols 3 and later have in addition.
+    """
+    return isinstance(error, UnpicklingError) and "Unsupported operand" in str(error)
 
 
 def system_error_behind(error: BaseException) -> OSError | None:

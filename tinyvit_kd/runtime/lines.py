@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -45,8 +46,12 @@ def _lines() -> _Lines:
 def print_line(text: str, rank: int = 0) -> None:
     """Print one line, above a progress bar if there is one; ranks other than 0 are named in it."""
     line = f"[rank {rank}] {text}" if rank else text
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    try:
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:  # that of a terminal which has been closed, and which nobody reads any more
+            raise
     lines = _lines()
     lines.last = time.monotonic()
     if lines.logs:

@@ -29,9 +29,16 @@ def say_any_rank(job: Job, text: str) -> None:
     print_line(text, job.rank)
 
 
+def note(text: str) -> None:
+    """As ``say``, where no ``Job`` is at hand."""
+    if int(os.environ.get("RANK") or 0) == 0:
+        print_line(text, 0)
+
+
 def warn(text: str) -> None:
     """Print one line where no ``Job`` is at hand, as in a thread; ranks other than 0 are named in it."""
-    print_line(text, int(os.environ.get("RANK") or 0))
+    rank = os.environ.get("RANK", "")
+    print_line(text, int(rank) if rank.isdecimal() else 0)
 
 
 def warn_once(about: Hashable, text: str) -> None:

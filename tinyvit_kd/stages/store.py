@@ -120,7 +120,12 @@ def describe_check(report: StoreReport) -> str:
         lines.append(f"not listed: {report.unlisted:,} blocks, present or missing: their folders above cannot be read")
     note = "changed less than a minute ago, no fault: a dump may be writing them"
     lines += _headed_list("unfinished files", note, report.recent_partials)
-    return "\n".join([*lines, "sound" if report.sound else "not sound"])
+    return "\n".join([*lines, verdict(report.sound, report.complete)])
+
+
+def verdict(sound: bool, complete: bool) -> str:
+    """The last line of a check or a repair."""
+    return ("sound" if sound else "not sound") + ("" if complete else ", and not complete")
 
 
 def require_writable(path: str | PathLike[str]) -> None:
@@ -138,7 +143,7 @@ def require_writable(path: str | PathLike[str]) -> None:
 
 
 def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
-    """Remove what is damaged.
+    """Remove what is damaged. What is removed is missing in the report from then on.
 
     Returns:
         what was done, for people, and whether the store is now sound.
@@ -149,10 +154,12 @@ def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
     _refuse_wrong_manifest(path, report)
     removed, left = remove_faults(LogitStore.open(path), report)
     blocks = sum(fault.block is not None for fault in removed)
+    report.present -= blocks
+    report.missing += blocks
     note = f"{blocks:,} of them blocks: run dump-logits, which makes these again"
     lines = _headed_list("removed", note, (fault.where for fault in removed))
     lines += _headed_list("left as they are", "see above", (fault.where for fault in left))
-    return "\n".join([*(lines or ["nothing to remove"]), "not sound" if left else "sound"]), not left
+    return "\n".join([*(lines or ["nothing to remove"]), verdict(not left, report.complete)]), not left
 
 
 def _refuse_wrong_manifest(path: str | PathLike[str], report: StoreReport) -> None:

@@ -49,7 +49,8 @@ def require_finite(block: Block, location: str) -> None:
             "the teacher gave probabilities that are not finite",
             where=location,
             found=f"{bad.sum()} of {len(block)} records, the first at index {bad.argmax()}",
-            fix="check the teacher's weights, or run it in a wider precision; the block was not written",
+            fix="check the teacher's weights, or run it in a wider precision (runtime.precision: bfloat16); the block "
+            "was not written",
         )
 
 

@@ -54,6 +54,11 @@ class StoreReport:
         """Whether nothing is wrong."""
         return not self.faults
 
+    @property
+    def complete(self) -> bool:
+        """Whether no block is missing, as far as folders can be listed."""
+        return not (self.missing or self.unlisted)
+
     def add(self, other: StoreReport) -> None:
         """Add what was found elsewhere in the store."""
         self.present += other.present
