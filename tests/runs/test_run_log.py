@@ -59,7 +59,7 @@ def test_a_dump_logs_beside_its_store_each_part_for_itself(world: World, part: t
     (world.folder / name).unlink(missing_ok=True)
     dump_logits(world.dump(), solo_job(), part)
     lines = logged(world.folder / name)
-    assert any(line.startswith("made 0 views") for line in lines)
+    assert any(line.startswith("nothing to make; ") for line in lines)
     assert set(world.store.iterdir()) == before
 
 

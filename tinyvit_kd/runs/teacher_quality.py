@@ -86,12 +86,15 @@ class Quality:
         """Mean probability outside the K classes."""
         return self.outside / max(self.views, 1)
 
-    def describe(self, topk: int) -> str:
+    def describe(self, topk: int, whose: str = "the teacher's") -> str:
         """The figures in one clause."""
-        sure = f"best probability {self.mean_best:.3f} on average, {self.mean_outside:.3f} outside the top {topk}"
-        if self.agreement is None:
-            return sure
-        return f"its best class is the label in {self.agreement:.1%} of {self.labelled:,} views; {sure}"
+        right = (
+            "" if self.agreement is None else f"is the label in {self.agreement:.1%} of {self.labelled:,} views, and "
+        )
+        return (
+            f"{whose} best class {right}has a probability of {self.mean_best:.3f} on average; "
+            f"{self.mean_outside:.3f} lies outside the top {topk}"
+        )
 
     def results(self) -> dict[str, float]:
         """The figures for the last line of JSON: agreement in percent, if there are labels, and mean probabilities."""
@@ -113,7 +116,9 @@ def complaint(quality: Quality, topk: int, mixes: bool) -> str | None:
     keeps_little = quality.mean_outside > MAX_OUTSIDE / tolerance
     if _knows_little(quality, tolerance):
         helps = list(_help(quality, keeps_little))
-        what = f"the teacher knows little of these views: {quality.describe(topk)}. A student learns little from it"
+        what = (
+            f"the teacher knows little of these views: {quality.describe(topk, 'its')}. A student learns little from it"
+        )
     elif keeps_little:
         helps = ["a larger store.topk, in a new store"]
         what = f"the store keeps little of the teacher's answers: {quality.describe(topk)}"

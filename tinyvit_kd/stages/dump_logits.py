@@ -81,7 +81,10 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
     seconds = max(time.perf_counter() - begin, 1e-9)
     quality = dump.quality.total(job, dump.store)
     told = f"; {quality.describe(config.store.topk)}" if quality.views else ""
-    say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s{told}")
+    done = (
+        f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s" if made else "nothing to make"
+    )
+    say(job, f"{done}{told}")
     dump.quality.complain(job, quality)
     figures = {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
     return figures | quality.results()
