@@ -43,6 +43,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.block_writer import Assembler
 from tinyvit_kd.runtime.distributed import Job, start_job
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.stages import dump_logits as stage
 from tinyvit_kd.store.store import LogitStore
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rates = Subject(options, job, Path(folder)).measure(options.rounds)
     result = result_of(options, job, rates)
     print_table(rates)
-    loading = f"{options.views} views of {options.workers} loading process(es)"
+    loading = f"{options.views} views of {counted(options.workers, 'loading process')}"
     print(f"\n{options.teacher}, batch {options.batch}, {loading}: the limit is {result['limit']}")
     print(json.dumps(result))
 

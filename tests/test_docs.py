@@ -20,9 +20,9 @@ from tests.models.timm_folders import TIMM_OPENS_FOLDERS
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
 from tinyvit_kd.cli import cli
-from tinyvit_kd.config.load import parse_yaml
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
+from tinyvit_kd.config.yaml_text import parse_yaml
 from tinyvit_kd.data.locate import Info
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError

@@ -18,6 +18,8 @@ from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
 from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
+from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.lines import lines_for_a_log
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -57,6 +59,7 @@ def cli(context: click.Context, debug: bool) -> None:
     something has to be corrected first.
     """
     context.obj = {"debug": debug}
+    context.with_resource(saying(context.invoked_subcommand or ""))  # and whatever is done in it says more
 
 
 def _recipe_options(function: Function) -> Function:
@@ -164,7 +167,7 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
 def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with start_job(config.runtime.device, config.runtime.threads, independent) as job:
+    with lines_for_a_log(), start_job(config.runtime.device, config.runtime.threads, independent) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyvit_kd.runtime.heartbeat import saying
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
 
@@ -42,8 +44,10 @@ def recipe_command(stage: str, schema: bool) -> None:
 
 
 @click.group("shards")
-def shards_group() -> None:
+@click.pass_context
+def shards_group(context: click.Context) -> None:
     """Pack images into shards; index, describe and check existing shards."""
+    context.with_resource(saying(f"shards {context.invoked_subcommand}"))
 
 
 @shards_group.command("build")
@@ -103,8 +107,10 @@ def shards_check(path: str, split: str | None, index_dir: Path | None, processes
 
 
 @click.group("store")
-def store_group() -> None:
+@click.pass_context
+def store_group(context: click.Context) -> None:
     """Describe, check and repair a store of probabilities."""
+    context.with_resource(saying(f"store {context.invoked_subcommand}"))
 
 
 @store_group.command("info")

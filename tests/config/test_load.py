@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tinyvit_kd.config.data import StoredTargetsConfig
-from tinyvit_kd.config.load import dump_yaml, load_recipe, parse_yaml, validate
+from tinyvit_kd.config.load import dump_yaml, load_recipe, validate
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
+from tinyvit_kd.config.yaml_text import parse_yaml
 from tinyvit_kd.errors import ConfigError
 
 GOOD = """
@@ -68,7 +69,7 @@ def test_training_in_float16_is_refused_by_what_it_would_do(kind: type[TrainingC
             "store: {path: store, trust_transform: maybe}", "store.trust_transform: found 'maybe'", id="half a trust"
         ),
         pytest.param("store: elsewhere", "store", id="a text where a section belongs"),
-        pytest.param("stage: finetune", "stage: found 'finetune'", id="recipe of another stage"),
+        pytest.param("stage: finetune", "a recipe for finetune, not for pretrain", id="recipe of another stage"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, edit: str, expected: str) -> None:

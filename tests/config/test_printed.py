@@ -19,9 +19,10 @@ from tests.conftest import REPOSITORY
 from tinyvit_kd.cli import cli
 from tinyvit_kd.commands import STAGES
 from tinyvit_kd.config.describe import describe
-from tinyvit_kd.config.load import load_recipe, parse_yaml, read_yaml, validate
+from tinyvit_kd.config.load import load_recipe, read_yaml, validate
 from tinyvit_kd.config.printed_recipe import recipe_schema, recipe_text
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, PretrainConfig
+from tinyvit_kd.config.yaml_text import parse_yaml
 from tinyvit_kd.errors import ConfigError
 
 RECIPES = sorted((REPOSITORY / "configs").rglob("*.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.tiny_world import NETWORK, ONE_EPOCH, TRAINING, World, make_teacher
 from tinyvit_kd.data.class_list import load_class_list
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.runs.identity import describe_changes
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
@@ -75,6 +77,26 @@ def test_a_run_is_not_continued_with_another(name: str, finished: World) -> None
     sections = {"loss": LOSS, "schedule": ONE_EPOCH} | changed(finished, name)
     with pytest.raises(CheckpointError, match=rf"another {name}\b"):
         pretrain(finished.pretrain(**sections), solo_job())
+
+
+def test_what_differs_is_told_field_by_field_with_both_values(finished: World) -> None:
+    optim = TRAINING["optim"] | {"base_lr": 0.04, "betas": [0.9, 0.95]}
+    sections = {"loss": LOSS | {"alpha": 0.25}, "schedule": ONE_EPOCH, "optim": optim}
+    with pytest.raises(CheckpointError, match="another loss and optim") as caught:
+        pretrain(finished.pretrain(**sections), solo_job())
+    before = finished.pretrain(loss=LOSS)
+    assert caught.value.found == (
+        f"from the checkpoint to this run: loss.alpha {before.loss.alpha} → 0.25; optim.base_lr 0.05 → 0.04; "
+        "optim.betas [0.9, 0.999] → [0.9, 0.95]"
+    )
+
+
+def test_long_lists_of_changes_are_cut() -> None:
+    before, now = ({"views": json.dumps({f"field{n}": value * 200 for n in range(30)})} for value in "ab")
+    said = describe_changes(before, now)
+    assert said.endswith("and 20 more")
+    assert len(said) < 3000
+    assert describe_changes({}, {"start": "random"}) == "start null → random"
 
 
 def test_a_finetuning_is_not_continued_with_other_labels(finished: World) -> None:

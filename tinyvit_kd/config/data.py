@@ -46,6 +46,16 @@ class LabelledShardsConfig(ShardsConfig):
     )
 
 
+class DumpShardsConfig(ShardsConfig):
+    """A shard set whose labels, where it has some, show how good the teacher is. They are not used otherwise."""
+
+    class_list: str | None = Field(
+        None,
+        description="class list of the labels, if there are labels, to report how often the teacher is right: a text "
+        "file with one id per line, or one of timm's lists by name; null: classes.txt beside the shards, if it exists",
+    )
+
+
 class StoreConfig(Section):
     """The store that stage one writes."""
 

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from tinyvit_kd.config.base import Section, section_of
+from tinyvit_kd.config.yaml_text import yaml_text
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def values_in_words(schema: dict[str, Any]) -> str:
 
 def yaml_value(value: Any) -> str:
     """A plain value as YAML in one line."""
-    return yaml.safe_dump([value], default_flow_style=True, width=10**6).strip()[1:-1]
+    return yaml_text([value], default_flow_style=True, width=10**6).strip()[1:-1]
 
 
 def paragraphs(section: type[Section]) -> list[str]:

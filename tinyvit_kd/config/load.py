@@ -7,26 +7,20 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tinyvit_kd.config.base import Section, section_of
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
+from tinyvit_kd.config.yaml_text import MAX_CHARACTERS, parse_yaml, yaml_text
 from tinyvit_kd.errors import ConfigError, reason_of
 
 Recipe = TypeVar("Recipe", bound=Section)
+_LISTED = 30  # mistakes that are named; the others are counted
+_SHOWN = 200  # characters of a value, or of a --set, in a message
 _PLACEHOLDER = re.compile(r"<(PATH|TEXT|INTEGER|NUMBER)>")  # as ``config.printed_recipe`` writes them
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 5e-4 is a number; in YAML 1.1 it is a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def load_recipe(kind: type[Recipe], path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -44,6 +38,7 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Iterable[str] = ()) -
     tree = read_yaml(path)
     for text in overrides:
         _apply(tree, text)
+    _require_stage(kind, tree, path)
     return validate(kind, tree, str(path))
 
 
@@ -69,8 +64,40 @@ def validate(kind: type[Recipe], tree: dict[str, Any], where: str) -> Recipe:
     raise ConfigError(
         f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the recipe",
         where=where,
-        found="\n  - " + "\n  - ".join(lines),
+        found="\n  - " + "\n  - ".join(_first(lines)),
         fix=f"correct {'these' if len(lines) > 1 else 'it'} and run again; nothing has been started",
+    )
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = len(lines) - _LISTED
+    return lines if more <= 1 else [*lines[:_LISTED], f"… and {more:,} more"]
+
+
+def _require_stage(kind: type[Section], tree: dict[str, Any], path: Path) -> None:
+    """Refuse a recipe of another stage for what it is: all of its other sections would be mistakes, too.
+
+    Raises:
+        ConfigError: it names another stage or, where it names none, has the sections of another.
+    """
+    (wanted,) = get_args(kind.model_fields["stage"].annotation)
+    named = tree.get("stage")
+    if named == wanted:
+        return
+    if isinstance(named, str) and named in STAGE_CONFIGS:
+        meant, found = named, f"stage: {named}"
+    else:
+        foreign = [key for key in tree if key not in kind.model_fields]
+        fitting = [stage for stage, other in STAGE_CONFIGS.items() if tree.keys() <= other.model_fields.keys()]
+        if not foreign or len(fitting) != 1 or "stage" in tree:
+            return
+        meant, found = fitting[0], f"no stage, but {', '.join(map(str, foreign))}, as in recipes for {fitting[0]}"
+    raise ConfigError(
+        f"this is a recipe for {meant}, not for {wanted}",
+        where=str(path),
+        found=found,
+        expected=f"stage: {wanted}",
+        fix=f"run tinyvit-kd {meant} {path}, or give a recipe for {wanted} (tinyvit-kd recipe {wanted} prints one)",
     )
 
 
@@ -95,36 +122,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping.
 
     Raises:
-        ConfigError: the file cannot be read, or is not such a YAML file.
+        ConfigError: the file cannot be read, or is not such a YAML file (see ``parse_yaml``).
     """
     try:
-        tree = parse_yaml(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARACTERS + 1)  # of a longer one, enough to be refused
     except OSError as error:
         raise ConfigError("cannot read the recipe", where=str(path), found=reason_of(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("the recipe is not valid YAML", where=str(path), found=" ".join(str(error).split())) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            "the recipe is not text in UTF-8",
+            where=str(path),
+            found=f"byte {error.object[error.start]:#04x} at position {error.start:,}",
+            fix="check whether this is the file that you mean, or save it as UTF-8",
+        ) from None
+    try:
+        tree = parse_yaml(text)
+    except ConfigError as error:
+        raise error.with_context(where=str(path)) from None
     if not isinstance(tree, dict):
         raise ConfigError(
             "the recipe is not a mapping",
             where=str(path),
-            found=type(tree).__name__,
-            expected="keys and values",
+            found="an empty file" if tree is None else f"a {type(tree).__name__}",
+            expected="keys and values, such as stage: pretrain",
         )
     return tree
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse YAML, which can contain nothing but plain values.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML, or contains other objects.
-    """
-    return yaml.load(text, _Loader)
-
-
 def dump_yaml(recipe: Section) -> str:
     """A recipe as YAML, with all of its fields."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return yaml_text(recipe.model_dump(mode="json"))
 
 
 def _apply(tree: dict[str, Any], text: str) -> None:
@@ -139,8 +167,8 @@ def _apply(tree: dict[str, Any], text: str) -> None:
         node = node[key]
     try:
         node[keys[-1]] = parse_yaml(value)
-    except yaml.YAMLError:
-        raise ConfigError("the value of --set is not valid YAML", found=text) from None
+    except ConfigError as error:
+        raise error.with_context(where=f"--set {text[:_SHOWN]}") from None
 
 
 def _describe(kind: type[Section], detail: ErrorDetails) -> str:
@@ -157,7 +185,8 @@ def _describe(kind: type[Section], detail: ErrorDetails) -> str:
     message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
     if isinstance(detail["input"], dict):
         return f"{path}: {message}"
-    return f"{path}: found {detail['input']!r}; {message}"
+    found = repr(detail["input"])
+    return f"{path}: found {found if len(found) <= _SHOWN else f'{found[:_SHOWN]}…'}; {message}"
 
 
 def _section_at(kind: type[Section], path: tuple[int | str, ...]) -> type[Section] | None:

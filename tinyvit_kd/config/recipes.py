@@ -8,7 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tinyvit_kd.config.base import Section, unit
-from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig, StoreLocation
+from tinyvit_kd.config.data import (
+    DumpShardsConfig,
+    LabelledShardsConfig,
+    StoreConfig,
+    StoredTargetsConfig,
+    StoreLocation,
+)
 from tinyvit_kd.config.models import StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
@@ -63,7 +69,7 @@ class DumpConfig(Section):
     alternatives: ClassVar[tuple[str, ...]] = ("views", "views_from")
 
     stage: Literal["dump-logits"] = Field(description=STAGE)
-    shards: ShardsConfig = Field(description="images to make views of")
+    shards: DumpShardsConfig = Field(description="images to make views of")
     views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
     views_from: StoreLocation | None = Field(
         None,

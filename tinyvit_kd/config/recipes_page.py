@@ -30,6 +30,8 @@ A recipe is one YAML file. It holds everything that a stage does, so a run can b
   fetch from the network, and `output` says where files are written. Shards, stores and model files cannot do that
   ([Faults](FAULTS.md#files-from-strangers)).
 * Unknown keys are errors. All mistakes in a recipe are reported together, before anything starts.
+* A key that is given twice in a section is an error, too: YAML would keep the last. `1e-3` is a number, as `1.0e-3` is;
+  quote it where you mean a text. Anchors, aliases and merges (`<<`) work, up to 20,000 values and 40 levels in all.
 
 In the tables, `required` fields have no default. `null` means that the field is not set; its meaning says what happens
 then. A section that is not required may be left out: its fields then have their defaults. A section whose default is

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.seeding import hash64, permutation
+from tinyvit_kd.runtime.wording import counted
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -193,7 +194,7 @@ def check_lanes(lanes: int, global_batch: int, world_size: int, views_per_sample
     raise ConfigError(
         "lanes, batch size and number of processes do not fit together",
         where="schedule.lanes, schedule.global_batch_size",
-        found=f"lanes {lanes}, global_batch_size {global_batch}, {world_size} process(es){views}",
+        found=f"lanes {lanes}, global_batch_size {global_batch}, {counted(world_size, 'process')}{views}",
         expected="lanes a multiple of the number of processes, global_batch_size a multiple of lanes"
         + (" times schedule.views_per_sample" if views else ""),
         fix=" or ".join(_remedies(lanes, global_batch, world_size, views_per_sample)),

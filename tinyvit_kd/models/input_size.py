@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from tinyvit_kd.errors import ConfigError
 
+RESIZING = "bicubic, antialiased"  # how ``resize_views`` resizes, for people
+
 
 def resize_views(views: torch.Tensor, image_size: int, memory_format: torch.memory_format) -> torch.Tensor:
     """Views at a network's input size; bicubic and antialiased where they have another size, on their device.

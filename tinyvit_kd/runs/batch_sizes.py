@@ -7,6 +7,7 @@ from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.wording import counted
 
 
 def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None:
@@ -39,7 +40,7 @@ def micro_batches(schedule: ScheduleConfig, job: Job) -> int:
         raise ConfigError(
             "a process's share of a batch is not a whole number of micro-batches",
             where="schedule.micro_batch_size",
-            found=f"{local} samples on each of {job.world_size} process(es), in micro-batches of {size}",
+            found=f"{local} samples on each of {counted(job.world_size, 'process')}, in micro-batches of {size}",
             expected=f"a divisor of {local}",
         )
     return local // size

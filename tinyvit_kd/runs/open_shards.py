@@ -6,6 +6,7 @@ from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.watchdog import watched
 
@@ -16,7 +17,7 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
     Raises:
         ShardError, ConfigError: see ``ShardSet.load``.
     """
-    with job.main_first(), watched(runtime.data_timeout):
+    with saying("opening the shards"), job.main_first(), watched(runtime.data_timeout):
         shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
         shards.key_hashes()
     return shards

@@ -13,6 +13,7 @@ from typing import Any
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
+from tinyvit_kd.runs.identity import describe_changes, differing, joined
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.log import say
@@ -46,16 +47,15 @@ def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job
 
 
 def _require_same_run(found: dict[str, str], identity: dict[str, str], config: TrainingConfig) -> None:
-    for name, expected in identity.items():
-        if found.get(name) != expected:
-            raise CheckpointError(
-                f"the run folder holds a checkpoint with another {name}",
-                where=str(config.output),
-                found=str(found.get(name)),
-                expected=expected,
-                fix="restore the recipe to continue that run, or set output to a new folder; once that run has "
-                "finished, student.init_from can start the new one with its weights",
-            )
+    names = differing(found, identity)
+    if names:
+        raise CheckpointError(
+            f"the run folder holds a checkpoint with another {joined(names)}",
+            where=str(config.output),
+            found=f"from the checkpoint to this run: {describe_changes(found, identity)}",
+            fix="restore the recipe to continue that run, or set output to a new folder; once that run has "
+            "finished, student.init_from can start the new one with its weights",
+        )
 
 
 def write_summary(folder: Path, results: dict[str, float], identity: dict[str, str], fsync: bool) -> None:

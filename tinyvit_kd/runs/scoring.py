@@ -22,6 +22,7 @@ from tinyvit_kd.runs.class_lists import card_classes, label_classes, label_map, 
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
@@ -69,9 +70,14 @@ class Scorer:
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
         overflown = torch.zeros((), dtype=torch.float64, device=device)
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
-        with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
+        with (
+            saying("evaluation", self._batches(), "batch") as beat,
+            loading(make, self._tasks(), self.runtime, device) as batches,
+            torch.inference_mode(),
+        ):
             for batch in batches:
                 raise_if_stopped()
+                beat.advance()
                 scored = self._score(network, batch, precision)
                 finite = torch.isfinite(scored.scores).all(dim=1)
                 overflown += (batch.weights * ~finite).sum()
@@ -81,6 +87,11 @@ class Scorer:
         for metric in metrics:
             results |= metric.results(self.job.sum(metric.sums))
         return results, int(self.job.sum(overflown).item())
+
+    def _batches(self) -> int:
+        """How many batches rank 0 scores; it has a batch more than others at most."""
+        batches = sum(-(-length // self.config.batch_size) for length in self.shards.lengths.tolist())
+        return int(-(-batches // self.job.world_size))
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""

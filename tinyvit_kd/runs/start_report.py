@@ -8,6 +8,7 @@ from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.training.learning_rate import scaled_rates
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
@@ -23,7 +24,7 @@ def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run:
         run.job,
         f"{config.output}: {parameters / 1e6:.2f}M parameters, {card.num_classes} classes, {card.image_size} pixels; "
         f"{shards.total:,} samples in {len(shards.names)} shards, {run.steps_per_epoch} steps per epoch, "
-        f"{run.total_steps} steps of {run.global_batch_size} samples on {run.job.world_size} process(es); "
+        f"{run.total_steps} steps of {run.global_batch_size} samples on {counted(run.job.world_size, 'process')}; "
         f"learning rate {rates.warmup:.3g} → {rates.peak:.3g} (peak) → {rates.minimum:.3g}",
     )
     for warning in _warnings(config, run.total_steps):

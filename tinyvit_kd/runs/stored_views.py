@@ -9,6 +9,7 @@ from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.store.store import LogitStore
 
 
@@ -44,7 +45,8 @@ def schedule_stored_views(
         _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
     say(
         job,
-        f"{used} stored views per sample, {len(stores)} teacher(s); view schedule: {config.store.view_schedule}",
+        f"{used} stored views per sample, {counted(len(stores), 'teacher')}; "
+        f"view schedule: {config.store.view_schedule}",
     )
     return views
 

@@ -25,12 +25,14 @@ from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
+from tinyvit_kd.runs.run_log import student_log
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
@@ -74,12 +76,13 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     if finished is not None:
         say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
-    with sole_writer(config.output) if job.is_main else nullcontext():
+    with sole_writer(config.output) if job.is_main else nullcontext(), student_log(config, job):
         job.barrier()
-        with watched(config.runtime.data_timeout):
+        with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
             plan = step_plan(config, data, job, saved)
-        state, card = _build_state(config, data, weights, job, saved)
+        with saying("building the student"):
+            state, card = _build_state(config, data, weights, job, saved)
         run = _run_settings(config, data, identity, job, plan, state)
         scorer = None
         if config.eval is not None:
@@ -203,7 +206,7 @@ def _write_results(
     }
     if run.job.is_main:
         fsync = config.runtime.fsync
-        with watched(config.runtime.data_timeout):
+        with saying("writing the model file"), watched(config.runtime.data_timeout):
             doing(f"writing the student to {run.folder}")
             card = replace(card, step=state.step)
             export_student(run.folder, state.scored.state_dict(), card, fsync)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Hashable
+from contextlib import ExitStack
 from functools import lru_cache
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.lines import print_line
 
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job  # imports torch, which not every command that prints needs
@@ -23,19 +26,19 @@ def say(job: Job, text: str) -> None:
 
 def say_any_rank(job: Job, text: str) -> None:
     """Print one line from any rank; ranks other than 0 are named in it."""
-    _print(text, job.rank)
+    print_line(text, job.rank)
 
 
 def note(text: str) -> None:
     """As ``say``, where no ``Job`` is at hand."""
     if int(os.environ.get("RANK") or 0) == 0:
-        _print(text, 0)
+        print_line(text, 0)
 
 
 def warn(text: str) -> None:
     """Print one line where no ``Job`` is at hand, as in a thread; ranks other than 0 are named in it."""
     rank = os.environ.get("RANK", "")
-    _print(text, int(rank) if rank.isdecimal() else 0)
+    print_line(text, int(rank) if rank.isdecimal() else 0)
 
 
 def warn_once(about: Hashable, text: str) -> None:
@@ -50,16 +53,40 @@ def _warned() -> set[Hashable]:
     return set()
 
 
-def _print(text: str, rank: int) -> None:
-    try:
-        tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
-        sys.stderr.flush()
-    except OSError as error:
-        if error.errno != errno.EIO:  # that of a terminal which has been closed, and which nobody reads any more
-            raise
+class ProgressBar(tqdm):  # type: ignore[type-arg]
+    """A bar in a terminal; elsewhere, lines from time to time (see ``runtime.heartbeat``)."""
+
+    def __init__(self, *, shown: bool, label: str, total: int, unit: str, initial: int, speaks: bool) -> None:
+        super().__init__(
+            total=total,
+            initial=initial,
+            unit=unit,
+            desc=label,
+            disable=not shown,
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
+        self.n, self.total = initial, total
+        self._contexts = ExitStack()
+        self._beat = self._contexts.enter_context(saying(label or "progress", total, unit, speaks=speaks))
+        self._beat.done = self._beat.first = initial
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Note that so much more is done."""
+        shown = super().update(n)
+        if self.disable:
+            self.n += n or 0
+        self._beat.at(int(self.n), int(self.total or 0))
+        return shown
+
+    def close(self) -> None:
+        """End the bar and the lines."""
+        super().close()
+        if "_contexts" in vars(self):  # not of a bar that could not be made
+            self._contexts.close()
 
 
-def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:
-    """A progress bar with rate and ETA, on rank 0 and only in a terminal; elsewhere it shows nothing."""
-    hidden = not (job.is_main and sys.stderr.isatty())
-    return tqdm(total=total, initial=initial, unit=unit, desc=label, disable=hidden, dynamic_ncols=True, smoothing=0.1)
+def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> Any:
+    """Rate and time left, on rank 0: by a bar in a terminal, elsewhere by lines where nothing else is printed."""
+    shown = job.is_main and sys.stderr.isatty()
+    return ProgressBar(shown=shown, label=label, total=total, unit=unit, initial=initial, speaks=not shown)

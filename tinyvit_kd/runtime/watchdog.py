@@ -16,6 +16,7 @@ from multiprocessing import RawArray
 from typing import Any
 
 from tinyvit_kd.errors import StalledError
+from tinyvit_kd.runtime.heartbeat import telling
 from tinyvit_kd.runtime.log import warn
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, parents_id
 
@@ -55,6 +56,10 @@ class Notes:
         notes = [(now - self._since[each], self._texts[each].value) for each in range(len(self._texts))]
         busy = sorted((note for note in notes if note[1]), reverse=True)
         return "; ".join(f"{text.decode(errors='replace')}, for {age:.0f} s" for age, text in busy) or "not known"
+
+    def read_if_any(self) -> str:
+        """As ``read``, but empty if there is no note yet."""
+        return self.read() if self.latest() else ""
 
     def latest(self) -> float:
         """When the newest note was written, as ``time.monotonic`` counts."""
@@ -118,7 +123,7 @@ def watched(timeout: float) -> Iterator[None]:
     """
     notes = Notes(0)
     watchdog = Watchdog(notes, timeout)
-    with watchdog.watching(), loading_here(notes), watchdog.waiting():
+    with watchdog.watching(), loading_here(notes), watchdog.waiting(), telling(notes.read_if_any):
         yield
 
 

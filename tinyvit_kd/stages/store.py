@@ -9,12 +9,16 @@ from os import PathLike
 
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
+from tinyvit_kd.runs.dump_quality import stored_quality
+from tinyvit_kd.runs.teacher_quality import Quality
 from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.check import check_root, check_shard, remove_faults, shards_with_samples
-from tinyvit_kd.store.names import CLASS_LIST, MANIFEST
+from tinyvit_kd.store.label_sample import Labels, read_label_sample
+from tinyvit_kd.store.names import CLASS_LIST, LABELS, MANIFEST
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
@@ -27,6 +31,7 @@ HEADINGS: dict[FaultKind, tuple[str, str]] = {  # what is listed, and what to do
     "unread": ("cannot be read", "no damage: check the disk, its permissions and the free memory"),
     "array": ("descriptions of arrays missing or damaged", "dump-logits makes them again and keeps the blocks"),
     "classes": ("class list missing or not the teacher's", "dump-logits writes it again"),
+    "labels": ("labels, which statistics alone need, damaged", "dump-logits writes them again"),
     "partial": ("unfinished files of writers that were stopped", "--repair removes them"),
     "foreign": ("files that do not belong to the store", "--repair leaves them: remove them by hand"),
 }
@@ -36,9 +41,13 @@ def info(path: str | PathLike[str]) -> str:
     """Figures about a store, in a few lines."""
     store = LogitStore.open(path)
     manifest = store.manifest
-    figures = statistics(store)
+    with saying("counting the blocks"):
+        figures = statistics(store)
+    with saying("looking into some of the blocks"):
+        quality, known = _quality(store)
     rows = {
-        "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}",
+        "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}, "
+        f"input of {manifest.teacher.image_size} pixels, {manifest.teacher.precision}",
         "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
         "views": f"{manifest.views} per sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
         "records": f"top {manifest.topk} of {manifest.num_classes:,} classes "
@@ -47,12 +56,27 @@ def info(path: str | PathLike[str]) -> str:
         "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes per record "
         f"(dense float32 {figures.dense_bytes_per_record:,}, "
         f"raw int16 + float16 + seed {figures.raw_bytes_per_record:,})",
-        "certainty": f"top-1 {figures.mean_top1:.3f}, outside the top {manifest.topk} {figures.mean_residual:.4f}",
+        "certainty": f"top-1 {quality.mean_best:.3f}, outside the top {manifest.topk} {quality.mean_outside:.4f}",
+        "agreement": known,
         "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def _quality(store: LogitStore) -> tuple[Quality, str]:
+    """The teacher's figures on some of the blocks, and how often it is right, for people."""
+    unknown = "no labels of the teacher's classes were known when it was dumped"
+    labels: Labels = {}
+    try:
+        labels = read_label_sample(store.storage)
+    except StoreError as error:
+        unknown = f"not known: {error.what}; {error.fix}"
+    quality = stored_quality(store, labels, list(store.present_blocks(store.missing_blocks())))
+    if quality.agreement is None:
+        return quality, unknown
+    return quality, f"best class is the label in {quality.agreement:.1%} of {quality.labelled:,} views, a sample"
 
 
 def list_holes(path: str | PathLike[str]) -> str:
@@ -170,6 +194,11 @@ def _check_classes(report: StoreReport, store: LogitStore) -> None:
     except TinyVitKdError as error:
         where = store.storage.locate(CLASS_LIST)
         report.faults.append(Fault("classes", CLASS_LIST, where, f"{error.what}; found {error.found}"))
+    try:
+        read_label_sample(store.storage)
+    except StoreError as error:
+        where = store.storage.locate(LABELS)
+        report.faults.append(Fault("labels", LABELS, where, f"{error.what}; found {error.found}"))
 
 
 def _line(fault: Fault) -> str:

@@ -8,7 +8,16 @@ from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, BlockMissing
 from tinyvit_kd.storage.base import Entry
 from tinyvit_kd.store.arrays import array_shape, check_array
 from tinyvit_kd.store.integrity import records_problem
-from tinyvit_kd.store.names import CLASS_LIST, DESCRIPTION, MANIFEST, array_name, description_name, is_partial, view_of
+from tinyvit_kd.store.names import (
+    CLASS_LIST,
+    DESCRIPTION,
+    LABELS,
+    MANIFEST,
+    array_name,
+    description_name,
+    is_partial,
+    view_of,
+)
 from tinyvit_kd.store.read_ahead import Read, read_ahead
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
 from tinyvit_kd.store.store import RECENT, LogitStore
@@ -24,7 +33,7 @@ def shards_with_samples(store: LogitStore) -> list[int]:
 def check_root(store: LogitStore) -> StoreReport:
     """Look in the store's root for files and folders that do not belong there; none of them is read."""
     report = StoreReport()
-    files = {MANIFEST, DESCRIPTION, CLASS_LIST}
+    files = {MANIFEST, DESCRIPTION, CLASS_LIST, LABELS}
     folders = {array_name(shard) for shard in shards_with_samples(store)}
     for entry in _list_folder(report, store, "") or []:
         if entry.name in folders:

@@ -6,6 +6,7 @@ import re
 
 MANIFEST = "manifest.json"
 CLASS_LIST = "classes.txt"
+LABELS = "labels.json"  # of some samples, for statistics
 DESCRIPTION = "zarr.json"  # describes an array in its folder, and the group in the root
 # With this separator, chunks lie beside their array's zarr.json, not in folders of their own.
 CHUNK_KEYS = {"name": "default", "configuration": {"separator": "."}}
@@ -14,7 +15,7 @@ _ARRAY = re.compile(r"s[0-9]{6,}")
 _BLOCK = re.compile(r"c\.(0|[1-9][0-9]*)\.0\.0")
 _PARTIAL = re.compile(  # the names that zarr gives, which replace the last suffix, and those of runtime.files
     r"(c\.[0-9]+\.0(\.0)?|zarr(\.json)?)\.[0-9a-f]{8,32}\.partial"
-    r"|\.(manifest\.json|classes\.txt|zarr\.json|c\.[0-9]+\.0\.0)\.[0-9a-f]{8,32}\.partial"
+    r"|\.(manifest\.json|classes\.txt|labels\.json|zarr\.json|c\.[0-9]+\.0\.0)\.[0-9a-f]{8,32}\.partial"
 )
 
 

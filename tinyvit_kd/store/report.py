@@ -10,6 +10,7 @@ FaultKind = Literal[
     "unread",  # what the system refused to read; it may be undamaged
     "array",  # a shard's zarr.json, without which its blocks cannot be read
     "classes",  # the class list
+    "labels",  # those of some samples, for statistics
     "partial",  # an unfinished file that a killed writer left behind
     "foreign",  # what is not part of the store
 ]

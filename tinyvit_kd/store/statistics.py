@@ -1,10 +1,10 @@
-"""Figures about a store: blocks, bytes, holes, and how certain its teacher is."""
+"""Figures about a store: blocks, bytes and holes."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,20 +13,18 @@ from tinyvit_kd.store.codec import read_status
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
-SAMPLED_BLOCKS = 32  # blocks that are read for the teacher's figures
+SAMPLED_BLOCKS = 32  # blocks that are read for figures of the teacher
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures about a store. Those of the teacher are means over the valid records of some of its blocks."""
+    """Figures about a store."""
 
     blocks: int  # present blocks
     total_blocks: int  # present and missing blocks
     records: int  # in the present blocks
     holes: dict[str, int]  # number of samples by reason
     bytes: int  # of the present blocks, on disk
-    mean_top1: float  # probability of the teacher's best class
-    mean_residual: float  # probability outside the K classes
     dense_bytes_per_record: int  # float32 probabilities of all classes
     raw_bytes_per_record: int  # int16 classes, float16 probabilities and the seed: the official format
 
@@ -37,27 +35,24 @@ class Statistics:
 
 
 def statistics(store: LogitStore) -> Statistics:
-    """Count a store's blocks, bytes and holes, and read a few of its blocks."""
+    """Count a store's blocks, bytes and holes."""
     manifest = store.manifest
     missing = store.missing_blocks()
     present = list(store.present_blocks(missing))
-    top1_probs = [np.zeros(0, np.float32)]
-    residuals = [np.zeros(0, np.float32)]
-    for shard, view in present[:: max(1, math.ceil(len(present) / SAMPLED_BLOCKS))]:
-        block = store.read_block(shard, view)
-        top1_probs.append(block.probs[block.valid].max(axis=1, initial=0))
-        residuals.append(block.residual[block.valid])
     return Statistics(
         blocks=len(present),
         total_blocks=len(present) + len(missing),
         records=sum(manifest.shard_lengths[shard] for shard, _ in present),
         holes=dict(Counter(reason.name.lower() for _, _, reason in holes(store))),
         bytes=sum(store.block_bytes(shard, view) for shard, view in present),
-        mean_top1=_mean(np.concatenate(top1_probs)),
-        mean_residual=_mean(np.concatenate(residuals)),
         dense_bytes_per_record=4 * manifest.num_classes,
         raw_bytes_per_record=4 * manifest.topk + 4,
     )
+
+
+def sampled_blocks(blocks: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """At most ``SAMPLED_BLOCKS`` of some blocks, evenly spread."""
+    return blocks[:: max(1, math.ceil(len(blocks) / SAMPLED_BLOCKS))]
 
 
 def holes(store: LogitStore) -> Iterator[tuple[int, int, RecordStatus]]:
@@ -69,7 +64,3 @@ def holes(store: LogitStore) -> Iterator[tuple[int, int, RecordStatus]]:
         status = read_status(store.read_planes(shard, view))
         for index in np.flatnonzero(status).tolist():
             yield shard, index, RecordStatus(int(status[index]))
-
-
-def _mean(values: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
-    return float(values.mean(dtype=np.float64)) if len(values) else 0.0

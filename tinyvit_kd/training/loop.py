@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tinyvit_kd.runtime.compiling import compile_network
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.seeding import hash64
@@ -144,7 +145,7 @@ def checkpoint(run: Run, state: TrainState) -> None:
     content = {**state.gather(run.job), "identity": run.identity, "kept": run.stage_state}
     if run.job.is_main:
         folder = run.folder / CHECKPOINTS
-        with watched(run.data_timeout):
+        with saying("writing a checkpoint"), watched(run.data_timeout):
             doing(f"writing a checkpoint to {folder}")
             save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
     run.job.barrier()

@@ -1,0 +1,37 @@
+"""Where a run keeps the lines that it printed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.lines import log_file
+from tinyvit_kd.runtime.wording import counted
+
+LOG = "log.txt"
+
+
+def student_log(config: TrainingConfig, job: Job) -> AbstractContextManager[None]:
+    """Append rank 0's lines to ``log.txt`` in the run folder, which exists."""
+    return log_file(config.output / LOG, _title("training", job)) if job.is_main else nullcontext()
+
+
+def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractContextManager[None]:
+    """Append rank 0's lines to a file beside the store, one for each part: ``store.log``, ``store.part-2-of-8.log``.
+
+    Not in the store, which holds what zarr and a check know. There is no log beside the URL of a store.
+    """
+    if not job.is_main or "://" in config.store.path:
+        return nullcontext()
+    path = Path(config.store.path).absolute()
+    number, parts = part
+    suffix = ".log" if parts == 1 else f".part-{number}-of-{parts}.log"
+    return log_file(path.parent / f"{path.name}{suffix}", _title("dump-logits", job))
+
+
+def _title(stage: str, job: Job) -> str:
+    version = importlib.metadata.version("tinyvit_kd")
+    return f"{stage}, tinyvit_kd {version}, {counted(job.world_size, 'process')} on {job.device.type}"
