@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-oldest lint clean
+.PHONY: install demo test test-slow test-oldest lint clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,11 @@ demo: install
 # 9.2.) Each process imports for some seconds, so a single file is quicker without: .venv/bin/python -m pytest FILE
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Campaigns, and whatever else takes more than 20 seconds a test; pyproject.toml leaves them out of make test. In one
+# process, since they start others and watch the clock.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 # With the oldest versions that setup.cfg allows, on Python 3.11 (numpy 2.0 has no wheels for Python 3.13).
 OLDEST := .venv-oldest

@@ -19,6 +19,7 @@ from safetensors.torch import save, save_file
 from tests.conftest import REPOSITORY
 from tests.damage import Bomb
 from tests.models.networks import TINY_SPEC, card, saved, tiny
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 
@@ -64,6 +65,29 @@ def test_a_files_card_and_hash_are_those_of_files_that_were_written_before(tmp_p
         metadata = file.metadata()
     assert metadata == {"tinyvit_kd": CARD, "content_hash": "3df9359f70a35ef718c9b89f39a9f9d2"}
     assert load_model_file(tmp_path)[1] == facts
+
+
+def test_a_file_says_how_its_network_was_scored(tmp_path: Path) -> None:
+    facts = card(crop_mode="squash", crop_pct=1.0, interpolation="bilinear")
+    save_model(tmp_path / "model.safetensors", tiny().state_dict(), facts)
+    found = load_model_file(tmp_path)[1]
+    assert found == facts
+    assert found.eval_views == EvalViewSpec(size=32, mode="squash", crop_pct=1.0, interpolation="bilinear")
+
+
+def test_a_file_from_before_it_could_say_means_the_usual_centre(tmp_path: Path) -> None:
+    saved(tmp_path)
+    found = load_model_file(tmp_path)[1]
+    assert found is not None
+    assert (found.crop_mode, found.crop_pct, found.interpolation) == (None, None, None)
+    assert str(found.eval_views) == "32 pixels, center, crop_pct 0.875, bicubic"
+
+
+@pytest.mark.parametrize("changes", [{"crop_mode": "round"}, {"crop_pct": 2.0}, {"interpolation": 3}], ids=str)
+def test_a_file_whose_views_make_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_model(tmp_path / "model.safetensors", tiny().state_dict(), card(**changes))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_model_file(tmp_path)
 
 
 # A process's own secret decides in which order safetensors writes metadata.

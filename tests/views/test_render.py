@@ -112,6 +112,15 @@ def test_evaluation_views_equal_timms(mode: Any, size: int, crop_pct: float, int
         np.testing.assert_array_equal(render_eval(encoded(image), spec), transform(image).numpy())
 
 
+@pytest.mark.parametrize(("mode", "crop_pct"), [("center", 0.875), ("squash", 1.0)])
+def test_evaluation_crops_only_where_a_crop_is_usual_or_asked_for(mode: Any, crop_pct: float) -> None:
+    image = encoded(sample_image(80, 60))
+    usual, named = EvalViewSpec(size=32, mode=mode), EvalViewSpec(size=32, mode=mode, crop_pct=crop_pct)
+    asked = EvalViewSpec(size=32, mode=mode, crop_pct=0.75)
+    assert render_eval(image, usual).tobytes() == render_eval(image, named).tobytes()
+    assert render_eval(image, usual).tobytes() != render_eval(image, asked).tobytes()
+
+
 def test_in_evaluation_a_very_thin_image_is_a_hole_and_does_not_fill_the_memory() -> None:
     thin = encoded(Image.new("RGB", (1, 60_000)))
     with pytest.raises(ImageTooLargeError) as caught:

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import _hub, parse_model_name
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
@@ -37,7 +38,7 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
             for field, build in FAMILIES.items():
                 if (widths := getattr(spec, field)) is not None:
                     return build(widths, arguments)
-            return create(spec.name or "", image_size, arguments)
+            return _start_as_deit(create(spec.name or "", image_size, arguments))
     except Exception as error:
         if is_elsewhere(spec):  # the hub raises errors of many libraries
             raise _unreachable(spec.name, error) from error
@@ -71,6 +72,16 @@ def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.M
             if not refuses_argument(error, "img_size"):
                 raise
     network: nn.Module = timm.create_model(name, **arguments)
+    return network
+
+
+def _start_as_deit(network: nn.Module) -> nn.Module:
+    """Draw the class token of a distilled network as DeiT's code does (models.py, under timm 0.3); timm's is near zero.
+
+    Distillation token and position embeddings start alike in both. Last, so that all other weights stay as they were.
+    """
+    if isinstance(network, VisionTransformerDistilled):
+        nn.init.trunc_normal_(network.cls_token, std=0.02)
     return network
 
 
@@ -118,11 +129,16 @@ def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+def tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
+    """Arguments of timm's ``TinyVit``, and of its named models, that give these widths."""
     shape = widths.model_dump()
     if widths.num_heads is None:
         shape["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
-    network: nn.Module = TinyVit(**shape, **arguments)
+    return shape
+
+
+def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+    network: nn.Module = TinyVit(**tiny_vit_arguments(widths), **arguments)
     return network
 
 

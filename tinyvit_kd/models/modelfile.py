@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.torch_files import read_torch_file
@@ -24,7 +25,9 @@ from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
+RAW_MODEL = "raw.safetensors"  # the weights themselves, beside their average
 _CARD, _HASH = "tinyvit_kd", "content_hash"
+_SINCE = frozenset({"crop_mode", "crop_pct", "interpolation"})  # left out where not known, as in older files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +57,31 @@ class ModelCard(NetworkFacts):
     Attributes:
         architecture: a ModelSpec as plain data, from which the network is built again.
         step: optimiser steps that it was trained for.
+        crop_mode, crop_pct, interpolation: of the views that the run was scored in, under timm's names; None where it
+            was not scored, and in files that were written before they said so.
     """
 
     architecture: dict[str, Any]
     step: int = 0
+    crop_mode: str | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """The architecture as a configuration."""
         return ModelSpec.model_validate(self.architecture)
+
+    @property
+    def eval_views(self) -> EvalViewSpec:
+        """The fixed view in which the network is scored and used; what the file does not say has its default."""
+        said = {"mode": self.crop_mode, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        given = {name: value for name, value in said.items() if value is not None}
+        return EvalViewSpec.model_validate({"size": self.image_size, **given})
+
+    def scored_in(self, views: EvalViewSpec) -> ModelCard:
+        """The card of a run that is scored in these views."""
+        return replace(self, crop_mode=views.mode, crop_pct=views.crop_fraction, interpolation=views.interpolation)
 
     def spec_with(self, kwargs: dict[str, Any]) -> ModelSpec:
         """The architecture with further arguments, for images of any size: what the file was made for is left out."""
@@ -73,7 +92,7 @@ class ModelCard(NetworkFacts):
 def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    fields = asdict(card)
+    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
     text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
@@ -100,6 +119,12 @@ def hash_weights(state: StateDict) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def raw_model_file(path: Path) -> Path | None:
+    """The file with the weights that a run folder's model is the average of; None for others."""
+    file = path / RAW_MODEL
+    return file if file.is_file() else None
 
 
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
@@ -167,4 +192,7 @@ def _parse_card(text: str) -> ModelCard:
     ModelSpec.model_validate(values["architecture"])
     for name in ("mean", "std", "class_ids"):
         values[name] = tuple(values[name]) if values[name] is not None else None
-    return ModelCard(**values)
+    card = ModelCard(**values)
+    if any(values.get(name) is not None for name in _SINCE):
+        _ = card.eval_views  # raises where they make no sense
+    return card

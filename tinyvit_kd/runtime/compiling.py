@@ -60,8 +60,7 @@ def why_not(device: torch.device) -> str | None:
     try:
         with torch.enable_grad():
             values = torch.ones(8, device=device, requires_grad=True)
-            result: torch.Tensor = torch.compile(_probe)(values)
-            result.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(torch.compile(_probe)(values))
     except Exception as error:  # torch, its compilers and the system raise errors of many kinds
         return first_line_of(error)
     return None

@@ -22,6 +22,7 @@ from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
+from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
 from tinyvit_kd.training.progress import log_progress
@@ -207,6 +208,8 @@ def _evaluate(
     # An evaluation can outlast a scheduler's grace period. Leaving loses nothing: the checkpoint has been written.
     with stop.leaving_at_once():
         scores = evaluate(state.scored)
+        if state.ema is not None:
+            scores |= as_raw(evaluate(state.model))
     _train_mode(run, state.model)
     writer.write("eval", state.step, scores)
     say(

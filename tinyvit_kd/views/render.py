@@ -64,7 +64,8 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
     views = native.render_pixels(image, params, spec, out=out)
     if views is not None:
         return views
-    _require_reference(image)
+    if params:
+        _require_reference(image)
     return _reference_views(image, params, spec, out)
 
 
@@ -166,7 +167,7 @@ def _write_planes(view: UInt8, image: Image.Image) -> None:
 
 def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
     """Width and height after resizing and before the central crop."""
-    side = math.floor(spec.size / spec.crop_pct)
+    side = math.floor(spec.size / spec.crop_fraction)
     if spec.mode == "squash":
         return side, side
     # The longer side is truncated, not rounded, as torchvision's Resize does.
