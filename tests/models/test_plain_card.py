@@ -154,6 +154,21 @@ def test_a_students_description_that_cannot_be_reached_ends_with_a_paragraph(
     assert f"the network's description cannot be read. Where: {name}." in ended.err
 
 
+def test_weights_that_a_students_arguments_fetch_in_vain_end_with_a_paragraph(
+    tmp_path: Path, dumped: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.tiny_world import finetune_recipe
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", no_hub)
+    student = {"name": "resnet10t.c3_in1k", "kwargs": {"pretrained": True}}
+    tree = finetune_recipe(dumped / "shards", tmp_path / "run", student=student)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(tree))
+    ended = command_line("finetune", tmp_path / "recipe.yaml")
+    assert ended.code == 2
+    assert "the network cannot be built with what its arguments fetch" in ended.err
+    assert "HF_HOME" in ended.err
+
+
 def test_a_teachers_description_that_cannot_be_reached_ends_with_a_paragraph(
     tmp_path: Path, dumped: Path, command_line: CommandLine
 ) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from packaging.version import Version
 from torch import nn
+from torch.torch_version import TorchVersion
 
-TIMM_OPENS_FOLDERS = Version(timm.__version__) >= Version("1.0.16")
+TIMM_OPENS_FOLDERS = TorchVersion(timm.__version__) >= TorchVersion("1.0.16")
 
 
 def opened_by_timm(folder: Path) -> nn.Module:

@@ -31,16 +31,20 @@ from tinyvit_kd.data.buffers import START_METHOD
 from tinyvit_kd.runtime.foreign_errors import (
     error_chain,
     first_line_of,
+    is_allocation_refusal,
     is_loader_timeout,
+    is_lone_value_refusal,
     is_lost_peer,
     is_other_pickle,
     is_out_of_memory,
     is_raised_in_worker,
     is_truncated_image,
     is_worker_death,
+    is_zstd_out_of_memory,
     refused_type,
     refuses_argument,
     refuses_checkpointing,
+    shortage_behind,
     system_error_behind,
 )
 
@@ -241,6 +245,53 @@ for spare in range(10, 210, 20):
 def test_pillow_tells_of_too_little_memory_in_two_ways() -> None:
     done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, check=True)
     assert set(done.stdout.splitlines()) == {"MemoryError True", "OSError True"}, done.stdout
+
+
+# Compresses with so much effort that the tables for it do not fit.
+SHORT_OF_TABLES = """
+import resource
+from numcodecs import zstd
+from tinyvit_kd.runtime.foreign_errors import is_zstd_out_of_memory
+data = bytes(64 << 20)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), resource.RLIM_INFINITY))
+try:
+    zstd.compress(data, 22)
+except Exception as error:
+    print(type(error).__name__, is_zstd_out_of_memory(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited in Linux's way")
+def test_zstd_tells_of_too_little_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_TABLES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["RuntimeError", "True"], done.stdout
+
+
+def test_torch_tells_of_memory_that_the_machine_does_not_have() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 58, dtype=torch.uint8)
+    assert is_allocation_refusal(caught.value)
+    assert is_allocation_refusal(MemoryError())
+    assert is_allocation_refusal(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_torch_tells_of_a_batch_norm_with_a_single_value() -> None:
+    with pytest.raises(ValueError) as caught:
+        torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+    assert is_lone_value_refusal(caught.value)
+    assert not is_lone_value_refusal(ValueError("a bug"))
+    advice = shortage_behind(caught.value)
+    assert advice is not None
+    assert "freeze_bn_stats" in advice.fix
+
+
+def test_bytes_that_zstd_cannot_unpack_are_not_taken_for_too_little_memory() -> None:
+    from numcodecs import zstd
+
+    with pytest.raises(RuntimeError) as caught:
+        zstd.decompress(b"no frame at all")
+    assert not is_zstd_out_of_memory(caught.value)
 
 
 def pillow_error(file: bytes) -> Exception:

@@ -57,7 +57,7 @@ def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str
 
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks_that_would_all_do_the_same_are_refused_unless_they_have_parts(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{TASKS[name]} has started 4 tasks") as caught:
+    with pytest.raises(ConfigError, match=f"one of 4 tasks of {TASKS[name]}") as caught:
         place_in_job({name: "4"})
     assert "torchrun" in caught.value.fix
     assert place_in_job({name: "4"}, independent=True) == Place()
@@ -67,7 +67,7 @@ def test_tasks_that_would_all_do_the_same_are_refused_unless_they_have_parts(nam
     ("environment", "part", "refused"),
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "1/1", "not where they meet"),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "1/1", "srun has started 2 tasks"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "1/1", "one of 2 tasks of srun"),
         ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "2/2", None),
     ],
     ids=["left over", "srun", "srun, a part per task"],

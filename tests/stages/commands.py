@@ -54,9 +54,9 @@ def on_a_hanging_disk(shards: Path, shard: int, index: int) -> tuple[str, ...]:
     return "-c", HANGING_DISK, str(Path(opened.locations[shard]).resolve()), str(opened.index(shard).offsets[index])
 
 
-def torchrun(processes: int) -> tuple[str, ...]:
+def torchrun(processes: int, *options: str) -> tuple[str, ...]:
     """Arguments of Python that start this many processes of the program that follows."""
-    return "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)
+    return "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *options
 
 
 def command(folder: Path, config: Stage, *program: str) -> list[str]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.plain_card import fetches
 from tinyvit_kd.runtime.foreign_errors import first_line_of, refuses_argument
 
 _REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
@@ -41,6 +42,14 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
     except Exception as error:
         if is_elsewhere(spec):  # the hub raises errors of many libraries
             raise _unreachable(spec.name, error) from error
+        if fetching := [f"{name}: {value}" for name, value in spec.kwargs.items() if fetches(name)]:
+            raise ConfigError(
+                "the network cannot be built with what its arguments fetch",
+                where=f"{spec.name}, kwargs, {', '.join(fetching)}",
+                found=first_line_of(error),
+                fix="check the connection to the hub and its cache (HF_HOME, a folder that can be written), or leave "
+                "the argument out and name a file of weights (student.init_from, teacher.checkpoint)",
+            ) from error
         if not isinstance(error, _REFUSALS):
             raise
         raise ConfigError(
@@ -106,8 +115,8 @@ def _unreachable(name: str | None, error: Exception) -> ConfigError:
         where=str(name),
         found=first_line_of(error),
         expected="hf-hub: and a repository of the hub, or local-dir: and a folder, with a config.json of timm's",
-        fix="check the name and the connection to the hub, or name one of timm's networks by itself, such as "
-        "tiny_vit_5m_224, which needs no connection",
+        fix="check the name, the connection to the hub and its cache (HF_HOME), or name one of timm's networks by "
+        "itself, such as tiny_vit_5m_224, which needs no connection",
     )
 
 

@@ -71,7 +71,7 @@ def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
                     notes.append(f"its head of {len(rows)} classes does not fit, the new one starts at zero")
     _require_same(state, own, where)
     network.load_state_dict(state)
-    if told := ", ".join(filter(None, notes)):
+    if told := "; ".join(filter(None, notes)):
         note(f"{where}: {told}")
 
 

@@ -104,7 +104,8 @@ def _from_hub(config: TeacherConfig) -> nn.Module:
             "timm cannot create the teacher with its pretrained weights",
             where=f"teacher.name: {config.name}",
             found=first_line_of(error),
-            fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
+            fix="check the name, the connection to the hub and its cache (HF_HOME, a folder that can be written), or "
+            "give teacher.checkpoint, a local file",
         ) from error
     if config.num_classes not in (None, network.num_classes):
         # timm would draw a random head of that size, which would teach nothing, silently.

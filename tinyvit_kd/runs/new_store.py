@@ -16,12 +16,12 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
-from tinyvit_kd.store.manifest import Manifest, TeacherEntry
+from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
-LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
+LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "numcodecs")
 
 
 def dump_precision(config: DumpConfig, job: Job) -> str:
@@ -71,13 +71,14 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         DiskSpaceError: the missing blocks do not fit on the disk.
     """
     path = config.store.path
+    _require_possible(config, teacher, shards)
     classes = teacher_classes(config, teacher)
     manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
         if classes is not None:
             store.write_class_list(classes.ids)
-        store.storage.require_free_space(_expected_bytes(store, own_shards))
+        _require_room(store, own_shards)
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
     if other := store.manifest.other_versions(manifest.versions):  # the manifest has those of the store's first dump
@@ -87,10 +88,45 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
     return store
 
 
-def _expected_bytes(store: LogitStore, own_shards: range) -> int:
+def _require_possible(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> None:
+    """Refuse a store that is larger than any that can be read, before its manifest is made.
+
+    Raises:
+        ConfigError: naming the number that is too large.
+    """
+    asked = config.store
+    lengths: list[int] = shards.lengths.tolist()
+    problem = size_problem(lengths, asked.views, asked.encoding, asked.topk, teacher.facts.num_classes)
+    if problem:
+        raise ConfigError(
+            "the store would be too large to be used",
+            where="store.views, store.topk",
+            found=problem,
+            fix="lower store.views or store.topk, or build shards of another number of samples",
+        )
+
+
+def _require_room(store: LogitStore, own_shards: range) -> None:
+    """Check that the missing blocks can be written. A store of which none is missing may be on a read-only disk.
+
+    Raises:
+        StoreError: the store's folder is read-only.
+        DiskSpaceError: the blocks do not fit on the disk.
+    """
+    missing = [block for block in store.missing_blocks() if block[0] in own_shards]
+    if missing and not store.storage.is_writable():
+        raise StoreError(
+            "the missing blocks cannot be written: the store's folder is read-only for this user",
+            where=store.where,
+            found=f"{len(missing):,} missing blocks",
+            fix="change the folder's permissions, mount its disk for writing, or choose another folder",
+        )
+    store.storage.require_free_space(_expected_bytes(store.manifest, missing))
+
+
+def _expected_bytes(manifest: Manifest, missing: list[tuple[int, int]]) -> int:
     """Estimated size of the missing blocks on disk, bytes."""
-    manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks() if shard in own_shards]
+    lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
     sizes = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
     return int(sum(sizes) * ENCODINGS[manifest.encoding].compressed)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import subprocess
+import sys
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,8 +37,22 @@ def compile_network(network: nn.Module, job: Job) -> bool:
             )
         return False
     network.compile()
+    atexit.register(end_compile_workers)  # which then runs before torch's own
     say(job, "compiling the network: its first batch, in training as in an evaluation, may take minutes")
     return True
+
+
+def end_compile_workers() -> None:
+    """End the processes that torch compiles in, if there are any; nothing of theirs is needed at a program's end.
+
+    torch 2.15 asks them to end and waits for up to 300 s (``SubprocPool.shutdown``); one that hangs would keep a run
+    alive that has done all its work.
+    """
+    async_compile = sys.modules.get("torch._inductor.async_compile")
+    for pool in getattr(async_compile, "_pool_set", ()):
+        process = getattr(pool, "process", None)
+        if isinstance(process, subprocess.Popen):
+            process.kill()
 
 
 def why_not(device: torch.device) -> str | None:

@@ -14,6 +14,7 @@ TASKS = {
     "OMPI_COMM_WORLD_SIZE": "mpirun",
     "PMI_SIZE": "mpiexec",
 }
+_ONE = {"srun": "srun --ntasks 1", "mpirun": "mpirun -n 1", "mpiexec": "mpiexec -n 1"}
 _MEETING_POINT = ("MASTER_ADDR", "MASTER_PORT")
 _FIX = "start the command with torchrun, which sets all of these; for a single process, unset RANK and WORLD_SIZE"
 
@@ -92,12 +93,12 @@ def _refuse_copies(environment: Mapping[str, str]) -> None:
             continue
         if int(count) > 1:
             raise ConfigError(
-                f"{launcher} has started {count} tasks, which would all do the same work in the same folder",
+                f"this is one of {count} tasks of {launcher}, which would all do the same work in the same folder",
                 where=name,
                 found=f"{name}={count}, no RANK",
                 expected="one task per machine, and torchrun in it, which starts its processes",
                 fix=f"put torchrun between them, as pipelines/cluster.slurm does: {launcher} … torchrun --nnodes N "
-                "--nproc_per_node GPUS … -m tinyvit_kd …; for a single process ask for one task (--ntasks 1); "
+                f"--nproc_per_node GPUS … -m tinyvit_kd …; for a single process start one task: {_ONE[launcher]} …; "
                 "dump-logits may also take a part per task: --part I/N",
             )
         return  # SLURM_STEP_NUM_TASKS=1 is a step of one task in an allocation of several

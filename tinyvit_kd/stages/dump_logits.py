@@ -76,8 +76,7 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
         again = dump.groups(left)
         counts += job.sum(_make_blocks(dump, again, sum(len(group.views) * group.samples for group in again)))
     made, holes = counts.tolist()
-    for name in unfinished:
-        dump.store.storage.remove(name)
+    dump.store.remove_leftovers(unfinished)
     seconds = max(time.perf_counter() - begin, 1e-9)
     quality = dump.quality.total(job, dump.store)
     told = f"; {quality.describe(config.store.topk)}" if quality.views else ""
