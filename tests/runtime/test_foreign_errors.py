@@ -46,6 +46,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     refuses_checkpointing,
     shortage_behind,
     system_error_behind,
+    what_a_peer_did,
 )
 
 LOADER_TEXTS = (is_worker_death, is_loader_timeout, is_raised_in_worker)
@@ -196,6 +197,8 @@ def test_gloo_tells_of_a_process_that_does_not_answer_and_of_one_that_is_gone() 
         peer.wait()
         errors.append(reduce(groups["second"], 60))
     assert [is_lost_peer(each) for each in errors] == [True, True, True], errors
+    assert not any(".cc" in what_a_peer_did(each) or "typically" in what_a_peer_did(each) for each in errors)
+    assert "peer" in what_a_peer_did(errors[-1])
     assert {type(each) for each in errors} == {RuntimeError}, "gloo has errors of its own now: use them, not its texts"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.meeting import fresh_store
+from tinyvit_kd.runtime.meeting import await_server, fresh_store
 
 TIMEOUT = timedelta(seconds=20)
 
@@ -101,3 +102,17 @@ def test_a_process_says_for_whom_it_has_waited_in_vain(torchrun: Torchrun, rank:
         fresh_store(torchrun.client(), rank, 3, timedelta(seconds=0.3))
     assert caught.value.found == found
     assert caught.value.can_be_retried
+
+
+def test_a_process_waits_until_somebody_listens_where_they_meet(torchrun: Torchrun) -> None:
+    await_server("127.0.0.1", torchrun.server.port, 1, 2, timedelta(0))
+    first, second = torchrun.start(2)  # the store does not mind who came, and said nothing
+    first.set("key", "value")
+    assert second.get("key") == b"value"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        with pytest.raises(WorkerError, match="have not found each other") as caught:
+            await_server("127.0.0.1", port, 1, 2, timedelta(seconds=0.3))
+    assert caught.value.found == f"127.0.0.1:{port}: Connection refused"
+    assert caught.value.where == "process 1 of 2, counted from 0"

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
-from tinyvit_kd.runtime.foreign_errors import first_line_of, is_lost_peer
+from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 from tinyvit_kd.runtime.launch import place_in_job
 from tinyvit_kd.runtime.meeting import join
 
@@ -98,7 +98,7 @@ def _add(store: Store, name: str) -> int:
     except dist.DistError as error:
         raise WorkerError(
             "torchrun, or the process that keeps the job's counters, is gone",
-            found=first_line_of(error),
+            found=what_a_peer_did(error),
             fix="run the same command again: it makes what is missing",
         ) from None
 
@@ -154,7 +154,7 @@ def _reporting_lost_peers() -> Iterator[None]:
             raise
         raise WorkerError(
             "another process of this job is gone, or did not answer",
-            found=first_line_of(error),
+            found=what_a_peer_did(error),
             fix="run the same command again: it continues where it stopped",
         ) from error
 

@@ -72,6 +72,15 @@ def is_lost_peer(error: BaseException) -> bool:
     return isinstance(error, DistError) or _LOST_PEER.search(first_line_of(error)) is not None
 
 
+def what_a_peer_did(error: BaseException) -> str:
+    """What ``torch.distributed`` says of a lost process, without the line of C++ before it and the advice behind.
+
+    gloo, as of torch 2.15, says "[…/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:48284: Connection reset by
+    peer. This is typically caused by …".
+    """
+    return re.sub(r"^\[\S+:\d+\] ", "", first_line_of(error)).partition(". This is typically")[0]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an image could not be decoded for want of memory, which says nothing of the image.
 

@@ -9,7 +9,9 @@ the job, torch's own included, begin with that name.
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import time
 from datetime import timedelta
 
@@ -17,8 +19,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from tinyvit_kd.errors import WorkerError
-from tinyvit_kd.runtime.foreign_errors import first_line_of, is_lost_peer
+from tinyvit_kd.errors import WorkerError, reason_of
+from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 
 # How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
 MEETING_TIMEOUT = timedelta(minutes=5)
@@ -38,6 +40,8 @@ def join(backend: str, rank: int, world_size: int, timeout: timedelta) -> Store:
     Raises:
         WorkerError: the other processes did not come.
     """
+    if rank != 0:  # rank 0 may be the one that serves the store
+        await_server(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), rank, world_size, MEETING_TIMEOUT)
     try:
         store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
         own = fresh_store(store, rank, world_size, MEETING_TIMEOUT)
@@ -47,8 +51,25 @@ def join(backend: str, rank: int, world_size: int, timeout: timedelta) -> Store:
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
-        raise _not_met(rank, world_size, first_line_of(error)) from error
+        raise _not_met(rank, world_size, what_a_peer_did(error)) from error
     return PrefixStore("job", own)
+
+
+def await_server(host: str, port: int, rank: int, world_size: int, timeout: timedelta) -> None:
+    """Wait until somebody listens where processes are to meet. torch would wait twice, and print its own stack.
+
+    Raises:
+        WorkerError: nobody listens there in time.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise _not_met(rank, world_size, f"{host}:{port}: {reason_of(error)}", timeout) from None
+        time.sleep(0.2)
 
 
 def fresh_store(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
