@@ -31,6 +31,14 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "system": (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Found: No space left"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", "runs"), 2, "the disk is full. Where: runs."),
     "handles": (OSError(errno.EMFILE, "Too many open files"), 2, "run out of a resource. Found: Too many open files."),
+    "processes": (OSError(errno.EAGAIN, "Resource temporarily unavailable"), 2, "To do: raise the limit of processes"),
+    "threads": (RuntimeError("can't start new thread"), 2, "refuses to start another thread or process."),
+    "memory": (MemoryError(), 2, "there is not enough memory. Found: MemoryError. To do: free memory"),
+    "memory of torch": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"),
+        2,
+        "there is not enough memory.",
+    ),
     "file": (
         PermissionError(errno.EACCES, "Permission denied", "a.tar"),
         2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
-from tinyvit_kd.runtime.foreign_errors import error_chain
+from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -25,6 +26,7 @@ from tinyvit_kd.runtime.signals import (
     leave_with_torchrun,
     raise_if_stopped,
 )
+from tinyvit_kd.runtime.streams import prepare_streams
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -184,6 +186,8 @@ def _part(text: str) -> tuple[int, int]:
 def main() -> None:
     """Entry point. Errors become one paragraph on stderr and an exit code."""
     leave_with_torchrun()
+    prepare_streams()
+    _spare_threads()
     debug = "--debug" in sys.argv
     try:
         with leave_on_signals(), _paragraphs(debug):
@@ -191,6 +195,16 @@ def main() -> None:
     except SystemExit:
         ignore_signals()  # a signal while Python exits would change the exit code
         raise
+
+
+def _spare_threads() -> None:
+    """Keep numpy's OpenBLAS, which nothing here calls, from starting a thread per core in each process.
+
+    Where a container limits threads, OpenBLAS would interrupt the command as Ctrl-C does. On other processors torch has
+    the same library for its own work.
+    """
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager
@@ -207,8 +221,8 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
-    except OSError as error:
-        refused = from_os_error(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)

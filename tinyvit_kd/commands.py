@@ -133,7 +133,7 @@ def store_check(path: str, processes: int, repair: bool) -> None:
     if repair:
         require_writable(path)
     report = check(path, processes)
-    click.echo(describe_check(report))
+    click.echo(describe_check(report, with_verdict=not repair))
     sound = report.sound
     if repair:
         text, sound = repair_store(path, report)

@@ -30,6 +30,7 @@ from tinyvit_kd.data.buffers import START_METHOD
 from tinyvit_kd.runtime.foreign_errors import (
     error_chain,
     first_line_of,
+    is_allocation_refusal,
     is_loader_timeout,
     is_lost_peer,
     is_out_of_memory,
@@ -260,6 +261,14 @@ except Exception as error:
 def test_zstd_tells_of_too_little_memory() -> None:
     done = subprocess.run([sys.executable, "-c", SHORT_OF_TABLES], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["RuntimeError", "True"], done.stdout
+
+
+def test_torch_tells_of_memory_that_the_machine_does_not_have() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 58, dtype=torch.uint8)
+    assert is_allocation_refusal(caught.value)
+    assert is_allocation_refusal(MemoryError())
+    assert is_allocation_refusal(torch.OutOfMemoryError("CUDA out of memory"))
 
 
 def test_bytes_that_zstd_cannot_unpack_are_not_taken_for_too_little_memory() -> None:

@@ -20,6 +20,7 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
 from tinyvit_kd.storage.local import LocalStorage
+from tinyvit_kd.store.check import check_shard
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.report import Fault, StoreReport
 from tinyvit_kd.store.store import LogitStore
@@ -44,7 +45,7 @@ def blocks(store: LogitStore) -> dict[tuple[int, int], Block]:
 def test_a_dumped_store_is_sound(dumped: Path, run: Check) -> None:
     code, text, complaint = run(dumped / "store")
     assert (code, complaint) == (0, "")
-    assert text.startswith("6 of 6 blocks are there")
+    assert text.startswith("6 of 6 blocks are there; 6 of them, 0.0 MiB, are undamaged\n")
     assert text.endswith("\nsound\n")
 
 
@@ -75,6 +76,7 @@ def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: Wor
     assert code == 0
     assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
     assert text.endswith("\nsound\n")
+    assert text.splitlines().count("not sound") + text.splitlines().count("sound") == 1
     assert store.missing_blocks() == [(0, 1), (1, 1)]
     assert dump_logits(world.dump(), solo_job())["views"] == 80
     after = blocks(LogitStore.open(store_folder(store)))
@@ -136,6 +138,20 @@ def test_two_processes_find_what_one_finds(world: World) -> None:
     (store_folder(store) / "s000000" / "zarr.json").write_text("{")
     (store_folder(store) / "notes.txt").write_text("")
     assert check(store_folder(store), 2) == check(store_folder(store), 1)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_the_parts_of_a_shard_find_together_what_a_whole_check_finds(world: World, parts: int) -> None:
+    store = LogitStore.open(world.folder / "store")
+    flip(block_file(store, 0, 1))
+    block_file(store, 1, 0).unlink()
+    (store_folder(store) / "s000002" / "zarr.json").write_text("{")
+    (store_folder(store) / "s000000" / "notes.txt").write_text("")
+    for shard in range(3):
+        found = StoreReport()
+        for part in range(parts):
+            found.add(check_shard(store, shard, part, parts))
+        assert found == check_shard(store, shard)
 
 
 def test_only_the_first_faults_of_a_kind_are_listed() -> None:

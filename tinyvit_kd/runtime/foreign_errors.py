@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tinyvit_kd.errors import FEWER_PROCESSES, LESS_MEMORY, TinyVitKdError
+
 _LOST_PEER = re.compile(
     "Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL"
     "|Application timeout caused pair closure"
@@ -110,6 +112,35 @@ def refuses_checkpointing(error: BaseException) -> bool:
     timm 1.0 raises AssertionError from ``set_grad_checkpointing`` ("gradient checkpointing not supported").
     """
     return isinstance(error, AssertionError) and "checkpointing not supported" in str(error)
+
+
+def is_thread_refusal(error: BaseException) -> bool:
+    """Whether the system refused to start a thread.
+
+    Python 3.11 raises a bare RuntimeError ("can't start new thread", ``Modules/_threadmodule.c``).
+    """
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+def is_allocation_refusal(error: BaseException) -> bool:
+    """Whether memory could not be had, of the machine or of a device.
+
+    Python raises MemoryError. torch 2.15 raises OutOfMemoryError for a device, and a bare RuntimeError for the machine
+    ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", ``c10/core/impl/alloc_cpu.cpp``).
+    """
+    by_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_class or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def shortage_behind(error: BaseException) -> TinyVitKdError | None:
+    """What a machine was short of, as one of our errors; None where an error says nothing of that."""
+    if is_thread_refusal(error):
+        return TinyVitKdError(
+            "the system refuses to start another thread or process", found="can't start new thread", fix=FEWER_PROCESSES
+        )
+    if is_allocation_refusal(error):
+        return TinyVitKdError("there is not enough memory", found=first_line_of(error), fix=LESS_MEMORY)
+    return None
 
 
 def system_error_behind(error: BaseException) -> OSError | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError, what_to_do
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest
@@ -59,7 +59,7 @@ def complete_arrays(storage: Storage, manifest: Manifest) -> bool:
             "the store cannot be made or grown",
             where=storage.locate(),
             found=repr(error),
-            fix="check the disk's free space and the folder's permissions, or choose another folder",
+            fix=what_to_do(error, "check the disk's space and the folder's permissions, or choose another folder"),
         ) from error
     return any(written)
 
@@ -115,7 +115,7 @@ def _read(storage: Storage, shard: int) -> Any:
             "the array of a shard cannot be opened",
             where=storage.locate(name),
             found=repr(error),
-            fix="check the disk, its permissions and the free memory; the file itself may be undamaged",
+            fix=what_to_do(error, "check the disk and its permissions") + "; the file itself may be undamaged",
         ) from error
     try:
         return json.loads(content)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from os import PathLike
 from typing import Any
 
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError, what_to_do
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
@@ -170,7 +170,7 @@ class LogitStore:
         location = self.block_location(shard, view)
         require_finite(block, location)
         self._shape(shard)
-        content = pack(encode(block, self._header(shard, view)))
+        content = pack(encode(block, self.header(shard, view)))
         try:
             self.storage.write(block_name(shard, view), content, self.fsync)
         except OSError as error:
@@ -178,7 +178,9 @@ class LogitStore:
                 "a block cannot be written",
                 where=location,
                 found=repr(error),
-                fix="check the disk's space and permissions, then run dump-logits again: it makes the missing blocks",
+                fix=what_to_do(
+                    error, "check the disk's space and permissions, then run dump-logits again: it makes missing blocks"
+                ),
             ) from error
 
     def read_block(self, shard: int, view: int) -> Block:
@@ -187,7 +189,7 @@ class LogitStore:
         Raises:
             BlockMissingError, BlockCorruptError: see ``read_planes``.
         """
-        return decode(self.read_planes(shard, view), self._header(shard, view))
+        return decode(self.read_planes(shard, view), self.header(shard, view))
 
     def read_planes(self, shard: int, view: int) -> Planes:
         """Read one encoded block, uint8 [rows, n], and check it.
@@ -237,10 +239,11 @@ class LogitStore:
             raise _unreadable(location, error) from error
         except ValueError as error:
             raise _corrupt(location, f"{len(content):,} bytes; {error}") from error
-        check_header(read_header(planes), self._header(shard, view), location)
+        check_header(read_header(planes), self.header(shard, view), location)
         return planes
 
-    def _header(self, shard: int, view: int) -> BlockHeader:
+    def header(self, shard: int, view: int) -> BlockHeader:
+        """The header that belongs in a block's place."""
         manifest = self.manifest
         return BlockHeader(
             encoding=manifest.encoding,
@@ -278,5 +281,5 @@ def _unreadable(location: str, error: Exception) -> StoreUnreadableError:
         "a block cannot be read",
         where=location,
         found=repr(error),
-        fix="check the disk, its permissions and the free memory; the block itself may be undamaged",
+        fix=what_to_do(error, "check the disk and its permissions") + "; the block itself may be undamaged",
     )
