@@ -188,6 +188,7 @@ def main() -> None:
     leave_with_torchrun()
     prepare_streams()
     _spare_threads()
+    _stand_somewhere()
     debug = "--debug" in sys.argv
     try:
         with leave_on_signals(), _paragraphs(debug):
@@ -207,6 +208,17 @@ def _spare_threads() -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def _stand_somewhere() -> None:
+    """Leave at once where the working directory was removed: libraries would end the process without a word of ours."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        _leave(
+            f"the working directory is gone. Found: {error.strerror}. To do: change to one that exists, and run again.",
+            USER_ERROR,
+        )
+
+
 @contextmanager
 def _paragraphs(debug: bool) -> Iterator[None]:
     try:
@@ -221,7 +233,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
-    except (OSError, RuntimeError, MemoryError) as error:
+    except (OSError, RuntimeError, MemoryError, ValueError) as error:
         refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
         if debug or refused is None:
             raise

@@ -32,6 +32,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     first_line_of,
     is_allocation_refusal,
     is_loader_timeout,
+    is_lone_value_refusal,
     is_lost_peer,
     is_out_of_memory,
     is_raised_in_worker,
@@ -40,6 +41,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_zstd_out_of_memory,
     refuses_argument,
     refuses_checkpointing,
+    shortage_behind,
     system_error_behind,
 )
 
@@ -269,6 +271,16 @@ def test_torch_tells_of_memory_that_the_machine_does_not_have() -> None:
     assert is_allocation_refusal(caught.value)
     assert is_allocation_refusal(MemoryError())
     assert is_allocation_refusal(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_torch_tells_of_a_batch_norm_with_a_single_value() -> None:
+    with pytest.raises(ValueError) as caught:
+        torch.nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+    assert is_lone_value_refusal(caught.value)
+    assert not is_lone_value_refusal(ValueError("a bug"))
+    advice = shortage_behind(caught.value)
+    assert advice is not None
+    assert "freeze_bn_stats" in advice.fix
 
 
 def test_bytes_that_zstd_cannot_unpack_are_not_taken_for_too_little_memory() -> None:

@@ -132,8 +132,25 @@ def is_allocation_refusal(error: BaseException) -> bool:
     return by_class or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
+def is_lone_value_refusal(error: BaseException) -> bool:
+    """Whether a batch norm in training was given one value per channel, which has no deviation.
+
+    torch 2.15 raises ValueError ("Expected more than 1 value per channel when training, got input size
+    torch.Size([1, 16, 1, 1])", ``_verify_batch_size`` of ``torch/nn/functional.py``).
+    """
+    return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
+
+
 def shortage_behind(error: BaseException) -> TinyVitKdError | None:
-    """What a machine was short of, as one of our errors; None where an error says nothing of that."""
+    """What a machine was short of, or a batch norm of values, as one of our errors; None for any other error."""
+    if is_lone_value_refusal(error):
+        return TinyVitKdError(
+            "a batch norm cannot learn from a single value per channel",
+            where="schedule.global_batch_size, schedule.micro_batch_size",
+            found=first_line_of(error),
+            expected="2 or more views in each process's micro-batch, or views that are not scaled down to one pixel",
+            fix="raise the batch size, or set train.freeze_bn_stats: true, which keeps the statistics as they are",
+        )
     if is_thread_refusal(error):
         return TinyVitKdError(
             "the system refuses to start another thread or process", found="can't start new thread", fix=FEWER_PROCESSES
