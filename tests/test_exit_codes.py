@@ -27,6 +27,7 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "killed process": (WorkerError("a process died"), REQUEUE_EXIT_CODE, "a process died."),
     "busy folder": (BusyError("another process writes there"), REQUEUE_EXIT_CODE, "another process writes there."),
     "mistake": (ConfigError("wrong", where="topk"), 2, "wrong. Where: topk."),
+    "a stranger's name": (ConfigError("wrong", where="\x1b[2J\ud800.tar"), 2, r"wrong. Where: \x1b[2J\ud800.tar."),
     "full disk": (DiskSpaceError("the disk is full"), 2, "the disk is full."),
     "system": (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Found: No space left"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", "runs"), 2, "the disk is full. Where: runs."),

@@ -255,7 +255,9 @@ def _whatever_it_interrupted() -> Iterator[None]:
 def _say(message: str) -> None:
     rank = os.environ.get("RANK")
     prefix = f"[rank {rank}] " if rank not in (None, "0") else ""
-    click.echo(f"{prefix}{message}", err=True)
+    # Names come from whoever made a store or a tar: they must not control the terminal.
+    shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in message)
+    click.echo(f"{prefix}{shown}", err=True)
     sys.stderr.flush()
 
 

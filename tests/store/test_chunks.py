@@ -148,6 +148,8 @@ ABSURD: dict[str, dict[str, Any]] = {
     "a negative shard": {"shard_lengths": (-1, 30, 17)},
     "a hash of 100 bits": {"key_hashes": (1 << 100, 1, 2)},
     "a negative seed": {"seed": -1},
+    "views of no size": {"view_spec": {}},
+    "views of a size in words": {"view_spec": {"size": "large"}},
 }
 
 

@@ -75,7 +75,7 @@ class ProbEncoding(ABC):
         Args:
             planes: as ``encode_probs`` made them.
         """
-        found: npt.NDArray[np.bool_] = planes.any(axis=0)
+        found: npt.NDArray[np.bool_] = np.bitwise_or.reduce(planes, axis=0) != 0
         return found
 
 

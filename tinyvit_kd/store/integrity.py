@@ -65,7 +65,7 @@ def records_problem(planes: Planes, header: BlockHeader) -> str:
     """
     parts = split_planes(planes, header)
     valid, hole = parts.status == RecordStatus.VALID, parts.status != RecordStatus.VALID
-    steps = parts.classes.any(axis=0)  # [K, n]: whether a class differs from the one before it
+    steps = np.bitwise_or.reduce(parts.classes, axis=0) != 0  # [K, n]: whether a class differs from the one before it
     last = np.zeros(header.length, np.int64)
     for byte, plane in enumerate(parts.classes):
         last += plane.sum(axis=0, dtype=np.int64) << (8 * byte)

@@ -75,6 +75,7 @@ class Manifest(BaseModel):
             "topk": 1 <= self.topk <= min(self.num_classes, 65535),
             "views": self.views >= 1,
             "seed": self.seed >= 0,
+            "view_spec": type(self.view_spec.get("size")) is int and self.view_spec["size"] >= 1,
         }
         for name, possible in within.items():
             if not possible:
