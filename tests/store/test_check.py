@@ -22,6 +22,7 @@ from benchmarks.local_files import block_file, store_folder
 from tests.store.blocks import block_for, header_of, manifest_of, random_block, same
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import StoreArrayError, StoreError
+from tinyvit_kd.storage.base import Entry
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store import codec
 from tinyvit_kd.store.arrays import check_array
@@ -443,6 +444,29 @@ def test_a_link_to_nothing_in_place_of_a_block_is_named_and_kept(store: LogitSto
     assert faults(store) == {("foreign", "s000000/c.0.0.0")}
     remove_faults(store, check(store))
     assert block_file(store, 0, 0).is_symlink()
+
+
+class Counting(LocalStorage):
+    """Counts how often each folder is listed."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.listed: list[str] = []
+
+    def list(self, folder: str = "") -> list[Entry]:
+        self.listed.append(folder)
+        return super().list(folder)
+
+
+def test_a_repair_lists_a_folder_once_however_many_faults_it_has(store: LogitStore) -> None:
+    for shard in (0, 1):
+        for view in range(4):
+            flip(store, block_file(store, shard, view))
+    report = check(store)
+    storage = Counting(store.where)
+    removed, _ = remove_faults(LogitStore(storage, store.manifest, writable=True, fsync=False), report)
+    assert len(removed) == 8
+    assert storage.listed == ["s000000", "s000001"]
 
 
 def test_a_folder_with_something_in_it_is_not_removed(store: LogitStore) -> None:

@@ -87,11 +87,12 @@ def remove_faults(store: LogitStore, report: StoreReport) -> tuple[list[Fault], 
     """
     removed: list[Fault] = []
     left: list[Fault] = []
+    listed: dict[str, dict[str, Entry]] = {}  # by folder, each of which is listed once
     for fault in report.faults:
         # A shard's folder may be a link to the folder of another store, in which these blocks are right.
         if fault.kind not in _REMOVABLE or not store.storage.owns(fault.name):
             left.append(fault)
-        elif _is_confirmed(store, fault):
+        elif _is_confirmed(store, fault, listed):
             (removed if _remove(store, fault) else left).append(fault)
     return removed, left
 
@@ -169,9 +170,12 @@ def _array_fault(store: LogitStore, shard: int, entries: list[Entry]) -> Fault |
     return None
 
 
-def _find_entry(store: LogitStore, name: str) -> Entry | None:
+def _find_entry(store: LogitStore, name: str, listed: dict[str, dict[str, Entry]]) -> Entry | None:
     folder = name.rpartition("/")[0]
-    return next((entry for entry in store.storage.list(folder) if entry.name == name), None)
+    entry = listed.get(folder, {}).get(name)
+    if entry is None or entry.kind != "file":  # what a file is, is looked at again; of others the listing says it
+        listed[folder] = {entry.name: entry for entry in store.storage.list(folder)}
+    return listed[folder].get(name)
 
 
 def _list_folder(report: StoreReport, store: LogitStore, folder: str) -> list[Entry] | None:
@@ -196,9 +200,9 @@ def _note_stray(report: StoreReport, store: LogitStore, entry: Entry, reason: st
         report.recent_partials.append(store.storage.locate(entry.name))
 
 
-def _is_confirmed(store: LogitStore, fault: Fault) -> bool:
+def _is_confirmed(store: LogitStore, fault: Fault, listed: dict[str, dict[str, Entry]]) -> bool:
     """Whether a second look at a file finds the same fault."""
-    entry = _find_entry(store, fault.name)
+    entry = _find_entry(store, fault.name, listed)
     if entry is None:
         return False
     if fault.block is None:
