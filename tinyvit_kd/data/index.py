@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from tinyvit_kd.data.labels import FoundLabel, find_label
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars import Member, tar_members
+from tinyvit_kd.data.text_labels import NO_TEXTS, TextLabels, pack_labels
 from tinyvit_kd.runtime.watchdog import doing
 
 Int64 = npt.NDArray[np.int64]
 
 # If a sample has several images, the first suffix in this order counts.
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "tif", "tiff")
-NO_LABEL = -1
-_LABEL_BYTES = 1 << 20  # a larger .cls or .json is not a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +27,10 @@ class ShardIndex:
 
     offsets: Int64  # [n], of the images' first bytes, counted from the start of the tar
     sizes: Int64  # [n], of the images, bytes
-    labels: Int64  # [n], -1 if there is none
+    labels: Int64  # [n], -1 if there is none that is a number
     key_bytes: npt.NDArray[np.uint8]  # all keys, one after the other
     key_ends: Int64  # [n], ends of the keys in key_bytes
+    texts: TextLabels = NO_TEXTS  # labels that are no numbers
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -68,33 +68,40 @@ def split_name(name: str) -> tuple[str, str] | None:
     return name[: len(name) - len(suffix) - 1], suffix.lower()
 
 
-def scan_tar(tar: Location, files: ShardFiles | None = None) -> ShardIndex:
+def scan_tar(tar: Location, files: ShardFiles | None = None, label_key: str | None = None) -> ShardIndex:
     """Make the index of a plain tar by reading all of its headers.
 
     Args:
         tar: path or URL.
         files: reads the tar; by default a new ``ShardFiles``.
+        label_key: the field of ``.json`` that is the label; None: see ``labels.find_label``.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged.
     """
     images: list[Member] = []
-    labels: list[int] = []
+    found: list[FoundLabel] = []
     keys: list[bytes] = []
     files = files or ShardFiles()
+
+    def read(member: Member) -> bytes:
+        return files.read_at_most(tar, member.offset, member.size)
+
     for key, parts in group_members(tar_members(files, tar)):
         doing(f"indexing {tar}")
         image = next((parts[suffix] for suffix in IMAGE_SUFFIXES if suffix in parts), None)
         if image is not None:
             images.append(image)
-            labels.append(_label(parts, files, tar))
+            found.append(find_label(parts, read, label_key))
             keys.append(key.encode("utf-8", "surrogateescape"))
+    labels, texts = pack_labels(found)
     return ShardIndex(
         offsets=np.array([image.offset for image in images], dtype=np.int64),
         sizes=np.array([image.size for image in images], dtype=np.int64),
-        labels=np.array(labels, dtype=np.int64),
+        labels=labels,
         key_bytes=np.frombuffer(b"".join(keys), dtype=np.uint8),
         key_ends=np.cumsum([len(key) for key in keys], dtype=np.int64),
+        texts=texts,
     )
 
 
@@ -118,29 +125,3 @@ def group_members(members: Iterable[Member]) -> Iterator[tuple[str, dict[str, Me
         parts[suffix] = member
     if parts:
         yield key, parts
-
-
-def _label(parts: dict[str, Member], files: ShardFiles, tar: Location) -> int:
-    for suffix, parse in (("cls", _parse_cls), ("json", _parse_json)):
-        member = parts.get(suffix)
-        if member is not None and member.size <= _LABEL_BYTES:
-            return parse(files.read_at_most(tar, member.offset, member.size))
-    return NO_LABEL
-
-
-def _parse_cls(content: bytes) -> int:
-    text = content.strip()
-    return _valid_label(int(text)) if text.isdigit() and len(text) < 20 else NO_LABEL
-
-
-def _parse_json(content: bytes) -> int:
-    try:
-        tree = json.loads(content)
-    except (ValueError, RecursionError):
-        return NO_LABEL
-    label = tree.get("label") if isinstance(tree, dict) else None
-    return _valid_label(label) if isinstance(label, int) and not isinstance(label, bool) else NO_LABEL
-
-
-def _valid_label(label: int) -> int:
-    return label if 0 <= label < 2**63 else NO_LABEL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +11,40 @@ import xxhash
 
 from tinyvit_kd.data.index import ShardIndex, scan_tar
 from tinyvit_kd.data.shard_files import Location, ShardFiles
+from tinyvit_kd.data.text_labels import NO_TEXTS, TextLabels
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.log import warn_once
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no texts of labels
 _SUFFIX = ".idx.npz"  # appended to the name of the shard
+_LABEL_TEXTS = "label_text_"  # before the names of the arrays of texts
+_COLUMNS = ("offsets", "sizes", "labels", "key_bytes", "key_ends")
 _END_BYTES = 1 << 14  # bytes at each end of a tar that its fingerprint covers
 
 
-def load_index(tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None) -> ShardIndex:
+def load_index(
+    tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None, label_key: str | None = None
+) -> ShardIndex:
     """Read the index of a shard from its file; if there is none for this state of the shard, make it and keep it.
 
     Args:
         tar: path or URL of the shard.
         index_dir: where indexes are kept; None: beside the shard, or only in memory if that folder is read-only.
         files: reads the shard; by default a new ``ShardFiles``.
+        label_key: the field of ``.json`` that is the label; None: the usual ones.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged, or ``index_dir`` cannot be written.
     """
     files = files or ShardFiles()
-    index_file = _IndexFile(files, tar, index_dir, tar_fingerprint(files, tar))
+    fingerprint = tar_fingerprint(files, tar)
+    if label_key is not None:  # an index with other labels is another index
+        fingerprint = xxhash.xxh3_64_intdigest(label_key.encode(), seed=fingerprint)
+    index_file = _IndexFile(files, tar, index_dir, fingerprint)
     index = index_file.read()
     if index is None:
-        index = scan_tar(tar, files)
+        index = scan_tar(tar, files, label_key)
         index_file.write(index)
     return index
 
@@ -105,15 +114,22 @@ class _IndexFile:
 
 def _from_bytes(content: bytes, fingerprint: int) -> ShardIndex | None:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        if arrays["version"] != FORMAT_VERSION or int(arrays["fingerprint"]) != fingerprint:
+        version = int(arrays["version"])
+        if version not in (1, FORMAT_VERSION) or int(arrays["fingerprint"]) != fingerprint:
             return None
-        index = ShardIndex(**{field.name: arrays[field.name] for field in fields(ShardIndex)})
+        texts = NO_TEXTS
+        if version == FORMAT_VERSION:
+            texts = TextLabels(**{name: arrays[_LABEL_TEXTS + name] for name in TextLabels._fields})
+        index = ShardIndex(**{name: arrays[name] for name in _COLUMNS}, texts=texts)
+    if version == 1 and (index.labels < 0).any():
+        return None  # its labels were read by narrower rules
     same_length = len({len(index.offsets), len(index.sizes), len(index.labels), len(index.key_ends)}) == 1
-    return index if same_length else None
+    return index if same_length and len(texts.codes) in (0, len(index)) else None
 
 
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:
     content = io.BytesIO()
-    arrays = {field.name: getattr(index, field.name) for field in fields(ShardIndex)}
+    arrays = {name: getattr(index, name) for name in _COLUMNS}
+    arrays |= {_LABEL_TEXTS + name: array for name, array in index.texts._asdict().items()}
     np.savez(content, version=np.int64(FORMAT_VERSION), fingerprint=np.uint64(fingerprint), **arrays)
     return content.getvalue()
