@@ -73,8 +73,8 @@ def dense_scores(by_head: list[np.ndarray], labels: np.ndarray) -> dict[str, flo
         "top1_head_dist": 100 * (by_head[1].argmax(axis=1) == labels).mean(),
         "samples": len(labels),
         "left_out": 0,
-        "unlabelled": 0,
-        "undecodable": 0,
+        "left_out_unlabelled": 0,
+        "left_out_undecodable": 0,
     }
 
 

@@ -85,11 +85,11 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     ]
     found = results(split, heads)
     assert found == results([whole], heads)
-    counts = ["samples", "left_out", "unlabelled", "undecodable"]
+    counts = ["samples", "left_out", "left_out_unlabelled", "left_out_undecodable"]
     assert list(found) == ["top1", "top5", "mean_per_class", *(f"top1_{head}" for head in heads), *counts]
     assert found["samples"] + found["left_out"] == 50
-    assert found["unlabelled"] == 5
-    assert found["undecodable"] == (weights == 0).sum() - 5 > 0
+    assert found["left_out_unlabelled"] == 5
+    assert found["left_out_undecodable"] == (weights == 0).sum() - 5 > 0
 
 
 def test_where_nothing_is_scored_all_percentages_are_zero() -> None:

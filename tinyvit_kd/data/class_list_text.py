@@ -54,7 +54,7 @@ def plain_lines(text: str) -> list[str]:
     return [line.strip() for line in text.rstrip().splitlines()]
 
 
-def require_distinct(ids: Sequence[str], where: str, unit: str = "line") -> None:
+def require_distinct(ids: Sequence[str], where: str, unit: str = "line", units: str = "lines") -> None:
     """Refuse a list that is empty, or in which an id is empty or repeated.
 
     Raises:
@@ -65,8 +65,8 @@ def require_distinct(ids: Sequence[str], where: str, unit: str = "line") -> None
         raise _wrong(where, f"an empty {unit if ids else 'file'}{at}")
     if len(set(ids)) < len(ids):
         repeated = [name for name, count in Counter(ids).items() if count > 1]
-        named = [f"{name} ({unit}s {_numbers(ids, name)})" for name in sorted(repeated)[:_SHOWN]]
-        raise _wrong(where, f"repeated {unit}s: {', '.join(named)}{', …' if len(repeated) > _SHOWN else ''}")
+        named = [f"{name} ({units} {_numbers(ids, name)})" for name in sorted(repeated)[:_SHOWN]]
+        raise _wrong(where, f"repeated {units}: {', '.join(named)}{', …' if len(repeated) > _SHOWN else ''}")
 
 
 def _from_lines(text: str, where: str) -> list[Entry]:
@@ -103,7 +103,7 @@ def _from_json(text: str, where: str) -> list[Entry]:
         entries = _in_order([(value, (key.strip(),)) for key, value in tree], where)
     else:
         raise _wrong(where, f"fields such as {tree[0][0]}, of which neither names nor values are the classes' numbers")
-    require_distinct([entry[0] for entry in entries], where, "class")
+    require_distinct([entry[0] for entry in entries], where, "name", "names")
     return entries
 
 

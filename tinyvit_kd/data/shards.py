@@ -148,12 +148,16 @@ class ShardSet:
         """The first sample without a label and what was found in its place, for people; empty if all have one."""
         for shard, summary in enumerate(self._summaries):
             if summary.unlabelled:
-                with self.files() as files:
-                    raw = self._raw_index(shard, files)
-                number = int(np.argmax(self.label_rule.apply(raw.labels, raw.texts) < 0))
-                why = self.label_rule.why_none(number, int(raw.labels[number]), raw.texts)
-                return f"{self.names[shard]}:{raw.key(number)}: {why}"
+                number = int(np.argmax(self.index(shard).labels < 0))
+                return self.why_unlabelled(shard, number)
         return ""
+
+    def why_unlabelled(self, shard: int, number: int) -> str:
+        """A sample without a label and what was found in its place, for people, as far as its index says."""
+        with self.files() as files:
+            raw = self._raw_index(shard, files)
+        why = self.label_rule.why_none(number, int(raw.labels[number]), raw.texts)
+        return f"{self.names[shard]}:{raw.key(number)}: {why}"
 
     @cached_property
     def _summaries(self) -> tuple[_Summary, ...]:

@@ -104,7 +104,7 @@ class LabelRule:
         said = with_text if code == first_text else f"its label is {' or '.join(map(repr, texts.texts()[code]))}"
         if self.classes is None:
             return f"{said}; no class list is known in which to look it up"
-        return f"{said}; it is none of the {len(self.classes.ids):,} classes of {self.classes.name}"
+        return f"{said}; it is none of the {len(self.classes.ids):,} classes in the list {self.classes.name}"
 
     def _class_of(self, texts: tuple[str, ...]) -> int:
         assert self.classes is not None

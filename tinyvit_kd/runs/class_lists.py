@@ -97,7 +97,7 @@ def assumed_classes(labels: ClassList | None, classes: ClassList | None, owner: 
     if labels is not None and classes is not None:
         return None
     if labels is None and classes is None:
-        return f"neither the labels nor {owner} have a class list: class i is taken to be the same in both"
+        return f"neither the labels nor {owner} has a class list: class i is taken to be the same in both"
     if labels is None:
         assert classes is not None
         return f"the labels have no class list: label i is taken for class i of {owner} ({classes.name})"

@@ -47,7 +47,7 @@ class Scorer:
 
         Returns:
             top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent; samples, left_out,
-            and what was left out: unlabelled (no label) and undecodable (a label, but no image). A network with a
+            and as its parts left_out_unlabelled and left_out_undecodable (a label, but no image). A network with a
             distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and has
             top1_head and top1_head_dist besides, each head's own.
         """
@@ -109,7 +109,8 @@ def build_scorer(
         ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
             labelled, or the views are not of the network's size.
     """
-    field = "views.size" if isinstance(config, EvaluateConfig) else "eval.views.size"
+    prefix = "" if isinstance(config, EvaluateConfig) else "eval."
+    field = f"{prefix}views.size"
     if config.views.size != card.image_size:
         raise ConfigError(
             "the views of the evaluation are not of the network's size",
@@ -120,7 +121,8 @@ def build_scorer(
         )
     shards = open_shards(config.shards, job, runtime)
     labels, classes = shards.class_list, card_classes(card)
-    require_labels(shards, config.shards, len(labels.ids) if labels else card.num_classes, job)
+    classes_of_labels = len(labels.ids) if labels else card.num_classes
+    require_labels(shards, config.shards, classes_of_labels, job, f"{prefix}shards")
     columns = label_map(labels, classes, card.num_classes)
     if (assumed := assumed_classes(labels, classes, "the model")) is not None:
         say(job, assumed)

@@ -65,7 +65,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     """
     check_schedule(config.schedule, data.shards, job)
     with watched(config.runtime.data_timeout):
-        weights = read_first_weights(config.student, data.classes, job)
+        weights = read_first_weights(config.student, data.classes, job, data.num_classes)
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)

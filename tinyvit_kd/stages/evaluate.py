@@ -49,7 +49,8 @@ def _message(scores: dict[str, float]) -> str:
     )
     left_out = f"{scores['left_out']:,.0f} left out"
     if scores["left_out"]:
-        left_out += f" ({scores['unlabelled']:,.0f} without a label, {scores['undecodable']:,.0f} undecodable)"
+        unlabelled, undecodable = scores["left_out_unlabelled"], scores["left_out_undecodable"]
+        left_out += f" ({unlabelled:,.0f} without a label, {undecodable:,.0f} undecodable)"
     return (
         f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "
         f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, {left_out}"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.check import CheckReport, check_shards
-from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.label_order import LabelOrder
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
@@ -34,24 +35,27 @@ def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: 
     return _describe(shards)
 
 
-def index(path: str, split: str | None, index_dir: Path | None) -> str:
-    """Make the missing byte indexes; returns a description of the shard set, for people."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
+def index(path: str, **options: Any) -> str:
+    """Make the missing byte indexes; returns a description of the shard set, for people.
+
+    Here and below, ``options`` are those of ``ShardSet.load``.
+    """
+    shards = ShardSet.load(path, **options)
     with _shard_bar("shards index") as on_shard:
         for shard in range(len(shards.names)):
             shards.index(shard)
             on_shard(shard + 1, len(shards.names))
-    return _describe(shards)
+    return _describe(shards, options.get("class_list"))
 
 
-def info(path: str, split: str | None, index_dir: Path | None) -> str:
+def info(path: str, **options: Any) -> str:
     """A description of a shard set, for people."""
-    return _describe(ShardSet.load(path, split, index_dir=index_dir))
+    return _describe(ShardSet.load(path, **options), options.get("class_list"))
 
 
-def check(path: str, split: str | None, index_dir: Path | None, processes: int) -> tuple[str, bool]:
+def check(path: str, processes: int, **options: Any) -> tuple[str, bool]:
     """Read and decode every sample; returns a report for people, and whether the shard set is sound."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
+    shards = ShardSet.load(path, **options)
     with _shard_bar("shards check") as on_shard:
         report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
     return _report(report), report.sound
@@ -61,12 +65,12 @@ def _decode(max_pixels: int, image: bytes) -> None:
     decode(image, max_pixels)
 
 
-def _describe(shards: ShardSet) -> str:
+def _describe(shards: ShardSet, named: str | None = None) -> str:
     indexes = [shards.index(shard) for shard in range(len(shards.names))]
-    labelled = sum(int((index.labels != NO_LABEL).sum()) for index in indexes)
+    labels = shards.label_counts()
     size = sum(int(index.sizes.sum()) for index in indexes)
     classes = (
-        f"{len(shards.class_list.ids):,} ({CLASS_LIST_FILE})"
+        f"{len(shards.class_list.ids):,} ({named or CLASS_LIST_FILE})"
         if shards.class_list
         else "no class list beside the shards"
     )
@@ -74,10 +78,36 @@ def _describe(shards: ShardSet) -> str:
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
         "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
         f"{max(shards.lengths.tolist(), default=0):,} samples each",
-        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {size / 2**20:,.1f} MiB of images",
+        "samples": f"{shards.total:,}, {shards.total - labels.unlabelled:,} of them labelled, "
+        f"{size / 2**20:,.1f} MiB of images",
         "classes": classes,
+        "labels": _describe_labels(shards),
     }
     return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def _describe_labels(shards: ShardSet) -> str:
+    """The range of the labels, and what is odd about them."""
+    counts = shards.label_counts()
+    parts = [f"{counts.smallest:,} to {counts.largest:,}" if counts.largest >= 0 else "none"]
+    if counts.smallest == 1:
+        parts.append(
+            "none is 0, where classes count from 0: if these labels count from 1, set shards.first_label to 1 in "
+            "recipes, and say --first-label 1 here"
+        )
+    if counts.unlabelled:
+        parts.append(f"{counts.unlabelled:,} samples have none, the first is {shards.first_unlabelled()}")
+    return "; ".join(parts)
+
+
+def _describe_order(order: LabelOrder) -> str:
+    """A warning where labels are sorted."""
+    return (
+        f"labels are sorted: {order.share:.2%} of neighbours in a shard share theirs, and "
+        f"{order.share_in_random_order:.2%} would in random order. Each batch comes from a few places in the shards, "
+        "so it will lack classes: pack the images anew with shards build, which mixes them, or train with more "
+        "schedule.lanes, up to as many as a batch has samples"
+    )
 
 
 def _report(report: CheckReport) -> str:
@@ -96,6 +126,10 @@ def _report(report: CheckReport) -> str:
             lines.append(f"{len(samples):,} {fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
+    if report.missing_labels:
+        lines.append(f"  of the first is known: {report.first_unlabelled}")
+    if report.label_order.is_sorted:
+        lines.append(_describe_order(report.label_order))
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 

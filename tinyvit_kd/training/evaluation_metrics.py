@@ -125,7 +125,7 @@ class TopOneByHead(Metric):
 
 
 class Samples(Metric):
-    """``samples`` that were scored and ``left_out``: ``unlabelled``, or labelled and ``undecodable``."""
+    """``samples`` that were scored and ``left_out``, and what the latter lack: a label, or only a readable image."""
 
     shape = (3,)
 
@@ -141,8 +141,8 @@ class Samples(Metric):
         return {
             "samples": scored,
             "left_out": unlabelled + undecodable,
-            "unlabelled": unlabelled,
-            "undecodable": undecodable,
+            "left_out_unlabelled": unlabelled,
+            "left_out_undecodable": undecodable,
         }
 
 
