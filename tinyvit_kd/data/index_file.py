@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from tinyvit_kd.data.index import ShardIndex, scan_tar
+from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.npz import read_npz
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.log import warn_once
 
-FORMAT_VERSION = 1
-_SUFFIX = ".idx.npz"  # appended to the name of the shard
+FORMAT_VERSION = 2  # 1 does not say what was left out
+INDEX_SUFFIX = ".idx.npz"  # appended to the name of the shard
+_SPARE_BYTES = 1 << 16  # of an index, beyond the size of its tar: a sample takes less of it than its header in the tar
+_ARRAYS = {"offsets": "<i8", "sizes": "<i8", "labels": "<i8", "key_bytes": "|u1", "key_ends": "<i8"}
+_HEADER = {"version": "<i8", "fingerprint": "<u8"}
 _END_BYTES = 1 << 14  # bytes at each end of a tar that its fingerprint covers
 
 
@@ -34,7 +42,13 @@ def load_index(tar: Location, index_dir: Path | None = None, files: ShardFiles |
     files = files or ShardFiles()
     index_file = _IndexFile(files, tar, index_dir, tar_fingerprint(files, tar))
     index = index_file.read()
-    if index is None:
+    if index is not None and index.left_out is None and not index_file.can_write():
+        warn_once(
+            ("old index", str(tar).rpartition("/")[0]),
+            f"the index of {tar} is of an earlier version and cannot be replaced: it does not say whether samples were "
+            "left out (shards index --index-dir FOLDER makes indexes elsewhere)",
+        )
+    elif index is None or index.left_out is None:
         index = scan_tar(tar, files)
         index_file.write(index)
     return index
@@ -63,11 +77,22 @@ class _IndexFile:
 
     def read(self) -> ShardIndex | None:
         """The index; None if there is no file, or it is damaged or for another state of the shard."""
+        tar_size = self.files.info(self.tar).size
+        limit = tar_size + _SPARE_BYTES
         try:
-            content = self._path.read_bytes() if self.index_dir else self.files.read_beside(self.tar, _SUFFIX)
-            return None if content is None else _from_bytes(content, self.fingerprint)
+            if self.index_dir is None:
+                content = self.files.read_beside(self.tar, INDEX_SUFFIX, limit)
+            else:
+                content = self._path.read_bytes() if self._path.stat().st_size <= limit else None
+            return None if content is None else _from_bytes(content, self.fingerprint, tar_size)
         except Exception:  # a damaged archive makes zipfile and numpy raise nearly anything
             return None
+
+    def can_write(self) -> bool:
+        """Whether an index can be kept, as far as this is known without trying."""
+        if self.index_dir is None:
+            return self.files.can_write_beside(self.tar)
+        return os.access(self.index_dir, os.W_OK | os.X_OK)
 
     def write(self, index: ShardIndex) -> None:
         """Write an index; if the folder of the shard cannot be written, only warn.
@@ -80,7 +105,7 @@ class _IndexFile:
             if self.index_dir is not None:
                 atomic_write(self._path, content)
                 return
-            self.files.write_beside(self.tar, _SUFFIX, content)
+            self.files.write_beside(self.tar, INDEX_SUFFIX, content)
         except OSError as error:
             if self.index_dir is not None:
                 raise ShardError(
@@ -92,28 +117,48 @@ class _IndexFile:
             folder = str(self.tar).rpartition("/")[0]
             warn_once(
                 folder,
-                f"{self.tar}{_SUFFIX} cannot be written: every process indexes these shards for itself (see shards "
-                "index --index-dir)",
+                f"{self.tar}{INDEX_SUFFIX} cannot be written: every process indexes these shards for itself (see "
+                "shards index --index-dir)",
             )
 
     @property
     def _path(self) -> Path:
         # Shards of different sets may have the same name, but not the same fingerprint.
         assert self.index_dir is not None
-        return self.index_dir / f"{self.files.base_name(self.tar)}.{self.fingerprint:016x}{_SUFFIX}"
+        return self.index_dir / f"{self.files.base_name(self.tar)}.{self.fingerprint:016x}{INDEX_SUFFIX}"
 
 
-def _from_bytes(content: bytes, fingerprint: int) -> ShardIndex | None:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        if arrays["version"] != FORMAT_VERSION or int(arrays["fingerprint"]) != fingerprint:
-            return None
-        index = ShardIndex(**{field.name: arrays[field.name] for field in fields(ShardIndex)})
-    same_length = len({len(index.offsets), len(index.sizes), len(index.labels), len(index.key_ends)}) == 1
-    return index if same_length else None
+def _from_bytes(content: bytes, fingerprint: int, tar_size: int) -> ShardIndex | None:
+    header = read_npz(content, _HEADER)
+    version = int(header["version"])
+    if version not in (1, FORMAT_VERSION) or int(header["fingerprint"]) != fingerprint:
+        return None
+    arrays = read_npz(content, _ARRAYS)
+    left_out = None
+    if version == FORMAT_VERSION:
+        left_out = LeftOut.from_json(read_npz(content, {"left_out": "|u1"})["left_out"].tobytes())
+    return ShardIndex(**arrays, left_out=left_out) if _fits(arrays, tar_size) else None
+
+
+def _fits(arrays: dict[str, npt.NDArray[Any]], tar_size: int) -> bool:
+    """Whether arrays of an index belong together and lie within their tar."""
+    offsets, sizes, ends = arrays["offsets"], arrays["sizes"], arrays["key_ends"]
+    if any(array.ndim != 1 for array in arrays.values()):
+        return False
+    if len({len(offsets), len(sizes), len(arrays["labels"]), len(ends)}) != 1:
+        return False
+    if not len(offsets):
+        return not len(arrays["key_bytes"])
+    within = (offsets >= 0).all() and (sizes >= 0).all() and (sizes <= tar_size - np.minimum(offsets, tar_size)).all()
+    in_order = ends[0] >= 0 and ends[-1] == len(arrays["key_bytes"]) and (np.diff(ends) >= 0).all()
+    return bool(within and in_order and (offsets <= tar_size).all())
 
 
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:
+    assert index.left_out is not None
     content = io.BytesIO()
-    arrays = {field.name: getattr(index, field.name) for field in fields(ShardIndex)}
-    np.savez(content, version=np.int64(FORMAT_VERSION), fingerprint=np.uint64(fingerprint), **arrays)
+    arrays = {name: getattr(index, name) for name in _ARRAYS}
+    left_out = np.frombuffer(index.left_out.to_json(), dtype=np.uint8)
+    header = {"version": np.int64(FORMAT_VERSION), "fingerprint": np.uint64(fingerprint)}
+    np.savez(content, **header, **arrays, left_out=left_out)  # type: ignore[arg-type]
     return content.getvalue()
