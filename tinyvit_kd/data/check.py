@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.data.index import NO_LABEL, ShardIndex
+from tinyvit_kd.data.index import ShardIndex
+from tinyvit_kd.data.labels import NO_LABEL
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel

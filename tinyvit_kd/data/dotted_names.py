@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
+from tinyvit_kd.data.labels import FoundLabel
 from tinyvit_kd.data.left_out import LeftOut
-from tinyvit_kd.data.member_names import LABEL_SUFFIXES, is_field, kind_of_suffix, split_at_last_dot
+from tinyvit_kd.data.member_names import LABEL_SUFFIXES, PLAIN_LABELS, is_field, kind_of_suffix, split_at_last_dot
 from tinyvit_kd.data.tars import Member
 
 Parts = dict[str, Member]  # the files of a sample, by suffix
@@ -22,13 +23,13 @@ class Sample:
         key: what their names begin with, folders included.
         parts: the files by suffix.
         image: the file that is the sample's image; None if there is none.
-        label: -1 if there is none; None if it has not been looked for.
+        label: None if it has not been looked for.
     """
 
     key: str
     parts: Parts
     image: Member | None
-    label: int | None = None
+    label: FoundLabel | None = None
 
 
 def image_of(parts: Mapping[str, Member]) -> Member | None:
@@ -65,8 +66,6 @@ def divided(sample: Sample, companions: set[str], left_out: LeftOut, holds_image
         left_out: counts images that are in no sample.
         holds_image: whether a file is an image, by its first bytes.
     """
-    if len(sample.parts) == 1 and sample.image is not None:
-        return [sample]
     if sample.image is not None:
         return [sample, *_beside(sample, left_out)]
     common = {suffix: member for suffix, member in sample.parts.items() if "." not in suffix}
@@ -92,7 +91,8 @@ def _beside(sample: Sample, left_out: LeftOut) -> list[Sample]:
         image = image_of(parts)
         if image is None:
             continue
-        if not LABEL_SUFFIXES.isdisjoint(parts):
+        own_labels = PLAIN_LABELS if is_field(image.name) else LABEL_SUFFIXES  # a mask may have a json of its own
+        if not own_labels.isdisjoint(parts):
             found.append(Sample(key, parts, image))
             _count_further(parts, image, left_out)
         else:

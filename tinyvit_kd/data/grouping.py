@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from tinyvit_kd.data.dotted_names import HoldsImage, Parts, Sample, companion_suffixes, divided, image_of
+from tinyvit_kd.data.labels import FoundLabel
 from tinyvit_kd.data.left_out import LeftOut
-from tinyvit_kd.data.member_names import LABEL_SUFFIXES, kind_of_suffix, passed_over, split_name
+from tinyvit_kd.data.member_names import LABEL_SUFFIXES, PLAIN_LABELS, is_plain, kind_of_suffix, passed_over, split_name
 from tinyvit_kd.data.tars import Member
+
+ReadLabel = Callable[[Parts], FoundLabel]
 
 
 def samples_of(
-    members: Iterable[Member], left_out: LeftOut, read_label: Callable[[Parts], int], holds_image: HoldsImage
+    members: Iterable[Member], left_out: LeftOut, read_label: ReadLabel, holds_image: HoldsImage
 ) -> list[Sample]:
     """The samples of a tar, in its order.
 
@@ -22,7 +25,7 @@ def samples_of(
     Args:
         members: of the tar, in order.
         left_out: counts the files that are in no sample.
-        read_label: reads the label of a sample, -1 if it has none. It is called as soon as a sample's neighbours are
+        read_label: reads the label of a sample. It is called as soon as a sample's neighbours are
             known, so that a tar is read from front to back.
         holds_image: whether a file of unknown suffix is an image, by its first bytes.
     """
@@ -30,7 +33,7 @@ def samples_of(
     samples: list[Sample] = []
     for key, parts in group_members(members, left_out, loose):
         image = image_of(parts)
-        if image is not None:
+        if image is not None and "cls" not in parts and len(parts) > 1:
             _adopt_labels(parts)
         samples.append(Sample(key, parts, image, None if image is None else read_label(parts)))
     apart = len({sample.key for sample in samples}) < len(samples)
@@ -41,6 +44,9 @@ def samples_of(
     companions = companion_suffixes(samples)
     found: list[Sample] = []
     for sample in samples:
+        if sample.image is not None and is_plain(tuple(sample.parts)):
+            found.append(sample)
+            continue
         divided_samples = divided(sample, companions, left_out, holds_image)
         if not divided_samples:
             _count_imageless(sample, left_out, read_label, repeated=sample.key in imaged)
@@ -88,7 +94,7 @@ def group_members(
 
 def _adopt_labels(parts: Parts) -> None:
     """Take a label that is named after the whole name of an image (``a.jpg.json``) for the sample's."""
-    if len(parts) == 1 or not LABEL_SUFFIXES.isdisjoint(parts):
+    if not LABEL_SUFFIXES.isdisjoint(parts):
         return
     for suffix, member in list(parts.items()):
         image, _, last = suffix.rpartition(".")
@@ -145,12 +151,17 @@ def _with_loose(samples: list[Sample], loose: list[Member], left_out: LeftOut) -
     return samples + added
 
 
-def _count_imageless(sample: Sample, left_out: LeftOut, read_label: Callable[[Parts], int], repeated: bool) -> None:
+def _count_imageless(sample: Sample, left_out: LeftOut, read_label: ReadLabel, repeated: bool) -> None:
     """Count files of a key without an image: one lost sample if they have a label, else files that are nothing."""
-    has_mask = any(kind_of_suffix(suffix) == "dotted_image" for suffix in sample.parts)
-    if has_mask or not LABEL_SUFFIXES.isdisjoint(sample.parts) or read_label(sample.parts) >= 0:
-        name = next(iter(sample.parts.values())).name
-        left_out.count("repeated" if repeated else "no_image", name)
+    label = read_label(sample.parts)
+    is_lost = (
+        not PLAIN_LABELS.isdisjoint(sample.parts)
+        or label.number >= 0
+        or ("json" in sample.parts and label.texts)
+        or any(kind_of_suffix(suffix) == "dotted_image" for suffix in sample.parts)
+    )
+    if is_lost:
+        left_out.count("repeated" if repeated else "no_image", next(iter(sample.parts.values())).name)
         return
     for member in sample.parts.values():
         left_out.count("other", member.name)

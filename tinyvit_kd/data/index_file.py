@@ -6,7 +6,6 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,42 +15,58 @@ from tinyvit_kd.data.index import ShardIndex, scan_tar
 from tinyvit_kd.data.left_out import LeftOut
 from tinyvit_kd.data.npz import read_npz
 from tinyvit_kd.data.shard_files import Location, ShardFiles
+from tinyvit_kd.data.text_labels import NO_TEXTS, TextLabels
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.log import warn_once
 
-FORMAT_VERSION = 2  # 1 does not say what was left out
+FORMAT_VERSION = 2  # 1 has neither texts of labels nor what was left out
 INDEX_SUFFIX = ".idx.npz"  # appended to the name of the shard
 _SPARE_BYTES = 1 << 16  # of an index, beyond the size of its tar: a sample takes less of it than its header in the tar
 _ARRAYS = {"offsets": "<i8", "sizes": "<i8", "labels": "<i8", "key_bytes": "|u1", "key_ends": "<i8"}
+_TEXTS = {"codes": "<i8", "table": "|u1", "ends": "<i8", "notes": "|u1"}  # of TextLabels, named with a prefix
+_TEXTS_PREFIX = "label_text_"
 _HEADER = {"version": "<i8", "fingerprint": "<u8"}
 _END_BYTES = 1 << 14  # bytes at each end of a tar that its fingerprint covers
 
 
-def load_index(tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None) -> ShardIndex:
+def load_index(
+    tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None, label_key: str | None = None
+) -> ShardIndex:
     """Read the index of a shard from its file; if there is none for this state of the shard, make it and keep it.
 
     Args:
         tar: path or URL of the shard.
         index_dir: where indexes are kept; None: beside the shard, or only in memory if that folder is read-only.
         files: reads the shard; by default a new ``ShardFiles``.
+        label_key: the field of ``.json`` that is the label; None: the usual ones.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged, or ``index_dir`` cannot be written.
     """
     files = files or ShardFiles()
-    index_file = _IndexFile(files, tar, index_dir, tar_fingerprint(files, tar))
+    fingerprint = tar_fingerprint(files, tar)
+    if label_key is not None:  # an index with other labels is another index
+        fingerprint = xxhash.xxh3_64_intdigest(label_key.encode(), seed=fingerprint)
+    index_file = _IndexFile(files, tar, index_dir, fingerprint)
     index = index_file.read()
-    if index is not None and index.left_out is None and not index_file.can_write():
-        warn_once(
-            ("old index", str(tar).rpartition("/")[0]),
-            f"the index of {tar} is of an earlier version and cannot be replaced: it does not say whether samples were "
-            "left out (shards index --index-dir FOLDER makes indexes elsewhere)",
-        )
-    elif index is None or index.left_out is None:
-        index = scan_tar(tar, files)
+    if index is not None and index.left_out is None:
+        if index_file.can_write() or (index.labels < 0).any():  # its labels were read by narrower rules
+            index = None
+        else:
+            _warn_of_old_index(tar)
+    if index is None:
+        index = scan_tar(tar, files, label_key)
         index_file.write(index)
     return index
+
+
+def _warn_of_old_index(tar: Location) -> None:
+    warn_once(
+        ("old index", str(tar).rpartition("/")[0]),
+        f"the index of {tar} is of an earlier version and cannot be replaced: it does not say whether samples were "
+        "left out (shards index --index-dir FOLDER makes indexes elsewhere)",
+    )
 
 
 def tar_fingerprint(files: ShardFiles, tar: Location) -> int:
@@ -134,30 +149,43 @@ def _from_bytes(content: bytes, fingerprint: int, tar_size: int) -> ShardIndex |
     if version not in (1, FORMAT_VERSION) or int(header["fingerprint"]) != fingerprint:
         return None
     arrays = read_npz(content, _ARRAYS)
-    left_out = None
+    texts, left_out = NO_TEXTS, None
     if version == FORMAT_VERSION:
+        found = read_npz(content, {_TEXTS_PREFIX + name: dtype for name, dtype in _TEXTS.items()})
+        texts = TextLabels(*found.values())
         left_out = LeftOut.from_json(read_npz(content, {"left_out": "|u1"})["left_out"].tobytes())
-    return ShardIndex(**arrays, left_out=left_out) if _fits(arrays, tar_size) else None
+    index = ShardIndex(**arrays, texts=texts, left_out=left_out)
+    return index if _lies_within(index, tar_size) and _names_its_texts(index) else None
 
 
-def _fits(arrays: dict[str, npt.NDArray[Any]], tar_size: int) -> bool:
-    """Whether arrays of an index belong together and lie within their tar."""
-    offsets, sizes, ends = arrays["offsets"], arrays["sizes"], arrays["key_ends"]
-    if any(array.ndim != 1 for array in arrays.values()):
+def _lies_within(index: ShardIndex, tar_size: int) -> bool:
+    """Whether the arrays of an index are equally long, and its images lie in the tar."""
+    offsets, sizes, ends = index.offsets, index.sizes, index.key_ends
+    if not len(offsets) == len(sizes) == len(index.labels) == len(ends):
         return False
-    if len({len(offsets), len(sizes), len(arrays["labels"]), len(ends)}) != 1:
+    within = (offsets >= 0) & (offsets <= tar_size) & (sizes >= 0) & (sizes <= tar_size - offsets)
+    return bool(within.all()) and _are_ends(ends, len(index.key_bytes))
+
+
+def _names_its_texts(index: ShardIndex) -> bool:
+    """Whether the labels that are texts are among the texts of an index."""
+    codes, ends = index.texts.codes, index.texts.ends
+    if len(codes) not in (0, len(index)) or not _are_ends(ends, len(index.texts.table)):
         return False
-    if not len(offsets):
-        return not len(arrays["key_bytes"])
-    within = (offsets >= 0).all() and (sizes >= 0).all() and (sizes <= tar_size - np.minimum(offsets, tar_size)).all()
-    in_order = ends[0] >= 0 and ends[-1] == len(arrays["key_bytes"]) and (np.diff(ends) >= 0).all()
-    return bool(within and in_order and (offsets <= tar_size).all())
+    return bool(((codes >= -1) & (codes < len(ends))).all())
+
+
+def _are_ends(ends: npt.NDArray[np.int64], length: int) -> bool:
+    """Whether these are the ends of pieces that make up ``length`` bytes."""
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+    return bool((np.diff(starts) >= 0).all()) and int(starts[-1]) == length
 
 
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:
     assert index.left_out is not None
     content = io.BytesIO()
     arrays = {name: getattr(index, name) for name in _ARRAYS}
+    arrays |= {_TEXTS_PREFIX + name: array for name, array in index.texts._asdict().items()}
     left_out = np.frombuffer(index.left_out.to_json(), dtype=np.uint8)
     header = {"version": np.int64(FORMAT_VERSION), "fingerprint": np.uint64(fingerprint)}
     np.savez(content, **header, **arrays, left_out=left_out)  # type: ignore[arg-type]

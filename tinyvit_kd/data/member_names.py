@@ -10,11 +10,12 @@ from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
 
 SuffixKind = Literal["image", "dotted_image", "other", "unknown"]
 
-LABEL_SUFFIXES = frozenset({"cls", "json", "label", "labels", "target", "class"})
+PLAIN_LABELS = frozenset({"cls", "label"})  # suffixes of files that hold a label and nothing else
+LABEL_SUFFIXES = PLAIN_LABELS | {"json", "txt"}
 # Suffixes of files that go with images and are none: their bytes are not looked at.
 _OTHER_SUFFIXES = frozenset(
     (
-        *("txt", "csv", "tsv", "xml", "yaml", "yml", "md", "html", "text", "caption", "url", "py", "jsonl"),
+        *("csv", "tsv", "xml", "yaml", "yml", "md", "html", "text", "caption", "url", "py", "jsonl"),
         *("npy", "npz", "pth", "pt", "pkl", "pickle", "pyd", "ten", "mp", "cbor", "mp4", "wav"),
     )
 )
@@ -44,9 +45,12 @@ def split_at_last_dot(name: str) -> tuple[str, str]:
 
 def passed_over(name: str) -> Literal["system", "hidden"] | None:
     """Why a member is passed over for its name alone: a file of macOS or of tar itself, or a hidden one; else None."""
-    if ("._" in name or "__MACOSX" in name or "PaxHeader" in name) and _SYSTEM.search(name):
+    folder, _, base = name.rpartition("/")
+    if not base.startswith(".") and not (folder and ("__MACOSX" in folder or "PaxHeader" in folder)):
+        return None
+    if _SYSTEM.search(name):
         return "system"
-    return "hidden" if name.rpartition("/")[2].startswith(".") else None
+    return "hidden" if base.startswith(".") else None
 
 
 @lru_cache(1 << 12)
@@ -58,6 +62,13 @@ def kind_of_suffix(suffix: str) -> SuffixKind:
     if last in _IMAGES:
         return "dotted_image"
     return "other" if last in LABEL_SUFFIXES or last in _OTHER_SUFFIXES else "unknown"
+
+
+@lru_cache(1 << 12)
+def is_plain(suffixes: tuple[str, ...]) -> bool:
+    """Whether files of these suffixes that share a key are one image and what goes with it, by their names alone."""
+    kinds = [kind_of_suffix(suffix) for suffix in suffixes]
+    return kinds.count("image") == 1 and "dotted_image" not in kinds
 
 
 def names_image(name: str) -> bool:

@@ -64,13 +64,14 @@ def _archive(
         with files.stream(tar) as stream:
             stream.seek(start)
             with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+                found = links.files
                 while (entry := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # else it would keep them all
                     if entry.size < 0:  # tarfile would read backwards, forever
                         raise tarfile.ReadError(f"negative size of {entry.name!r}")
                     if entry.isreg() and not entry.issparse():
                         member = Member(entry.name, entry.offset_data, entry.size, part)
-                        links.files.append(member)
+                        found.append(member)
                         yield member
                     elif (linked := _linked(entry, part, links, left_out)) is not None:
                         yield linked

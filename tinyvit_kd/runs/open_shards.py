@@ -17,7 +17,10 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
         ShardError, ConfigError: see ``ShardSet.load``.
     """
     with job.main_first(), watched(runtime.data_timeout):
-        shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
+        labels = config.model_dump(include={"class_list", "label_key", "first_label"})  # none of them if unlabelled
+        shards = ShardSet.load(
+            config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels
+        )
         shards.key_hashes()
     return shards
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.check import CheckReport, check_shards
-from tinyvit_kd.data.index import NO_LABEL
+from tinyvit_kd.data.labels import NO_LABEL
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
