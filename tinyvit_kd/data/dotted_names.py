@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
 from tinyvit_kd.data.labels import FoundLabel
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.member_names import LABEL_SUFFIXES, PLAIN_LABELS, is_field, kind_of_suffix, split_at_last_dot
 from tinyvit_kd.data.tars import Member
 
@@ -51,7 +51,7 @@ def companion_suffixes(samples: Iterable[Sample]) -> set[str]:
     }
 
 
-def divided(sample: Sample, companions: set[str], left_out: LeftOut, holds_image: HoldsImage) -> list[Sample]:
+def divided(sample: Sample, companions: set[str], leftovers: Leftovers, holds_image: HoldsImage) -> list[Sample]:
     """The samples among files that have the same name up to its first dot.
 
     * If one of them is an image (``a.jpg``), they are one sample. Further images with further dots (``a.1.jpg``) are
@@ -63,29 +63,29 @@ def divided(sample: Sample, companions: set[str], left_out: LeftOut, holds_image
     Args:
         sample: the files, and their image if there is one by suffix.
         companions: suffixes that are not taken for images of their own, from ``companion_suffixes``.
-        left_out: counts images that are in no sample.
+        leftovers: counts images that are in no sample.
         holds_image: whether a file is an image, by its first bytes.
     """
     if sample.image is not None:
-        return [sample, *_beside(sample, left_out)]
+        return [sample, *_beside(sample, leftovers)]
     common = {suffix: member for suffix, member in sample.parts.items() if "." not in suffix}
     found = []
     for key, parts in _by_last_dot(sample.parts).items():
         wanted = {last: m for last, m in parts.items() if split_suffix(m, sample.key) not in companions}
-        image = image_of(wanted) or _by_bytes(wanted, left_out, holds_image)
+        image = image_of(wanted) or _by_bytes(wanted, leftovers, holds_image)
         if image is not None:
             found.append(Sample(key, common | parts, image))
-            _count_further(parts, image, left_out)
-    image = _by_bytes(common, left_out, holds_image)
+            _count_further(parts, image, leftovers)
+    image = _by_bytes(common, leftovers, holds_image)
     if image is not None:
         found.insert(0, Sample(sample.key, sample.parts, image))
     return found
 
 
-def _beside(sample: Sample, left_out: LeftOut) -> list[Sample]:
+def _beside(sample: Sample, leftovers: Leftovers) -> list[Sample]:
     """Samples of their own beside an image that has the same name up to the first dot."""
     assert sample.image is not None
-    _count_further(sample.parts, sample.image, left_out)
+    _count_further(sample.parts, sample.image, leftovers)
     found = []
     for key, parts in _by_last_dot(sample.parts).items():
         image = image_of(parts)
@@ -94,9 +94,9 @@ def _beside(sample: Sample, left_out: LeftOut) -> list[Sample]:
         own_labels = PLAIN_LABELS if is_field(image.name) else LABEL_SUFFIXES  # a mask may have a json of its own
         if not own_labels.isdisjoint(parts):
             found.append(Sample(key, parts, image))
-            _count_further(parts, image, left_out)
+            _count_further(parts, image, leftovers)
         else:
-            left_out.count("companion" if is_field(image.name) else "second_image", image.name)
+            leftovers.count("companion" if is_field(image.name) else "second_image", image.name)
     return found
 
 
@@ -115,15 +115,15 @@ def split_suffix(member: Member, key: str) -> str:
     return member.name[len(key) + 1 :].lower()
 
 
-def _by_bytes(parts: Parts, left_out: LeftOut, holds_image: HoldsImage) -> Member | None:
+def _by_bytes(parts: Parts, leftovers: Leftovers, holds_image: HoldsImage) -> Member | None:
     images = [m for suffix, m in parts.items() if kind_of_suffix(suffix) == "unknown" and holds_image(m)]
     for image in images[1:]:
-        left_out.count("second_image", image.name)
+        leftovers.count("second_image", image.name)
     return images[0] if images else None
 
 
-def _count_further(parts: Parts, image: Member, left_out: LeftOut) -> None:
+def _count_further(parts: Parts, image: Member, leftovers: Leftovers) -> None:
     """Count the other images of a sample: webdataset lets it have a jpg and a png."""
     for suffix, member in parts.items():
         if member is not image and kind_of_suffix(suffix) == "image":
-            left_out.count("companion", member.name)
+            leftovers.count("companion", member.name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tinyvit_kd.data.dotted_names import HoldsImage, Parts, Sample, companion_suffixes, divided, image_of
 from tinyvit_kd.data.labels import FoundLabel
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.member_names import LABEL_SUFFIXES, PLAIN_LABELS, is_plain, kind_of_suffix, passed_over, split_name
 from tinyvit_kd.data.tars import Member
 
@@ -14,7 +14,7 @@ ReadLabel = Callable[[Parts], FoundLabel]
 
 
 def samples_of(
-    members: Iterable[Member], left_out: LeftOut, read_label: ReadLabel, holds_image: HoldsImage
+    members: Iterable[Member], leftovers: Leftovers, read_label: ReadLabel, holds_image: HoldsImage
 ) -> list[Sample]:
     """The samples of a tar, in its order.
 
@@ -24,14 +24,14 @@ def samples_of(
 
     Args:
         members: of the tar, in order.
-        left_out: counts the files that are in no sample.
+        leftovers: counts the files that are in no sample.
         read_label: reads the label of a sample. It is called as soon as a sample's neighbours are
             known, so that a tar is read from front to back.
         holds_image: whether a file of unknown suffix is an image, by its first bytes.
     """
     loose: list[Member] = []
     samples: list[Sample] = []
-    for key, parts in group_members(members, left_out, loose):
+    for key, parts in group_members(members, leftovers, loose):
         image = image_of(parts)
         if image is not None and "cls" not in parts and len(parts) > 1:
             _adopt_labels(parts)
@@ -39,7 +39,7 @@ def samples_of(
     apart = len({sample.key for sample in samples}) < len(samples)
     if apart:
         samples = _put_together(samples)
-    samples = _with_loose(samples, loose, left_out)
+    samples = _with_loose(samples, loose, leftovers)
     imaged = {sample.key for sample in samples if sample.image is not None} if apart else set()
     companions = companion_suffixes(samples)
     found: list[Sample] = []
@@ -47,9 +47,9 @@ def samples_of(
         if sample.image is not None and is_plain(tuple(sample.parts)):
             found.append(sample)
             continue
-        divided_samples = divided(sample, companions, left_out, holds_image)
+        divided_samples = divided(sample, companions, leftovers, holds_image)
         if not divided_samples:
-            _count_imageless(sample, left_out, read_label, repeated=sample.key in imaged)
+            _count_imageless(sample, leftovers, read_label, repeated=sample.key in imaged)
         found += divided_samples
     for sample in found:
         if sample.label is None:
@@ -58,24 +58,24 @@ def samples_of(
 
 
 def group_members(
-    members: Iterable[Member], left_out: LeftOut | None = None, loose: list[Member] | None = None
+    members: Iterable[Member], leftovers: Leftovers | None = None, loose: list[Member] | None = None
 ) -> Iterator[tuple[str, Parts]]:
     """Group adjacent members with the same key into samples; a repeated suffix begins a new sample.
 
     Args:
         members: in the tar's order.
-        left_out: counts the files that are passed over for their names.
+        leftovers: counts the files that are passed over for their names.
         loose: takes the files without a suffix.
 
     Yields:
         key and members by suffix, for each sample.
     """
-    left_out = LeftOut() if left_out is None else left_out
+    leftovers = Leftovers() if leftovers is None else leftovers
     key = ""
     parts: Parts = {}
     for member in members:
         if (cause := passed_over(member.name)) is not None:
-            left_out.count(cause, member.name)
+            leftovers.count(cause, member.name)
             continue
         if (name := split_name(member.name)) is None:
             if loose is not None:
@@ -133,7 +133,7 @@ def _join(pieces: list[Sample], gone: set[int]) -> bool:
     return True
 
 
-def _with_loose(samples: list[Sample], loose: list[Member], left_out: LeftOut) -> list[Sample]:
+def _with_loose(samples: list[Sample], loose: list[Member], leftovers: Leftovers) -> list[Sample]:
     """Add files without a suffix: to the sample of that key if it has no image, else as samples of their own."""
     if not loose:
         return samples
@@ -147,11 +147,11 @@ def _with_loose(samples: list[Sample], loose: list[Member], left_out: LeftOut) -
         elif sample.image is None and "" not in sample.parts:
             sample.parts[""] = member
         else:
-            left_out.count("other", member.name)
+            leftovers.count("other", member.name)
     return samples + added
 
 
-def _count_imageless(sample: Sample, left_out: LeftOut, read_label: ReadLabel, repeated: bool) -> None:
+def _count_imageless(sample: Sample, leftovers: Leftovers, read_label: ReadLabel, repeated: bool) -> None:
     """Count files of a key without an image: one lost sample if they have a label, else files that are nothing."""
     label = read_label(sample.parts)
     is_lost = (
@@ -161,7 +161,7 @@ def _count_imageless(sample: Sample, left_out: LeftOut, read_label: ReadLabel, r
         or any(kind_of_suffix(suffix) == "dotted_image" for suffix in sample.parts)
     )
     if is_lost:
-        left_out.count("repeated" if repeated else "no_image", next(iter(sample.parts.values())).name)
+        leftovers.count("repeated" if repeated else "no_image", next(iter(sample.parts.values())).name)
         return
     for member in sample.parts.values():
-        left_out.count("other", member.name)
+        leftovers.count("other", member.name)

@@ -12,7 +12,7 @@ from tinyvit_kd.data.dotted_names import Parts
 from tinyvit_kd.data.grouping import samples_of
 from tinyvit_kd.data.image_formats import HEAD_BYTES, image_format
 from tinyvit_kd.data.labels import FoundLabel, find_label
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars import Member, tar_members
 from tinyvit_kd.data.text_labels import NO_TEXTS, TextLabels, pack_labels
@@ -31,7 +31,7 @@ class ShardIndex:
     key_bytes: npt.NDArray[np.uint8]  # all keys, one after the other
     key_ends: Int64  # [n], ends of the keys in key_bytes
     texts: TextLabels = NO_TEXTS  # labels that are no numbers
-    left_out: LeftOut | None = None  # what is in the tar and in no sample; None: an older version's index, not known
+    leftovers: Leftovers | None = None  # what is in the tar and in no sample; None: an older version's index, not known
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -69,7 +69,7 @@ def scan_tar(tar: Location, files: ShardFiles | None = None, label_key: str | No
         ShardError: the tar is missing, compressed, truncated or damaged.
     """
     own_files = files or ShardFiles()
-    left_out = LeftOut()
+    leftovers = Leftovers()
 
     def read(member: Member) -> bytes:
         return own_files.read_at_most(tar, member.offset, member.size)
@@ -82,9 +82,9 @@ def scan_tar(tar: Location, files: ShardFiles | None = None, label_key: str | No
         head = own_files.read_at_most(tar, member.offset, min(member.size, HEAD_BYTES))
         return image_format(head) is not None
 
-    samples = samples_of(tar_members(own_files, tar, left_out), left_out, read_label, holds_image)
-    if not samples and "other" in left_out.counts:  # so these files are all there is
-        left_out.rename("other", "not_an_image")
+    samples = samples_of(tar_members(own_files, tar, leftovers), leftovers, read_label, holds_image)
+    if not samples and "other" in leftovers.counts:  # so these files are all there is
+        leftovers.rename("other", "not_an_image")
     labels, texts = pack_labels([sample.label for sample in samples if sample.label is not None])
     keys = [sample.key.encode("utf-8", "surrogateescape") for sample in samples]
     images = [sample.image for sample in samples if sample.image is not None]
@@ -96,5 +96,5 @@ def scan_tar(tar: Location, files: ShardFiles | None = None, label_key: str | No
         key_bytes=np.frombuffer(b"".join(keys), dtype=np.uint8),
         key_ends=np.cumsum([len(key) for key in keys], dtype=np.int64),
         texts=texts,
-        left_out=left_out,
+        leftovers=leftovers,
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xxhash
 
 from tinyvit_kd.data.index import ShardIndex, scan_tar
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.npz import read_npz
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.text_labels import NO_TEXTS, TextLabels
@@ -50,7 +50,7 @@ def load_index(
         fingerprint = xxhash.xxh3_64_intdigest(label_key.encode(), seed=fingerprint)
     index_file = _IndexFile(files, tar, index_dir, fingerprint)
     index = index_file.read()
-    if index is not None and index.left_out is None:
+    if index is not None and index.leftovers is None:
         if index_file.can_write() or (index.labels < 0).any():  # its labels were read by narrower rules
             index = None
         else:
@@ -149,12 +149,12 @@ def _from_bytes(content: bytes, fingerprint: int, tar_size: int) -> ShardIndex |
     if version not in (1, FORMAT_VERSION) or int(header["fingerprint"]) != fingerprint:
         return None
     arrays = read_npz(content, _ARRAYS)
-    texts, left_out = NO_TEXTS, None
+    texts, leftovers = NO_TEXTS, None
     if version == FORMAT_VERSION:
         found = read_npz(content, {_TEXTS_PREFIX + name: dtype for name, dtype in _TEXTS.items()})
         texts = TextLabels(*found.values())
-        left_out = LeftOut.from_json(read_npz(content, {"left_out": "|u1"})["left_out"].tobytes())
-    index = ShardIndex(**arrays, texts=texts, left_out=left_out)
+        leftovers = Leftovers.from_json(read_npz(content, {"leftovers": "|u1"})["leftovers"].tobytes())
+    index = ShardIndex(**arrays, texts=texts, leftovers=leftovers)
     return index if _lies_within(index, tar_size) and _names_its_texts(index) else None
 
 
@@ -182,11 +182,11 @@ def _are_ends(ends: npt.NDArray[np.int64], length: int) -> bool:
 
 
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:
-    assert index.left_out is not None
+    assert index.leftovers is not None
     content = io.BytesIO()
     arrays = {name: getattr(index, name) for name in _ARRAYS}
     arrays |= {_TEXTS_PREFIX + name: array for name, array in index.texts._asdict().items()}
-    left_out = np.frombuffer(index.left_out.to_json(), dtype=np.uint8)
+    leftovers = np.frombuffer(index.leftovers.to_json(), dtype=np.uint8)
     header = {"version": np.int64(FORMAT_VERSION), "fingerprint": np.uint64(fingerprint)}
-    np.savez(content, **header, **arrays, left_out=left_out)  # type: ignore[arg-type]
+    np.savez(content, **header, **arrays, leftovers=leftovers)  # type: ignore[arg-type]
     return content.getvalue()

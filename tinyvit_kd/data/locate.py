@@ -45,7 +45,7 @@ class ShardListing:
     folder: Path | None  # may hold classes.txt; None for URLs
 
 
-def locate_shards(path: str, split: str | None) -> ShardListing:
+def locate_shards(path: str, split: str | None, cache_dir: Path | None = None) -> ShardListing:
     """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of any of these.
 
     Raises:

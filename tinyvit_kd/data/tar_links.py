@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.member_names import passed_over
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class Links:
             self._waiting.append(link)
         return target
 
-    def resolved_late(self, left_out: LeftOut) -> Iterator[tuple[Link, Member]]:
+    def resolved_late(self, leftovers: Leftovers) -> Iterator[tuple[Link, Member]]:
         """Yield the links that had to wait, with their files.
 
         Args:
-            left_out: counts those that lead to none.
+            leftovers: counts those that lead to none.
         """
         if not self._waiting:
             return
@@ -61,7 +61,7 @@ class Links:
                 yield link, target
             else:
                 cause = passed_over(link.name) or ("folder_link" if link.path in folders else "link")
-                left_out.count(cause, link.name)
+                leftovers.count(cause, link.name)
 
     def _files_by_path(self) -> dict[str, Member]:
         for member in self.files[self._listed :]:

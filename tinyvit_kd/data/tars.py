@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-from tinyvit_kd.data.left_out import LeftOut
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.member_names import names_image, passed_over
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tar_links import Link, Links
@@ -28,7 +28,7 @@ class Member(NamedTuple):
     part: int = 0  # number of the archive in the tar: several may stand one behind the other
 
 
-def tar_members(files: ShardFiles, tar: Location, left_out: LeftOut | None = None) -> Iterator[Member]:
+def tar_members(files: ShardFiles, tar: Location, leftovers: Leftovers | None = None) -> Iterator[Member]:
     """Yield the files of a plain tar, in order: of all archives in it, if several were joined by ``cat``.
 
     A link stands for the file that it leads to: it has the link's name, and the place of that file's bytes. Links to
@@ -37,27 +37,27 @@ def tar_members(files: ShardFiles, tar: Location, left_out: LeftOut | None = Non
     Args:
         files: reads the tar.
         tar: path or URL.
-        left_out: counts what is left out: links that lead to no file of the tar, sparse and special files.
+        leftovers: counts what is left out: links that lead to no file of the tar, sparse and special files.
 
     Raises:
         ShardError: the tar is missing, compressed, truncated or damaged.
     """
-    left_out = LeftOut() if left_out is None else left_out
+    leftovers = Leftovers() if leftovers is None else leftovers
     refuse_other_formats(files, tar)
     links = Links()
     start: int | None = 0
     part = 0
     while start is not None:
-        end = yield from _archive(files, tar, start, part, links, left_out)
-        start = _next_archive(files, tar, end, left_out)
+        end = yield from _archive(files, tar, start, part, links, leftovers)
+        start = _next_archive(files, tar, end, leftovers)
         part += 1
-    left_out.joined += part - 1
-    for link, target in links.resolved_late(left_out):
+    leftovers.joined += part - 1
+    for link, target in links.resolved_late(leftovers):
         yield Member(link.name, target.offset, target.size, link.part)
 
 
 def _archive(
-    files: ShardFiles, tar: Location, start: int, part: int, links: Links, left_out: LeftOut
+    files: ShardFiles, tar: Location, start: int, part: int, links: Links, leftovers: Leftovers
 ) -> Generator[Member, None, int]:
     """Yield the files of the archive that begins at byte ``start``; returns where its end marker begins."""
     try:
@@ -73,7 +73,7 @@ def _archive(
                         member = Member(entry.name, entry.offset_data, entry.size, part)
                         found.append(member)
                         yield member
-                    elif (linked := _linked(entry, part, links, left_out)) is not None:
+                    elif (linked := _linked(entry, part, links, leftovers)) is not None:
                         yield linked
                 end = int(archive.offset)
     except ShardError:
@@ -86,7 +86,7 @@ def _archive(
     return end
 
 
-def _linked(entry: tarfile.TarInfo, part: int, links: Links, left_out: LeftOut) -> Member | None:
+def _linked(entry: tarfile.TarInfo, part: int, links: Links, leftovers: Leftovers) -> Member | None:
     """The file that a link stands for; None for a link that has to wait, and for what is no file, which is counted."""
     if entry.islnk() or entry.issym():
         target = links.resolve(Link(entry.name, entry.linkname, entry.issym(), part))
@@ -99,11 +99,11 @@ def _linked(entry: tarfile.TarInfo, part: int, links: Links, left_out: LeftOut) 
         links.folders.append(entry.name)
     else:
         cause = "sparse" if entry.issparse() else "special"
-        left_out.count(passed_over(entry.name) or (cause if names_image(entry.name) else "other"), entry.name)
+        leftovers.count(passed_over(entry.name) or (cause if names_image(entry.name) else "other"), entry.name)
     return None
 
 
-def _next_archive(files: ShardFiles, tar: Location, end: int, left_out: LeftOut) -> int | None:
+def _next_archive(files: ShardFiles, tar: Location, end: int, leftovers: Leftovers) -> int | None:
     """Where another archive begins behind the end marker at byte ``end``; None if there is none.
 
     Raises:
@@ -122,7 +122,7 @@ def _next_archive(files: ShardFiles, tar: Location, end: int, left_out: LeftOut)
         return start
     if _holds_magic(files, tar, start):
         raise damaged(tar, f"members behind byte {start:,}, where a damaged header or foreign bytes begin")
-    left_out.count("trailing", f"from byte {start:,}")
+    leftovers.count("trailing", f"from byte {start:,}")
     return None
 
 

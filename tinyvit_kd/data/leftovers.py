@@ -32,18 +32,20 @@ CAUSES: Mapping[str, str] = {**LOST, **PASSED_OVER}
 
 
 @dataclass
-class LeftOut:
+class Leftovers:
     """What was left out of the samples of a shard, or of several.
 
     Attributes:
         counts: files by cause, one of ``CAUSES``.
         names: the first names of each cause.
-        joined: how many archives stand one behind the other in a tar, beyond the first; their sum over the shards.
+        joined: how many archives stand behind the first one in a tar; their sum over the shards.
+        unknown: shards whose index does not say what was left out, because an older version made it.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     joined: int = 0
+    unknown: int = 0
 
     def count(self, cause: str, name: str) -> None:
         """Count one file."""
@@ -53,13 +55,15 @@ class LeftOut:
         if len(names) < NAMED:
             names.append(readable(name)[:_NAME_LENGTH])
 
-    def add(self, shard: str, other: LeftOut) -> None:
-        """Add what was left out of another shard, whose name is put before the names of its files."""
+    def add(self, shard: str, other: Leftovers) -> None:
+        """Add what was left out of another shard, whose name, if it is not "", is put before the names of its files."""
+        prefix = f"{shard}:" if shard else ""
         for cause, count in other.counts.items():
             self.counts[cause] = self.counts.get(cause, 0) + count
             names = self.names.setdefault(cause, [])
-            names += [f"{shard}:{name}" for name in other.names.get(cause, ())][: NAMED - len(names)]
+            names += [f"{prefix}{name}" for name in other.names.get(cause, ())][: NAMED - len(names)]
         self.joined += other.joined
+        self.unknown += other.unknown
 
     def rename(self, cause: str, new_cause: str) -> None:
         """Count what was counted by one cause by another one, which has not been used."""
@@ -71,6 +75,14 @@ class LeftOut:
         """How many files were lost: samples, images or labels that could not be taken."""
         return sum(self.counts.get(cause, 0) for cause in LOST)
 
+    def lost_fraction(self, samples: int) -> float:
+        """Share of the lost ones in all samples.
+
+        Args:
+            samples: those that are not lost.
+        """
+        return self.lost / max(1, samples + self.lost)
+
     def lines(self, causes: Iterable[str]) -> list[str]:
         """One line per cause that occurs, with its count and first names."""
         return [self._line(cause) for cause in causes if self.counts.get(cause)]
@@ -80,7 +92,7 @@ class LeftOut:
         return json.dumps({"counts": self.counts, "names": self.names, "joined": self.joined}).encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> LeftOut:
+    def from_json(cls, content: bytes) -> Leftovers:
         """What ``to_json`` wrote.
 
         Raises:
