@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from tinyvit_kd.data.remote import is_url, local_file
+from tinyvit_kd.data.remote import local_file
+from tinyvit_kd.data.urls import is_url
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage
 from tinyvit_kd.storage.local import LocalStorage
@@ -117,6 +118,10 @@ class ShardFiles:
     def base_name(self, location: Location) -> str:
         """The name of a shard's file without its folder; for a URL, the name of the fetched copy."""
         return self._resolve(str(location))[1].rpartition("/")[2]
+
+    def describe(self, location: Location) -> str:
+        """A shard's path or URL, for messages; of a URL, also the file that keeps it."""
+        return f"{location}, kept as {self._resolve(str(location))[1]}" if is_url(str(location)) else str(location)
 
     def close(self) -> None:
         """Close the files that are open."""

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.member_names import names_image, passed_over
 from tinyvit_kd.data.shard_files import Location, ShardFiles
+from tinyvit_kd.data.tar_heads import is_header
 from tinyvit_kd.data.tar_links import Link, Links
-from tinyvit_kd.data.tar_problems import damaged, is_header, refuse_other_formats
+from tinyvit_kd.data.tar_problems import damaged, refuse_other_formats
 from tinyvit_kd.errors import ShardError
 
 _CHUNK = 1 << 20  # bytes behind an end marker that are read at a time
@@ -79,10 +80,12 @@ def _archive(
     except ShardError:
         raise
     except _DAMAGE as error:
-        raise damaged(tar, str(error)) from None
+        raise damaged(files, tar, str(error)) from None
     # tarfile takes a damaged header for the end of the archive. A real end is a block of zeros.
     if files.read_at_most(tar, end, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise damaged(tar, f"no block of zeros after the last member, at byte {end:,} of {files.info(tar).size:,}")
+        raise damaged(
+            files, tar, f"no block of zeros after the last member, at byte {end:,} of {files.info(tar).size:,}"
+        )
     return end
 
 
@@ -121,7 +124,7 @@ def _next_archive(files: ShardFiles, tar: Location, end: int, leftovers: Leftove
     if is_header(files.read_at_most(tar, start, tarfile.BLOCKSIZE)):
         return start
     if _holds_magic(files, tar, start):
-        raise damaged(tar, f"members behind byte {start:,}, where a damaged header or foreign bytes begin")
+        raise damaged(files, tar, f"members behind byte {start:,}, where a damaged header or foreign bytes begin")
     leftovers.count("trailing", f"from byte {start:,}")
     return None
 
