@@ -83,6 +83,11 @@ def _shard_set_options(function: Function) -> Function:
             type=click.Path(path_type=Path),
             help="Folder of the byte indexes; default: beside the shards.",
         ),
+        click.option(
+            "--cache-dir",
+            type=click.Path(path_type=Path),
+            help="Folder for shards fetched from URLs; needed if PATH is one.",
+        ),
         click.option("--split", help="A split named in _info.json; default: the only one."),
     ):
         function = option(function)
@@ -104,7 +109,7 @@ def shards_index(path: str, **options: Any) -> None:
 @shards_group.command("info")
 @_shard_set_options
 def shards_info(path: str, **options: Any) -> None:
-    """Describe the shard set at PATH: shards, samples, labels, classes."""
+    """Describe the shard set at PATH: shards, samples, labels, classes, and what of the tars is in no sample."""
     from tinyvit_kd.stages.shards import info
 
     click.echo(info(path, **options))
@@ -116,7 +121,8 @@ def shards_info(path: str, **options: Any) -> None:
 def shards_check(path: str, processes: int, **options: Any) -> None:
     """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not.
 
-    A set whose labels are sorted is pointed out, because batches would lack classes.
+    Samples that are lost, because a tar holds no image for them or a link that leads nowhere, are faults, too. A set
+    whose labels are sorted is pointed out, because batches would lack classes.
     """
     from tinyvit_kd.stages.shards import check
 

@@ -33,6 +33,14 @@ class ShardsConfig(Section):
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
     cache_dir: Path | None = Field(None, description="folder for shards fetched from URLs; required if path is a URL")
     index_dir: Path | None = Field(None, description="folder for byte indexes; null: beside the shards")
+    max_lost_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="fraction of samples that may be lost, because the tars hold no image for them or a link that "
+        "leads nowhere (docs/DATA.md); the run stops before it begins if there are more",
+        json_schema_extra=unit("fraction"),
+    )
 
 
 class LabelledShardsConfig(ShardsConfig):

@@ -13,6 +13,7 @@ import xxhash
 from tinyvit_kd.data.index import ShardIndex
 from tinyvit_kd.data.label_order import LabelOrder
 from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel
@@ -31,6 +32,8 @@ class CheckReport:
     first_unlabelled: str = ""  # and what it has instead
     labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
     label_order: LabelOrder = field(default_factory=LabelOrder)  # is no fault: training has to know of it
+    empty_shards: list[str] = field(default_factory=list)
+    leftovers: Leftovers = field(default_factory=Leftovers)  # files of the tars that are in no sample
 
     @property
     def sound(self) -> bool:
@@ -41,6 +44,10 @@ class CheckReport:
             or self.duplicate_keys
             or self.missing_labels
             or self.labels_out_of_range
+            or self.empty_shards
+            or self.leftovers.lost
+            or self.leftovers.unknown
+            or "trailing" in self.leftovers.counts
         )
 
     def add(self, other: CheckReport) -> None:
@@ -54,6 +61,8 @@ class CheckReport:
         self.first_unlabelled = self.first_unlabelled or other.first_unlabelled
         self.labels_out_of_range += other.labels_out_of_range
         self.label_order.add(other.label_order)
+        self.empty_shards += other.empty_shards
+        self.leftovers.add("", other.leftovers)
 
 
 KeyHashes = npt.NDArray[np.uint64]
@@ -95,6 +104,12 @@ def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: in
         report.unreadable.append((name, str(error)))
         return report, np.empty(0, dtype=np.uint64)
     report.samples = len(index)
+    if not len(index):
+        report.empty_shards.append(name)
+    if index.leftovers is None:
+        report.leftovers.unknown += 1
+    else:
+        report.leftovers.add(name, index.leftovers)
     _check_labels(report, shard, index, shard_set)
     with shard_set.files() as files:
         for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):

@@ -108,6 +108,8 @@ def _value_of_text(text: str) -> Value:
 
 
 def _in_text(content: bytes) -> tuple[list[Value], str]:
+    if len(content) < 19 and (plain := content.strip()).isdigit():  # as nearly all labels are
+        return [int(plain)], ""
     try:
         text = decode_text(content)
     except UnicodeDecodeError:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,10 @@ from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.index import Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
 from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.locate import locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.data.summaries import LabelCounts, Summary, summary_of
 from tinyvit_kd.data.text_labels import NO_TEXTS, LabelRule
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
@@ -39,6 +40,7 @@ class ShardSet:
     index_dir: Path | None = None
     label_key: str | None = None  # the field of .json that is the label
     first_label: int = 0  # number of the first class in the files
+    known: tuple[Summary, ...] | None = field(default=None, repr=False)  # of all shards, if all have been indexed
 
     @classmethod
     def load(
@@ -51,6 +53,7 @@ class ShardSet:
         class_list: str | None = None,
         label_key: str | None = None,
         first_label: int = 0,
+        on_shard: Callable[[int, int], None] | None = None,
     ) -> ShardSet:
         """Open a shard set; without an ``_info.json`` this fetches and indexes all of its shards.
 
@@ -62,22 +65,18 @@ class ShardSet:
             class_list: the labels' class list, as ``load_class_list`` takes it; None: classes.txt beside the shards.
             label_key: the field of ``.json`` that is the label, with dots for nested ones; None: the usual ones.
             first_label: the number of the first class; 1 for labels that count from 1.
+            on_shard: index all shards now, and call this after each with (indexed shards, all shards).
 
         Raises:
             ShardError: the shards are missing, compressed, truncated or damaged.
             ConfigError: ``split`` or the pattern is wrong.
         """
-        listing = locate_shards(str(path), split)
-        lengths = listing.lengths
-        if lengths is None:
-            files = ShardFiles(cache_dir)
-            lengths = tuple(len(_load_index(place, index_dir, files, label_key)) for place in listing.locations)
-            files.close()
-        return cls(
+        listing = locate_shards(str(path), split, cache_dir)
+        shards = cls(
             name=listing.name,
             split=listing.split,
             names=listing.names,
-            lengths=np.array(lengths, dtype=np.int64),
+            lengths=np.array(listing.lengths or (), dtype=np.int64),
             class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
             cache_dir=cache_dir,
@@ -85,6 +84,10 @@ class ShardSet:
             label_key=label_key,
             first_label=first_label,
         )
+        if listing.lengths is not None and on_shard is None:
+            return shards
+        known = tuple(shards.summaries(on_shard))
+        return replace(shards, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
 
     @property
     def total(self) -> int:
@@ -108,7 +111,7 @@ class ShardSet:
             with self.files() as files:
                 return self.index(shard, files)
         index = self._raw_index(shard, files)
-        if len(index) != self.lengths[shard]:
+        if len(self.lengths) and len(index) != self.lengths[shard]:
             raise ShardError(
                 "a shard does not hold as many samples as its shard set says",
                 where=self.locations[shard],
@@ -159,37 +162,45 @@ class ShardSet:
         why = self.label_rule.why_none(number, int(raw.labels[number]), raw.texts)
         return f"{self.names[shard]}:{raw.key(number)}: {why}"
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all images together; missing indexes are made."""
+        return sum(each.image_bytes for each in self._summaries)
+
+    def empty_shards(self) -> list[str]:
+        """Names of the shards that hold no sample."""
+        return [name for name, length in zip(self.names, self.lengths.tolist(), strict=True) if not length]
+
+    def leftovers(self) -> Leftovers:
+        """What is in the shards and in no sample; missing indexes are made."""
+        total = Leftovers()
+        for name, summary in zip(self.names, self._summaries, strict=True):
+            if summary.leftovers is None:
+                total.unknown += 1
+            else:
+                total.add(name, summary.leftovers)
+        return total
+
+    def summaries(self, on_shard: Callable[[int, int], None] | None = None) -> Iterator[Summary]:
+        """Each shard in numbers, one after the other; missing indexes are made, and only one is held at a time.
+
+        Args:
+            on_shard: called after each shard with (finished shards, all shards).
+        """
+        with self.files() as files:
+            for shard in range(len(self.names)):
+                yield summary_of(self.index(shard, files))
+                if on_shard is not None:
+                    on_shard(shard + 1, len(self.names))
+
     @cached_property
-    def _summaries(self) -> tuple[_Summary, ...]:
+    def _summaries(self) -> tuple[Summary, ...]:
         # Cached, so that each index is read once.
-        return tuple(_summary(self.index(shard)) for shard in range(len(self.names)))
+        return self.known if self.known is not None else tuple(self.summaries())
 
     def reader(self) -> ShardReader:
         """Reads the samples in any order."""
         return ShardReader(self)
-
-
-class LabelCounts(NamedTuple):
-    """The labels of a shard set in numbers."""
-
-    samples: int
-    unlabelled: int  # samples without a label
-    smallest: int  # label; -1 if no sample has one
-    largest: int  # label; -1 if no sample has one
-
-
-class _Summary(NamedTuple):
-    key_hash: int
-    label_hash: int
-    unlabelled: int
-    smallest_label: int
-    largest_label: int
-
-
-def _summary(index: ShardIndex) -> _Summary:
-    labelled = index.labels[index.labels >= 0]
-    smallest, largest = (int(labelled.min()), int(labelled.max())) if len(labelled) else (NO_LABEL, NO_LABEL)
-    return _Summary(index.key_hash, index.label_hash, len(index) - len(labelled), smallest, largest)
 
 
 class ShardReader:

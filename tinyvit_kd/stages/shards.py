@@ -12,6 +12,7 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.check import CheckReport, check_shards
 from tinyvit_kd.data.label_order import LabelOrder
+from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
@@ -40,17 +41,14 @@ def index(path: str, **options: Any) -> str:
 
     Here and below, ``options`` are those of ``ShardSet.load``.
     """
-    shards = ShardSet.load(path, **options)
     with _shard_bar("shards index") as on_shard:
-        for shard in range(len(shards.names)):
-            shards.index(shard)
-            on_shard(shard + 1, len(shards.names))
-    return _describe(shards, options.get("class_list"))
+        return _describe(ShardSet.load(path, on_shard=on_shard, **options), options.get("class_list"))
 
 
 def info(path: str, **options: Any) -> str:
     """A description of a shard set, for people."""
-    return _describe(ShardSet.load(path, **options), options.get("class_list"))
+    with _shard_bar("shards info") as on_shard:
+        return _describe(ShardSet.load(path, on_shard=on_shard, **options), options.get("class_list"))
 
 
 def check(path: str, processes: int, **options: Any) -> tuple[str, bool]:
@@ -66,9 +64,8 @@ def _decode(max_pixels: int, image: bytes) -> None:
 
 
 def _describe(shards: ShardSet, named: str | None = None) -> str:
-    indexes = [shards.index(shard) for shard in range(len(shards.names))]
-    labels = shards.label_counts()
-    size = sum(int(index.sizes.sum()) for index in indexes)
+    counts, leftovers = shards.label_counts(), shards.leftovers()
+    labelled, lost = counts.samples - counts.unlabelled, leftovers.lost
     classes = (
         f"{len(shards.class_list.ids):,} ({named or CLASS_LIST_FILE})"
         if shards.class_list
@@ -78,12 +75,36 @@ def _describe(shards: ShardSet, named: str | None = None) -> str:
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
         "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
         f"{max(shards.lengths.tolist(), default=0):,} samples each",
-        "samples": f"{shards.total:,}, {shards.total - labels.unlabelled:,} of them labelled, "
-        f"{size / 2**20:,.1f} MiB of images",
+        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {shards.image_bytes / 2**20:,.1f} MiB of images",
         "classes": classes,
         "labels": _describe_labels(shards),
     }
-    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+    if lost:
+        rows["lost"] = f"{lost:,} further samples ({leftovers.lost_fraction(shards.total):.2%}):"
+    lines = [f"{name:<10} {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
+
+
+def _leftover_lines(leftovers: Leftovers) -> list[str]:
+    lines = [f"  {line}" for line in leftovers.lines(LOST)]
+    if passed_over := leftovers.lines(PASSED_OVER):
+        lines += ["passed over:", *(f"  {line}" for line in passed_over)]
+    if leftovers.joined:
+        lines.append(f"joined     {leftovers.joined:,} archives stand behind the first one of a tar, and are read")
+    if leftovers.unknown:
+        lines.append(
+            f"unknown    {leftovers.unknown:,} indexes of an earlier version do not say what was left out and cannot "
+            "be replaced (--index-dir FOLDER makes others)"
+        )
+    return lines
+
+
+def _empty_lines(empty: list[str]) -> list[str]:
+    return [f"empty      {len(empty):,} shards hold no sample: {_first(empty, 3)}"] if empty else []
+
+
+def _first(names: list[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def _describe_labels(shards: ShardSet) -> str:
@@ -119,6 +140,7 @@ def _report(report: CheckReport) -> str:
         "have a label that the class list lacks": [
             f"{sample}: {label}" for sample, label in report.labels_out_of_range
         ],
+        "shards hold no sample": report.empty_shards,
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
     for fault, samples in faults.items():
@@ -130,6 +152,9 @@ def _report(report: CheckReport) -> str:
         lines.append(f"  of the first is known: {report.first_unlabelled}")
     if report.label_order.is_sorted:
         lines.append(_describe_order(report.label_order))
+    if report.leftovers.lost:
+        lines.append(f"{report.leftovers.lost:,} samples are lost:")
+    lines += _leftover_lines(report.leftovers)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
