@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 
 CLASS_LIST_FILE = "classes.txt"
-_INDEXES = 256  # kept by a reader: a lane reads two shards at a time, and a rank may own 64 lanes
+_KEPT_TABLES = 256  # by a reader: a lane reads two shards at a time, and a rank may own 64 lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,22 +199,35 @@ class ShardSet:
         # Cached, so that each index is read once.
         return self.known if self.known is not None else tuple(self.summaries())
 
-    def reader(self) -> ShardReader:
-        """Reads the samples in any order."""
-        return ShardReader(self)
+    def reader(self, shards_at_a_time: int = 0) -> ShardReader:
+        """Reads the samples in any order.
+
+        Args:
+            shards_at_a_time: how many shards samples are taken from in turn, if they may be more than a few hundred.
+        """
+        return ShardReader(self, shards_at_a_time)
+
+
+class _Table(NamedTuple):
+    """What reading samples takes of an index, in a third of its memory: arrays [n], of the smallest types that do."""
+
+    offsets: npt.NDArray[np.integer]
+    sizes: npt.NDArray[np.integer]
+    labels: npt.NDArray[np.integer]
 
 
 class ShardReader:
     """Reads the samples of a shard set in any order.
 
-    Files and indexes are opened when they are first needed, and the last few hundred are kept. A reader may be forked
-    or pickled. Within a process, only one thread may use it.
+    Files and tables of samples are opened when they are first needed, and kept: a few hundred, or as many tables as
+    ``shards_at_a_time`` says. A reader may be forked or pickled. Within a process, only one thread may use it.
     """
 
-    def __init__(self, shards: ShardSet) -> None:
+    def __init__(self, shards: ShardSet, shards_at_a_time: int = 0) -> None:
         self.shards = shards
+        self.shards_at_a_time = shards_at_a_time
         self._files = shards.files()
-        self._index = lru_cache(_INDEXES)(shards.index)
+        self._table = lru_cache(max(_KEPT_TABLES, shards_at_a_time))(self._read_table)
 
     def read(self, shard: int, index: int) -> bytes:
         """The encoded image of one sample.
@@ -222,14 +236,14 @@ class ShardReader:
             ShardError: the shard is missing, damaged, or has changed since it was opened.
         """
         assert index >= 0
-        table = self._index(shard)
+        table = self._table(shard)
         location = self.shards.locations[shard]
         doing(f"reading sample {index} of {location}")
         return self._files.read(location, int(table.offsets[index]), int(table.sizes[index]))
 
     def key(self, shard: int, index: int) -> str:
         """The key of one sample."""
-        return self._index(shard).key(index)
+        return self.shards.index(shard, self._files).key(index)
 
     def name(self, shard: int) -> str:
         """The name of one shard."""
@@ -237,11 +251,21 @@ class ShardReader:
 
     def labels(self, shard: int, indexes: npt.NDArray[np.integer]) -> Int64:
         """The labels of samples of one shard: int64 [n], -1 if there is none."""
-        labels: Int64 = self._index(shard).labels[indexes]
+        labels: Int64 = self._table(shard).labels[indexes].astype(np.int64)
         return labels
 
-    def __reduce__(self) -> tuple[Callable[[ShardSet], ShardReader], tuple[ShardSet]]:
-        return ShardReader, (self.shards,)
+    def _read_table(self, shard: int) -> _Table:
+        index = self.shards.index(shard, self._files)
+        return _Table(*(_smallest(column) for column in (index.offsets, index.sizes, index.labels)))
+
+    def __reduce__(self) -> tuple[Callable[[ShardSet, int], ShardReader], tuple[ShardSet, int]]:
+        return ShardReader, (self.shards, self.shards_at_a_time)
+
+
+def _smallest(values: Int64) -> npt.NDArray[np.integer]:
+    """The same numbers in the smallest type of integers that holds them: [n]."""
+    lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
+    return values.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))
 
 
 def _classes_beside(folder: Path | None) -> ClassList | None:

@@ -25,7 +25,8 @@ class LabelledData(TrainingData):
 
     def batch_maker(self, plan: StepPlan) -> LabelledBatches:
         """Makes the batches of this rank, from new views."""
-        samples = SampleViews(self.shards.reader(), self.config.views, self.config.schedule.seed)
+        reader = self.shards.reader(plan.shards_at_a_time)
+        samples = SampleViews(reader, self.config.views, self.config.schedule.seed)
         return LabelledBatches(samples, self.config.on_bad_image, plan)
 
 

@@ -52,7 +52,7 @@ class StoredData(TrainingData):
 
     def batch_maker(self, plan: StepPlan) -> StoredBatches:
         """Makes the batches of this rank, from replayed views."""
-        reader = self.shards.reader()
+        reader = self.shards.reader(plan.shards_at_a_time)
         samples = SampleViews(reader, self.spec, self.stores[0].manifest.seed)
         labels = Labels(reader, self.class_map) if self.config.loss.uses_labels else None
         caches = block_caches(self.config.store, self.stores, plan)
