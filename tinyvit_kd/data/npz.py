@@ -38,9 +38,9 @@ def _array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], limit: int
         raise ValueError(f"{name} is compressed")
     data = archive.read(entry)
     stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):  # type: ignore[no-untyped-call]
+    if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError(f"{name} is of another version of the format")
-    shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+    shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)
     if found != dtype or len(shape) > 1 or fortran_order:
         raise ValueError(f"{name} is of another type or shape")
     count = int(shape[0]) if shape else 1
