@@ -104,7 +104,7 @@ def test_an_index_that_cannot_be_is_made_again(tmp_path: Path, change: str) -> N
 
 
 def test_arrays_are_read_as_numpy_reads_them() -> None:
-    arrays = {"a": np.arange(5), "b": np.empty(0, np.uint8), "c": np.array(7)}
+    arrays: Arrays = {"a": np.arange(5), "b": np.empty(0, np.uint8), "c": np.array(7)}
     read = read_npz(_saved(arrays), {"a": "<i8", "b": "|u1", "c": "<i8"})
     assert all(np.array_equal(read[name], arrays[name]) and read[name].shape == arrays[name].shape for name in arrays)
 
