@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 
-def read_npz(content: bytes, dtypes: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+def read_npz(content: bytes, dtypes: Mapping[str, str], optional: Collection[str] = ()) -> dict[str, npt.NDArray[Any]]:
     """Read some arrays of an uncompressed ``.npz`` file. No more memory is taken than the file itself has.
 
     ``numpy.load`` takes what an array's header says before it looks whether the file has as much, and unpacks what a
@@ -20,6 +20,7 @@ def read_npz(content: bytes, dtypes: Mapping[str, str]) -> dict[str, npt.NDArray
     Args:
         content: of the file.
         dtypes: the only type that is accepted of each array, such as ``<i8``.
+        optional: names of arrays that the file may lack.
 
     Returns:
         The arrays; they cannot be written to.
@@ -29,7 +30,12 @@ def read_npz(content: bytes, dtypes: Mapping[str, str]) -> dict[str, npt.NDArray
         zipfile.BadZipFile, KeyError, OSError, EOFError: the file is damaged, or lacks an array.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: _array(archive, f"{name}.npy", np.dtype(dtype), len(content)) for name, dtype in dtypes.items()}
+        present = set(archive.namelist())
+        return {
+            name: _array(archive, f"{name}.npy", np.dtype(dtype), len(content))
+            for name, dtype in dtypes.items()
+            if name not in optional or f"{name}.npy" in present
+        }
 
 
 def _array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], limit: int) -> npt.NDArray[Any]:
