@@ -23,9 +23,15 @@ from tinyvit_kd.runtime.log import warn_once
 FORMAT_VERSION = 2  # 1 has neither texts of labels nor what was left out
 INDEX_SUFFIX = ".idx.npz"  # appended to the name of the shard
 _SPARE_BYTES = 1 << 16  # of an index, beyond the size of its tar: a sample takes less of it than its header in the tar
-_ARRAYS = {"offsets": "<i8", "sizes": "<i8", "labels": "<i8", "key_bytes": "|u1", "key_ends": "<i8"}
-_TEXTS = {"codes": "<i8", "table": "|u1", "ends": "<i8", "notes": "|u1"}  # of TextLabels, named with a prefix
-_TEXTS_PREFIX = "label_text_"
+_COLUMNS = {"offsets": "<i8", "sizes": "<i8", "labels": "<i8", "key_bytes": "|u1", "key_ends": "<i8"}
+_TEXTS_PREFIX = "label_text_"  # before the names of the arrays of TextLabels
+_SINCE_2 = {
+    **{
+        f"{_TEXTS_PREFIX}{name}": dtype
+        for name, dtype in zip(TextLabels._fields, ("<i8", "|u1", "<i8", "|u1"), strict=True)
+    },
+    "leftovers": "|u1",
+}
 _HEADER = {"version": "<i8", "fingerprint": "<u8"}
 _END_BYTES = 1 << 14  # bytes at each end of a tar that its fingerprint covers
 
@@ -144,17 +150,15 @@ class _IndexFile:
 
 
 def _from_bytes(content: bytes, fingerprint: int, tar_size: int) -> ShardIndex | None:
-    header = read_npz(content, _HEADER)
-    version = int(header["version"])
-    if version not in (1, FORMAT_VERSION) or int(header["fingerprint"]) != fingerprint:
+    found = read_npz(content, {**_HEADER, **_COLUMNS, **_SINCE_2}, optional=_SINCE_2)
+    version = int(found["version"])
+    if version not in (1, FORMAT_VERSION) or int(found["fingerprint"]) != fingerprint:
         return None
-    arrays = read_npz(content, _ARRAYS)
     texts, leftovers = NO_TEXTS, None
     if version == FORMAT_VERSION:
-        found = read_npz(content, {_TEXTS_PREFIX + name: dtype for name, dtype in _TEXTS.items()})
-        texts = TextLabels(*found.values())
-        leftovers = Leftovers.from_json(read_npz(content, {"leftovers": "|u1"})["leftovers"].tobytes())
-    index = ShardIndex(**arrays, texts=texts, leftovers=leftovers)
+        texts = TextLabels(**{name: found[_TEXTS_PREFIX + name] for name in TextLabels._fields})
+        leftovers = Leftovers.from_json(found["leftovers"].tobytes())
+    index = ShardIndex(**{name: found[name] for name in _COLUMNS}, texts=texts, leftovers=leftovers)
     return index if _lies_within(index, tar_size) and _names_its_texts(index) else None
 
 
@@ -184,7 +188,7 @@ def _are_ends(ends: npt.NDArray[np.int64], length: int) -> bool:
 def _to_bytes(index: ShardIndex, fingerprint: int) -> bytes:
     assert index.leftovers is not None
     content = io.BytesIO()
-    arrays = {name: getattr(index, name) for name in _ARRAYS}
+    arrays = {name: getattr(index, name) for name in _COLUMNS}
     arrays |= {_TEXTS_PREFIX + name: array for name, array in index.texts._asdict().items()}
     leftovers = np.frombuffer(index.leftovers.to_json(), dtype=np.uint8)
     header = {"version": np.int64(FORMAT_VERSION), "fingerprint": np.uint64(fingerprint)}

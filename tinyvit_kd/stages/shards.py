@@ -14,7 +14,6 @@ from tinyvit_kd.data.check import CheckReport, check_shards
 from tinyvit_kd.data.label_order import LabelOrder
 from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.views.decode import decode
 
@@ -161,7 +160,7 @@ def _report(report: CheckReport) -> str:
 @contextmanager
 def _shard_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over shards; yields a function that takes (finished shards, all shards)."""
-    bar = progress_bar(solo_job(), 0, "shard", label=label)
+    bar = progress_bar(None, 0, "shard", label=label)
 
     def on_shard(done: int, total: int) -> None:
         bar.total = total
