@@ -125,7 +125,8 @@ def _in_order(numbered: list[tuple[int, Entry]], where: str) -> list[Entry]:
     if repeated:
         raise _wrong(where, f"class number {_listed(repeated)} more than once")
     if counts and set(counts) == set(range(1, len(counts) + 1)):
-        raise _wrong(where, f"class numbers from 1 to {len(counts)}", f"numbers from 0 to {len(counts) - 1}")
+        fix = "number the classes from 0; if the labels count from 1, too, set shards.first_label to 1"
+        raise _wrong(where, f"class numbers from 1 to {len(counts)}", f"numbers from 0 to {len(counts) - 1}", fix)
     missing = [number for number in range(len(counts)) if number not in counts]
     if missing:
         expected = f"numbers from 0 to {len(counts) - 1} for {len(counts)} classes"
@@ -133,8 +134,8 @@ def _in_order(numbered: list[tuple[int, Entry]], where: str) -> list[Entry]:
     return [entry for _, entry in sorted(numbered)]
 
 
-def _wrong(where: str, found: str, expected: str = _FORMS) -> ConfigError:
-    return ConfigError("this is not a class list", where=where, found=found, expected=expected)
+def _wrong(where: str, found: str, expected: str = _FORMS, fix: str = "") -> ConfigError:
+    return ConfigError("this is not a class list", where=where, found=found, expected=expected, fix=fix)
 
 
 def _listed(numbers: Iterable[int]) -> str:
