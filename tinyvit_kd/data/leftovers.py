@@ -117,7 +117,7 @@ class Leftovers:
     def _line(self, cause: str) -> str:
         count, names = self.counts[cause], self.names.get(cause, [])
         more = ", …" if count > len(names) else ""
-        return f"{count:,} {CAUSES[cause]}: {', '.join(names)}{more}"
+        return f"{CAUSES[cause]}: {count:,} ({', '.join(names)}{more})"
 
 
 def readable(name: str) -> str:

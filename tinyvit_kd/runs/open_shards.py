@@ -54,7 +54,7 @@ def _require_samples(shards: ShardSet, config: ShardsConfig, job: Job) -> None:
     if lost:
         say(job, f"{shards.name}: samples are lost: {lost}")
     if empty:
-        say(job, f"{shards.name}: {len(empty):,} shards hold no sample, the first is {empty[0]}")
+        say(job, f"{shards.name}: shards without a sample: {len(empty):,}, the first is {empty[0]}")
 
 
 def fingerprint(shards: ShardSet) -> str:
