@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-slow test-oldest lint clean
 
 install: $(VENV)/.installed
 
@@ -24,10 +24,27 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# Campaigns, and whatever else takes more than 20 seconds a test; pyproject.toml leaves them out of make test. In one
+# process, since they start others and watch the clock.
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+# With the oldest versions that setup.cfg allows, on Python 3.11 (numpy 2.0 has no wheels for Python 3.13).
+OLDEST := .venv-oldest
+
+test-oldest: $(OLDEST)/.installed
+	PATH=$(CURDIR)/$(OLDEST)/bin:$$PATH $(OLDEST)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+$(OLDEST)/.installed: setup.cfg pyproject.toml setup.py .ci/oldest.txt $(NATIVE)
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --constraint .ci/oldest.txt --editable '.[dev]'
+	touch $@
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

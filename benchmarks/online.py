@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.task import LogitDistillationTask
 from torch import nn
 from torch.nn import functional as F
 
@@ -138,28 +137,31 @@ class Subject:
         return torch.randint(self.options.classes, (self.size,), generator=generator).to(self.device)
 
     @cached_property
-    def task(self) -> LogitDistillationTask:
+    def task(self) -> nn.Module:
         """timm's online distillation, with weights in float32 under autocast, as its training script has them."""
         return self._task(torch.float32)
 
     @cached_property
-    def low_task(self) -> LogitDistillationTask:
+    def low_task(self) -> nn.Module:
         """The same with the teacher's weights in bfloat16, which spares their conversion in every step."""
         return self._task(torch.bfloat16)
 
-    def _task(self, precision: torch.dtype) -> LogitDistillationTask:
+    def _task(self, precision: torch.dtype) -> nn.Module:
+        from timm.task import LogitDistillationTask  # timm has it from 1.0.23 on
+
         options = self.options
         teacher = random_network(options.teacher, options.classes, options.size).requires_grad_(False)
-        return LogitDistillationTask(
+        task: nn.Module = LogitDistillationTask(
             self.state.model,
             move_to_device(teacher, self.device, channels_last=True).to(precision),
             criterion=nn.CrossEntropyLoss(),
             task_loss_weight=0.0,  # the other term is that of the teacher
             device=self.device,
             verbose=False,
-        ).train()
+        )
+        return task.train()
 
-    def online(self, task: LogitDistillationTask) -> None:
+    def online(self, task: nn.Module) -> None:
         """A step with the teacher in the loop."""
         self.step(lambda images: task(images, self.labels)["loss"])
 

@@ -126,7 +126,7 @@ def _sbatch(words: list[str], recipes: Recipes) -> None:
 
 
 def _make(words: list[str], _: Recipes) -> None:
-    targets = set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert {word for word in words if "=" not in word} <= targets
 
 

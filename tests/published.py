@@ -92,6 +92,9 @@ TINY_VIT = {
 TINY_VIT_CLIP_GRAD = 5.0
 
 
+DISTILLED_22K_MICRO_BATCH = 128  # 32 GPUs share a batch
+
+
 class Deit(NamedTuple):
     """The numbers of one DeiT recipe. An epoch is one view of each image; only the peak rate is for a batch of 512."""
 
@@ -102,6 +105,7 @@ class Deit(NamedTuple):
     first_lr: float
     last_lr: float
     weight_decay: float
+    drop_path_rate: float
 
     @property
     def numbers(self) -> Published:
@@ -110,14 +114,13 @@ class Deit(NamedTuple):
         return Published(self.epochs, self.warmup_epochs, self.batch, self.peak_lr, last, first, self.weight_decay)
 
 
-DEIT_224 = Deit(300, 5, 1024, 5e-4, 1e-6, 1e-5, 0.05)
-DEIT_384 = Deit(30, 5, 512, 5e-6, 1e-6, 5e-6, 1e-8)
+DEIT_224 = Deit(300, 5, 1024, 5e-4, 1e-6, 1e-5, 0.05, 0.1)
+DEIT_384 = Deit(30, 5, 512, 5e-6, 1e-6, 5e-6, 1e-8, 0.0)  # it is finetuned in evaluation mode, without drop path
 DEIT = {
     **{f"pretrain/deit_{size}_distilled_1k": DEIT_224 for size in ("tiny", "small", "base")},
     **{f"pretrain/deit_{size}_distilled_384": DEIT_384 for size in ("tiny", "small", "base")},
 }
 DEIT_VIEWS_PER_SAMPLE = 3  # repeated augmentation
-DEIT_DROP_PATH_RATE = 0.1
 DEIT_EMA_DECAY = 0.99996
 
 

@@ -6,8 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torchvision import transforms
 
 from tests.conftest import REPOSITORY
 from tests.published import (
@@ -15,9 +19,9 @@ from tests.published import (
     CONFIGS,
     DEIT,
     DEIT_224,
-    DEIT_DROP_PATH_RATE,
     DEIT_EMA_DECAY,
     DEIT_VIEWS_PER_SAMPLE,
+    DISTILLED_22K_MICRO_BATCH,
     ERASING,
     LABEL_SMOOTHING,
     LR_BATCH,
@@ -39,9 +43,12 @@ from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.load import load_recipe, read_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.data.order import check_lanes
+from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runs.batch_sizes import micro_batches
+from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.learning_rate import scaled_rates
 from tinyvit_kd.views.randaugment import parse_auto_augment
-from tinyvit_kd.views.render import render_views
+from tinyvit_kd.views.render import render_eval, render_views
 
 OPENING = ("Paper:", "Command:", "Hardware:", "Hours:", "Result:")
 
@@ -134,10 +141,35 @@ def test_higher_resolutions_use_the_published_windows_and_the_whole_image(size: 
     recipe: FinetuneConfig = load(f"finetune/tiny_vit_21m_{size}")
     assert recipe.views.size == size
     assert recipe.eval is not None
-    assert (recipe.eval.views.size, recipe.eval.views.mode) == (size, "squash")
+    assert (recipe.eval.views.size, recipe.eval.views.mode, recipe.eval.views.crop_fraction) == (size, "squash", 1)
     network = timm.create_model(recipe.student.name or "")
     found = tuple(stage.blocks[0].window_size for stage in network.stages[1:])
     assert found == windows[1:]
+
+
+@pytest.mark.parametrize("size", ["5m", "11m", "21m"])
+def test_batch_norm_sees_the_official_batch_in_22k_training_for_any_number_of_processes(size: str) -> None:
+    recipe: PretrainConfig = load(f"pretrain/tiny_vit_{size}_22k")
+    schedule = recipe.schedule
+    assert schedule.micro_batch_size == DISTILLED_22K_MICRO_BATCH
+    for processes in (1, 8, 32):
+        job = Job(0, processes, torch.device("cpu"))
+        assert micro_batches(schedule, job) * processes == schedule.global_batch_size // DISTILLED_22K_MICRO_BATCH
+
+
+@pytest.mark.parametrize("size", [384, 512])
+@pytest.mark.parametrize("sides", [(500, 375), (375, 500), (120, 90), (640, 640)], ids=str)
+def test_at_higher_resolutions_views_are_those_of_the_official_evaluation(size: int, sides: tuple[int, int]) -> None:
+    """TinyViT/data/build.py, ``build_transform`` with ``TEST.CROP: False``: the whole image, nothing cropped."""
+    recipe: FinetuneConfig = load(f"finetune/tiny_vit_21m_{size}")
+    assert recipe.eval is not None
+    image = sample_image(*sides)
+    resized = transforms.Resize((size, size), interpolation=transforms.InterpolationMode.BICUBIC)(image)
+    official = transforms.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)(transforms.ToTensor()(resized))
+    view = render_eval(encoded(image), recipe.eval.views)
+    assert view.tobytes() == np.asarray(resized).transpose(2, 0, 1).tobytes()
+    normalize = Normalizer(recipe.normalize.mean, recipe.normalize.std, torch.device("cpu"))
+    torch.testing.assert_close(normalize(torch.from_numpy(view)), official, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "published"), DEIT.items(), ids=DEIT)
@@ -159,7 +191,7 @@ def test_a_recipe_of_deit_holds_the_published_numbers(name: str, published: Deit
     assert (optim.weight_decay, optim.clip_grad, optim.layer_decay) == (published.weight_decay, None, 1)
     assert (recipe.loss.kind, recipe.loss.teacher_share) == ("token", 0.5)
     assert recipe.loss.label_smoothing == LABEL_SMOOTHING
-    assert (recipe.student.drop_path_rate, recipe.train.ema_decay) == (DEIT_DROP_PATH_RATE, DEIT_EMA_DECAY)
+    assert (recipe.student.drop_path_rate, recipe.train.ema_decay) == (published.drop_path_rate, DEIT_EMA_DECAY)
 
 
 @pytest.mark.parametrize("name", ["regnety_160_1k", "regnety_160_1k_384", "convnext_xlarge_1k"])

@@ -16,6 +16,7 @@ from benchmarks.tiny_world import make_teacher
 from tests import pages
 from tests.conftest import REPOSITORY
 from tests.documented_commands import IMAGES, check, is_command, lay_out, understood
+from tests.models.timm_folders import TIMM_OPENS_FOLDERS
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
 from tinyvit_kd.cli import cli
@@ -27,6 +28,8 @@ from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
+from tinyvit_kd.views import native
+from tinyvit_kd.views.selfcheck import reference_differences
 from tinyvit_kd.views.transform import forget_built
 
 SAMPLES = 48
@@ -179,6 +182,8 @@ class Reader:
                     Info.model_validate_json(block.text)
 
     def _type(self, words: list[str]) -> None:
+        if words[0] == f"{native.SWITCH}=0" and reference_differences():
+            return  # with this version of Pillow there is no other renderer
         while "=" in words[0]:
             self.patch.setenv(*words[0].split("=", 1))
             words = words[1:]
@@ -205,6 +210,9 @@ class Reader:
         code = compile(block.text, "a page", "exec")
         if block.file is not None:
             (self.folder / block.file).write_text(block.text)
+        elif "local-dir:" in block.text:
+            if TIMM_OPENS_FOLDERS:
+                exec(code, self.names)
         elif "pretrained=True" not in block.text or '"file"' in block.text:  # else weights would be fetched
             exec(code, self.names)
 

@@ -27,10 +27,24 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "killed process": (WorkerError("a process died"), REQUEUE_EXIT_CODE, "a process died."),
     "busy folder": (BusyError("another process writes there"), REQUEUE_EXIT_CODE, "another process writes there."),
     "mistake": (ConfigError("wrong", where="topk"), 2, "wrong. Where: topk."),
+    "a stranger's name": (ConfigError("wrong", where="\x1b[2J\ud800.tar"), 2, r"wrong. Where: \x1b[2J\ud800.tar."),
     "full disk": (DiskSpaceError("the disk is full"), 2, "the disk is full."),
     "system": (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Found: No space left"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded", "runs"), 2, "the disk is full. Where: runs."),
     "handles": (OSError(errno.EMFILE, "Too many open files"), 2, "run out of a resource. Found: Too many open files."),
+    "processes": (OSError(errno.EAGAIN, "Resource temporarily unavailable"), 2, "To do: raise the limit of processes"),
+    "threads": (RuntimeError("can't start new thread"), 2, "refuses to start another thread or process."),
+    "batch norm of one": (
+        ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 16, 1, 1])"),
+        2,
+        "a batch norm cannot learn from a single value per channel. Where: schedule.global_batch_size",
+    ),
+    "memory": (MemoryError(), 2, "there is not enough memory. Found: MemoryError. To do: free memory"),
+    "memory of torch": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9"),
+        2,
+        "there is not enough memory.",
+    ),
     "file": (
         PermissionError(errno.EACCES, "Permission denied", "a.tar"),
         2,
@@ -71,7 +85,20 @@ def test_an_end_has_its_code_and_its_word(
     assert words in ended.err
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), AssertionError("a bug"), OSError("a bug")])
+def test_a_working_directory_that_is_gone_is_told_of(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = command_line("recipe", "pretrain")
+    assert ended.code == 2
+    assert "the working directory is gone" in ended.err
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), RuntimeError("a bug"), AssertionError("a bug"), OSError("a bug")]
+)
 def test_a_bug_of_ours_keeps_its_traceback(error: Exception, failing: Failing, command_line: CommandLine) -> None:
     failing(error)
     with pytest.raises(type(error), match="a bug"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
-from tinyvit_kd.runtime.foreign_errors import error_chain
+from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,
@@ -25,6 +26,7 @@ from tinyvit_kd.runtime.signals import (
     leave_with_torchrun,
     raise_if_stopped,
 )
+from tinyvit_kd.runtime.streams import prepare_streams
 
 USER_ERROR = 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -50,9 +52,9 @@ def cli(context: click.Context, debug: bool) -> None:
 
     Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
     overrides a field. Under torchrun a stage uses all processes: torchrun --nproc_per_node 8 -m tinyvit_kd pretrain
-    RECIPE. Exit code 75 means that the same command can be run again to continue: a signal (SIGTERM, SIGUSR1, Ctrl-C)
-    stopped it, a storage hung, a process died, or another run holds its folder. Exit code 2 means that something has to
-    be corrected first.
+    RECIPE. Exit code 75 means that the same command can be run again to continue: a signal (SIGTERM, SIGUSR1, SIGHUP,
+    Ctrl-C) stopped it, a storage hung, a process died, or another run holds its folder. Exit code 2 means that
+    something has to be corrected first.
     """
     context.obj = {"debug": debug}
 
@@ -91,7 +93,7 @@ def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, vie
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 
-    _run_stage(config, lambda config, job: dump_logits(config, job, chosen))
+    _run_stage(config, lambda config, job: dump_logits(config, job, chosen), independent=chosen != (1, 1))
 
 
 @cli.command("pretrain")
@@ -159,10 +161,10 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
     return load_recipe(kind, recipe, overrides)
 
 
-def _run_stage(config: Any, stage: Callable[[Any, Any], Any]) -> None:
+def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with start_job(config.runtime.device, config.runtime.threads) as job:
+    with start_job(config.runtime.device, config.runtime.threads, independent) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:
@@ -183,14 +185,38 @@ def _part(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Entry point. Errors become one paragraph on stderr and an exit code."""
-    leave_with_torchrun()
+    prepare_streams()
+    _spare_threads()
+    _stand_somewhere()
     debug = "--debug" in sys.argv
     try:
         with leave_on_signals(), _paragraphs(debug):
+            leave_with_torchrun()
             cli(standalone_mode=True)
     except SystemExit:
         ignore_signals()  # a signal while Python exits would change the exit code
         raise
+
+
+def _spare_threads() -> None:
+    """Keep numpy's OpenBLAS, which nothing here calls, from starting a thread per core in each process.
+
+    Where a container limits threads, OpenBLAS would interrupt the command as Ctrl-C does. On other processors torch has
+    the same library for its own work.
+    """
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _stand_somewhere() -> None:
+    """Leave at once where the working directory was removed: libraries would end the process without a word of ours."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        _leave(
+            f"the working directory is gone. Found: {error.strerror}. To do: change to one that exists, and run again.",
+            USER_ERROR,
+        )
 
 
 @contextmanager
@@ -207,8 +233,8 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         if debug:
             raise
         _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
-    except OSError as error:
-        refused = from_os_error(error)
+    except (OSError, RuntimeError, MemoryError, ValueError) as error:
+        refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)
@@ -227,9 +253,11 @@ def _whatever_it_interrupted() -> Iterator[None]:
 
 
 def _say(message: str) -> None:
-    rank = os.environ.get("RANK")
-    prefix = f"[rank {rank}] " if rank not in (None, "0") else ""
-    click.echo(f"{prefix}{message}", err=True)
+    rank = os.environ.get("RANK", "")
+    prefix = f"[rank {rank}] " if rank.isdecimal() and rank != "0" else ""
+    # Names come from whoever made a store or a tar: they must not control the terminal.
+    shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in message)
+    click.echo(f"{prefix}{shown}", err=True)
     sys.stderr.flush()
 
 

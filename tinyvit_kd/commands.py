@@ -150,11 +150,13 @@ def store_info(path: str, holes: bool) -> None:
 @click.argument("path")
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
 @click.option("--repair", is_flag=True, help="Remove damaged blocks, so that dump-logits makes them again.")
-def store_check(path: str, processes: int, repair: bool) -> None:
+@click.option("--require-complete", is_flag=True, help="Exit code 1 if blocks are missing, too.")
+def store_check(path: str, processes: int, repair: bool, require_complete: bool) -> None:
     """Check that every block at PATH is undamaged and belongs to the store. Exit code 1 if not.
 
-    Files that are not part of the store are faults, too. Missing blocks are not: dump-logits makes them. --repair
-    removes damaged blocks, and files that a killed dump left behind more than a minute ago. It removes nothing else.
+    Files that are not part of the store are faults, too. Missing blocks are not, unless --require-complete says so:
+    dump-logits makes them. The last line says whether the store is sound, and whether it is complete. --repair removes
+    damaged blocks, and files that a killed dump left behind more than a minute ago. It removes nothing else.
     """
     from tinyvit_kd.stages.store import check, describe_check, require_writable
     from tinyvit_kd.stages.store import repair as repair_store
@@ -162,9 +164,9 @@ def store_check(path: str, processes: int, repair: bool) -> None:
     if repair:
         require_writable(path)
     report = check(path, processes)
-    click.echo(describe_check(report))
+    click.echo(describe_check(report, with_verdict=not repair))
     sound = report.sound
     if repair:
         text, sound = repair_store(path, report)
         click.echo(text)
-    sys.exit(0 if sound else 1)
+    sys.exit(0 if sound and (report.complete or not require_complete) else 1)

@@ -246,8 +246,29 @@ def reason_of(error: OSError) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _AGAIN = "and run the same command again: finished files are kept, and the rest is made"
+FEWER_PROCESSES = (
+    "raise the limit of processes and threads (ulimit -u, or the pids limit of the container or job), or use fewer: "
+    f"runtime.workers and runtime.threads of a recipe, or --processes; {_AGAIN.removeprefix('and ')}"
+)
+LESS_MEMORY = (
+    "free memory, or use less: batch_size or micro_batch_size, runtime.workers and runtime.prefetch of a recipe, or "
+    f"--processes; {_AGAIN.removeprefix('and ')}"
+)
+_SHORT = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or lower runtime.workers and runtime.prefetch of the "
+    f"recipe, or --processes, {_AGAIN}",
+    errno.ENFILE: f"close other programs on this machine, all of which together have too many files open, {_AGAIN}",
+    errno.ENOMEM: LESS_MEMORY,
+    errno.EAGAIN: FEWER_PROCESSES,
+}
+
+
+def what_to_do(error: BaseException, otherwise: str) -> str:
+    """The advice that fits what the system refused; ``otherwise`` where it was not short of anything."""
+    if isinstance(error, MemoryError):
+        return LESS_MEMORY
+    return _SHORT.get(error.errno or 0, otherwise) if isinstance(error, OSError) else otherwise
 
 
 def from_os_error(error: OSError) -> TinyVitKdError | None:
@@ -256,8 +277,7 @@ def from_os_error(error: OSError) -> TinyVitKdError | None:
     if error.errno in _FULL:
         return DiskSpaceError("the disk is full", where=where, found=found, fix=f"free some space {_AGAIN}")
     if error.errno in _SHORT:
-        fix = f"raise the limit (ulimit -n for open files) or lower runtime.workers, {_AGAIN}"
-        return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=fix)
+        return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=_SHORT[error.errno])
     if error.filename is None:
         return None
     fix = "correct the path in the recipe, or its permissions"

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import tinyvit_kd
-from benchmarks.tiny_world import MIXED, World
+from benchmarks.tiny_world import MIXED, SIZE, World
 from tests.api.world import shards_of
 from tests.conftest import REPOSITORY
 from tests.data import tars
+from tinyvit_kd.api.samples import Sample
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
@@ -25,8 +26,11 @@ from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
+from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Objective, Output
+
+SQUASHED = {"size": SIZE, "mode": "squash", "interpolation": "bilinear"}
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,13 @@ def test_rows_name_the_views_of_a_batch(mixed: World, tmp_path: Path) -> None:
 
 
 def test_a_student_scores_by_hand_as_the_command_scores_it(plain: World) -> None:
-    config = plain.evaluate(model=str(plain.folder / "teacher"))
-    scores = evaluate(config, solo_job())
+    scores = evaluate(plain.evaluate(model=str(plain.folder / "teacher")), solo_job())
     shards, student = shards_of(plain), tinyvit_kd.open_student(plain.folder / "teacher")
     assert not student.network.training
     right = []
     for sample in tinyvit_kd.iterate_samples(shards):
         try:
-            view = tinyvit_kd.view_image(shards, config.views, sample.shard, sample.index)
+            view = tinyvit_kd.view_image(shards, student.card.eval_views, sample.shard, sample.index)
         except BadImageError:
             continue
         with torch.inference_mode():
@@ -113,6 +116,37 @@ def test_a_student_scores_by_hand_as_the_command_scores_it(plain: World) -> None
         right.append(logits.argmax().item() == sample.label)
     assert len(right) == scores["samples"] == 96
     assert 100 * sum(right) / len(right) == pytest.approx(scores["top1"])
+
+
+def test_a_student_predicts_images_as_it_was_scored(plain: World, tmp_path: Path) -> None:
+    evaluation = {"shards": {"path": str(plain.shards), "split": "train"}, "views": SQUASHED}
+    trained = finetune(plain.finetune(output=str(tmp_path / "squashed"), eval=evaluation), solo_job())
+    shards, student = shards_of(plain), tinyvit_kd.open_student(tmp_path / "squashed")
+    samples = [sample for sample in tinyvit_kd.iterate_samples(shards) if decodes(sample)]
+    probs = student.predict([sample.image_bytes for sample in samples])
+    assert probs.sum(dim=1).numpy() == pytest.approx(np.ones(96), abs=1e-5)
+    right = [best == sample.label for best, sample in zip(probs.argmax(dim=1).tolist(), samples, strict=True)]
+    assert 100 * sum(right) / 96 == pytest.approx(trained["top1"])
+    whole = tinyvit_kd.EvalViewSpec.model_validate(SQUASHED)
+    assert np.array_equal(student.view(samples[0].image_bytes), tinyvit_kd.view_image(shards, whole, 0, 0))
+    (tmp_path / "first.jpg").write_bytes(samples[0].image_bytes)
+    assert torch.equal(student.predict([tmp_path / "first.jpg"]), student.predict([samples[0].image_bytes]))
+
+
+def test_an_image_that_cannot_be_predicted_is_named(plain: World, tmp_path: Path) -> None:
+    student = tinyvit_kd.open_student(plain.folder / "teacher")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(BadImageError, match=r"broken\.jpg"):
+        student.predict([tmp_path / "broken.jpg"])
+    with pytest.raises(ConfigError, match=r"cannot read an image.*absent\.jpg"):
+        student.predict([tmp_path / "absent.jpg"])
+
+
+def decodes(sample: Sample) -> bool:
+    try:
+        return sample.image is not None
+    except BadImageError:
+        return False
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.load import dump_yaml, load_recipe, parse_yaml, validate
-from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.errors import ConfigError
 
 GOOD = """
@@ -41,6 +41,15 @@ def test_set_overrides_a_field_and_creates_a_section(tmp_path: Path) -> None:
         ["optim.base_lr=1e-3", "runtime.workers=0", "train.ema_decay=0.9"],
     )
     assert (recipe.optim.base_lr, recipe.runtime.workers, recipe.train.ema_decay) == (1e-3, 0, 0.9)
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, FinetuneConfig])
+def test_training_in_float16_is_refused_by_what_it_would_do(kind: type[TrainingConfig], tmp_path: Path) -> None:
+    text = GOOD.replace("pretrain", kind.model_fields["stage"].annotation.__args__[0])  # type: ignore[union-attr]
+    text = text if kind is PretrainConfig else text.replace("store: {path: store}", "")
+    assert load_recipe(kind, write(tmp_path, text), ["runtime.precision=bfloat16"]).runtime.precision == "bfloat16"
+    with pytest.raises(ConfigError, match=r"runtime: precision float16 .* gradients would become zero"):
+        load_recipe(kind, write(tmp_path, text), ["runtime.precision=float16"])
 
 
 @pytest.mark.parametrize(

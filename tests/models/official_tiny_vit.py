@@ -10,8 +10,9 @@ import re
 from functools import lru_cache
 
 import timm
-import torch
 from torch import nn
+
+from tests.models.shells import shells
 
 Shape = tuple[int, ...]
 Four = tuple[int, int, int, int]
@@ -30,7 +31,7 @@ PUBLISHED: dict[str, tuple[Four, Four, Four]] = {
 @lru_cache
 def timm_shell(name: str) -> nn.Module:
     """timm's network of that name, shapes without numbers; made once for all tests."""
-    with torch.device("meta"):
+    with shells():
         network: nn.Module = timm.create_model(name, num_classes=1000)
     return network
 

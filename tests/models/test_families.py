@@ -102,3 +102,21 @@ def test_arguments_that_ask_for_images_of_another_size_are_a_mistake() -> None:
     for size in (64, [32, 64]):
         with pytest.raises(ConfigError, match=r"another size than it gets.*Expected: 32"):
             require_size({"img_size": size}, 32, "here")
+
+
+def test_a_distilled_network_starts_as_deits_code_starts_it() -> None:
+    """facebookresearch/deit, models.py, and timm 0.3's VisionTransformer: truncated normal, deviation 0.02, for all."""
+    name = "deit_tiny_distilled_patch16_224"
+    network = build_network(ModelSpec(name=name, kwargs={"depth": 1}), 1000, 224, seed=5)
+    drawn = ("cls_token", "dist_token", "pos_embed", "head.weight", "head_dist.weight", "blocks.0.attn.qkv.weight")
+    for each in drawn:
+        values = network.get_parameter(each)
+        assert values.std().item() == pytest.approx(0.02, rel=0.2), each
+        assert abs(values.mean().item()) < 0.005, each
+    for each in ("head.bias", "head_dist.bias", "blocks.0.attn.qkv.bias"):
+        assert not network.get_parameter(each).any(), each
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        in_timm = timm.create_model(name, depth=1).state_dict()
+    others = {each: value for each, value in network.state_dict().items() if each != "cls_token"}
+    assert all(torch.equal(value, in_timm[each]) for each, value in others.items())

@@ -9,6 +9,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
 from tests.models.networks import tiny
+from tests.models.shells import shells
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head import distilled_heads, forward_heads, freeze_body, head_modules
 
@@ -36,7 +37,7 @@ def distilled_deit() -> VisionTransformerDistilled:
     ],
 )
 def test_networks_with_a_distillation_head_are_recognised(name: str, modules: dict[str, str]) -> None:
-    with torch.device("meta"):
+    with shells():
         network = timm.create_model(name, num_classes=3)
     assert distilled_heads(network) == modules
     for module in head_modules(network):

@@ -90,11 +90,11 @@ def test_a_head_is_kept_if_it_fits_and_zero_if_it_does_not_or_is_to_be_fresh() -
     assert not head_of(fresh).any()
 
 
-def test_a_fresh_head_needs_no_head_in_the_weights() -> None:
+def test_a_fresh_head_needs_no_head_in_the_weights_and_half_a_head_is_none() -> None:
     state = {name: value for name, value in tiny().state_dict().items() if not name.startswith("head.fc")}
     load_into(tiny(), InitialWeights(state, fresh_head=True), "here")
     with pytest.raises(CheckpointError, match=r"head\.fc\.weight is missing"):
-        load_into(tiny(), InitialWeights(state), "here")
+        load_into(tiny(), InitialWeights({**state, "head.fc.bias": torch.zeros(5)}), "here")
 
 
 def test_both_heads_of_a_distilled_student_are_remapped() -> None:

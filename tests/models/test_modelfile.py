@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
+from tests.conftest import REPOSITORY
 from tests.damage import Bomb
 from tests.models.networks import TINY_SPEC, card, saved, tiny
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 
@@ -43,7 +48,7 @@ CARD = (
 
 
 def test_a_files_card_and_hash_are_those_of_files_that_were_written_before(tmp_path: Path) -> None:
-    """Both stand in the header; their order there is safetensors' and differs from file to file."""
+    """Both stand in the header."""
     facts = ModelCard(
         architecture={"name": "resnet18", "kwargs": {"img_size": 64}},
         num_classes=3,
@@ -60,6 +65,63 @@ def test_a_files_card_and_hash_are_those_of_files_that_were_written_before(tmp_p
         metadata = file.metadata()
     assert metadata == {"tinyvit_kd": CARD, "content_hash": "3df9359f70a35ef718c9b89f39a9f9d2"}
     assert load_model_file(tmp_path)[1] == facts
+
+
+def test_a_file_says_how_its_network_was_scored(tmp_path: Path) -> None:
+    facts = card(crop_mode="squash", crop_pct=1.0, interpolation="bilinear")
+    save_model(tmp_path / "model.safetensors", tiny().state_dict(), facts)
+    found = load_model_file(tmp_path)[1]
+    assert found == facts
+    assert found.eval_views == EvalViewSpec(size=32, mode="squash", crop_pct=1.0, interpolation="bilinear")
+
+
+def test_a_file_from_before_it_could_say_means_the_usual_centre(tmp_path: Path) -> None:
+    saved(tmp_path)
+    found = load_model_file(tmp_path)[1]
+    assert found is not None
+    assert (found.crop_mode, found.crop_pct, found.interpolation) == (None, None, None)
+    assert str(found.eval_views) == "32 pixels, center, crop_pct 0.875, bicubic"
+
+
+@pytest.mark.parametrize("changes", [{"crop_mode": "round"}, {"crop_pct": 2.0}, {"interpolation": 3}], ids=str)
+def test_a_file_whose_views_make_no_sense_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    save_model(tmp_path / "model.safetensors", tiny().state_dict(), card(**changes))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_model_file(tmp_path)
+
+
+# A process's own secret decides in which order safetensors writes metadata.
+WRITER = """
+import sys
+from pathlib import Path
+from tests.models.networks import saved
+saved(Path(sys.argv[1]), class_name="fünf", class_ids=("a", "b", "c", "d", "ñ"))
+"""
+
+
+def test_equal_models_are_equal_files_whichever_process_wrote_them(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:  # of two keys each order is as likely as the other
+        for _ in range(4):
+            saved(folder, class_name="fünf", class_ids=("a", "b", "c", "d", "ñ"))
+            assert digest(folder) == digest(folders[0])
+    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / "other")], check=True, cwd=REPOSITORY)
+    assert digest(tmp_path / "other") == digest(folders[0])
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_header_of_a_model_file_is_as_safetensors_writes_it_but_for_its_order(tmp_path: Path) -> None:
+    network = saved(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        theirs = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file.metadata())
+    ours = (tmp_path / "model.safetensors").read_bytes()
+    assert len(ours) == len(theirs)
+    length = int.from_bytes(ours[:8], "little")
+    assert sorted(ours[:length]) == sorted(theirs[:length])
+    assert ours[length + 8 :] == theirs[length + 8 :]
 
 
 def test_a_model_in_channels_last_format_is_saved_as_it_is(tmp_path: Path) -> None:
@@ -123,7 +185,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"model": {**WEIGHTS, "bomb": Bomb(target)}}, tmp_path / "bomb.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Bomb(target)))
     for name in ("bomb.pth", "plain.pth"):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+        with pytest.raises(CheckpointError, match=r"more than weights|read safely"):
             load_model_file(tmp_path / name)
     assert not target.exists()
 

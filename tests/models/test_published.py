@@ -9,6 +9,7 @@ import timm
 import torch
 
 from tests.models.official_tiny_vit import PUBLISHED, Shape, published_shapes, timm_shell, to_official
+from tests.models.shells import shells
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.load_weights import fit_resolution
 from tinyvit_kd.models.official import to_timm
@@ -16,7 +17,7 @@ from tinyvit_kd.models.official import to_timm
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def shells(shapes: dict[str, Shape]) -> dict[str, torch.Tensor]:
+def tensors_of(shapes: dict[str, Shape]) -> dict[str, torch.Tensor]:
     """Tensors with shapes and no numbers."""
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
@@ -28,7 +29,7 @@ def shapes_of(state: dict[str, torch.Tensor]) -> dict[str, Shape]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_an_official_checkpoint_fills_timms_network_completely(name: str) -> None:
     own = timm_shell(name).state_dict()
-    assert shapes_of(to_timm(shells(published_shapes(name)))) == shapes_of(own)
+    assert shapes_of(to_timm(tensors_of(published_shapes(name)))) == shapes_of(own)
     assert {to_official(each) for each in own} == set(published_shapes(name))
 
 
@@ -47,7 +48,7 @@ def test_the_official_network_has_timms_parameters_and_the_published_number_of_t
 )
 def test_a_checkpoint_fits_the_next_resolution(low: str, high: str) -> None:
     network = timm_shell(high)
-    state = fit_resolution(to_timm(shells(published_shapes(low))), network)
+    state = fit_resolution(to_timm(tensors_of(published_shapes(low))), network)
     assert shapes_of(state) == shapes_of(network.state_dict())
 
 
@@ -74,9 +75,9 @@ def clip_shapes(width: int, layers: int, tokens: int, patch: int, embed: int, cl
 
 def test_the_published_teacher_fills_timms_vit_large_completely() -> None:
     config = TeacherConfig(name="vit_large_patch14_clip_quickgelu_224", pretrained=True, num_classes=21841)
-    with torch.device("meta"):
+    with shells():
         network = timm.create_model(config.name, num_classes=config.num_classes)
-    state = to_timm(shells(clip_shapes(1024, 24, 257, 14, 768, 21841)))
+    state = to_timm(tensors_of(clip_shapes(1024, 24, 257, 14, 768, 21841)))
     assert shapes_of(fit_resolution(state, network)) == shapes_of(network.state_dict())
 
 

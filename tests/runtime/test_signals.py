@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,10 +19,19 @@ from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     STOP_SIGNALS,
     Preempted,
+    adopts_orphans,
     leave_on_signals,
     raise_if_stopped,
     stop_on_signals,
 )
+
+
+@pytest.fixture(autouse=True)
+def a_terminal_that_may_close() -> Iterator[None]:
+    """Whoever runs these tests under nohup has made them, and what they start, deaf to SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def raise_here(number: signal.Signals) -> None:
@@ -38,6 +48,14 @@ def test_a_signal_sets_a_flag_and_interrupts_nothing(number: signal.Signals) -> 
         assert stop
         assert stop.signal == number
     assert signal.getsignal(number) == before
+
+
+def test_what_nohup_started_goes_on_when_its_terminal_closes() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with leave_on_signals(), stop_on_signals() as stop:
+        raise_here(signal.SIGHUP)
+        assert not stop
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
@@ -159,3 +177,35 @@ def test_a_process_whose_parent_was_killed_before_it_began_to_watch_it_ends(kind
     # The output ends when the last process that could write to it has ended.
     done = subprocess.run([sys.executable, "-c", ORPHAN, kind], capture_output=True, text=True, timeout=60)
     wait_until(lambda: not alive(int(done.stdout)), "it was left behind")
+
+
+# Starts the command line as torchrun does, and is gone before that has begun.
+GONE = """
+import os, signal, subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid()), *sys.argv[2:]])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+LEFT = """
+import os, runpy, sys, time
+print(os.getpid(), flush=True)
+parent = int(sys.argv.pop(1))
+while os.getppid() == parent:
+    time.sleep(0.01)
+runpy.run_module("tinyvit_kd", run_name="__main__")
+"""
+JOB = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+def test_a_rank_whose_torchrun_died_before_it_began_leaves_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GONE, LEFT, "evaluate", str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | JOB)
+    wait_until(lambda: not alive(int(done.stdout)), "it was left behind")
+    assert (
+        done.stderr
+        == "[rank 1] torchrun, which started this process, is gone; run the same command again to continue\n"
+    )
+
+
+def test_whoever_starts_this_process_is_not_taken_for_one_that_adopts() -> None:
+    assert not adopts_orphans(os.getpid())
+    assert not adopts_orphans(os.getppid())

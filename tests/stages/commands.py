@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.processes import wait_until
 from tinyvit_kd.config.load import dump_yaml
@@ -53,9 +54,9 @@ def on_a_hanging_disk(shards: Path, shard: int, index: int) -> tuple[str, ...]:
     return "-c", HANGING_DISK, str(Path(opened.locations[shard]).resolve()), str(opened.index(shard).offsets[index])
 
 
-def torchrun(processes: int) -> tuple[str, ...]:
+def torchrun(processes: int, *options: str) -> tuple[str, ...]:
     """Arguments of Python that start this many processes of the program that follows."""
-    return "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)
+    return "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *options
 
 
 def command(folder: Path, config: Stage, *program: str) -> list[str]:
@@ -75,7 +76,7 @@ def run(folder: Path, config: Stage, limit: Callable[[], None] | None = None) ->
     return subprocess.run(command(folder, config), capture_output=True, text=True, timeout=120, preexec_fn=limit)
 
 
-def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+def wait_for_file(process: subprocess.Popen[Any], folder: Path, pattern: str) -> None:
     """Wait until a command has written a file that matches the pattern."""
 
     def written() -> bool:

@@ -12,15 +12,17 @@ from torch import nn
 
 from benchmarks.tiny_world import SIZE, World
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.view_spec import EvalViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ModelViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.modelfile import ModelCard, save_model
+from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.evaluate import evaluate
+from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.views.render import render_eval
 
+USUAL = EvalViewSpec(size=SIZE)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 DEIT: dict[str, Any] = {
     "name": "deit_tiny_distilled_patch16_224",
@@ -42,11 +44,10 @@ def save_deit(folder: Path, num_classes: int, **names: Any) -> nn.Module:
     return network.eval()
 
 
-def images_and_labels(folder: Path) -> tuple[torch.Tensor, np.ndarray]:
+def images_and_labels(folder: Path, spec: EvalViewSpec = USUAL) -> tuple[torch.Tensor, np.ndarray]:
     """Every image of a shard set as the network gets it, and every label."""
     shards = ShardSet.load(folder / "shards", "train")
     reader = shards.reader()
-    spec = EvalViewSpec(size=SIZE)
     views = [
         render_eval(reader.read(shard, index), spec)
         for shard, length in enumerate(shards.lengths.tolist())
@@ -71,6 +72,7 @@ def dense_scores(by_head: list[np.ndarray], labels: np.ndarray) -> dict[str, flo
         "mean_per_class": 100 * np.mean([right[labels == each].mean() for each in np.unique(labels)]),
         "top1_head": 100 * (by_head[0].argmax(axis=1) == labels).mean(),
         "top1_head_dist": 100 * (by_head[1].argmax(axis=1) == labels).mean(),
+        "top1_mean_of_logits": 100 * ((by_head[0] + by_head[1]).argmax(axis=1) == labels).mean(),
         "samples": len(labels),
         "left_out": 0,
         "left_out_unlabelled": 0,
@@ -94,7 +96,9 @@ def test_a_distilled_network_is_scored_by_both_heads_and_by_each(
     found = evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
     assert found == pytest.approx(expected | {"class_names_compared": 0})  # this model has no class list
     assert len({found[name] for name in ("top1", "top1_head", "top1_head_dist")}) > 1
-    assert f"top-1 {found['top1']:.2f} % (head {found['top1_head']:.2f} %, head_dist" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"top-1 {found['top1']:.2f} % (head {found['top1_head']:.2f} %, head_dist" in told
+    assert f"%, mean of logits {found['top1_mean_of_logits']:.2f} %), top-5" in told
 
 
 def test_columns_are_selected_from_each_head_before_their_mean_is_taken(world: World) -> None:
@@ -108,3 +112,91 @@ def test_columns_are_selected_from_each_head_before_their_mean_is_taken(world: W
     ]
     found = evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
     assert found == pytest.approx(dense_scores(selected, labels) | {"class_names_compared": 1})
+
+
+FILES: dict[str, dict[str, Any]] = {
+    "whole image": {"mode": "squash"},
+    "a crop of it": {"mode": "squash", "crop_pct": 0.5},
+    "centre, bilinear": {"interpolation": "bilinear", "crop_pct": 1.0},
+}
+
+
+@pytest.mark.parametrize("views", FILES.values(), ids=FILES)
+def test_a_model_is_scored_as_its_file_says(
+    views: dict[str, Any], world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = EvalViewSpec(size=SIZE, **views)
+    network = save_deit(world.folder / "deit", 24, **scored_in(spec))
+    images, labels = images_and_labels(world.folder, spec)
+    model = str(world.folder / "deit")
+    found = evaluate(world.evaluate(model=model, views={}), solo_job())
+    assert found == pytest.approx(dense_scores(dense_logits(network, images), labels) | {"class_names_compared": 0})
+    assert f"scored in views of {spec}\n" in capsys.readouterr().err
+    assert found == evaluate(world.evaluate(model=model, views=spec.model_dump()), solo_job())
+
+
+ASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing": ({}, {"mode": "squash", "crop_pct": 0.5, "interpolation": "bilinear"}),
+    "a crop": ({"crop_pct": 0.25}, {"mode": "squash", "crop_pct": 0.25, "interpolation": "bilinear"}),
+    "another mode": ({"mode": "center"}, {"mode": "center", "crop_pct": 0.875, "interpolation": "bilinear"}),
+    "the same mode": ({"mode": "squash"}, {"mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}),
+    "a filter": ({"interpolation": "bicubic"}, {"mode": "squash", "crop_pct": 0.5, "interpolation": "bicubic"}),
+}
+
+
+@pytest.mark.parametrize(("asked", "expected"), ASKED.values(), ids=ASKED)
+def test_a_recipes_word_comes_before_the_files(asked: dict[str, Any], expected: dict[str, Any]) -> None:
+    said = EvalViewSpec(size=SIZE, mode="squash", crop_pct=0.5, interpolation="bilinear")
+    assert str(ModelViewSpec(**asked).over(said)) == str(EvalViewSpec(size=SIZE, **expected))
+
+
+def test_a_file_that_says_nothing_is_scored_in_its_centre(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it was before files could say: so also those of runs that squashed, whose recipe.yaml alone knows."""
+    evaluate(world.evaluate(model=str(world.folder / "teacher"), views={}), solo_job())
+    said = f"views of {SIZE} pixels, center, crop_pct 0.875, bicubic (the model's file names none)"
+    assert said in capsys.readouterr().err
+
+
+def test_where_recipe_and_file_differ_both_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    save_deit(world.folder / "deit", 24, **scored_in(EvalViewSpec(size=SIZE, mode="squash")))
+    evaluate(world.evaluate(model=str(world.folder / "deit"), views={"mode": "center"}), solo_job())
+    told = capsys.readouterr().err
+    assert (
+        f"{SIZE} pixels, center, crop_pct 0.875, bicubic (the model's file: {SIZE} pixels, squash, crop_pct 1" in told
+    )
+
+
+def test_a_run_writes_how_it_was_scored_into_its_file(world: World) -> None:
+    views = {"size": SIZE, "mode": "squash", "interpolation": "bilinear"}
+    evaluation = {"shards": {"path": str(world.shards), "split": "train"}, "views": views}
+    trained = finetune(world.finetune(eval=evaluation), solo_job())
+    scored = evaluate(world.evaluate(model=str(world.folder / "finetuned"), views={}), solo_job())
+    assert {name: trained[name] for name in scored} == scored
+
+
+def scored_in(views: EvalViewSpec) -> dict[str, Any]:
+    return {"crop_mode": views.mode, "crop_pct": views.crop_fraction, "interpolation": views.interpolation}
+
+
+def save_loud(folder: Path, factor: float) -> None:
+    """A DeiT whose MLPs give numbers larger than float16 has, and whose answers float32 holds."""
+    network = save_deit(folder, 24)
+    state = network.state_dict()
+    state["blocks.0.mlp.fc2.weight"] = state["blocks.0.mlp.fc2.weight"] * factor
+    save_model(folder / "model.safetensors", state, load_model_file(folder)[1] or pytest.fail("no card"))
+
+
+def test_answers_that_float16_cannot_hold_are_scored_in_float32(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_loud(world.folder / "deit", 1e6)
+    model = str(world.folder / "deit")
+    in_half = evaluate(world.evaluate(model=model, runtime={"workers": 0, "precision": "float16"}), solo_job())
+    assert "in float16 the answers to 96 samples are not finite: scoring again in float32" in capsys.readouterr().err
+    assert in_half == evaluate(world.evaluate(model=model), solo_job())
+
+
+def test_answers_that_are_no_numbers_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    save_loud(world.folder / "deit", float("inf"))
+    evaluate(world.evaluate(model=str(world.folder / "deit")), solo_job())
+    assert "answers to 96 samples are NaN or infinite: these scores mean nothing" in capsys.readouterr().err

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -12,7 +16,7 @@ from benchmarks.fault_injection.proc import children
 from benchmarks.tiny_world import TRAINING, World
 from tests.models.weights import assert_same_weights
 from tests.processes import alive, wait_until
-from tests.stages.commands import on_a_slow_disk, start, torchrun, wait_for_file
+from tests.stages.commands import command, on_a_slow_disk, start, torchrun, wait_for_file
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import solo_job
@@ -67,6 +71,31 @@ def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signa
 def test_a_signal_leaves_a_checkpoint_and_the_code_for_requeueing(number: signal.Signals, world: World) -> None:
     config = busy(world, "stopped")
     stop_in_its_midst(world, config, number)
+    newest = checkpoints(config.output / "checkpoints")[0]
+    assert 0 < load_checkpoint(newest)["step"] < 60
+
+
+def take_terminal() -> None:
+    """In a new session: make standard input its terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+
+
+def test_a_run_whose_terminal_is_closed_leaves_a_checkpoint_and_the_code_for_requeueing(world: World) -> None:
+    config = busy(world, "closed")
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        command(world.folder, config, *on_a_slow_disk(world.folder)),
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(its)
+    wait_for_file(process, config.output / "checkpoints", "step-*.pt")
+    os.close(ours)
+    assert process.wait(60) == REQUEUE_EXIT_CODE
     newest = checkpoints(config.output / "checkpoints")[0]
     assert 0 < load_checkpoint(newest)["step"] < 60
 

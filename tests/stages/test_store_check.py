@@ -20,6 +20,7 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
 from tinyvit_kd.storage.local import LocalStorage
+from tinyvit_kd.store.check import check_shard
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.report import Fault, StoreReport
 from tinyvit_kd.store.store import LogitStore
@@ -44,7 +45,7 @@ def blocks(store: LogitStore) -> dict[tuple[int, int], Block]:
 def test_a_dumped_store_is_sound(dumped: Path, run: Check) -> None:
     code, text, complaint = run(dumped / "store")
     assert (code, complaint) == (0, "")
-    assert text.startswith("6 of 6 blocks are there")
+    assert text.startswith("6 of 6 blocks are there; 6 of them, 0.0 MiB, are undamaged\n")
     assert text.endswith("\nsound\n")
 
 
@@ -54,6 +55,20 @@ def test_missing_blocks_are_counted_and_no_fault(world: World, run: Check) -> No
     assert code == 0
     assert "5 of 6 blocks are there" in text
     assert "missing blocks: 1 (no damage: dump-logits makes them)" in text
+    assert text.endswith("\nsound, and not complete\n")
+
+
+def test_a_store_may_be_required_to_be_complete(world: World, run: Check) -> None:
+    assert run(world.folder / "store", "--require-complete").code == 0
+    (world.folder / "store" / "s000001" / "c.1.0.0").unlink()
+    assert run(world.folder / "store", "--require-complete").code == 1
+
+
+def test_a_repair_that_removes_blocks_leaves_a_store_that_is_not_complete(world: World, run: Check) -> None:
+    flip(block_file(LogitStore.open(world.folder / "store"), 0, 1))
+    code, text, _ = run(world.folder / "store", "--repair", "--require-complete")
+    assert code == 1
+    assert text.endswith("\nsound, and not complete\n")
 
 
 def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: World, run: Check) -> None:
@@ -74,7 +89,10 @@ def test_a_dump_after_a_repair_restores_the_records_that_were_damaged(world: Wor
     code, text, _ = run(store_folder(store), "--repair")
     assert code == 0
     assert "removed: 3 (2 of them blocks: run dump-logits, which makes these again)" in text
-    assert text.endswith("\nsound\n")
+    assert text.endswith("\nsound, and not complete\n")
+    assert [line for line in text.splitlines() if line.startswith(("sound", "not sound"))] == [
+        "sound, and not complete"
+    ]
     assert store.missing_blocks() == [(0, 1), (1, 1)]
     assert dump_logits(world.dump(), solo_job())["views"] == 80
     after = blocks(LogitStore.open(store_folder(store)))
@@ -136,6 +154,20 @@ def test_two_processes_find_what_one_finds(world: World) -> None:
     (store_folder(store) / "s000000" / "zarr.json").write_text("{")
     (store_folder(store) / "notes.txt").write_text("")
     assert check(store_folder(store), 2) == check(store_folder(store), 1)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_the_parts_of_a_shard_find_together_what_a_whole_check_finds(world: World, parts: int) -> None:
+    store = LogitStore.open(world.folder / "store")
+    flip(block_file(store, 0, 1))
+    block_file(store, 1, 0).unlink()
+    (store_folder(store) / "s000002" / "zarr.json").write_text("{")
+    (store_folder(store) / "s000000" / "notes.txt").write_text("")
+    for shard in range(3):
+        found = StoreReport()
+        for part in range(parts):
+            found.add(check_shard(store, shard, part, parts))
+        assert found == check_shard(store, shard)
 
 
 def test_only_the_first_faults_of_a_kind_are_listed() -> None:

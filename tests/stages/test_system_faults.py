@@ -21,9 +21,10 @@ from benchmarks.tiny_world import TRAINING, World, make_teacher
 from tests.models.weights import assert_same_weights, weights
 from tests.processes import nobody, readonly_copy, wait_until
 from tests.stages.commands import on_a_hanging_disk, on_a_slow_disk, run, start, wait_for_file
+from tests.views.conftest import NEEDS_REFERENCE
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ManifestMismatchError, ReplayError, WorkerError
+from tinyvit_kd.errors import ManifestMismatchError, ReplayError, StoreError, WorkerError
 from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -73,11 +74,13 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(world: Worl
 
 def test_too_few_open_files_are_told_of_before_the_work(world: World) -> None:
     def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 
-    done = run(world.folder, world.pretrain(runtime={"workers": 2}), few)
+    done = run(world.folder, world.pretrain(runtime={"workers": 8}), few)
     assert done.returncode == 2
     assert "too few files may be open" in last_words(done)
+    assert "lower runtime.workers to 3" in last_words(done)
+    assert run(world.folder, world.pretrain(runtime={"workers": 2}), few).returncode == 0
 
 
 def test_a_low_limit_of_open_files_that_may_be_raised_is_raised(world: World) -> None:
@@ -165,6 +168,20 @@ def test_a_shard_that_hangs_while_shards_are_opened_is_named(world: World) -> No
     assert f"{shard}" in last_words(done)
 
 
+def test_a_dump_of_a_store_that_is_complete_writes_nothing(readonly: World) -> None:
+    dump_logits(readonly.dump(), solo_job())  # first: it imports what the other user may not read here
+    with nobody():
+        assert dump_logits(readonly.dump(), solo_job())["views"] == 0
+        with pytest.raises(StoreError, match="cannot be made or grown"):
+            dump_logits(readonly.dump(store={"path": str(readonly.store), "topk": 5, "views": 3}), solo_job())
+    for path in (readonly.store / "s000001", readonly.store):
+        path.chmod(0o755)
+    (readonly.store / "s000001" / "c.1.0.0").unlink()
+    readonly.store.chmod(0o555)
+    with nobody(), pytest.raises(StoreError, match=r"read-only for this user\. Where: .*1 missing block"):
+        dump_logits(readonly.dump(), solo_job())
+
+
 @pytest.fixture
 def readonly(dumped: Path) -> Iterator[World]:
     """Shards, teacher and store that may not be written by their reader, who has a folder of their own."""
@@ -212,6 +229,7 @@ def test_a_model_that_was_damaged_after_its_run_is_made_again(world: World) -> N
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@NEEDS_REFERENCE
 def test_too_little_memory_for_an_image_does_not_make_it_a_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def short_of_memory(*arguments: Any, really: Callable[..., Any] = Image.open, **options: Any) -> Any:
         if (world.folder / "other").exists():

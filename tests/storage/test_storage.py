@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import resource
 import tarfile
 import time
 from collections.abc import Callable
@@ -161,6 +162,21 @@ def test_the_local_storage_removes_nothing_that_it_was_not_asked_for(tmp_path: P
     assert [entry.name for entry in storage.list()] == ["folder", "link"]
     assert storage.owns("folder/precious")
     assert not LocalStorage(str(tmp_path / "root" / "empty")).owns("../folder/precious")
+
+
+def test_a_low_limit_of_open_files_costs_time_alone(tmp_path: Path) -> None:
+    storage = LocalStorage(str(tmp_path))
+    for number in range(40):
+        storage.write(f"{number}.bin", bytes([number]))
+    used = len(os.listdir("/proc/self/fd"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, limits[1]))
+    try:
+        for _ in range(2):
+            assert [storage.read_range(f"{number}.bin", 0, 9)[0] for number in range(40)] == list(range(40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        storage.close()
 
 
 def test_the_local_storage_knows_its_room(tmp_path: Path) -> None:

@@ -15,20 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.local_files import block_file, store_folder
-from tests.store.blocks import block_for, manifest_of, random_block, same
+from tests.store.blocks import block_for, header_of, manifest_of, random_block, same
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import StoreArrayError, StoreError
 from tinyvit_kd.storage.local import LocalStorage
-from tinyvit_kd.store.arrays import open_array
-from tinyvit_kd.store.check import RECENT, check_root, check_shard, remove_faults, shards_with_samples
-from tinyvit_kd.store.codec import encode
-from tinyvit_kd.store.encodings import ENCODINGS
-from tinyvit_kd.store.integrity import block_problem
+from tinyvit_kd.store import codec
+from tinyvit_kd.store.arrays import check_array
+from tinyvit_kd.store.check import check_root, check_shard, remove_faults, shards_with_samples
+from tinyvit_kd.store.codec import decode, encode
+from tinyvit_kd.store.encodings import ENCODINGS, TOLERANCE
+from tinyvit_kd.store.integrity import records_problem
 from tinyvit_kd.store.records import Block, BlockHeader, RecordStatus
 from tinyvit_kd.store.report import StoreReport
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.store.store import RECENT, LogitStore
 
 HEX = "0123456789abcdef" * 2
 
@@ -179,12 +182,55 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("rows", "words"), PROBLEMS.values(), ids=PROBLEMS.keys())
-def test_a_record_that_cannot_be_one_is_found(rows: dict[str, Any], words: str) -> None:
-    assert block_problem(GOOD, 1000) == ""
-    problem = block_problem(changed(GOOD, **rows), 1000)
+def test_a_record_that_cannot_be_one_is_found(
+    rows: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = header_of(GOOD, 1000, "exact")
+    assert records_problem(encode(GOOD, header), header) == ""
+    monkeypatch.setattr(codec, "_assert_encodable", lambda *_: None)
+    problem = records_problem(encode(changed(GOOD, **rows), header), header)
     assert problem.startswith("1 of 50 records ")
     assert words in problem
     assert problem.endswith(f"index {GOOD.valid.argmax()}")
+
+
+def problem_of_decoded(block: Block, num_classes: int) -> str:
+    """What ``records_problem`` has to say, from decoded records."""
+    valid = block.valid
+    hole = ~valid
+    with np.errstate(invalid="ignore"):  # the comparisons below find NaN and infinity
+        mass = block.probs.sum(axis=1) + block.residual
+    ascending = (block.indices[:, 1:] > block.indices[:, :-1]).all(axis=1)
+    in_range = (block.indices[:, 0] >= 0) & (block.indices[:, -1] < num_classes)
+    in_bounds = (block.probs.min(axis=1) >= 0) & (block.residual >= 0) & (abs(mass - 1) <= TOLERANCE)
+    nonzero = block.indices.any(axis=1) | block.probs.any(axis=1) | (block.residual != 0)
+    problems = {
+        "have an unknown status": block.status > max(RecordStatus),
+        f"have classes that do not ascend below {num_classes}": valid & ~(ascending & in_range),
+        "have probabilities that are not finite, below 0, or do not sum to 1": valid & ~in_bounds,
+        "are holes, but not empty": hole & nonzero,
+    }
+    for problem, rows in problems.items():
+        if rows.any():
+            return f"{rows.sum()} of {len(block)} records {problem}, the first at index {rows.argmax()}"
+    return ""
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("num_classes", [7, 256, 257, 70_000, 1 << 25])
+@given(draw=st.data())
+def test_a_check_of_planes_finds_what_a_check_of_decoded_records_finds(
+    encoding: Encoding, num_classes: int, draw: st.DataObject
+) -> None:
+    block = random_block(9, 3, num_classes)
+    header = header_of(block, num_classes, encoding)
+    planes = encode(block, header)
+    for _ in range(draw.draw(st.integers(0, 3))):
+        row = draw.draw(st.integers(8, len(planes) - 1))  # behind the header
+        planes[row, draw.draw(st.integers(0, 8))] = draw.draw(st.integers(0, 255))
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = problem_of_decoded(decode(planes, header), num_classes)
+    assert records_problem(planes, header) == expected
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -290,7 +336,7 @@ def test_an_array_of_another_format_of_zarr_is_not_opened(store: LogitStore) -> 
         store_folder(store), name="s000001", shape=shape, chunks=(1, 46, 30), dtype="uint8", zarr_format=2
     )
     with pytest.raises(StoreError, match="the description of a shard's array is missing"):
-        open_array(store.storage, 1, shape, writable=False)
+        check_array(store.storage, 1, shape)
     assert faults(store) >= {("array", "s000001/zarr.json"), ("foreign", "s000001/.zarray")}
 
 
@@ -444,7 +490,7 @@ def test_damage_of_every_kind_is_found_at_once_and_a_repair_removes_just_the_bad
 
 
 def test_reports_add_up() -> None:
-    one = StoreReport(present=1, missing=2, unchecked=3, unlisted=5, bytes=4)
+    one = StoreReport(present=1, missing=2, unchecked=3, unlisted=5, undamaged=6, bytes=4)
     total = replace(one)
     total.add(one)
-    assert total == StoreReport(present=2, missing=4, unchecked=6, unlisted=10, bytes=8)
+    assert total == StoreReport(present=2, missing=4, unchecked=6, unlisted=10, undamaged=12, bytes=8)

@@ -46,6 +46,22 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path, fsync: bool) -> None:
     assert (loaded["step"], loaded["identity"], loaded["ema"]) == (1234, {"store": "abc"}, None)
 
 
+def test_equal_states_are_equal_files_though_one_was_read_from_a_file(tmp_path: Path) -> None:
+    written = state(7)
+    first = save_checkpoint(tmp_path / "first", written, 7, 1).read_bytes()
+    assert save_checkpoint(tmp_path / "again", state(7), 7, 1).read_bytes() == first
+    loaded = load_checkpoint(tmp_path / "first" / "step-000000007.pt")
+    assert save_checkpoint(tmp_path / "read", loaded, 7, 1).read_bytes() == first
+    assert save_checkpoint(tmp_path / "other", {**loaded, "step": 8}, 7, 1).read_bytes() != first
+
+
+def test_what_a_state_dict_says_of_its_modules_is_kept(tmp_path: Path) -> None:
+    written = state(7)
+    loaded = load_checkpoint(save_checkpoint(tmp_path, written, 7, 1))
+    assert loaded["model"]._metadata == written["model"]._metadata
+    assert type(loaded["model"]) is type(written["model"])
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     for step in (5, 10, 200, 1000):

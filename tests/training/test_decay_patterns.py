@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import timm
-import torch
 
+from tests.models.shells import shells
 from tinyvit_kd.training.optim import parameter_groups
 
 
 def test_a_pattern_exempts_every_parameter_that_it_matches() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("xcit_nano_12_p16_224", depth=1)
-    assert "pos_embed.*" in model.no_weight_decay()
+    if "pos_embed.*" not in model.no_weight_decay():
+        pytest.skip("this timm names parameters only")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decays = {
         names[id(p)]: group["weight_decay"] for group in parameter_groups(model, 0.05, 1.0) for p in group["params"]

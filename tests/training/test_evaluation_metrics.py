@@ -58,7 +58,7 @@ def test_the_mean_over_no_classes_is_zero() -> None:
 
 def results(batches: list[ScoredBatch], heads: tuple[str, ...]) -> dict[str, float]:
     """What all metrics say of some batches, read in the order of the table."""
-    metrics = [metric(6, heads, torch.device("cpu")) for metric in METRICS]
+    metrics = [metric(batches[0].scores.shape[1] if batches else 6, heads, torch.device("cpu")) for metric in METRICS]
     for metric in metrics:
         for batch in batches:
             metric.update(batch)
@@ -85,11 +85,23 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     ]
     found = results(split, heads)
     assert found == results([whole], heads)
+    by_name = [*(f"top1_{head}" for head in heads), "top1_mean_of_logits"] if heads else []
     counts = ["samples", "left_out", "left_out_unlabelled", "left_out_undecodable"]
-    assert list(found) == ["top1", "top5", "mean_per_class", *(f"top1_{head}" for head in heads), *counts]
+    assert list(found) == ["top1", "top5", "mean_per_class", *by_name, *counts]
     assert found["samples"] + found["left_out"] == 50
     assert found["left_out_unlabelled"] == 5
     assert found["left_out_undecodable"] == (weights == 0).sum() - 5 > 0
+
+
+def test_the_mean_of_logits_is_deits_own_score_and_may_name_another_class_than_the_mean_of_softmax() -> None:
+    heads = {"head": torch.tensor([[9.0, 0.0, 6.0]]), "head_dist": torch.tensor([[0.0, 4.2, 4.0]])}
+    scores = torch.stack([each.softmax(dim=1) for each in heads.values()]).mean(dim=0)
+    batch = ScoredBatch(scores, heads, torch.tensor([2]), torch.ones(1))
+    found = results([batch], ("head", "head_dist"))
+    logits = (heads["head"] + heads["head_dist"]) / 2  # facebookresearch/deit, models.py, DistilledVisionTransformer
+    assert logits.argmax() == 2
+    assert scores.argmax() != 2
+    assert (found["top1"], found["top1_mean_of_logits"], found["top1_head_dist"]) == (0, 100, 0)
 
 
 def test_where_nothing_is_scored_all_percentages_are_zero() -> None:

@@ -11,9 +11,10 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
+from tests.models.shells import shells
 from tinyvit_kd.config.training import OptimConfig
 from tinyvit_kd.training.learning_rate import build_scheduler
-from tinyvit_kd.training.optim import build_optimizer, layer_scales, parameter_groups
+from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in, layer_scales, parameter_groups
 
 Rule = tuple[float, float]  # weight decay, scale of the learning rate
 
@@ -70,7 +71,7 @@ def test_tiny_vit_has_the_official_weight_decay_and_scales(name: str, layer_deca
 
 
 def test_blocks_are_numbered_through_stages_of_any_depth() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("tiny_vit_5m_224", depths=(1, 3, 1, 2))
     scales = layer_scales(model, 0.5)
     expected = {
@@ -94,10 +95,10 @@ def test_blocks_are_numbered_through_stages_of_any_depth() -> None:
     "name", ["deit_tiny_distilled_patch16_224", "deit_tiny_patch16_224", "convnext_atto", "resnet18", "regnety_002"]
 )
 def test_other_models_have_timms_groups(name: str, layer_decay: float) -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model(name)
     names = {id(parameter): each for each, parameter in model.named_parameters()}
-    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    exempt = model.no_weight_decay() - {"dist_token"} if hasattr(model, "no_weight_decay") else ()
     groups: list[dict[str, Any]] = param_groups_layer_decay(model, 0.05, exempt, layer_decay=layer_decay)
     expected = {
         names[id(parameter)]: (float(group["weight_decay"]), float(group["lr_scale"]))
@@ -107,16 +108,32 @@ def test_other_models_have_timms_groups(name: str, layer_decay: float) -> None:
     assert_same_rules(settings_by_name(model, 0.05, layer_decay), expected)
 
 
-def test_tokens_and_position_embeddings_of_deit_do_not_decay() -> None:
-    with torch.device("meta"):
-        model = timm.create_model("deit_tiny_distilled_patch16_224")
+def test_of_deits_tokens_the_distillation_token_decays_as_in_its_code() -> None:
+    """timm 0.3's ``no_weight_decay``, which DeiT's class inherits, names position embeddings and class token."""
+    model = timm.create_model("deit_tiny_distilled_patch16_224", depth=1)
     found = settings_by_name(model, 0.05, 1.0)
-    assert [found[name][0] for name in ("pos_embed", "cls_token", "dist_token")] == [0.0, 0.0, 0.0]
+    assert [found[name][0] for name in ("pos_embed", "cls_token", "dist_token")] == [0.0, 0.0, 0.05]
     assert found["blocks.0.attn.qkv.weight"][0] == 0.05
 
 
+@pytest.mark.parametrize("weight_decay", [0.05, 0.0])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.8])
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "tiny_vit_5m_224"])
+def test_a_checkpoint_says_whether_the_distillation_token_decayed_in_it(
+    name: str, layer_decay: float, weight_decay: float
+) -> None:
+    model = timm.create_model(name, **({"depth": 2, "embed_dim": 24} if "deit" in name else {}))
+    config = OptimConfig(base_lr=1e-3, layer_decay=layer_decay, weight_decay=weight_decay)
+    for decays in (True, False):
+        optimizer = build_optimizer(model, config, 512, dist_token_decays=decays)
+        saved = optimizer.state_dict()
+        found = dist_token_decays_in(saved, model, config)
+        assert found == decays or weight_decay == 0 or "deit" not in name
+        build_optimizer(model, config, 512, dist_token_decays=found).load_state_dict(saved)
+
+
 def test_layers_of_a_distilled_deit_are_numbered_from_its_tokens_to_its_heads() -> None:
-    with torch.device("meta"):
+    with shells():
         model = timm.create_model("deit_tiny_distilled_patch16_224", depth=3)
     powers = {
         **dict.fromkeys(("cls_token", "dist_token", "pos_embed", "patch_embed.proj.weight"), 4),

@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from tinyvit_kd.views import native
+from tinyvit_kd.views.selfcheck import reference_differences
 
 NEEDS_NATIVE = pytest.mark.skipif(not native.is_on(), reason="the native renderer is not built, or is switched off")
+NEEDS_REFERENCE = pytest.mark.skipif(
+    bool(reference_differences()), reason="this version of Pillow resizes otherwise than Pillow 13, the reference"
+)
 
 
 @pytest.fixture

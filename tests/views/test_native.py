@@ -15,15 +15,25 @@ from PIL import Image
 
 from benchmarks.native_equality import DAMAGED_SPEC, PROCESSORS, SPECS, Count, reference_or_hole
 from benchmarks.photos import damaged, encodings, load
-from tests.views.conftest import NEEDS_NATIVE
+from tests.views.conftest import NEEDS_NATIVE, NEEDS_REFERENCE
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
+from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
-from tinyvit_kd.views.params import EraseBox, Operation, ViewParams
-from tinyvit_kd.views.render import decode, reference_views, render, render_views, view_digest
-from tinyvit_kd.views.selfcheck import check_native, fixed_digests, native_digests
+from tinyvit_kd.views.params import EraseBox, Operation, ViewParams, sample_params
+from tinyvit_kd.views.render import (
+    decode,
+    decode_for_eval,
+    reference_eval,
+    reference_views,
+    render,
+    render_eval,
+    render_views,
+    view_digest,
+)
+from tinyvit_kd.views.selfcheck import check_native, check_renderers, fixed_digests, native_digests
 
-pytestmark = NEEDS_NATIVE
+pytestmark = [NEEDS_NATIVE, NEEDS_REFERENCE]
 
 SIGNS = (-1.0, 1.0)
 ARGUMENTS: dict[str, list[float]] = {
@@ -180,9 +190,47 @@ def test_a_file_that_is_cut_short_behind_the_crop_is_left_to_the_reference(cut: 
     assert all(native.render_views(file, [seed], top) is None for seed in range(20))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_other_kinds_than_jpeg_are_left_to_the_reference(kind: str) -> None:
-    assert native.render_views(encoded(sample_image(20, 20), kind), [1], ViewSpec(size=8)) is None
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG"])
+def test_of_other_kinds_than_usual_jpeg_pillow_decodes_the_pixels_and_native_renders_them(kind: str) -> None:
+    image = sample_image(90, 70)
+    file = encoded(image.convert("CMYK") if kind == "JPEG" else image, kind)
+    spec, seeds = ViewSpec(size=24, erase_prob=0.5), range(12)
+    assert native.render_views(file, seeds, spec) is None
+    decoded = decode(file, spec.max_pixels)
+    params = [sample_params(seed, spec, *decoded.size) for seed in seeds]
+    expected = reference_views(file, seeds, spec)
+    np.testing.assert_array_equal(native.render_pixels(decoded, params, spec), expected)
+    np.testing.assert_array_equal(render_views(file, seeds, spec), expected)
+
+
+@pytest.mark.parametrize("size", [(16_385, 2), (2, 16_385), (65_536, 1), (1, 65_536)], ids=str)
+def test_sides_that_the_decoder_of_jpeg_files_does_not_take_are_rendered_natively_from_pixels(
+    size: tuple[int, int],
+) -> None:
+    params = ViewParams((0, 0, *size), False, (), ())
+    image = Image.effect_noise(size, 90).convert("RGB")
+    require_equal(image, params, ViewSpec(size=16), "")
+
+
+def test_longer_sides_are_left_to_the_reference() -> None:
+    params = ViewParams((0, 0, 16, 1), False, (), ())
+    assert native.render_image(Image.new("RGB", (65_537, 1)), params, ViewSpec(size=16)) is None
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_evaluation_views_equal_the_reference(mode: str, interpolation: str, processor: str) -> None:
+    draw = random.Random(f"{mode} {interpolation}")
+    for sides in [*SIZES, *((draw.randint(1, 400), draw.randint(1, 400)) for _ in range(40)), (3, 700), (700, 3)]:
+        image = sample_image(*sides)
+        for size, crop_pct in ((16, 0.875), (31, 1.0), (64, 0.95)):
+            spec = EvalViewSpec.model_validate(
+                {"size": size, "crop_pct": crop_pct, "mode": mode, "interpolation": interpolation}
+            )
+            file = encoded(image, "PNG")
+            decoded, window = decode_for_eval(file, spec)
+            found = native.render_window(decoded, window, size, spec.interpolation, processor)
+            np.testing.assert_array_equal(found, reference_eval(file, spec), err_msg=f"{sides} {spec}")
 
 
 def test_images_above_the_pixel_limit_are_left_to_the_reference() -> None:
@@ -280,14 +328,33 @@ def test_if_it_is_not_built_pillow_renders(switched: pytest.MonkeyPatch) -> None
     with_it = render_views(file, [1, 2], ViewSpec(size=16))
     switched.setattr(native, "_module", lambda: None)
     assert "not built" in native.describe()
-    assert check_native() == native.describe()
+    assert check_renderers() == native.describe()
     np.testing.assert_array_equal(render_views(file, [1, 2], ViewSpec(size=16)), with_it)
 
 
 @pytest.mark.usefixtures("switched")
 def test_a_native_renderer_with_other_bytes_is_switched_off() -> None:
     assert native_digests().items() <= fixed_digests().items()
-    assert "natively" in check_native()
+    assert "natively" in check_renderers()
     line = check_native(fixed_digests() | {"Equalize 0": 1})
     assert "other bytes for Equalize 0" in line
     assert not native.is_on()
+
+
+def test_a_pillow_with_other_bytes_only_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before version 13: the native renderer makes the views, and what it cannot make is no other view."""
+    monkeypatch.setenv("TINYVIT_KD_REFERENCE", "1")
+    expected = fixed_digests()
+    monkeypatch.setattr("tinyvit_kd.views.selfcheck.fixed_digests", lambda: expected | {"resize 90x40": 1})
+    line = check_renderers()
+    assert "natively" in line
+    assert "renders nothing" in line
+    png, long = encoded(sample_image(40, 30), "PNG"), encoded(Image.new("RGB", (65_537, 1)), "PNG")
+    np.testing.assert_array_equal(
+        render_views(png, [1], ViewSpec(size=16)), reference_views(png, [1], ViewSpec(size=16))
+    )
+    render_eval(png, EvalViewSpec(size=16))
+    with pytest.raises(RendererError, match="an image of 65537 x 1 pixels"):
+        render_views(long, [1], ViewSpec(size=16))
+    with pytest.raises(RendererError, match="an image of 65537 x 1 pixels"):
+        render_eval(long, EvalViewSpec(size=16, mode="squash"))

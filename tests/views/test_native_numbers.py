@@ -13,7 +13,21 @@ pytestmark = NEEDS_NATIVE
 INFINITY, NAN = float("inf"), float("nan")
 
 
-@pytest.mark.parametrize("numbers", [[], [0.0] * 6, [0, 0, 9, 9, 0, 0, 0], [0, 0, 8, 8, 0, 5, 0], [NAN] * 7])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [],
+        [0.0] * 10,
+        [0, 0, 9, 9, 8, 8, 0, 0, 0, 0, 0],
+        [0, 0, 8, 8, 8, 8, 0, 0, 0, 5, 0],
+        [0, 0, 8, 8, 7, 8, 0, 0, 0, 0, 0],
+        [0, 0, 8, 8, 9, 9, 2, 0, 0, 0, 0],
+        [0, 0, 8, 8, 9, 9, 0, 2, 0, 0, 0],
+        [0, 0, 8, 8, 9, 9, -1, 0, 0, 0, 0],
+        [NAN] * 11,
+    ],
+    ids=str,
+)
 def test_parameters_that_do_not_fit_are_refused(numbers: list[float]) -> None:
     assert not renders(numbers)
 
@@ -32,8 +46,9 @@ def test_parameters_that_do_not_fit_are_refused(numbers: list[float]) -> None:
     ids=str,
 )
 def test_operations_with_numbers_that_have_no_meaning_are_refused(operation: list[float]) -> None:
-    assert renders([0, 0, 8, 8, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0])
-    assert not renders([0, 0, 8, 8, 0, 1, 0, *operation])
+    head = [0.0, 0, 8, 8, 8, 8, 0, 0, 0, 1, 0]
+    assert renders([*head, 7, 0, 0, 0, 0, 0, 0])
+    assert not renders([*head, *operation])
 
 
 def renders(numbers: list[float]) -> bool:

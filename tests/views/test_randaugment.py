@@ -13,10 +13,16 @@ from timm.data.auto_augment import rand_augment_transform
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.views.randaugment import parse_auto_augment
 
+# timm read "inc0" as true until it was mended there; ours follows timm of today.
+_TIMM_READS_INC0_AS_TRUE = rand_augment_transform("rand-inc0", {}).ops[4].name == "PosterizeIncreasing"
+
 POLICIES = [
     "rand",
     "rand-m9-mstd0.5-inc1",
-    "rand-m9-mstd0.5-inc0",
+    pytest.param(
+        "rand-m9-mstd0.5-inc0",
+        marks=pytest.mark.skipif(_TIMM_READS_INC0_AS_TRUE, reason="this timm reads inc0 as inc1"),
+    ),
     "rand-m6-n3-mstd0.5",
     "rand-mstd1-tweights",
     "rand-t3a",

@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_eval, transforms_imagenet_train
 
+from tests.views.conftest import NEEDS_REFERENCE
 from tests.views.images import encoded, sample_image
 from tests.views.recording import record_operations
 from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import ImageTooLargeError, RendererError
+from tinyvit_kd.views import native
 from tinyvit_kd.views.params import EraseBox, Operation, ViewParams, sample_params
 from tinyvit_kd.views.randaugment_levels import OPERATION_OF
 from tinyvit_kd.views.render import decode, render, render_eval, render_views, view_digest
-from tinyvit_kd.views.selfcheck import fixed_digests, self_check
+from tinyvit_kd.views.selfcheck import check_renderers, fixed_digests
 
 SPECS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -96,6 +98,7 @@ def test_views_of_photos_equal_timms(shared_data: Path) -> None:
         np.testing.assert_array_equal(render(image, params, spec), theirs)
 
 
+@NEEDS_REFERENCE  # timm resizes with Pillow
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @pytest.mark.parametrize(("size", "crop_pct"), [(64, 0.875), (33, 0.9), (48, 1.0)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -107,6 +110,15 @@ def test_evaluation_views_equal_timms(mode: Any, size: int, crop_pct: float, int
     for width, height in [*SIZES, (73, 73), (36, 90), (90, 37), (1, 1)]:
         image = sample_image(width, height)
         np.testing.assert_array_equal(render_eval(encoded(image), spec), transform(image).numpy())
+
+
+@pytest.mark.parametrize(("mode", "crop_pct"), [("center", 0.875), ("squash", 1.0)])
+def test_evaluation_crops_only_where_a_crop_is_usual_or_asked_for(mode: Any, crop_pct: float) -> None:
+    image = encoded(sample_image(80, 60))
+    usual, named = EvalViewSpec(size=32, mode=mode), EvalViewSpec(size=32, mode=mode, crop_pct=crop_pct)
+    asked = EvalViewSpec(size=32, mode=mode, crop_pct=0.75)
+    assert render_eval(image, usual).tobytes() == render_eval(image, named).tobytes()
+    assert render_eval(image, usual).tobytes() != render_eval(image, asked).tobytes()
 
 
 def test_in_evaluation_a_very_thin_image_is_a_hole_and_does_not_fill_the_memory() -> None:
@@ -190,12 +202,13 @@ def test_views_of_a_seed_never_change() -> None:
 
 
 def test_this_machine_renders_as_defined() -> None:
-    self_check()
+    assert "views are rendered" in check_renderers()
 
 
-def test_self_check_names_what_differs() -> None:
-    with pytest.raises(RendererError, match=r"other bytes for Equalize 0\."):
-        self_check(fixed_digests() | {"Equalize 0": 1})
+def test_without_a_renderer_that_makes_the_defined_bytes_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.SWITCH, "0")
+    with pytest.raises(RendererError, match=r"other bytes for .*Equalize 0; views are rendered by Pillow"):
+        check_renderers(fixed_digests() | {"Equalize 0": 1})
 
 
 def test_self_check_covers_every_operation() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvit_kd.config import load
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import BadImageError, ConfigError, reason_of
 
 if TYPE_CHECKING:
     # Importing torch and timm takes seconds, so only the functions that need them do it.
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from torch import nn
 
@@ -22,11 +25,56 @@ Recipe = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig
 
 
 class Student(NamedTuple):
-    """A trained network; ``student.network(student.normalize(views))`` gives logits [B, C]."""
+    """A trained network; ``student.predict(["cat.jpg"])`` gives probabilities [B, C].
+
+    ``student.network(student.normalize(views))`` gives logits [B, C] of views that you have.
+    """
 
     network: nn.Module  # in evaluation mode
     card: ModelCard  # image size, classes, number of training steps, …
     normalize: Normalizer  # uint8 views [B, 3, S, S] to the network's input
+
+    def view(self, image: bytes | str | Path) -> npt.NDArray[np.uint8]:
+        """What the network is shown of an image: uint8 [3, S, S], resized and cropped as its file says.
+
+        Args:
+            image: an image file, or its bytes.
+
+        Raises:
+            ConfigError: the file cannot be read.
+            BadImageError: the image cannot be decoded.
+        """
+        from tinyvit_kd.views.render import render_eval
+
+        if isinstance(image, bytes):
+            return render_eval(image, self.card.eval_views)
+        try:
+            return render_eval(Path(image).read_bytes(), self.card.eval_views)
+        except OSError as error:
+            raise ConfigError("cannot read an image", where=str(image), found=reason_of(error)) from None
+        except BadImageError as error:
+            error.where = str(image)
+            raise
+
+    def predict(self, images: Sequence[bytes | str | Path]) -> torch.Tensor:
+        """Probabilities of the classes, float32 [B, C] on the network's device.
+
+        A network with a distillation head answers with the mean of both heads' softmax, as ``evaluate`` scores it.
+
+        Args:
+            images: at least one image file, or its bytes.
+
+        Raises:
+            ConfigError: a file cannot be read.
+            BadImageError: an image cannot be decoded.
+        """
+        import torch
+
+        from tinyvit_kd.models.head import class_probabilities
+
+        views = torch.stack([torch.from_numpy(self.view(image)) for image in images])
+        with torch.inference_mode():
+            return class_probabilities(self.network, self.normalize(views.to(self.normalize.scale.device)))
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe:

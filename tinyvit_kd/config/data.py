@@ -28,7 +28,8 @@ class ShardsConfig(Section):
     """A shard set: an ordered list of webdataset tars. Labels are not used."""
 
     path: str = Field(
-        description="folder with _info.json, brace pattern, glob or single tar; or the URL of a folder, pattern or tar"
+        description="folder with _info.json, brace pattern, glob or single tar; or the URL of a folder, pattern or "
+        "tar. pipe:COMMAND is a URL, too, and runs that command"
     )
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
     cache_dir: Path | None = Field(None, description="folder for shards fetched from URLs; required if path is a URL")

@@ -39,7 +39,11 @@ class ModelSpec(Section):
 
     alternatives: ClassVar[tuple[str, ...]] = ("name", "tiny_vit")
 
-    name: str | None = Field(None, description="timm model name, for example tiny_vit_5m_224")
+    name: str | None = Field(
+        None,
+        description="timm model name, for example tiny_vit_5m_224; or hf-hub:OWNER/NAME, whose description is fetched, "
+        "or local-dir:FOLDER",
+    )
     tiny_vit: TinyVitWidths | None = Field(None, description="explicit TinyViT widths")
     drop_path_rate: float | None = Field(
         None,
@@ -49,7 +53,9 @@ class ModelSpec(Section):
         json_schema_extra=unit("probability"),
     )
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
-        default_factory=dict, description="further arguments of timm.create_model, for example img_size"
+        default_factory=dict,
+        description="further arguments of timm.create_model, for example img_size; they may fetch or read files "
+        "(pretrained, checkpoint_path)",
     )
 
     @property
@@ -69,8 +75,14 @@ class TeacherConfig(Section):
 
     alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
 
-    name: str | None = Field(None, description="timm model name; null: the name in the checkpoint")
-    checkpoint: Path | None = Field(None, description="local weights: a .safetensors file or a torch file of tensors")
+    name: str | None = Field(
+        None,
+        description="timm model name, or hf-hub:OWNER/NAME, which is fetched, or local-dir:FOLDER; null: the name in "
+        "the checkpoint",
+    )
+    checkpoint: Path | None = Field(
+        None, description="local weights: a run folder, a .safetensors file, or a torch file of any training code"
+    )
     pretrained: bool = Field(False, description="whether to fetch timm's weights from the hub; needs name")
     num_classes: int | None = Field(
         None,
@@ -95,7 +107,8 @@ class TeacherConfig(Section):
         json_schema_extra=unit("brightness, 0 to 1"),
     )
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
-        default_factory=dict, description="further arguments of timm.create_model"
+        default_factory=dict,
+        description="further arguments of timm.create_model; they may fetch or read files",
     )
 
     @model_validator(mode="after")
@@ -114,8 +127,8 @@ class StudentConfig(ModelSpec):
 
     init_from: Path | None = Field(
         None,
-        description="model file or run folder with the first weights; null: random weights. If name and tiny_vit are "
-        "left out, it also names the network",
+        description="run folder, model file or checkpoint of any training code with the first weights; null: random "
+        "weights. If name and tiny_vit are left out, it also names the network",
     )
     class_list: str | None = Field(None, description="class list of init_from's head, if its file does not name one")
     head: Literal["auto", "fresh"] = Field(

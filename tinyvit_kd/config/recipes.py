@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tinyvit_kd.config.base import Section, unit
 from tinyvit_kd.config.data import LabelledShardsConfig, ShardsConfig, StoreConfig, StoredTargetsConfig, StoreLocation
@@ -18,7 +18,7 @@ from tinyvit_kd.config.training import (
     ScheduleConfig,
     TrainConfig,
 )
-from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ViewSpec
+from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpec, ModelViewSpec, ViewSpec
 
 Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]
@@ -27,14 +27,19 @@ ON_BAD_IMAGE = "hole: an unreadable image gets weight zero and is counted; error
 MACHINE = "settings of the machine"
 
 
-class EvalConfig(Section):
+class ScoredShardsConfig(Section):
     """Labelled shards on which a model is scored."""
 
     shards: LabelledShardsConfig = Field(description="labelled shards to score the model on")
-    views: EvalViewSpec = Field(default_factory=EvalViewSpec, description="the fixed view of each sample")
     batch_size: int = Field(
         128, ge=1, description="samples in one forward pass", json_schema_extra=unit("samples per rank")
     )
+
+
+class EvalConfig(ScoredShardsConfig):
+    """Labelled shards on which a model is scored. The model's file says in which view."""
+
+    views: EvalViewSpec = Field(default_factory=EvalViewSpec, description="the fixed view of each sample")
 
 
 class NormalizeConfig(Section):
@@ -103,6 +108,16 @@ class TrainingConfig(Section):
     eval: EvalConfig | None = Field(None, description="evaluation during training; null: no evaluation")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
+    @field_validator("runtime")
+    @classmethod
+    def _gradients_fit(cls, runtime: RuntimeConfig) -> RuntimeConfig:
+        if runtime.precision == "float16":
+            raise ValueError(
+                "precision float16 is for teachers and evaluation: small gradients would become zero in it. Leave "
+                "precision out: training then has bfloat16 on a GPU, and its evaluations have float16"
+            )
+        return runtime
+
 
 class PretrainConfig(TrainingConfig):
     """Stage two, ``pretrain``: train a student from a store, which sets the views, their size and the classes.
@@ -135,11 +150,12 @@ class FinetuneConfig(TrainingConfig):
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
 
 
-class EvaluateConfig(EvalConfig):
+class EvaluateConfig(ScoredShardsConfig):
     """``evaluate``: score one model file on labelled shards."""
 
     stage: Literal["evaluate"] = Field(description=STAGE)
     model: Path = Field(description="model file or run folder to score")
+    views: ModelViewSpec = Field(default_factory=ModelViewSpec, description="the fixed view of each sample")
     class_list: str | None = Field(None, description="class list of the model, if its file does not name one")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 

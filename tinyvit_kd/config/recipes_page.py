@@ -25,6 +25,10 @@ A recipe is one YAML file. It holds everything that a stage does, so a run can b
   YAML extension) complete and check a recipe whose first line is
   `# yaml-language-server: $schema=pretrain.schema.json`.
 * `--set section.key=value` overrides a field on the command line, for example `--set optim.base_lr=1e-3`.
+* **A recipe can run code, so read a stranger's before you use it.** `pipe:COMMAND` in a path of shards runs the
+  command, `views.transform` imports and calls what it names, a `name` such as `hf-hub:OWNER/NAME` and `pretrained`
+  fetch from the network, and `output` says where files are written. Shards, stores and model files cannot do that
+  ([Faults](FAULTS.md#files-from-strangers)).
 * Unknown keys are errors. All mistakes in a recipe are reported together, before anything starts.
 
 In the tables, `required` fields have no default. `null` means that the field is not set; its meaning says what happens

@@ -167,7 +167,8 @@ class TrainConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="decay of a moving average of the weights, which is then evaluated and exported; null: no average",
+        description="decay of a moving average of the weights, which is then evaluated and exported, beside the "
+        "weights themselves (raw); null: no average",
         json_schema_extra=unit("fraction per step"),
     )
     log_every: int = Field(
@@ -184,7 +185,7 @@ class TrainConfig(Section):
     )
 
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class RuntimeConfig(Section):
@@ -196,7 +197,11 @@ class RuntimeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA if there is a GPU, otherwise the CPU"
     )
-    precision: Precision = Field("auto", description="autocast precision; auto: bfloat16 on CUDA, float32 on the CPU")
+    precision: Precision = Field(
+        "auto",
+        description="autocast precision; auto: float32 on the CPU; on CUDA bfloat16 for training, and float16 for "
+        "teachers and evaluation, as in the official code. float16 is for teachers and evaluation alone",
+    )
     workers: int = Field(
         2,
         ge=0,

@@ -11,6 +11,8 @@ from tinyvit_kd.config.base import Section, unit
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["bicubic", "bilinear"]
+EvalMode = Literal["center", "squash"]
+EVAL_MODES = "center: resize the shorter side; squash: resize the whole image to a square"
 _BESIDE_TRANSFORM = frozenset(
     {"size", "transform", "mixup", "cutmix", "mix_prob", "mix_switch_prob", "max_pixels"}
 )  # fields that have an effect if a transform makes the views
@@ -31,12 +33,15 @@ class TransformConfig(Section):
     call: str | None = Field(
         None,
         description="dotted name of a class or function that returns the transform, for example "
-        "timm.data.create_transform. Modules in the current directory are found too",
+        "timm.data.create_transform. Modules in the current directory are found too. It is imported and called: this "
+        "can run any code",
     )
     args: list[JsonValue] = Field(default_factory=list, description="positional arguments of call")
     kwargs: dict[str, JsonValue] = Field(default_factory=dict, description="keyword arguments of call")
     name: str | None = Field(
-        None, description="dotted name of the transform itself; leave out call, args and kwargs with it"
+        None,
+        description="dotted name of the transform itself, which is imported and called: this can run any code; leave "
+        "out call, args and kwargs with it",
     )
 
     @model_validator(mode="after")
@@ -171,15 +176,13 @@ class EvalViewSpec(Section):
     """The one fixed view of each sample that evaluation uses."""
 
     size: int = Field(224, ge=1, le=4096, description="side of the square view", json_schema_extra=unit("pixels"))
-    mode: Literal["center", "squash"] = Field(
-        "center",
-        description="center: resize the shorter side; squash: resize the whole image to a square. Then crop the centre",
-    )
-    crop_pct: float = Field(
-        0.875,
+    mode: EvalMode = Field("center", description=f"{EVAL_MODES}. Then crop the centre")
+    crop_pct: float | None = Field(
+        None,
         gt=0,
         le=1,
-        description="side of the view divided by the side after resizing (0.875 = 224 / 256)",
+        description="side of the view divided by the side after resizing; null: by mode. center: 0.875 (224 / 256); "
+        "squash: 1, so that the whole image is seen",
         json_schema_extra=unit("fraction"),
     )
     interpolation: Interpolation = Field("bicubic", description="filter for resizing")
@@ -189,3 +192,48 @@ class EvalViewSpec(Section):
         description="largest image that is decoded (default: Pillow's own limit); larger images are holes",
         json_schema_extra=unit("pixels"),
     )
+
+    @property
+    def crop_fraction(self) -> float:
+        """``crop_pct``, with its default."""
+        if self.crop_pct is not None:
+            return self.crop_pct
+        return 1.0 if self.mode == "squash" else 0.875
+
+    def __str__(self) -> str:
+        """For people: ``384 pixels, squash, crop_pct 1, bicubic``."""
+        return f"{self.size} pixels, {self.mode}, crop_pct {self.crop_fraction:g}, {self.interpolation}"
+
+
+class ModelViewSpec(Section):
+    """The fixed view in which a model file is scored. What is left out is as the file says.
+
+    Files of runs without an evaluation say nothing, nor do those written before files could: center, 0.875, bicubic.
+    """
+
+    size: int | None = Field(
+        None, ge=1, le=4096, description="side of the square view; null: the model's", json_schema_extra=unit("pixels")
+    )
+    mode: EvalMode | None = Field(None, description=f"{EVAL_MODES}. Then crop the centre. null: the model's")
+    crop_pct: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="side of the view divided by the side after resizing; null: the model's or, if mode is given, "
+        "by mode. center: 0.875 (224 / 256); squash: 1, so that the whole image is seen",
+        json_schema_extra=unit("fraction"),
+    )
+    interpolation: Interpolation | None = Field(None, description="filter for resizing; null: the model's")
+    max_pixels: int = Field(
+        89_478_485,
+        ge=1,
+        description="largest image that is decoded (default: Pillow's own limit); larger images are holes",
+        json_schema_extra=unit("pixels"),
+    )
+
+    def over(self, model: EvalViewSpec) -> EvalViewSpec:
+        """The view that a recipe asks for, given that of the model's file."""
+        asked = self.model_dump(exclude_none=True)
+        if self.mode is not None:
+            asked.setdefault("crop_pct", None)
+        return EvalViewSpec.model_validate(model.model_dump() | asked)

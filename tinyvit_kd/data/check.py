@@ -150,7 +150,7 @@ def _duplicates(shard_set: ShardSet, hashes: list[KeyHashes]) -> list[str]:
     repeated = values[counts > 1]
     duplicates = []
     for shard, keys in enumerate(hashes):
-        numbers = np.flatnonzero(np.isin(keys, repeated)).tolist()
+        numbers = np.flatnonzero(np.isin(keys, repeated, kind="sort")).tolist()
         if numbers:
             index = shard_set.index(shard)
             duplicates += [f"{shard_set.names[shard]}:{index.key(number)}" for number in numbers]

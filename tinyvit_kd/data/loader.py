@@ -27,10 +27,13 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_raised_in_worker,
     is_worker_death,
 )
+from tinyvit_kd.runtime.parallel import require_threads
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
+_OWN_THREADS = 3  # of the watchdog, and of what writes blocks or logs beside
+_THREADS_PER_WORKER = 4  # the process, its two threads, and one that hands tasks to it
 _CHECK_EVERY = 5.0  # seconds of waiting between torch's checks that its processes are alive
 _IN_USE = 2  # batches outside the loader: one that a step computes on, and one whose copy may be under way
 
@@ -130,7 +133,8 @@ def _load(
 ) -> Generator[BatchT, None, None]:
     workers = runtime.workers
     layout = maker.layout
-    require_open_files(_OPEN_FILES)
+    require_open_files(_OPEN_FILES, workers)
+    require_threads(_OWN_THREADS + _THREADS_PER_WORKER * workers)
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
     issue = _IssueBuffers(tasks, buffers)
     notes = Notes(workers)
@@ -146,8 +150,9 @@ def _load(
         collate_fn=_unchanged,
         timeout=min(check_every, runtime.data_timeout) if workers else 0,
     )
-    iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
+    iterator: Any = None
     try:
+        iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
         with (
             watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
@@ -200,10 +205,10 @@ def _unchanged(made: object) -> object:
 
 def _start_worker(notes: Notes, worker: int) -> None:
     torch.set_num_threads(1)
+    sys.excepthook = _unless_left_alone
+    register_worker(notes, worker)  # first: where no thread can be started, a signal has to do
     # Preemption and Ctrl-C reach the whole process group. The main process decides; until then workers carry on.
     ignore_signals()
-    sys.excepthook = _unless_left_alone
-    register_worker(notes, worker)
 
 
 def _unless_left_alone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

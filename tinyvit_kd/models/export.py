@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, StateDict, save_model
+from tinyvit_kd.models.timm_config import TIMM_CONFIG, save_timm_config
 
 Export = Callable[[Path, StateDict, ModelCard, bool], None]
 
-EXPORTS: dict[str, Export] = {MODEL: save_model}
+EXPORTS: dict[str, Export] = {MODEL: save_model, TIMM_CONFIG: save_timm_config}
 """By file name in the run folder: writes weights [by name] and card, whole or not at all; the last says to flush."""
 
 
@@ -23,8 +24,8 @@ def export_student(folder: Path, state: StateDict, card: ModelCard, fsync: bool 
         fsync: flush the files to the disk before they take their names.
 
     Returns:
-        the files.
+        the files. A format that cannot hold the network (timm's, where timm does not know it) has none.
     """
     for name, write in EXPORTS.items():
         write(folder / name, state, card, fsync)
-    return [folder / name for name in EXPORTS]
+    return [path for name in EXPORTS if (path := folder / name).exists()]

@@ -7,13 +7,17 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import _hub, parse_model_name
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.plain_card import fetches
 from tinyvit_kd.runtime.foreign_errors import first_line_of, refuses_argument
 
+_REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
 
 
@@ -34,8 +38,20 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
             for field, build in FAMILIES.items():
                 if (widths := getattr(spec, field)) is not None:
                     return build(widths, arguments)
-            return create(spec.name or "", image_size, arguments)
-    except (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
+            return _start_as_deit(create(spec.name or "", image_size, arguments))
+    except Exception as error:
+        if is_elsewhere(spec):  # the hub raises errors of many libraries
+            raise _unreachable(spec.name, error) from error
+        if fetching := [f"{name}: {value}" for name, value in spec.kwargs.items() if fetches(name)]:
+            raise ConfigError(
+                "the network cannot be built with what its arguments fetch",
+                where=f"{spec.name}, kwargs, {', '.join(fetching)}",
+                found=first_line_of(error),
+                fix="check the connection to the hub and its cache (HF_HOME, a folder that can be written), or leave "
+                "the argument out and name a file of weights (student.init_from, teacher.checkpoint)",
+            ) from error
+        if not isinstance(error, _REFUSALS):
+            raise
         raise ConfigError(
             "the network cannot be built",
             where=spec.name or ", ".join(spec.given),
@@ -59,6 +75,51 @@ def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.M
     return network
 
 
+def _start_as_deit(network: nn.Module) -> nn.Module:
+    """Draw the class token of a distilled network as DeiT's code does (models.py, under timm 0.3); timm's is near zero.
+
+    Distillation token and position embeddings start alike in both. Last, so that all other weights stay as they were.
+    """
+    if isinstance(network, VisionTransformerDistilled):
+        nn.init.trunc_normal_(network.cls_token, std=0.02)
+    return network
+
+
+def is_elsewhere(spec: ModelSpec) -> bool:
+    """Whether a name leads to a description in a folder or on the hub, as ``hf-hub:owner/name`` does."""
+    return spec.name is not None and ":" in spec.name
+
+
+def named_by_timm(spec: ModelSpec) -> ModelSpec:
+    """A specification under timm's own name; one that a folder or the hub describes is read from there.
+
+    Model files then need neither to say what the network is.
+
+    Raises:
+        ConfigError: there is no such description, or it cannot be reached.
+    """
+    if spec.name is None or not is_elsewhere(spec):
+        return spec
+    try:
+        source, location = parse_model_name(spec.name)
+        load = _hub.load_model_config_from_path if source == "local-dir" else _hub.load_model_config_from_hf
+        _, name, described = load(location)
+        return ModelSpec.model_validate(spec.model_dump() | {"name": name, "kwargs": {**described, **spec.kwargs}})
+    except Exception as error:
+        raise _unreachable(spec.name, error) from error
+
+
+def _unreachable(name: str | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        "the network's description cannot be read",
+        where=str(name),
+        found=first_line_of(error),
+        expected="hf-hub: and a repository of the hub, or local-dir: and a folder, with a config.json of timm's",
+        fix="check the name, the connection to the hub and its cache (HF_HOME), or name one of timm's networks by "
+        "itself, such as tiny_vit_5m_224, which needs no connection",
+    )
+
+
 def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(spec.kwargs)
     if spec.drop_path_rate is not None:
@@ -68,11 +129,16 @@ def _arguments(spec: ModelSpec, num_classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+def tiny_vit_arguments(widths: TinyVitWidths) -> dict[str, Any]:
+    """Arguments of timm's ``TinyVit``, and of its named models, that give these widths."""
     shape = widths.model_dump()
     if widths.num_heads is None:
         shape["num_heads"] = tuple(max(1, width // HEAD_WIDTH) for width in widths.embed_dims)
-    network: nn.Module = TinyVit(**shape, **arguments)
+    return shape
+
+
+def _tiny_vit(widths: TinyVitWidths, arguments: dict[str, Any]) -> nn.Module:
+    network: nn.Module = TinyVit(**tiny_vit_arguments(widths), **arguments)
     return network
 
 

@@ -71,6 +71,13 @@ def forward_heads(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tenso
     return logits, {name: caught[name] for name in heads}
 
 
+def class_probabilities(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A network's answer, float32 [B, C]: the softmax of its logits or, with a distillation head, both heads' mean."""
+    logits, by_head = forward_heads(network, images)
+    heads = list(by_head.values()) or [logits]
+    return torch.stack([each.float().softmax(dim=1) for each in heads]).mean(dim=0)
+
+
 def freeze_body(network: nn.Module) -> None:
     """Freeze all parameters except those of the heads.
 

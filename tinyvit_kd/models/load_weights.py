@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.fit_names import FittedWeights, find_network
 from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
 from tinyvit_kd.models.modelfile import StateDict
 from tinyvit_kd.models.official import to_timm
+from tinyvit_kd.runtime.log import note
 
 SHOWN = 4  # differences that an error names
 
@@ -42,21 +44,35 @@ class InitialWeights:
 def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
     """Load weights, resized to the network's resolution; the head is kept, remapped, or set to zero.
 
+    A line says what was stripped from the weights' names, what was left out, and that a head starts at zero where
+    nobody asked for that.
+
     Args:
         where: the file that they came from, for messages.
 
     Raises:
-        CheckpointError: naming the tensors that are missing, unexpected, or of another shape.
+        CheckpointError: naming the tensors that are missing, unexpected, or of another shape; or there is no head in
+            the weights, and it has to come from them.
     """
     own = network.state_dict()
-    state = _fit_to_network(initial.state, network)
-    for name in head_names(network):
-        if initial.fresh_head:
-            state[name] = torch.zeros_like(own[name])
-        elif name in state:
-            state[name] = _head_rows(state[name], own[name], initial, where)
+    heads = head_names(network)
+    found = find_network(initial.state, own, heads, lambda state: _fit_to_network(state, network))
+    state = dict(found.state)
+    notes = [found.story]
+    if initial.fresh_head or _has_no_head(found, heads):
+        if not initial.fresh_head:
+            notes.append(_headless(initial, heads, where))
+        state |= {name: torch.zeros_like(own[name]) for name in heads}
+    else:
+        for name in heads:
+            if name in state:
+                rows, state[name] = state[name], _head_rows(state[name], own[name], initial, where)
+                if name == heads[0] and initial.class_map is None and state[name].shape != rows.shape:
+                    notes.append(f"its head of {len(rows)} classes does not fit, the new one starts at zero")
     _require_same(state, own, where)
     network.load_state_dict(state)
+    if told := "; ".join(filter(None, notes)):
+        note(f"{where}: {told}")
 
 
 def fit_resolution(state: StateDict, network: nn.Module) -> StateDict:
@@ -118,6 +134,23 @@ def _fit_to_network(state: StateDict, network: nn.Module) -> StateDict:
         return fit_resolution(to_timm(dict(state)), network)
     except Exception:
         return dict(state)
+
+
+def _has_no_head(found: FittedWeights, heads: list[str]) -> bool:
+    return bool(heads) and found.body_complete and not any(name in found.state for name in heads)
+
+
+def _headless(initial: InitialWeights, heads: list[str], where: str) -> str:
+    """What to tell of weights without a head; those that need theirs are refused."""
+    if not initial.exact_head:
+        return "there is no classifier in it, the head starts at zero"
+    raise CheckpointError(
+        "the weights have no classifier: they are a backbone, which gives no probabilities",
+        where=where,
+        found=f"all tensors of the network but {', '.join(heads)}",
+        fix="train a classifier on it first (finetune, with this file as student.init_from) and use that run, or name "
+        "a file that has its classifier",
+    )
 
 
 def _fit_attention_biases(state: StateDict, own: StateDict) -> StateDict:

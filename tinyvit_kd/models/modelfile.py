@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,21 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.plain_card import require_plain
+from tinyvit_kd.models.torch_files import read_torch_file
+from tinyvit_kd.models.weight_files import StateDict as StateDict
+from tinyvit_kd.models.weight_files import find_weights
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.foreign_errors import first_line_of
+from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
+RAW_MODEL = "raw.safetensors"  # the weights themselves, beside their average
 _CARD, _HASH = "tinyvit_kd", "content_hash"
-_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where training codes keep the weights
-StateDict = dict[str, torch.Tensor]
+_SINCE = frozenset({"crop_mode", "crop_pct", "interpolation"})  # left out where not known, as in older files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +57,31 @@ class ModelCard(NetworkFacts):
     Attributes:
         architecture: a ModelSpec as plain data, from which the network is built again.
         step: optimiser steps that it was trained for.
+        crop_mode, crop_pct, interpolation: of the views that the run was scored in, under timm's names; None where it
+            was not scored, and in files that were written before they said so.
     """
 
     architecture: dict[str, Any]
     step: int = 0
+    crop_mode: str | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """The architecture as a configuration."""
         return ModelSpec.model_validate(self.architecture)
+
+    @property
+    def eval_views(self) -> EvalViewSpec:
+        """The fixed view in which the network is scored and used; what the file does not say has its default."""
+        said = {"mode": self.crop_mode, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        given = {name: value for name, value in said.items() if value is not None}
+        return EvalViewSpec.model_validate({"size": self.image_size, **given})
+
+    def scored_in(self, views: EvalViewSpec) -> ModelCard:
+        """The card of a run that is scored in these views."""
+        return replace(self, crop_mode=views.mode, crop_pct=views.crop_fraction, interpolation=views.interpolation)
 
     def spec_with(self, kwargs: dict[str, Any]) -> ModelSpec:
         """The architecture with further arguments, for images of any size: what the file was made for is left out."""
@@ -70,11 +92,24 @@ class ModelCard(NetworkFacts):
 def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    fields = asdict(card)
+    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
     text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
-    atomic_write(path, save(tensors, metadata), fsync)
+    atomic_write(path, _in_order(save(tensors, metadata)), fsync)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library's order is another one in every process.
+
+    Equal models then are equal files, and ``sha256sum`` tells whether two runs ended alike.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + length :]])
 
 
 def hash_weights(state: StateDict) -> str:
@@ -86,14 +121,22 @@ def hash_weights(state: StateDict) -> str:
     return digest.hexdigest()
 
 
+def raw_model_file(path: Path) -> Path | None:
+    """The file with the weights that a run folder's model is the average of; None for others."""
+    file = path / RAW_MODEL
+    return file if file.is_file() else None
+
+
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 
     Args:
-        path: a run folder, a ``.safetensors`` file, or a torch file of tensors (``weights_only``).
+        path: a run folder, a ``.safetensors`` file, or a torch file of any training code (``models.torch_files``). A
+            line says which entry was taken, and what was stripped from the names.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds more than tensors.
+        CheckpointError: the file is missing, damaged, holds what is neither weights nor settings, or has a card that
+            names more than a network.
     """
     path = Path(path)
     file = path / MODEL if path.is_dir() else path
@@ -104,15 +147,16 @@ def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     try:
         if file.suffix == ".safetensors":
             return _load_safetensors(file)
-        return _unwrap(torch.load(file, map_location="cpu", weights_only=True)), None
+        return _weights_in(read_torch_file(file), file), None
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged or foreign file can make the libraries raise anything
         raise CheckpointError(
             "a model file cannot be read",
             where=str(file),
             found=first_line_of(error),
-            expected="a safetensors file, or a torch file that holds tensors alone",
-            fix="fetch or write it again; if it is a torch file that holds more than tensors and you trust its origin, "
-            "load it with weights_only=False and save its state dict alone",
+            expected="a safetensors file, or a torch file of named tensors",
+            fix="fetch or write it again",
         ) from None
 
 
@@ -121,10 +165,21 @@ def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
         metadata = opened.metadata() or {}
     state = load_file(file)
     if _CARD not in metadata and _HASH not in metadata:
-        return _unwrap(state), None
+        return _weights_in(state, file), None
     if metadata.get(_HASH) != _hash_content(state, metadata.get(_CARD, "")):
         raise ValueError("it has changed since it was written: its hash is wrong")
-    return state, _parse_card(metadata[_CARD])
+    card = _parse_card(metadata[_CARD])
+    require_plain(card.spec, str(file))
+    return state, card
+
+
+def _weights_in(content: Any, file: Path) -> StateDict:
+    found = find_weights(content)
+    if not found.state:
+        raise ValueError("there are no named tensors in it")
+    if found.story:
+        note(f"{file}: {found.story}")
+    return found.state
 
 
 def _hash_content(state: StateDict, card: str) -> str:
@@ -137,20 +192,7 @@ def _parse_card(text: str) -> ModelCard:
     ModelSpec.model_validate(values["architecture"])
     for name in ("mean", "std", "class_ids"):
         values[name] = tuple(values[name]) if values[name] is not None else None
-    return ModelCard(**values)
-
-
-def _unwrap(content: Any) -> StateDict:
-    """The state dict in a foreign file, under whichever key, without the prefixes of parallel wrappers."""
-    for nest in _NESTS:
-        if isinstance(content, dict) and isinstance(content.get(nest), dict):
-            content = content[nest]
-            break
-    tensors = {
-        name.removeprefix("_orig_mod.").removeprefix("module.").removeprefix("_orig_mod."): value
-        for name, value in (content.items() if isinstance(content, dict) else ())
-        if isinstance(value, torch.Tensor)
-    }
-    if not tensors:
-        raise ValueError("there are no named tensors in it")
-    return tensors
+    card = ModelCard(**values)
+    if any(values.get(name) is not None for name in _SINCE):
+        _ = card.eval_views  # raises where they make no sense
+    return card

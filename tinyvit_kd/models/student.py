@@ -8,7 +8,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.families import build_network
+from tinyvit_kd.models.families import build_network, named_by_timm
 from tinyvit_kd.models.input_size import require_size
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
@@ -20,9 +20,10 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
 
     Raises:
         CheckpointError: neither says.
+        ConfigError: the recipe names a description that cannot be read.
     """
     if config.given:
-        return ModelSpec.model_validate(config.model_dump(include=set(ModelSpec.model_fields)))
+        return named_by_timm(ModelSpec.model_validate(config.model_dump(include=set(ModelSpec.model_fields))))
     if card is None:
         raise CheckpointError(
             "the file to start from does not say which network it holds",

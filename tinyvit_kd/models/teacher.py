@@ -15,7 +15,7 @@ from tinyvit_kd.models.input_size import require_size, resize_views
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.runtime.device import autocast, move_to_device
+from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _SIZE = "teacher.kwargs.img_size"
@@ -37,6 +37,7 @@ class Teacher(nn.Module):
 
     Attributes:
         facts: what it is; its input size decides whether views are resized (``resize_views``).
+        precision: that it runs in: float32, bfloat16 or float16.
         weights_hash: 32 hexadecimal digits over all names and tensors.
     """
 
@@ -44,7 +45,8 @@ class Teacher(nn.Module):
         self, network: nn.Module, facts: TeacherFacts, device: torch.device, precision: str, channels_last: bool = True
     ) -> None:
         super().__init__()
-        self.facts, self.device, self.precision = facts, device, precision
+        self.facts, self.device = facts, device
+        self.precision = resolve_precision(device, precision, trains=False)
         self.weights_hash = hash_weights(network.state_dict())
         self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
         self.normalize = Normalizer(facts.mean, facts.std, device, channels_last)
@@ -102,7 +104,8 @@ def _from_hub(config: TeacherConfig) -> nn.Module:
             "timm cannot create the teacher with its pretrained weights",
             where=f"teacher.name: {config.name}",
             found=first_line_of(error),
-            fix="check the name and the connection to the hub, or give teacher.checkpoint, a local file",
+            fix="check the name, the connection to the hub and its cache (HF_HOME, a folder that can be written), or "
+            "give teacher.checkpoint, a local file",
         ) from error
     if config.num_classes not in (None, network.num_classes):
         # timm would draw a random head of that size, which would teach nothing, silently.

@@ -8,7 +8,7 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.teacher import Teacher
 from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runtime.device import resolve_precision
@@ -16,12 +16,31 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
-from tinyvit_kd.store.manifest import Manifest, TeacherEntry
+from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
-LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "zarr", "numcodecs")
+LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "numcodecs")
+
+
+def dump_precision(config: DumpConfig, job: Job) -> str:
+    """The precision of a dump's teacher: the recipe's or, with ``auto``, the device's (``resolve_precision``).
+
+    A store that was begun on a GPU when ``auto`` meant bfloat16 there goes on in bfloat16: its records must come from
+    one teacher, and a dump of days must not have to start again.
+    """
+    precision = resolve_precision(job.device, config.runtime.precision, trains=False)
+    if config.runtime.precision != "auto" or precision != "float16":
+        return precision
+    try:
+        begun = LogitStore.open(config.store.path).manifest.teacher.precision
+    except StoreError:  # there is none yet, or making it will say what is wrong with it
+        return precision
+    if begun != "bfloat16":
+        return precision
+    say(job, f"{config.store.path} was begun in bfloat16, and goes on in it; a new store is made in {precision}")
+    return begun
 
 
 def check_topk(config: DumpConfig, teacher: Teacher) -> None:
@@ -52,13 +71,14 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
         DiskSpaceError: the missing blocks do not fit on the disk.
     """
     path = config.store.path
+    _require_possible(config, teacher, shards)
     classes = teacher_classes(config, teacher)
     manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
         if classes is not None:
             store.write_class_list(classes.ids)
-        store.storage.require_free_space(_expected_bytes(store, own_shards))
+        _require_room(store, own_shards)
     job.barrier()
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
     if other := store.manifest.other_versions(manifest.versions):  # the manifest has those of the store's first dump
@@ -68,10 +88,45 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
     return store
 
 
-def _expected_bytes(store: LogitStore, own_shards: range) -> int:
+def _require_possible(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> None:
+    """Refuse a store that is larger than any that can be read, before its manifest is made.
+
+    Raises:
+        ConfigError: naming the number that is too large.
+    """
+    asked = config.store
+    lengths: list[int] = shards.lengths.tolist()
+    problem = size_problem(lengths, asked.views, asked.encoding, asked.topk, teacher.facts.num_classes)
+    if problem:
+        raise ConfigError(
+            "the store would be too large to be used",
+            where="store.views, store.topk",
+            found=problem,
+            fix="lower store.views or store.topk, or build shards of another number of samples",
+        )
+
+
+def _require_room(store: LogitStore, own_shards: range) -> None:
+    """Check that the missing blocks can be written. A store of which none is missing may be on a read-only disk.
+
+    Raises:
+        StoreError: the store's folder is read-only.
+        DiskSpaceError: the blocks do not fit on the disk.
+    """
+    missing = [block for block in store.missing_blocks() if block[0] in own_shards]
+    if missing and not store.storage.is_writable():
+        raise StoreError(
+            "the missing blocks cannot be written: the store's folder is read-only for this user",
+            where=store.where,
+            found=f"{len(missing):,} missing blocks",
+            fix="change the folder's permissions, mount its disk for writing, or choose another folder",
+        )
+    store.storage.require_free_space(_expected_bytes(store.manifest, missing))
+
+
+def _expected_bytes(manifest: Manifest, missing: list[tuple[int, int]]) -> int:
     """Estimated size of the missing blocks on disk, bytes."""
-    manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in store.missing_blocks() if shard in own_shards]
+    lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
     sizes = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
     return int(sum(sizes) * ENCODINGS[manifest.encoding].compressed)
 
@@ -91,7 +146,7 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
             image_size=facts.image_size,
             mean=facts.mean,
             std=facts.std,
-            precision=resolve_precision(teacher.device, config.runtime.precision),
+            precision=teacher.precision,
         ),
         num_classes=facts.num_classes,
         class_list=classes.name if classes else None,

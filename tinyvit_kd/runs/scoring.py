@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
-from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
+from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
@@ -21,7 +21,7 @@ from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runs.class_lists import assumed_classes, card_classes, label_map
 from tinyvit_kd.runs.label_checks import require_labels
 from tinyvit_kd.runs.open_shards import open_shards
-from tinyvit_kd.runtime.device import autocast
+from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import raise_if_stopped
@@ -49,23 +49,40 @@ class Scorer:
             top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent; samples, left_out,
             and as its parts left_out_unlabelled and left_out_undecodable (a label, but no image). A network with a
             distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and has
-            top1_head and top1_head_dist besides, each head's own.
+            top1_head and top1_head_dist besides, each head's own, and top1_mean_of_logits, as DeiT's code scores it.
         """
-        device = self.job.device
         network.eval()
+        precision = resolve_precision(self.job.device, self.runtime.precision, trains=False)
+        results, overflown = self._measure(network, precision)
+        if overflown and precision == "float16":
+            say(self.job, f"in float16 the answers to {overflown:,} samples are not finite: scoring again in float32")
+            results, overflown = self._measure(network, "float32")
+        if overflown:
+            say(
+                self.job,
+                f"the network's answers to {overflown:,} samples are NaN or infinite: these scores mean nothing",
+            )
+        return results
+
+    def _measure(self, network: nn.Module, precision: str) -> tuple[dict[str, float], int]:
+        """The results in one precision, and for how many of the scored samples an output was NaN or infinite."""
+        device = self.job.device
         heads = tuple(distilled_heads(network))
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
+        overflown = torch.zeros((), dtype=torch.float64, device=device)
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
         with loading(make, self._tasks(), self.runtime, device) as batches, torch.inference_mode():
             for batch in batches:
                 raise_if_stopped()
-                scored = self._score(network, batch)
+                scored = self._score(network, batch, precision)
+                finite = torch.isfinite(scored.scores).all(dim=1)
+                overflown += (batch.weights * ~finite).sum()
                 for metric in metrics:
                     metric.update(scored)
         results: dict[str, float] = {}
         for metric in metrics:
             results |= metric.results(self.job.sum(metric.sums))
-        return results
+        return results, int(self.job.sum(overflown).item())
 
     def _tasks(self) -> Iterator[tuple[int, int, int]]:
         """Runs of samples (shard, start, stop); the ranks take them in turn."""
@@ -76,10 +93,10 @@ class Scorer:
                     yield shard, start, min(start + size, length)
                 number += 1
 
-    def _score(self, network: nn.Module, batch: Batch) -> ScoredBatch:
+    def _score(self, network: nn.Module, batch: Batch, precision: str) -> ScoredBatch:
         """Scores of the labels' classes, and each head's own logits where there are two."""
         assert batch.labels is not None
-        with autocast(self.job.device, self.runtime.precision):
+        with autocast(self.job.device, precision):
             logits, by_head = forward_heads(network, self.normalize(batch.views))
         heads = {name: self._select(each) for name, each in by_head.items()}
         if heads:
@@ -99,18 +116,19 @@ def build_scorer(
     runtime: RuntimeConfig,
     normalize: Callable[[torch.Tensor], torch.Tensor],
     card: ModelCard,
+    views_field: str = "eval.views",
 ) -> Scorer:
     """Open the labelled shards and match their classes and views with the network's.
 
     Args:
         card: what the network is: its classes, where known, and the side of its input.
+        views_field: the recipe's name for the views, for messages.
 
     Raises:
         ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
             labelled, or the views are not of the network's size.
     """
-    prefix = "" if isinstance(config, EvaluateConfig) else "eval."
-    field = f"{prefix}views.size"
+    field = f"{views_field}.size"
     if config.views.size != card.image_size:
         raise ConfigError(
             "the views of the evaluation are not of the network's size",
@@ -122,7 +140,7 @@ def build_scorer(
     shards = open_shards(config.shards, job, runtime)
     labels, classes = shards.class_list, card_classes(card)
     classes_of_labels = len(labels.ids) if labels else card.num_classes
-    require_labels(shards, config.shards, classes_of_labels, job, f"{prefix}shards")
+    require_labels(shards, config.shards, classes_of_labels, job, views_field.removesuffix("views") + "shards")
     columns = label_map(labels, classes, card.num_classes)
     if (assumed := assumed_classes(labels, classes, "the model")) is not None:
         say(job, assumed)

@@ -18,7 +18,7 @@ from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.randaugment import parse_auto_augment
 from tinyvit_kd.views.render import view_digest
-from tinyvit_kd.views.selfcheck import check_native, self_check
+from tinyvit_kd.views.selfcheck import check_renderers
 from tinyvit_kd.views.spec_hash import view_spec_hash
 from tinyvit_kd.views.transform import TRANSFORM_FIELD, build_transform, transform_versions
 
@@ -112,8 +112,7 @@ def check_views(spec: ViewSpec, job: Job) -> None:
         build_transform(spec.transform)
     elif spec.auto_augment is not None:
         parse_auto_augment(spec.auto_augment)
-    self_check()
-    renderer = check_native()
+    renderer = check_renderers()
     if spec.transform is not None:
         generators = "Python's, NumPy's and torch's default generators"
         renderer = f"views come from {spec.transform}, replayed by seeding {generators}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 from timm.utils import ModelEmaV3
 
@@ -16,8 +17,9 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
-from tinyvit_kd.models.modelfile import MODEL, ModelCard
+from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -35,7 +37,7 @@ from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 from tinyvit_kd.training.learning_rate import build_scheduler
 from tinyvit_kd.training.loop import fit
-from tinyvit_kd.training.optim import build_optimizer
+from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
@@ -77,7 +79,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         with watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
             plan = step_plan(config, data, job, saved)
-        state, card = _build_state(config, data, weights, job)
+        state, card = _build_state(config, data, weights, job, saved)
         run = _run_settings(config, data, identity, job, plan, state)
         scorer = None
         if config.eval is not None:
@@ -100,7 +102,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
 
 
 def _build_state(
-    config: TrainingConfig, data: TrainingData, weights: FirstWeights, job: Job
+    config: TrainingConfig, data: TrainingData, weights: FirstWeights, job: Job, saved: dict[str, Any] | None
 ) -> tuple[TrainState, ModelCard]:
     spec = student_spec(config.student, weights.card)
     model = build_student(
@@ -111,11 +113,14 @@ def _build_state(
     if config.train.trainable == "head":
         freeze_body(model)
     move_to_device(model, job.device, config.runtime.channels_last)
-    optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size)
+    decays = saved is None or dist_token_decays_in(saved["optimizer"], model, config.optim)
+    if not decays:
+        say(job, "this run was begun when the distillation token did not decay, and goes on so")
+    optimizer = build_optimizer(model, config.optim, config.schedule.global_batch_size, dist_token_decays=decays)
     decay = config.train.ema_decay
     ema = ModelEmaV3(model, decay=decay) if decay is not None else None
-    return TrainState(model, optimizer, ema), ModelCard(
-        architecture=spec.model_dump(mode="json"),
+    card = ModelCard(
+        architecture=without_fetching(spec).model_dump(mode="json"),
         num_classes=data.num_classes,
         image_size=data.image_size,
         mean=config.normalize.mean,
@@ -123,6 +128,7 @@ def _build_state(
         class_name=data.classes.name if data.classes else None,
         class_ids=data.classes.ids if data.classes else None,
     )
+    return TrainState(model, optimizer, ema), card if config.eval is None else card.scored_in(config.eval.views)
 
 
 def _run_settings(
@@ -201,7 +207,10 @@ def _write_results(
         fsync = config.runtime.fsync
         with watched(config.runtime.data_timeout):
             doing(f"writing the student to {run.folder}")
-            export_student(run.folder, state.scored.state_dict(), replace(card, step=state.step), fsync)
+            card = replace(card, step=state.step)
+            export_student(run.folder, state.scored.state_dict(), card, fsync)
+            if state.ema is not None:
+                save_model(run.folder / RAW_MODEL, state.model.state_dict(), card, fsync)
             write_summary(run.folder, summary, run.identity, fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")

@@ -12,17 +12,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch._C._distributed_c10d import Store
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.foreign_errors import first_line_of, is_lost_peer
+from tinyvit_kd.runtime.launch import place_in_job
+from tinyvit_kd.runtime.meeting import join
 
 INDEXING_TIMEOUT = timedelta(hours=12)  # how long other ranks wait while rank 0 indexes shards
 # How long a collective operation may take. torchrun notices a process that dies, this a machine that dies.
 STEP_TIMEOUT = timedelta(minutes=30)
-# How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
-MEETING_TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def solo_job() -> Job:
 
 
 @contextmanager
-def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]:
+def start_job(device: str = "auto", threads: int | None = None, independent: bool = False) -> Iterator[Job]:
     """Join the processes that torchrun started, or be the only one.
 
     NCCL carries gradients between GPUs; a gloo group beside it carries small control messages over the CPU, so
@@ -119,34 +118,28 @@ def start_job(device: str = "auto", threads: int | None = None) -> Iterator[Job]
     Args:
         device: auto, cpu or cuda.
         threads: computing threads on the CPU; None leaves torch's choice.
+        independent: this process has work of its own, whatever other tasks of srun or mpirun do.
 
     Raises:
-        ConfigError: if CUDA is asked for and there is none.
+        ConfigError: CUDA is asked for and there is none, or the environment is that of a job, and contradicts itself.
+        WorkerError: the other processes did not come.
     """
+    place = place_in_job(os.environ, independent)
     if threads is not None:
         torch.set_num_threads(threads)
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    rank = int(os.environ.get("RANK", 0))
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
-    if "RANK" not in os.environ or world_size == 1:
+    chosen = _device(device, place.local_rank)
+    if place.world_size == 1:
         yield Job(0, 1, chosen)
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    _join("nccl" if chosen.type == "cuda" else "gloo", rank, world_size)
-    control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
-    assert isinstance(control, dist.ProcessGroup), "this process is a member"
-    shared = PrefixStore("tinyvit_kd", dist.distributed_c10d._get_default_store())
     with _reporting_lost_peers():
-        yield Job(rank, world_size, chosen, control, shared)
+        shared = join("nccl" if chosen.type == "cuda" else "gloo", place.rank, place.world_size, STEP_TIMEOUT)
+        control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
+        assert isinstance(control, dist.ProcessGroup), "this process is a member"
+        yield Job(place.rank, place.world_size, chosen, control, shared)
     # Not after an error: shutting down may wait for peers, and the message must not.
     dist.destroy_process_group()
-
-
-def _join(backend: str, rank: int, world_size: int) -> None:
-    """As ``init_process_group``, but with a shorter timeout until all processes have met."""
-    store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=STEP_TIMEOUT)
 
 
 @contextmanager

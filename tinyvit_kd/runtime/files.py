@@ -19,6 +19,8 @@ from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError
 from tinyvit_kd.runtime.log import warn
 
 _LOCK = ".lock"
+_OWN_FILES = 40  # open at a time in a process without workers: 13 were counted, and drivers of a GPU take some
+_FILES_PER_WORKER = 6  # 4 were counted
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have no locks
 
 
@@ -156,21 +158,28 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
         )
 
 
-def require_open_files(count: int) -> None:
-    """Raise the limit of open files for this process, and for processes that it starts, to at least ``count``.
+def require_open_files(wanted: int, workers: int) -> None:
+    """Raise the limit of open files for this process, and for processes that it starts, towards ``wanted``.
+
+    With fewer, shards are closed and opened again more often (``storage.local``).
+
+    Args:
+        workers: loading processes of this one, each of which takes some pipes.
 
     Raises:
-        ConfigError: the system's limit for this user is lower.
+        ConfigError: the system's limit for this user is lower than what these workers need.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < count:
+    needed = _OWN_FILES + _FILES_PER_WORKER * workers
+    if allowed < needed:
+        fewer = max(0, (allowed - _OWN_FILES) // _FILES_PER_WORKER)
         raise ConfigError(
             "too few files may be open at a time",
-            where="runtime.workers, runtime.prefetch",
+            where="runtime.workers",
             found=f"a limit of {hard} (ulimit -Hn)",
-            expected=f"{count} for these workers",
-            fix="raise the limit, or lower runtime.workers or runtime.prefetch",
+            expected=f"{needed} for {workers} workers",
+            fix=f"raise the limit (ulimit -n), or lower runtime.workers to {fewer}" if workers else "raise the limit",
         )

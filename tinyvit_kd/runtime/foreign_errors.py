@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pickle import UnpicklingError
+
+from tinyvit_kd.errors import FEWER_PROCESSES, LESS_MEMORY, TinyVitKdError
 
 _LOST_PEER = re.compile(
     "Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL"
     "|Application timeout caused pair closure"
 )
+_REFUSED_TYPE = re.compile(r"GLOBAL (\S+?) (was not an allowed global|whose module \S+ is blocked)")
 _RAISED_IN_WORKER = re.compile(r"Caught \S+ in DataLoader worker process \d+\.")
 
 
@@ -77,6 +81,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
+def is_zstd_out_of_memory(error: BaseException) -> bool:
+    """Whether zstd could not unpack for want of memory, which says nothing of what it was to unpack.
+
+    numcodecs 0.16 raises a bare RuntimeError with zstd's own words ("Allocation error : not enough memory",
+    ``ZSTD_getErrorString`` of ``lib/common/error_private.c``).
+    """
+    return "not enough memory" in str(error)
+
+
 def is_truncated_image(error: BaseException) -> bool:
     """Whether an image's file ends too early.
 
@@ -101,6 +114,72 @@ def refuses_checkpointing(error: BaseException) -> bool:
     timm 1.0 raises AssertionError from ``set_grad_checkpointing`` ("gradient checkpointing not supported").
     """
     return isinstance(error, AssertionError) and "checkpointing not supported" in str(error)
+
+
+def refused_type(error: BaseException) -> str | None:
+    """The type or function in a file that ``torch.load`` refused to import, as ``module.name``; None where it is
+    another error.
+
+    torch 2.15 raises an UnpicklingError of many lines ("Unsupported global: GLOBAL a.B was not an allowed global by
+    default", "unsupported GLOBAL posix.system whose module posix is blocked", ``torch/_weights_only_unpickler.py``).
+    """
+    found = _REFUSED_TYPE.search(str(error)) if isinstance(error, UnpicklingError) else None
+    return None if found is None else found[1]
+
+
+def is_other_pickle(error: BaseException) -> bool:
+    """Whether a file was pickled in a protocol that ``torch.load`` reads only where it may run what is in it.
+
+    torch 2.15 raises an UnpicklingError ("Unsupported operand 149", ``torch/_weights_only_unpickler.py``) for whatever
+    protocols 3 and later have in addition.
+    """
+    return isinstance(error, UnpicklingError) and "Unsupported operand" in str(error)
+
+
+def is_thread_refusal(error: BaseException) -> bool:
+    """Whether the system refused to start a thread.
+
+    Python 3.11 raises a bare RuntimeError ("can't start new thread", ``Modules/_threadmodule.c``).
+    """
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+def is_allocation_refusal(error: BaseException) -> bool:
+    """Whether memory could not be had, of the machine or of a device.
+
+    Python raises MemoryError. torch 2.15 raises OutOfMemoryError for a device, and a bare RuntimeError for the machine
+    ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", ``c10/core/impl/alloc_cpu.cpp``).
+    """
+    by_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return by_class or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def is_lone_value_refusal(error: BaseException) -> bool:
+    """Whether a batch norm in training was given one value per channel, which has no deviation.
+
+    torch 2.15 raises ValueError ("Expected more than 1 value per channel when training, got input size
+    torch.Size([1, 16, 1, 1])", ``_verify_batch_size`` of ``torch/nn/functional.py``).
+    """
+    return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
+
+
+def shortage_behind(error: BaseException) -> TinyVitKdError | None:
+    """What a machine was short of, or a batch norm of values, as one of our errors; None for any other error."""
+    if is_lone_value_refusal(error):
+        return TinyVitKdError(
+            "a batch norm cannot learn from a single value per channel",
+            where="schedule.global_batch_size, schedule.micro_batch_size",
+            found=first_line_of(error),
+            expected="2 or more views in each process's micro-batch, or views that are not scaled down to one pixel",
+            fix="raise the batch size, or set train.freeze_bn_stats: true, which keeps the statistics as they are",
+        )
+    if is_thread_refusal(error):
+        return TinyVitKdError(
+            "the system refuses to start another thread or process", found="can't start new thread", fix=FEWER_PROCESSES
+        )
+    if is_allocation_refusal(error):
+        return TinyVitKdError("there is not enough memory", found=first_line_of(error), fix=LESS_MEMORY)
+    return None
 
 
 def system_error_behind(error: BaseException) -> OSError | None:

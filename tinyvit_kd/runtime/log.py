@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Hashable
@@ -25,9 +26,16 @@ def say_any_rank(job: Job, text: str) -> None:
     _print(text, job.rank)
 
 
+def note(text: str) -> None:
+    """As ``say``, where no ``Job`` is at hand."""
+    if int(os.environ.get("RANK") or 0) == 0:
+        _print(text, 0)
+
+
 def warn(text: str) -> None:
     """Print one line where no ``Job`` is at hand, as in a thread; ranks other than 0 are named in it."""
-    _print(text, int(os.environ.get("RANK", 0)))
+    rank = os.environ.get("RANK", "")
+    _print(text, int(rank) if rank.isdecimal() else 0)
 
 
 def warn_once(about: Hashable, text: str) -> None:
@@ -43,8 +51,12 @@ def _warned() -> set[Hashable]:
 
 
 def _print(text: str, rank: int) -> None:
-    tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
-    sys.stderr.flush()
+    try:
+        tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:  # that of a terminal which has been closed, and which nobody reads any more
+            raise
 
 
 def progress_bar(job: Job | None, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:

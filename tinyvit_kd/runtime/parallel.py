@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +14,8 @@ from typing import TypeVar
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.signals import Preempted, ignore_signals, on_parents_death
 
+_OWN_THREADS = 3  # two of a pool, one of a progress bar
+_THREADS_PER_PROCESS = 2  # what a process counts as, and the thread that looks after its parent
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
@@ -27,10 +30,12 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
 
     Raises:
         WorkerError: a process died.
+        RuntimeError: the system refuses to start so many processes and threads.
     """
     if processes == 1:
         yield from map(function, tasks)
         return
+    require_threads(_OWN_THREADS + _THREADS_PER_PROCESS * processes)
     context = multiprocessing.get_context("spawn")
     waiting: deque[Future[ResultT]] = deque()
     with ProcessPoolExecutor(processes, context, initializer=_start_process) as pool:
@@ -41,16 +46,16 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except (Preempted, GeneratorExit):
+        except (Preempted, GeneratorExit, OSError, RuntimeError) as error:
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerError(
+                    "a process that was working on shards died",
+                    found="most likely the machine ran out of memory, or of threads and processes (ulimit -u)",
+                    fix="run again with fewer processes; shards that were built are kept",
+                ) from None
             for process in multiprocessing.active_children():
                 process.kill()  # else leaving the pool would wait for tasks that have begun
             raise
-        except BrokenProcessPool:
-            raise WorkerError(
-                "a process that was working on shards died",
-                found="most likely the machine ran out of memory",
-                fix="run again with fewer processes; shards that were built are kept",
-            ) from None
         finally:
             for future in waiting:
                 future.cancel()
@@ -60,4 +65,26 @@ def _start_process() -> None:
     # Ctrl-C reaches all processes; the main one decides what follows.
     ignore_signals()
     # Else the workers of a killed parent would wait for tasks for ever.
-    on_parents_death(lambda: os._exit(1))
+    try:
+        on_parents_death(lambda: os._exit(1))
+    except RuntimeError:  # no thread can be started: the main process says so
+        os._exit(1)
+
+
+def require_threads(count: int) -> None:
+    """Find out at once whether so many threads and processes can be started: a pool that gets only some may hang.
+
+    Raises:
+        RuntimeError: Python's own, "can't start new thread".
+    """
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(count)]
+    started = 0
+    try:
+        for thread in threads:
+            thread.start()
+            started += 1
+    finally:
+        done.set()
+        for thread in threads[:started]:
+            thread.join()

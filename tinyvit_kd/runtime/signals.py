@@ -5,15 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _IDLE_GRACE = 3.0  # seconds to leave in, if there is nothing to save
 _BUSY_GRACE = 60.0  # seconds to write a checkpoint in
 _received: list[int] = []  # signals that raised ``Preempted``, which what they interrupted may have swallowed
@@ -53,10 +54,12 @@ class StopRequest:
             yield
 
     def _note_and_leave(self, number: int, _frame: FrameType | None) -> None:
+        _let_go_of_a_closed_terminal(number)
         self.signal = signal.Signals(number)  # the flag stays if Python swallows the exception
         _leave(number, None)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        _let_go_of_a_closed_terminal(number)
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C means at once
         self.signal = signal.Signals(number)
@@ -64,7 +67,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM, SIGUSR1 and Ctrl-C into a flag while the context lasts."""
+    """Turn SIGTERM, SIGUSR1, SIGHUP and Ctrl-C into a flag while the context lasts."""
     request = StopRequest()
     with _handling(request._receive):
         raise_if_stopped()
@@ -98,6 +101,7 @@ def ignore_signals() -> None:
 
 
 def _note_and_leave(number: int, frame: FrameType | None) -> None:
+    _let_go_of_a_closed_terminal(number)
     _received.append(number)
     _leave(number, frame)
 
@@ -108,7 +112,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
-    previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS if not _is_for_nobody(number)}
     try:
         yield
     finally:
@@ -116,13 +120,50 @@ def _handling(handler: Handler) -> Iterator[None]:
             signal.signal(number, handler_before)
 
 
+def _is_for_nobody(number: int) -> bool:
+    """Whether nohup, or whoever else started this process, has made it deaf to the closing of its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+def _let_go_of_a_closed_terminal(number: int) -> None:
+    """On SIGHUP, send to nowhere what would be written to a terminal that is gone: each write would fail."""
+    if number != signal.SIGHUP:
+        return
+    for descriptor in (1, 2):
+        with suppress(OSError):  # it may be closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+
+
 def leave_with_torchrun() -> None:
     """If torchrun started this process, stop it once torchrun is killed, as on a signal. Else it would train on alone.
 
-    Call this before anything else, while torchrun must still be running.
+    Call this before anything that takes time.
+
+    Raises:
+        Preempted: torchrun is gone already.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        on_parents_death(_leave_orphaned)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    parent = parents_id()
+    if adopts_orphans(parent):
+        raise Preempted("torchrun, which started this process, is gone; run the same command again to continue")
+    on_parents_death(_leave_orphaned, parent)
+
+
+def adopts_orphans(pid: int) -> bool:
+    """Whether a process is one that the system makes the parent of those whose own has died, and is not torchrun.
+
+    In a container torchrun itself may be process 1; as a program it is Python. A user's systemd adopts, too.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            program = os.path.basename(file.read().partition(b"\0")[0])
+    except OSError:  # no such system, or process 1 is not shown to other users: then it is not theirs
+        program = b""
+    return program == b"systemd" or (pid == 1 and not program.startswith(b"python"))
 
 
 def _leave_orphaned() -> None:
@@ -142,12 +183,16 @@ def parents_id() -> int:
     return os.getppid() if parent is None or parent.pid is None else parent.pid
 
 
-def on_parents_death(action: Callable[[], None]) -> None:
-    """Call ``action`` in a thread of its own once the process that started this one has gone."""
-    parent = parents_id()
+def on_parents_death(action: Callable[[], None], parent: int | None = None) -> None:
+    """Call ``action`` in a thread of its own once the process that started this one has gone.
+
+    Args:
+        parent: what ``parents_id`` returned, if it was asked earlier.
+    """
+    known = parents_id() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == known:
             time.sleep(0.5)
         action()
 

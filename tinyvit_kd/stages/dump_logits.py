@@ -17,10 +17,12 @@ from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.block_writer import BlockWriter
-from tinyvit_kd.runs.new_store import check_topk, create_store
+from tinyvit_kd.runs.blocks_left import blocks_left
+from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import progress_bar, say, say_any_rank
 from tinyvit_kd.runtime.signals import raise_if_stopped
@@ -46,6 +48,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         ConfigError, StoreError, ShardError, DiskSpaceError: before the teacher's first pass.
         ReplayError: a view differs from the one in the store or, with ``views_from``, from the one that the other
             teacher saw.
+        WorkerError: blocks are missing at the end, though all have been made.
         Preempted: under the command line, a signal asked to stop; the blocks that were complete are in the store.
     """
     dump = _open_dump(config, job, part)
@@ -58,9 +61,12 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
     views = sum(len(group.views) * group.samples for group in groups)
     _report_start(dump, len(missing), views)
     begin = time.perf_counter()
-    made, holes = job.sum(_make_blocks(dump, groups, views)).tolist()
-    for name in unfinished:
-        dump.store.storage.remove(name)
+    counts = job.sum(_make_blocks(dump, groups, views))
+    for left in blocks_left(dump.missing_blocks, job, dump.store.where):
+        again = dump.groups(left)
+        counts += job.sum(_make_blocks(dump, again, sum(len(group.views) * group.samples for group in again)))
+    made, holes = counts.tolist()
+    dump.store.remove_leftovers(unfinished)
     seconds = max(time.perf_counter() - begin, 1e-9)
     say(job, f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s")
     return {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
@@ -107,9 +113,9 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
     shards = open_shards(config.shards, job, config.runtime)
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
     first_teacher = None if first_store is None else _open_first_teacher(config, first_store, samples.reader, job)
-    teacher = build_teacher(config.teacher, job.device, config.runtime.precision, config.runtime.channels_last)
+    teacher = build_teacher(config.teacher, job.device, dump_precision(config, job), config.runtime.channels_last)
     if config.runtime.compile:
-        teacher.network.compile()
+        compile_network(teacher.network, job)
     check_topk(config, teacher)
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from tinyvit_kd.config.recipes import EvaluateConfig
+from torch import nn
+
+from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
+from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.class_list import load_class_list
+from tinyvit_kd.models.modelfile import ModelCard, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.views.selfcheck import self_check
+from tinyvit_kd.training.evaluation_metrics import as_raw
+from tinyvit_kd.views.selfcheck import check_renderers
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
-    """Score one model file on labelled shards.
+    """Score one model file on labelled shards; of a run folder with an average of the weights, both.
 
     Returns:
         what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out; and
-        ``class_names_compared``, 0 where class i of the labels was taken for class i of the model.
+        ``class_names_compared``, 0 where class i of the labels was taken for class i of the model. Scores of the
+        weights themselves, beside their average, begin with ``raw_``.
 
     Raises:
         CheckpointError: the model file is missing or damaged, or does not say which network it holds.
@@ -28,24 +36,46 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         ShardError: the shards are missing, compressed, truncated or damaged.
         RendererError: this machine would render other views.
     """
-    self_check()
-    network, card = open_model(config.model)
+    check_renderers()
+    network, card = _opened(config.model, config, job)
     if config.class_list is not None:
         classes = load_class_list(config.class_list)
         card = replace(card, class_name=classes.name, class_ids=classes.ids)
+    normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
+    scored = EvalConfig(shards=config.shards, views=config.views.over(card.eval_views), batch_size=config.batch_size)
+    scorer = build_scorer(job, scored, config.runtime, normalize, card, views_field="views")
+    say(job, f"{config.model}: scored in views of {scored.views}{_difference(scored.views, card)}")
+    scores = scorer(network)
+    raw = raw_model_file(config.model)
+    said = f"{config.model}: " if raw is None else f"{config.model}, the average of the weights: "
+    say(job, said + _message(scores))
+    if raw is not None:
+        own = scorer(_opened(raw, config, job)[0])
+        say(job, f"{raw}, the weights themselves: {_message(own)}")
+        scores |= as_raw(own)
+    return scores | {"class_names_compared": int(scorer.compares_names)}
+
+
+def _opened(model: Path, config: EvaluateConfig, job: Job) -> tuple[nn.Module, ModelCard]:
+    network, card = open_model(model)
     move_to_device(network, job.device, config.runtime.channels_last)
     if config.runtime.compile:
-        network.compile()
-    normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
-    scorer = build_scorer(job, config, config.runtime, normalize, card)
-    scores = scorer(network)
-    say(job, f"{config.model}: {_message(scores)}")
-    return scores | {"class_names_compared": int(scorer.compares_names)}
+        compile_network(network, job)
+    return network, card
+
+
+def _difference(views: EvalViewSpec, card: ModelCard) -> str:
+    """What the model's file says of its views, where the recipe says otherwise."""
+    if card.crop_mode is None:
+        return " (the model's file names none)"
+    return "" if str(views) == str(card.eval_views) else f" (the model's file: {card.eval_views})"
 
 
 def _message(scores: dict[str, float]) -> str:
     by_head = ", ".join(
-        f"{name.removeprefix('top1_')} {value:.2f} %" for name, value in scores.items() if name.startswith("top1_")
+        f"{name.removeprefix('top1_').replace('mean_of_logits', 'mean of logits')} {value:.2f} %"
+        for name, value in scores.items()
+        if name.startswith("top1_")
     )
     left_out = f"{scores['left_out']:,.0f} left out"
     if scores["left_out"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from os import PathLike
@@ -18,6 +19,7 @@ from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
 from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
+SHARES = 4  # of a check's work for each process, so that none is left without while others have much
 LISTED = 20  # faults of each kind that are listed; the others are counted
 REASON_LENGTH = 400  # characters after which a reason is cut off
 HEADINGS: dict[FaultKind, tuple[str, str]] = {  # what is listed, and what to do about it
@@ -73,19 +75,31 @@ def check(path: str | PathLike[str], processes: int) -> StoreReport:
     report = check_root(store)
     _check_classes(report, store)
     shards = shards_with_samples(store)
-    processes = max(1, min(processes, len(shards)))
-    with progress_bar(solo_job(), len(shards), "shard", label="store check") as bar:
-        for found in run_parallel(partial(check_shard, store), shards, processes):
+    views = store.manifest.views
+    parts = min(views, math.ceil(SHARES * processes / max(1, len(shards)))) if processes > 1 else 1
+    tasks = [(shard, part, parts) for shard in shards for part in range(parts)]
+    processes = max(1, min(processes, len(tasks)))
+    with progress_bar(solo_job(), len(shards) * views, "block", label="store check") as bar:
+        for (_, part, _), found in zip(tasks, run_parallel(partial(_check_part, store), tasks, processes), strict=True):
             report.add(found)
-            bar.update()
+            bar.set_postfix_str(f"{report.bytes / 2**20:,.0f} MiB", refresh=False)
+            bar.update(len(range(part, views, parts)))
     return report
 
 
-def describe_check(report: StoreReport) -> str:
-    """Describe a report to people: counts, then the first faults of each kind with their paths."""
+def _check_part(store: LogitStore, task: tuple[int, int, int]) -> StoreReport:
+    return check_shard(store, *task)
+
+
+def describe_check(report: StoreReport, with_verdict: bool = True) -> str:
+    """Describe a report to people: counts, then the first faults of each kind with their paths.
+
+    Args:
+        with_verdict: end with whether the store is sound. After a repair another verdict follows.
+    """
     total = report.present + report.missing + report.unlisted
-    undamaged_mib = report.bytes / 2**20
-    lines = [f"{report.present:,} of {total:,} blocks are there; {undamaged_mib:,.1f} MiB of them are undamaged"]
+    undamaged = f"{report.undamaged:,} of them, {report.bytes / 2**20:,.1f} MiB, are undamaged"
+    lines = [f"{report.present:,} of {total:,} blocks are there; {undamaged}"]
     if report.missing:
         lines.append(f"missing blocks: {report.missing:,} (no damage: dump-logits makes them)")
     for kind, (name, note) in HEADINGS.items():
@@ -96,7 +110,12 @@ def describe_check(report: StoreReport) -> str:
         lines.append(f"not listed: {report.unlisted:,} blocks, present or missing: their folders above cannot be read")
     note = "changed less than a minute ago, no fault: a dump may be writing them"
     lines += _headed_list("unfinished files", note, report.recent_partials)
-    return "\n".join([*lines, "sound" if report.sound else "not sound"])
+    return "\n".join([*lines, *([verdict(report.sound, report.complete)] if with_verdict else [])])
+
+
+def verdict(sound: bool, complete: bool) -> str:
+    """The last line of a check or a repair."""
+    return ("sound" if sound else "not sound") + ("" if complete else ", and not complete")
 
 
 def require_writable(path: str | PathLike[str]) -> None:
@@ -114,7 +133,7 @@ def require_writable(path: str | PathLike[str]) -> None:
 
 
 def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
-    """Remove what is damaged.
+    """Remove what is damaged. What is removed is missing in the report from then on.
 
     Returns:
         what was done, for people, and whether the store is now sound.
@@ -125,10 +144,12 @@ def repair(path: str | PathLike[str], report: StoreReport) -> tuple[str, bool]:
     _refuse_wrong_manifest(path, report)
     removed, left = remove_faults(LogitStore.open(path), report)
     blocks = sum(fault.block is not None for fault in removed)
+    report.present -= blocks
+    report.missing += blocks
     note = f"{blocks:,} of them blocks: run dump-logits, which makes these again"
     lines = _headed_list("removed", note, (fault.where for fault in removed))
-    lines += _headed_list("left as they are", "see above", (fault.where for fault in left))
-    return "\n".join([*(lines or ["nothing to remove"]), "not sound" if left else "sound"]), not left
+    lines += _headed_list("left as they are", "see above", dict.fromkeys(fault.where for fault in left))
+    return "\n".join([*(lines or ["nothing to remove"]), verdict(not left, report.complete)]), not left
 
 
 def _refuse_wrong_manifest(path: str | PathLike[str], report: StoreReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -115,11 +116,23 @@ class LocalStorage(Storage):
 
     def _descriptor(self, name: str) -> int:
         if name not in self._open:
-            self._open[name] = os.open(self.locate(name), os.O_RDONLY)
+            self._open[name] = self._opened(name)
             if len(self._open) > self._limit:
                 os.close(self._open.popitem(last=False)[1])
         self._open.move_to_end(name)
         return self._open[name]
+
+    def _opened(self, name: str) -> int:
+        """A descriptor; where the limit of open files is lower than ours, those that are kept make room."""
+        while True:
+            try:
+                return os.open(self.locate(name), os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._open:
+                    raise
+            self._limit = max(1, len(self._open) // 2)
+            while len(self._open) >= self._limit:
+                os.close(self._open.popitem(last=False)[1])
 
 
 def _kind(entry: os.DirEntry[str]) -> EntryKind:

@@ -1,30 +1,25 @@
-"""The zarr side of a store: one uint8 array per shard, one chunk per view."""
+"""The zarr side of a store: one uint8 array per shard, one chunk per view, described by a file in zarr's format 3.
+
+Descriptions are written and compared as JSON here, without zarr (see ``store.chunks`` for why): all arrays have one
+layout, and a stranger's store must not choose what code runs.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
 from typing import Any
 
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import ContainsArrayError
-
-from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError, what_to_do
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest
-from tinyvit_kd.store.names import CHUNK_KEYS, array_name, description_name, is_array_name, view_of
-from tinyvit_kd.store.zarr_files import ZarrFiles
+from tinyvit_kd.store.names import CHUNK_KEYS, DESCRIPTION, description_name, is_array_name, view_of
 
-_CODECS = ("bytes", "zstd", "crc32c")
+Shape = tuple[int, int, int]
 
-
-def zarr_settings() -> Any:
-    """Zarr's settings for reading and writing blocks, as a context.
-
-    One thread is the fastest for one chunk per call. No chunk is empty, so zarr need not search for all-zero chunks.
-    """
-    return zarr.config.set({"threading.max_workers": 1, "array.write_empty_chunks": True})
+_GROUP = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
+_CODECS = [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": 1, "checksum": False}}, {"name": "crc32c"}]
+_LARGEST = 1 << 20  # bytes of a description, which has some hundred; anything larger is not read
 
 
 def any_block(storage: Storage) -> str | None:
@@ -37,115 +32,154 @@ def any_block(storage: Storage) -> str | None:
     return None
 
 
-def complete_arrays(storage: Storage, manifest: Manifest) -> None:
-    """Create the arrays that are missing or damaged, and grow those with fewer views than the manifest says.
-
-    Blocks are never changed. Several jobs may do this at the same time.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
-    try:
-        with zarr_settings():
-            for shard, length in enumerate(manifest.shard_lengths):
-                if length:
-                    _complete_array(storage, shard, array_shape(manifest, shard))
-    except OSError as error:
-        raise StoreError(
-            "the store cannot be made or grown",
-            where=storage.locate(),
-            found=repr(error),
-            fix="check the disk's free space and the folder's permissions, or choose another folder",
-        ) from error
-
-
-def array_shape(manifest: Manifest, shard: int) -> tuple[int, int, int]:
+def array_shape(manifest: Manifest, shard: int) -> Shape:
     """The shape of a shard's array: (views, rows per block, samples)."""
     length = manifest.shard_lengths[shard]
     return manifest.views, plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes), length
 
 
-def open_array(storage: Storage, shard: int, shape: tuple[int, int, int], writable: bool, durable: bool = False) -> Any:
-    """Open a shard's array.
+def complete_arrays(storage: Storage, manifest: Manifest) -> bool:
+    """Describe the arrays whose description is missing or damaged, and grow those with fewer views than the manifest.
+
+    Where nothing is wrong, nothing is written, so that a read-only disk will do. A description is replaced only if its
+    bytes were read and are wrong; blocks are never changed. Several jobs may do this at the same time.
+
+    Returns:
+        whether anything was written.
+
+    Raises:
+        StoreUnreadableError: the system refuses to read a description.
+        StoreError: the folder cannot be written.
+    """
+    shards = [shard for shard, length in enumerate(manifest.shard_lengths) if length]
+    try:
+        written = [_complete_array(storage, shard, array_shape(manifest, shard)) for shard in shards]
+    except OSError as error:
+        raise StoreError(
+            "the store cannot be made or grown",
+            where=storage.locate(),
+            found=repr(error),
+            fix=what_to_do(error, "check the disk's space and the folder's permissions, or choose another folder"),
+        ) from error
+    return any(written)
+
+
+def check_array(storage: Storage, shard: int, shape: Shape) -> None:
+    """Check the description of a shard's array.
 
     Args:
         shape: as ``array_shape`` gives it; the array may have more views.
-        durable: flush each block to the disk before it is renamed to its final name.
 
     Raises:
         StoreArrayError: the array's ``zarr.json`` is missing, damaged, or has another layout.
         StoreUnreadableError: the system refuses to read it.
     """
+    problem = _problem(_read(storage, shard), shape)
+    if problem:
+        raise StoreArrayError(
+            "the description of a shard's array is missing or damaged",
+            where=storage.locate(description_name(shard)),
+            found=problem,
+            fix="run dump-logits: it writes this file again and keeps the blocks",
+        )
+
+
+def _complete_array(storage: Storage, shard: int, shape: Shape) -> bool:
+    """Returns whether a description was written."""
+    found = _read(storage, shard)
+    if not _problem(found, shape):
+        return False
+    if _problem(found, (0, *shape[1:])):  # it is missing or damaged, not only too short
+        found = _description(shape)
+        if storage.info(DESCRIPTION) is None:
+            storage.write(DESCRIPTION, _written(_GROUP))
+    assert isinstance(found, dict)
+    storage.write(description_name(shard), _written(found | {"shape": list(shape)}))
+    return True
+
+
+def _read(storage: Storage, shard: int) -> Any:
+    """A description as it was parsed; a text that says what is wrong where there is none to be parsed."""
+    name = description_name(shard)
     try:
-        with zarr_settings():
-            files = ZarrFiles(storage, read_only=not writable, durable=durable)
-            # Format 3 only: zarr would also open a .zarray of format 2, whose chunks are other files than our blocks.
-            array = zarr.open_array(files, path=array_name(shard), mode="r+" if writable else "r", zarr_format=3)
-        _require_layout(array.metadata.to_dict(), shape)
-    except FileNotFoundError as error:
-        raise _unusable(storage, shard, error) from error
+        info = storage.info(name)
+        if info is None:
+            return "there is no such file"
+        if info.size > _LARGEST:
+            return f"{info.size:,} bytes"
+        content = storage.read(name)
+    except FileNotFoundError:
+        return "there is no such file"
     except (OSError, MemoryError) as error:
         raise StoreUnreadableError(
             "the array of a shard cannot be opened",
-            where=storage.locate(description_name(shard)),
+            where=storage.locate(name),
             found=repr(error),
-            fix="check the disk, its permissions and the free memory; the file itself may be undamaged",
+            fix=what_to_do(error, "check the disk and its permissions") + "; the file itself may be undamaged",
         ) from error
-    except Exception as error:  # on damaged JSON zarr raises nearly anything, even AttributeError
-        raise _unusable(storage, shard, error) from error
-    return array
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        return f"no JSON: {error}"
 
 
-def _unusable(storage: Storage, shard: int, error: Exception) -> StoreArrayError:
-    return StoreArrayError(
-        "the description of a shard's array is missing or damaged",
-        where=storage.locate(description_name(shard)),
-        found=str(error),
-        fix="run dump-logits: it writes this file again and keeps the blocks",
-    )
+def _problem(found: Any, shape: Shape) -> str:
+    """How a parsed description differs from that of an array with so many views or more; empty if it does not."""
+    if not isinstance(found, dict):
+        return found if isinstance(found, str) else f"a {type(found).__name__} in place of fields"
+    expected = _description(shape) | {"dimension_names": None}
+    for name in expected.keys() - found.keys() - {"attributes", "dimension_names", "storage_transformers"}:
+        return f"no {name}"
+    for name, value in found.items():
+        if name not in expected:
+            if not (isinstance(value, dict) and value.get("must_understand") is False):
+                return f"an unknown field {name[:80]}"
+        elif not _fits(name, value, expected[name]):
+            return f"{name} {str(value)[:200]}, expected {expected[name]}"
+    return ""
 
 
-def _require_layout(found: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    """Refuse any layout but our own: with other codecs, a flipped bit could go unnoticed."""
-    layout = {
+def _fits(name: str, value: Any, expected: Any) -> bool:
+    if name == "attributes":  # of whoever has something to note there
+        return isinstance(value, dict)
+    if name == "dimension_names":
+        return value is None or (isinstance(value, list) and len(value) == 3)
+    if name == "shape":
+        return _is_list_of_int(value) and value[1:] == expected[1:] and value[0] >= expected[0]
+    if name == "codecs":
+        return isinstance(value, list) and list(map(_codec, value)) == list(map(_codec, expected))
+    return _written(value) == _written(expected)  # as text, since to Python 1, 1.0 and true are the same
+
+
+def _codec(codec: Any) -> Any:
+    """A codec without what may differ: any level of zstd will do, while a checksum that is missing would not."""
+    if not isinstance(codec, dict) or codec.get("name") != "zstd" or codec.keys() - {"name", "configuration"}:
+        return codec
+    options = codec.get("configuration", {})
+    allowed = {"level": int, "checksum": bool}
+    known = isinstance(options, dict) and all(type(value) is allowed.get(name) for name, value in options.items())
+    return "zstd" if known else codec
+
+
+def _is_list_of_int(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value) and len(value) == 3
+
+
+def _description(shape: Shape) -> dict[str, Any]:
+    """As zarr 3.1.6 has it, in its order."""
+    return {
+        "shape": list(shape),
         "data_type": "uint8",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": (1, *shape[1:])}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *shape[1:]]}},
         "chunk_key_encoding": CHUNK_KEYS,
         "fill_value": 0,
-        "storage_transformers": (),
         "codecs": _CODECS,
+        "attributes": {},
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
     }
-    found = found | {"codecs": tuple(codec["name"] for codec in found["codecs"])}  # any level of zstd will do
-    for name, expected in layout.items():
-        if found[name] != expected:
-            raise ValueError(f"{name} {found[name]}, expected {expected}")
-    if found["shape"][1:] != shape[1:] or found["shape"][0] < shape[0]:
-        raise ValueError(f"shape {found['shape']}, expected {shape}")
 
 
-def _complete_array(storage: Storage, shard: int, shape: tuple[int, int, int]) -> None:
-    description = description_name(shard)
-    existed = storage.info(description) is not None
-    try:
-        array = open_array(storage, shard, (0, *shape[1:]), writable=True)
-    except StoreError:
-        if existed:  # and is damaged; if it did not exist, another job may be creating it just now
-            storage.remove(description)
-        _create_array(storage, shard, shape)
-        return
-    if array.shape[0] < shape[0]:  # never shrink it: zarr would delete blocks
-        array.resize(shape)
-
-
-def _create_array(storage: Storage, shard: int, shape: tuple[int, int, int]) -> None:
-    with suppress(ContainsArrayError):  # another job has created it
-        zarr.create_array(
-            ZarrFiles(storage),
-            name=array_name(shard),
-            shape=shape,
-            chunks=(1, *shape[1:]),
-            dtype="uint8",
-            compressors=(ZstdCodec(level=1), Crc32cCodec()),
-            fill_value=0,
-            chunk_key_encoding=CHUNK_KEYS,
-        )
+def _written(fields: Any) -> bytes:
+    return json.dumps(fields, indent=2).encode()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, BlockMissingError, StoreError, StoreUnreadableError
 from tinyvit_kd.storage.base import Entry
-from tinyvit_kd.store.arrays import array_shape, open_array
-from tinyvit_kd.store.integrity import block_problem
+from tinyvit_kd.store.arrays import array_shape, check_array
+from tinyvit_kd.store.integrity import records_problem
 from tinyvit_kd.store.names import CLASS_LIST, DESCRIPTION, MANIFEST, array_name, description_name, is_partial, view_of
+from tinyvit_kd.store.read_ahead import Read, read_ahead
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.store.store import RECENT, LogitStore
 
-RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
 _REMOVABLE: tuple[FaultKind, ...] = ("damaged", "partial")
 
 
@@ -37,30 +35,42 @@ def check_root(store: LogitStore) -> StoreReport:
     return report
 
 
-def check_shard(store: LogitStore, shard: int) -> StoreReport:
-    """Read, decode and check every present block of one shard."""
+def check_shard(store: LogitStore, shard: int, part: int = 0, parts: int = 1) -> StoreReport:
+    """Read and check every present block of one shard.
+
+    Args:
+        part: which of the parts of the shard's views; part 0 also looks at all that is no block.
+        parts: over how many calls the views are spread, so that several processes can share a shard.
+    """
     report = StoreReport()
     entries = _list_folder(report, store, array_name(shard))
+    views = range(part, store.manifest.views, parts)
     if entries is None:
-        report.unlisted = store.manifest.views
+        report.unlisted = len(views)
+        report.faults = report.faults if part == 0 else []
         return report
     blocks: dict[int, Entry] = {}
     for entry in entries:
         view = view_of(entry.base)
         if view is not None and view < store.manifest.views:
-            blocks[view] = entry
-        elif entry.base != DESCRIPTION:
+            if view in views:
+                blocks[view] = entry
+        elif entry.base != DESCRIPTION and part == 0:
             reason = "" if view is None else "a block of a view that the manifest does not have"
             _note_stray(report, store, entry, reason)
     report.present = len(blocks)
-    report.missing = store.manifest.views - len(blocks)
+    report.missing = len(views) - len(blocks)
     fault = _array_fault(store, shard, entries)
     if fault is not None:
-        report.faults.append(fault)
+        report.faults += [fault] if part == 0 else []
         report.unchecked = len(blocks)
         return report
-    for view, entry in sorted(blocks.items()):
+    files = sorted(view for view, entry in blocks.items() if entry.kind == "file")
+    for view, read in read_ahead(store, shard, files):
+        _check_block(report, store, shard, view, blocks.pop(view), read)
+    for view, entry in blocks.items():
         _check_block(report, store, shard, view, entry)
+    report.faults.sort(key=lambda fault: (fault.block is not None, fault.block or ()))  # blocks by view, after all else
     return report
 
 
@@ -97,10 +107,15 @@ def _fault(
     return Fault(kind, name, store.storage.locate(name), reason, block, differing)
 
 
-def _check_block(report: StoreReport, store: LogitStore, shard: int, view: int, entry: Entry) -> None:
+def _check_block(
+    report: StoreReport, store: LogitStore, shard: int, view: int, entry: Entry, read: Read | None = None
+) -> None:
     try:
-        fault = _block_fault(store, shard, view, entry)
-        report.bytes += store.block_bytes(shard, view) if fault is None else 0
+        read = read or Read.of(store, shard, view)
+        fault = _block_fault(store, shard, view, entry, read)
+        if fault is None:
+            report.undamaged += 1
+            report.bytes += len(read.content)
     except BlockMissingError:  # removed since the folder was listed
         report.present -= 1
         report.missing += 1
@@ -109,8 +124,11 @@ def _check_block(report: StoreReport, store: LogitStore, shard: int, view: int, 
         report.faults.append(fault)
 
 
-def _block_fault(store: LogitStore, shard: int, view: int, entry: Entry) -> Fault | None:
+def _block_fault(store: LogitStore, shard: int, view: int, entry: Entry, read: Read) -> Fault | None:
     """What is wrong with a block; None if nothing is.
+
+    Args:
+        read: what came of reading it.
 
     Raises:
         BlockMissingError: the block is gone.
@@ -122,8 +140,7 @@ def _block_fault(store: LogitStore, shard: int, view: int, entry: Entry) -> Faul
     if entry.kind == "other":
         return _fault(store, "foreign", name, "a device or a broken link is in place of a block")
     try:
-        with np.errstate(invalid="ignore"):  # NaN and infinity do not hinder decoding; block_problem finds them
-            problem = block_problem(store.read_block(shard, view), store.manifest.num_classes)
+        problem = records_problem(store.unpack(shard, view, read.result()), store.header(shard, view))
     except BlockMissingError:
         raise
     except BlockForeignError as error:
@@ -142,7 +159,7 @@ def _array_fault(store: LogitStore, shard: int, entries: list[Entry]) -> Fault |
     if any(entry.name == name and entry.kind == "folder" for entry in entries):  # which dump-logits would not remove
         return _fault(store, "array", name, "a folder is in its place: remove it")
     try:
-        open_array(store.storage, shard, array_shape(store.manifest, shard), writable=False)
+        check_array(store.storage, shard, array_shape(store.manifest, shard))
     except StoreUnreadableError as error:
         return _fault(store, "unread", name, _reason(error))
     except StoreError as error:
@@ -189,7 +206,7 @@ def _is_confirmed(store: LogitStore, fault: Fault) -> bool:
         _note_stray(again, store, entry)
         return [each.kind for each in again.faults] == [fault.kind]
     try:
-        found = _block_fault(store, *fault.block, entry)
+        found = _block_fault(store, *fault.block, entry, Read.of(store, *fault.block))
     except BlockMissingError:
         return False
     return found is not None and found.kind == fault.kind

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,31 @@ def decode_rows(rows: Rows, encoding: Encoding, topk: int, num_classes: int) -> 
         seeds=_from_bytes(seeds, np.uint32),
         digests=_from_bytes(digests, np.uint32),
         status=status[:, 0].copy(),
+    )
+
+
+class Parts(NamedTuple):
+    """The fields of an encoded block that a check looks at, without copies where there need be none."""
+
+    classes: npt.NDArray[np.uint8]  # [bytes per class, K, n], differences, the lowest byte first
+    probs: Planes  # as an encoding made them
+    residual: npt.NDArray[np.float32]  # [n]
+    status: npt.NDArray[np.uint8]  # [n]
+
+
+def split_planes(planes: Planes, header: BlockHeader) -> Parts:
+    """The fields of an encoded block, uint8 [rows, n], in their planes."""
+    encoding = ENCODINGS[header.encoding]
+    residual_type = np.dtype(encoding.residual_type)
+    width = _class_bytes(header.num_classes)
+    widths = header.topk * width, header.topk * encoding.prob_bytes, residual_type.itemsize
+    body = planes[_header_rows(header.length) :]
+    classes, probs, residual = (body[end - width : end] for width, end in zip(widths, accumulate(widths), strict=True))
+    return Parts(
+        classes.reshape(width, header.topk, header.length),
+        probs,
+        _from_bytes(np.ascontiguousarray(residual.T), residual_type).astype(np.float32),
+        body[-1],
     )
 
 

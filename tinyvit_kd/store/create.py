@@ -35,12 +35,23 @@ def prepare_store(storage: Storage, manifest: Manifest, fsync: bool) -> Manifest
             found=block,
             fix="restore manifest.json, or choose another folder",
         )
-    complete_arrays(storage, manifest)
-    if fsync:
+    if complete_arrays(storage, manifest) and fsync:
         storage.sync_folder()  # the arrays' folders
     if manifest != existing:
-        manifest.save(storage)  # last, because it is the manifest that makes the folder a store
+        _save(manifest, storage)  # last, because it is the manifest that makes the folder a store
     return manifest
+
+
+def _save(manifest: Manifest, storage: Storage) -> None:
+    try:
+        manifest.save(storage)
+    except OSError as error:
+        raise StoreError(
+            "the store's manifest cannot be written",
+            where=storage.locate(MANIFEST),
+            found=repr(error),
+            fix="check the disk's free space and the folder's permissions, then run dump-logits again",
+        ) from error
 
 
 def _require_same(existing: Manifest, manifest: Manifest, storage: Storage, block: str | None) -> None:

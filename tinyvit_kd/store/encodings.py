@@ -16,6 +16,7 @@ Planes = npt.NDArray[np.uint8]  # [rows, n]
 Rows = npt.NDArray[np.uint8]  # [n, bytes per record]
 Float32 = npt.NDArray[np.float32]
 
+TOLERANCE = 1e-2  # deviation of a record's total probability from 1; far above the rounding of any teacher precision
 _LEVELS = 255
 _BELOW_ONE = np.nextafter(np.float16(1), np.float16(0))
 _CODE_ZERO = np.float32(0.25)  # the level that code 0 stands for: a stored class never decodes to zero
@@ -53,6 +54,30 @@ class ProbEncoding(ABC):
             valid: bool [n]; False for holes, whose probabilities are zero.
         """
 
+    def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
+        """Whether the probabilities of each record, and its residual, can be a teacher's: bool [n].
+
+        They are finite, not negative, and sum to 1 within ``TOLERANCE``.
+
+        Args:
+            planes: as ``encode_probs`` made them.
+            residual: decoded residuals, [n].
+        """
+        probs = self.decode_probs(np.ascontiguousarray(planes.T), residual, np.ones(len(residual), np.bool_))
+        with np.errstate(invalid="ignore"):  # the comparisons find NaN and infinity
+            mass = probs.sum(axis=1) + residual
+            found: npt.NDArray[np.bool_] = (probs.min(axis=1) >= 0) & (residual >= 0) & (abs(mass - 1) <= TOLERANCE)
+        return found
+
+    def nonzero(self, planes: Planes) -> npt.NDArray[np.bool_]:
+        """Whether a record has a probability that a hole must not have: bool [n].
+
+        Args:
+            planes: as ``encode_probs`` made them.
+        """
+        found: npt.NDArray[np.bool_] = np.bitwise_or.reduce(planes, axis=0) != 0
+        return found
+
 
 class Compact(ProbEncoding):
     """8-bit codes of the probabilities' square roots, and a float16 residual. Decoded, both together sum to 1."""
@@ -87,6 +112,16 @@ class Compact(ProbEncoding):
         scale = (1 - residual) * valid / probs.sum(axis=1, dtype=np.float32)
         probs *= scale[:, None]
         return probs
+
+    def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
+        """As ``ProbEncoding.possible``; whatever the codes are, they decode to a sum of 1 - residual."""
+        del planes
+        found: npt.NDArray[np.bool_] = (residual >= 0) & (residual <= 1)
+        return found
+
+    def nonzero(self, planes: Planes) -> npt.NDArray[np.bool_]:
+        """As ``ProbEncoding.nonzero``; a hole decodes to zeros, whatever its codes are."""
+        return np.zeros(planes.shape[1], np.bool_)
 
 
 class Exact(ProbEncoding):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -13,9 +13,13 @@ from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import FieldDifference, FormatVersionError, ManifestMismatchError, StoreError
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.names import MANIFEST
 from tinyvit_kd.store.records import FORMAT_VERSION
 
+MAX_BLOCKS = 1 << 24  # of a store; lists of its blocks then take some GB at most
+MAX_BLOCK_BYTES = 1 << 31  # of a block before compression, and so of what is unpacked at a time
+_MAX_BYTES = 1 << 26  # of a manifest's file: those of half a million shards have as many
 _CHECKSUM = "checksum"
 _NOT_IDENTITY = {"views", "versions", "shard_set"}  # may change without changing what is stored
 
@@ -59,6 +63,26 @@ class Manifest(BaseModel):
     def _shards_agree(self) -> Manifest:
         if not len(self.shard_names) == len(self.shard_lengths) == len(self.key_hashes):
             raise ValueError("shard_names, shard_lengths and key_hashes must be of one length")
+        return self
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Manifest:
+        """Refuse a store that nobody can have, before memory is spent on it: its manifest may be a stranger's."""
+        within = {
+            "shard_lengths": all(0 <= length < 1 << 32 for length in self.shard_lengths),
+            "key_hashes": all(0 <= each < 1 << 64 for each in self.key_hashes),
+            "num_classes": 1 <= self.num_classes < 1 << 31,
+            "topk": 1 <= self.topk <= min(self.num_classes, 65535),
+            "views": self.views >= 1,
+            "seed": self.seed >= 0,
+            "view_spec": type(self.view_spec.get("size")) is int and self.view_spec["size"] >= 1,
+        }
+        for name, possible in within.items():
+            if not possible:
+                raise ValueError(f"{name} {str(getattr(self, name))[:80]} is out of range")
+        problem = size_problem(self.shard_lengths, self.views, self.encoding, self.topk, self.num_classes)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @property
@@ -124,6 +148,9 @@ class Manifest(BaseModel):
         location = storage.locate(MANIFEST)
         doing(f"reading {location}")
         try:
+            info = storage.info(MANIFEST)
+            if info is not None and info.size > _MAX_BYTES:
+                raise ValueError(f"{info.size:,} bytes, and the largest that is read has {_MAX_BYTES:,}")
             fields = json.loads(storage.read(MANIFEST))
             version, checksum = fields["format_version"], fields.pop(_CHECKSUM, None)
         except FileNotFoundError:
@@ -154,6 +181,27 @@ class Manifest(BaseModel):
                 fix="restore it; what is known of its blocks is in their headers",
             )
         return manifest
+
+
+def size_problem(lengths: Sequence[int], views: int, encoding: Encoding, topk: int, num_classes: int) -> str:
+    """In what a store would be larger than any that can be used, in words; empty if it would not be.
+
+    Args:
+        lengths: samples of each shard.
+    """
+    blocks = max(1, sum(length > 0 for length in lengths)) * views
+    if blocks > MAX_BLOCKS:
+        return (
+            f"{views:,} views of {len(lengths):,} shards are {blocks:,} blocks, and a store has {MAX_BLOCKS:,} at most"
+        )
+    longest = max(lengths, default=0)
+    size = longest * plane_rows(encoding, max(1, longest), topk, num_classes)
+    if size > MAX_BLOCK_BYTES:
+        mib = MAX_BLOCK_BYTES >> 20
+        return (
+            f"the top {topk:,} of a shard's {longest:,} samples are {size >> 20:,} MiB, and a block has {mib:,} at most"
+        )
+    return ""
 
 
 def _checksum(fields: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ class StoreReport:
     missing: int = 0  # blocks; not a fault, because a dump may be unfinished
     unchecked: int = 0  # present blocks whose array cannot be opened
     unlisted: int = 0  # blocks that may be present or missing: the system refuses to list their folder
+    undamaged: int = 0  # blocks that were read and are right
     bytes: int = 0  # of the undamaged blocks
     faults: list[Fault] = field(default_factory=list)
     recent_partials: list[str] = field(default_factory=list)  # unfinished files that a dump may still be writing
@@ -53,12 +54,18 @@ class StoreReport:
         """Whether nothing is wrong."""
         return not self.faults
 
+    @property
+    def complete(self) -> bool:
+        """Whether no block is missing, as far as folders can be listed."""
+        return not (self.missing or self.unlisted)
+
     def add(self, other: StoreReport) -> None:
         """Add what was found elsewhere in the store."""
         self.present += other.present
         self.missing += other.missing
         self.unchecked += other.unchecked
         self.unlisted += other.unlisted
+        self.undamaged += other.undamaged
         self.bytes += other.bytes
         self.faults += other.faults
         self.recent_partials += other.recent_partials

@@ -5,18 +5,19 @@ A block exists if and only if its file does. The file appears complete and in on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import errno
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError, what_to_do
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
-from tinyvit_kd.store.arrays import array_shape, open_array, zarr_settings
+from tinyvit_kd.store.arrays import array_shape, check_array
+from tinyvit_kd.store.chunks import largest_file, pack, unpack
 from tinyvit_kd.store.codec import decode, encode, read_header
 from tinyvit_kd.store.create import prepare_store
 from tinyvit_kd.store.encodings import Planes
@@ -25,7 +26,9 @@ from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import CLASS_LIST, array_name, block_name, chunk_name
 from tinyvit_kd.store.records import Block, BlockHeader
 
+RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
 _OPEN_ARRAYS = 256
+_LARGEST_LIST = 1 << 26  # bytes of a class list that is read
 
 
 class LogitStore:
@@ -45,7 +48,7 @@ class LogitStore:
         self.manifest = manifest
         self.writable = writable
         self.fsync = fsync
-        self._array = lru_cache(_OPEN_ARRAYS)(self._open_array)
+        self._shape = lru_cache(_OPEN_ARRAYS)(self._checked_shape)
         self._manifest_hash = int(manifest.hash, 16)
 
     @classmethod
@@ -97,12 +100,7 @@ class LogitStore:
         Args:
             views: the view numbers to look for; None: all of the store's.
         """
-        wanted = list(range(self.manifest.views)) if views is None else list(views)
-        missing = []
-        for shard, length in enumerate(self.manifest.shard_lengths):
-            present = {entry.base for entry in self.storage.list(array_name(shard))}
-            missing += [(shard, view) for view in wanted if length and chunk_name(view) not in present]
-        return missing
+        return list(self._missing(range(self.manifest.views) if views is None else list(views)))
 
     def present_blocks(self, missing: Collection[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """(shard, view) of every present block, shard by shard.
@@ -115,18 +113,39 @@ class LogitStore:
             if length:
                 yield from ((shard, view) for view in range(self.manifest.views) if (shard, view) not in absent)
 
+    def _missing(self, views: Sequence[int]) -> Iterator[tuple[int, int]]:
+        for shard, length in enumerate(self.manifest.shard_lengths):
+            if length:
+                present = {entry.base for entry in self.storage.list(array_name(shard))}
+                yield from ((shard, view) for view in views if chunk_name(view) not in present)
+
     def complete_views(self) -> int:
         """How many view numbers, counted from 0, have the blocks of all shards."""
-        return min((view for _, view in self.missing_blocks()), default=self.manifest.views)
+        return min((view for _, view in self._missing(range(self.manifest.views))), default=self.manifest.views)
 
     def unfinished(self, shards: Iterable[int]) -> list[str]:
         """Names of some shards' temporary files, which running writers use and killed writers leave behind."""
         entries = (entry for shard in shards for entry in self.storage.list(array_name(shard)))
         return sorted(entry.name for entry in entries if entry.base.endswith(".partial"))
 
+    def remove_leftovers(self, names: Iterable[str]) -> None:
+        """Remove temporary files that killed writers left behind; a file that changed a moment ago is kept.
+
+        Args:
+            names: what ``unfinished`` returned. On a read-only disk nothing is removed.
+        """
+        if self.storage.is_writable():
+            for name in names:
+                info = self.storage.info(name)
+                if info is not None and time.time() - info.modified_ns / 1e9 > RECENT:
+                    self.storage.remove(name)
+
     def write_class_list(self, ids: Iterable[str]) -> None:
-        """Write the teacher's classes to a file beside the manifest, one per line."""
-        self.storage.write(CLASS_LIST, ("\n".join(ids) + "\n").encode())
+        """Write the teacher's classes to a file beside the manifest, one per line, if they are not there already."""
+        content = ("\n".join(ids) + "\n").encode()
+        info = self.storage.info(CLASS_LIST)
+        if info is None or info.size != len(content) or self.read_class_list() != content.decode():
+            self.storage.write(CLASS_LIST, content)
 
     def read_class_list(self) -> str | None:
         """The text that ``write_class_list`` wrote; None if there is no such file.
@@ -134,8 +153,11 @@ class LogitStore:
         Raises:
             OSError, UnicodeDecodeError: the file cannot be read.
         """
-        if self.storage.info(CLASS_LIST) is None:
+        info = self.storage.info(CLASS_LIST)
+        if info is None:
             return None
+        if info.size > _LARGEST_LIST:
+            raise OSError(errno.EFBIG, f"{info.size:,} bytes, and the largest that is read has {_LARGEST_LIST:,}")
         return self.storage.read(CLASS_LIST).decode()
 
     def write_block(self, shard: int, view: int, block: Block) -> None:
@@ -147,17 +169,18 @@ class LogitStore:
         assert self.writable, "the store was opened for reading"
         location = self.block_location(shard, view)
         require_finite(block, location)
-        array = self._array(shard)
-        planes = encode(block, self._header(shard, view))
+        self._shape(shard)
+        content = pack(encode(block, self.header(shard, view)))
         try:
-            with zarr_settings():
-                array[view] = planes
+            self.storage.write(block_name(shard, view), content, self.fsync)
         except OSError as error:
             raise StoreError(
                 "a block cannot be written",
                 where=location,
                 found=repr(error),
-                fix="check the disk's space and permissions, then run dump-logits again: it makes the missing blocks",
+                fix=what_to_do(
+                    error, "check the disk's space and permissions, then run dump-logits again: it makes missing blocks"
+                ),
             ) from error
 
     def read_block(self, shard: int, view: int) -> Block:
@@ -166,7 +189,7 @@ class LogitStore:
         Raises:
             BlockMissingError, BlockCorruptError: see ``read_planes``.
         """
-        return decode(self.read_planes(shard, view), self._header(shard, view))
+        return decode(self.read_planes(shard, view), self.header(shard, view))
 
     def read_planes(self, shard: int, view: int) -> Planes:
         """Read one encoded block, uint8 [rows, n], and check it.
@@ -177,42 +200,50 @@ class LogitStore:
                 samples or for another store.
             StoreError: the system refuses to read it, or the description of its array is missing or damaged.
         """
+        return self.unpack(shard, view, self.read_file(shard, view))
+
+    def read_file(self, shard: int, view: int) -> bytes:
+        """The content of a block's file, as it is.
+
+        Raises:
+            BlockMissingError: the block has not been dumped.
+            BlockCorruptError: the file is larger than any block of this shard; it is not read.
+            StoreError: the system refuses to read it, or the description of its array is missing or damaged.
+        """
         location = self.block_location(shard, view)
         doing(f"reading {location}")
-        if not self.has_block(shard, view):
-            raise BlockMissingError(
-                "a block is missing",
-                where=location,
-                found=f"no view {view} of shard {self.manifest.shard_names[shard]}",
-                fix="run dump-logits: it makes only the missing blocks",
-            )
-        planes = self._read_chunk(shard, view, location)
-        check_header(read_header(planes), self._header(shard, view), location)
+        try:
+            info = self.storage.info(block_name(shard, view))
+            if info is not None:
+                largest = largest_file(self._shape(shard))
+                if info.size > largest:
+                    raise _corrupt(location, f"{info.size:,} bytes, and a block here has {largest:,} at most")
+                return self.storage.read(block_name(shard, view))
+        except FileNotFoundError:
+            pass  # it was removed between the two calls
+        except (OSError, MemoryError) as error:
+            raise _unreadable(location, error) from error
+        raise BlockMissingError(
+            "a block is missing",
+            where=location,
+            found=f"no view {view} of shard {self.manifest.shard_names[shard]}",
+            fix="run dump-logits: it makes only the missing blocks",
+        )
+
+    def unpack(self, shard: int, view: int, content: bytes) -> Planes:
+        """The planes in the content of a block's file, checked: see ``read_planes``."""
+        location = self.block_location(shard, view)
+        try:
+            planes = unpack(content, self._shape(shard))
+        except MemoryError as error:  # the block itself may be undamaged, and must not be deleted
+            raise _unreadable(location, error) from error
+        except ValueError as error:
+            raise _corrupt(location, f"{len(content):,} bytes; {error}") from error
+        check_header(read_header(planes), self.header(shard, view), location)
         return planes
 
-    def _read_chunk(self, shard: int, view: int, location: str) -> Planes:
-        try:
-            array = self._array(shard)
-            with zarr_settings():
-                return np.asarray(array[view])
-        except StoreError:
-            raise
-        except (OSError, MemoryError) as error:  # the block itself may be undamaged, and must not be deleted
-            raise StoreUnreadableError(
-                "a block cannot be read",
-                where=location,
-                found=repr(error),
-                fix="check the disk, its permissions and the free memory; the block itself may be undamaged",
-            ) from error
-        except Exception as error:  # zarr, zstd and crc32c each raise errors of their own
-            raise BlockCorruptError(
-                "a block is damaged: its checksum is wrong, it is cut short, or it is of another size",
-                where=location,
-                found=f"{self.block_bytes(shard, view)} bytes; {error}",
-                fix=REDUMP,
-            ) from error
-
-    def _header(self, shard: int, view: int) -> BlockHeader:
+    def header(self, shard: int, view: int) -> BlockHeader:
+        """The header that belongs in a block's place."""
         manifest = self.manifest
         return BlockHeader(
             encoding=manifest.encoding,
@@ -225,9 +256,30 @@ class LogitStore:
             manifest_hash=self._manifest_hash,
         )
 
-    def _open_array(self, shard: int) -> Any:
-        return open_array(self.storage, shard, array_shape(self.manifest, shard), self.writable, self.fsync)
+    def _checked_shape(self, shard: int) -> tuple[int, int]:
+        """Shape of a shard's planes, (rows, n), once its array's description has been compared with it."""
+        shape = array_shape(self.manifest, shard)
+        check_array(self.storage, shard, shape)
+        return shape[1:]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Loader workers open their own arrays.
         return LogitStore, (self.storage, self.manifest, self.writable, self.fsync)
+
+
+def _corrupt(location: str, found: str) -> BlockCorruptError:
+    return BlockCorruptError(
+        "a block is damaged: its checksum is wrong, it is cut short, or it is of another size",
+        where=location,
+        found=found,
+        fix=REDUMP,
+    )
+
+
+def _unreadable(location: str, error: Exception) -> StoreUnreadableError:
+    return StoreUnreadableError(
+        "a block cannot be read",
+        where=location,
+        found=repr(error),
+        fix=what_to_do(error, "check the disk and its permissions") + "; the block itself may be undamaged",
+    )

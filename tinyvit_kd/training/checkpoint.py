@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,32 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, f
 def _write(path: Path, state: dict[str, Any]) -> None:
     try:
         with path.open("wb") as file:
-            torch.save(state, file)
+            torch.save(_with_shared_texts(state), file)
     except (RuntimeError, OSError) as error:
         refused = system_error_behind(error)
         if refused is None:
             raise
         raise OSError(refused.errno, refused.strerror, str(path)) from error
+
+
+def _with_shared_texts(value: Any) -> Any:
+    """The same content in which equal texts are one object.
+
+    A pickle writes an object once and refers to it afterwards. Texts that were read from a checkpoint are objects of
+    their own; so a run that went on would write other bytes than one that nothing stopped.
+    """
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    if isinstance(value, dict):
+        same = copy(value)  # of the same kind, with its attributes: a state dict has some
+        same.clear()
+        same.update((_with_shared_texts(name), _with_shared_texts(each)) for name, each in value.items())
+        if hasattr(value, "__dict__"):
+            same.__dict__.update(_with_shared_texts(value.__dict__))
+        return same
+    if type(value) in (list, tuple):
+        return type(value)(map(_with_shared_texts, value))
+    return value
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

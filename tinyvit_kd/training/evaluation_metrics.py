@@ -105,23 +105,33 @@ class MeanPerClass(Metric):
 
 
 class TopOneByHead(Metric):
-    """``top1_head`` and ``top1_head_dist``: each head's own top-1, in percent. Networks with one head have neither."""
+    """``top1_head``, ``top1_head_dist``: each head's own top-1, in percent; ``top1_mean_of_logits``: both heads' mean.
+
+    DeiT's code, and timm, score by the mean of logits; ``top1`` is by the mean of softmax, as DeiT's paper says.
+    Networks with one head have none of these.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[heads + 1]."""
-        return (len(self.heads) + 1,)
+        """[heads + 2], or [1] for one head."""
+        return (len(self._names) + 1,)
 
     def count(self, batch: ScoredBatch) -> torch.Tensor:
-        """Samples that each head has right, and scored ones."""
+        """Samples that each head has right, and both by the mean of logits, and scored ones."""
         logits = [batch.by_head[head] for head in self.heads]
+        if logits:
+            logits.append(torch.stack(logits).mean(dim=0))
         correct = [topk_correct(each, batch.labels, batch.weights, (1,))[0].sum() for each in logits]
         return torch.stack([*correct, batch.weights.sum()])
 
     def results(self, total: torch.Tensor) -> dict[str, float]:
-        """A percentage for each head."""
+        """Percentages."""
         *correct, scored = total.tolist()
-        return {f"top1_{head}": _percent(count, scored) for head, count in zip(self.heads, correct, strict=True)}
+        return {name: _percent(count, scored) for name, count in zip(self._names, correct, strict=True)}
+
+    @property
+    def _names(self) -> list[str]:
+        return [*(f"top1_{head}" for head in self.heads), *(["top1_mean_of_logits"] if self.heads else [])]
 
 
 class Samples(Metric):
@@ -146,8 +156,16 @@ class Samples(Metric):
         }
 
 
+COUNTS = ("samples", "left_out")
+"""How names of results begin that say how many samples there were, whatever the weights."""
+
 METRICS: tuple[type[Metric], ...] = (TopK, MeanPerClass, TopOneByHead, Samples)
 """All metrics of an evaluation, in the order of its results."""
+
+
+def as_raw(results: Mapping[str, float]) -> dict[str, float]:
+    """The results of the weights themselves, beside those of their average: ``raw_top1`` and so on, without counts."""
+    return {f"raw_{name}": value for name, value in results.items() if not name.startswith(COUNTS)}
 
 
 def topk_correct(

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.seeding import hash64
@@ -21,6 +22,7 @@ from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
+from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
 from tinyvit_kd.training.progress import log_progress
@@ -150,7 +152,7 @@ def checkpoint(run: Run, state: TrainState) -> None:
 
 def _data_parallel(run: Run, model: nn.Module) -> nn.Module:
     if run.compile:
-        model.compile()  # in place, so that the state dict keeps its names
+        compile_network(model, run.job)
     if run.job.world_size == 1:
         return model
     # Each rank keeps its own batch norm statistics; they are averaged before they are used.
@@ -206,6 +208,8 @@ def _evaluate(
     # An evaluation can outlast a scheduler's grace period. Leaving loses nothing: the checkpoint has been written.
     with stop.leaving_at_once():
         scores = evaluate(state.scored)
+        if state.ema is not None:
+            scores |= as_raw(evaluate(state.model))
     _train_mode(run, state.model)
     writer.write("eval", state.step, scores)
     say(

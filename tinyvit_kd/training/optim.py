@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from typing import Any
 
@@ -15,11 +15,15 @@ from torch import nn
 from tinyvit_kd.config.training import OptimConfig
 from tinyvit_kd.training.learning_rate import scaled_rates
 
+DIST_TOKEN = "dist_token"
 
-def build_optimizer(model: nn.Module, config: OptimConfig, global_batch_size: int) -> torch.optim.Optimizer:
+
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, global_batch_size: int, *, dist_token_decays: bool = True
+) -> torch.optim.Optimizer:
     """AdamW over the model's trainable parameters, with the fused kernel."""
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay, config.layer_decay),
+        parameter_groups(model, config.weight_decay, config.layer_decay, dist_token_decays=dist_token_decays),
         lr=scaled_rates(config, global_batch_size).peak,
         betas=config.betas,
         eps=config.eps,
@@ -28,13 +32,17 @@ def build_optimizer(model: nn.Module, config: OptimConfig, global_batch_size: in
     )
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float, *, dist_token_decays: bool = True
+) -> list[dict[str, Any]]:
     """Optimiser groups of the parameters that share a weight decay and a rate scale (``lr_scale``).
 
-    1-D tensors, biases and what the model itself names (attention biases, position embeddings) do not decay.
+    1-D tensors, biases and what the model itself names (attention biases, position embeddings) do not decay. timm names
+    the distillation token, too, but in DeiT's own code it decays (facebookresearch/deit, main.py, models.py: its class
+    adds the token, and leaves ``no_weight_decay`` at position embeddings and class token).
     """
     scales = layer_scales(model, layer_decay)
-    is_exempt = _exempt_by_model(model)
+    is_exempt = _exempt_by_model(model, {DIST_TOKEN} if dist_token_decays else set())
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -44,6 +52,20 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
         group = groups.setdefault(key, {"params": [], "lr_scale": key[0], "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def dist_token_decays_in(saved: Mapping[str, Any], model: nn.Module, config: OptimConfig) -> bool:
+    """Whether the distillation token decays in a checkpoint's optimiser; it did not in runs begun before 2026-11-30.
+
+    Args:
+        saved: the optimiser's state. It names no parameters, but its groups have other sizes.
+    """
+    sizes = [len(group["params"]) for group in saved["param_groups"]]
+    before, now = (
+        [len(group["params"]) for group in parameter_groups(model, config.weight_decay, config.layer_decay, **which)]
+        for which in ({"dist_token_decays": False}, {"dist_token_decays": True})
+    )
+    return sizes != before or before == now
 
 
 def layer_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
@@ -84,8 +106,12 @@ def _timm_depths(model: nn.Module) -> dict[str, int]:
     return depths
 
 
-def _exempt_by_model(model: nn.Module) -> Callable[[str], bool]:
-    """A function that says whether the model itself exempts a parameter from weight decay, by name or by pattern."""
+def _exempt_by_model(model: nn.Module, but: set[str]) -> Callable[[str], bool]:
+    """A function that says whether the model itself exempts a parameter from weight decay, by name or by pattern.
+
+    Args:
+        but: names that decay nevertheless.
+    """
     named = getattr(model, "no_weight_decay", None)
-    patterns = tuple(named()) if named is not None else ()
+    patterns = set(named()) - but if named is not None else set()
     return lambda name: any(fnmatch(name, pattern) for pattern in patterns)

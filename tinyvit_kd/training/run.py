@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tinyvit_kd.config.training import TrainConfig
-from tinyvit_kd.runtime.device import autocast
+from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.meters import NameSamples
 
@@ -41,4 +41,4 @@ class Run:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The autocast context of a forward pass."""
-        return autocast(self.job.device, self.precision)
+        return autocast(self.job.device, resolve_precision(self.job.device, self.precision, trains=True))

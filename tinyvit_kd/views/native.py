@@ -1,16 +1,14 @@
-"""The native renderer: the same bytes as the reference renderer's, from C, if it is built and for usual images.
+"""The native renderer: the same bytes as the reference renderer's, from C, if it is built.
 
-It decodes only the part of a JPEG file that the views need, and works on planes. For anything unusual it returns None,
-and the reference renderer then decides whether the file gives a view or a hole. ``TINYVIT_KD_NATIVE=0`` switches it
-off.
+It decodes only the part of a JPEG file that the views need, and works on planes. Of any other file it takes the pixels
+that Pillow decodes, so that views do not depend on how Pillow resizes. What it is not able to do it answers with None,
+and the reference renderer does it. ``TINYVIT_KD_NATIVE=0`` switches it off.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import os
-from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
@@ -19,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.config.view_spec import Interpolation, ViewSpec
 from tinyvit_kd.views.erasing import noise_table
 from tinyvit_kd.views.operations import mean_colour
-from tinyvit_kd.views.params import Operation, ViewParams, sample_params
+from tinyvit_kd.views.packing import Window, pack_views, pack_window
+from tinyvit_kd.views.params import ViewParams, sample_params
 from tinyvit_kd.views.view_arrays import output
 
 UInt8 = npt.NDArray[np.uint8]
@@ -30,27 +29,12 @@ UInt8 = npt.NDArray[np.uint8]
 SWITCH = "TINYVIT_KD_NATIVE"
 MODULE = "tinyvit_kd.views._native"
 _ERASE_MODES = ("const", "rand", "pixel")
-# Numbers of `Kind` in csrc/view.h.
-_AUTO_CONTRAST, _EQUALIZE, _INVERT, _AFFINE, _TURN, _POSTERIZE, _SOLARIZE, _SOLARIZE_ADD = range(8)
-_COLOR, _CONTRAST, _BRIGHTNESS, _SHARPNESS, _GAUSSIAN_BLUR = range(8, 13)
-_WITH_ONE_NUMBER = {
-    "AutoContrast": _AUTO_CONTRAST,
-    "Equalize": _EQUALIZE,
-    "Invert": _INVERT,
-    "Posterize": _POSTERIZE,
-    "Solarize": _SOLARIZE,
-    "Color": _COLOR,
-    "Contrast": _CONTRAST,
-    "Brightness": _BRIGHTNESS,
-    "Sharpness": _SHARPNESS,
-    "GaussianBlur": _GAUSSIAN_BLUR,
-}
 
 
 def render_views(
     image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, processor: str = "", out: UInt8 | None = None
 ) -> UInt8 | None:
-    """One view per seed from one decoding: uint8 [V, 3, S, S]; None if the reference renderer must do it.
+    """One view per seed of a usual JPEG file: uint8 [V, 3, S, S]; None if Pillow must decode the file.
 
     Args:
         processor: the instruction set (``baseline``, ``avx2``, ``avx512``); by default the best of this machine.
@@ -71,12 +55,40 @@ def render_views(
     return _render(image_bytes, (0, 0), params, spec, processor, out)
 
 
-def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, processor: str = "") -> UInt8 | None:
-    """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None if not built or not able to."""
-    if _module() is None:
+def render_pixels(
+    image: Image.Image, params: Sequence[ViewParams], spec: ViewSpec, processor: str = "", out: UInt8 | None = None
+) -> UInt8 | None:
+    """Views of an RGB image, one for each of ``params``: uint8 [V, 3, S, S]; None if not on or not able to.
+
+    Args:
+        processor, out: as for ``render_views``.
+
+    Raises:
+        ValueError: ``out`` is not such an array.
+    """
+    if not is_on() or len(params) == 0:
         return None
-    views = _render(image.tobytes(), image.size, [params], spec, processor, None)
+    return _render(image.tobytes(), image.size, params, spec, processor, out)
+
+
+def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, processor: str = "") -> UInt8 | None:
+    """The view of an RGB image, as ``views.render.render``: uint8 [3, S, S]; None if not on or not able to."""
+    views = render_pixels(image, [params], spec, processor)
     return None if views is None else views[0]
+
+
+def render_window(
+    image: Image.Image, window: Window, size: int, interpolation: Interpolation, processor: str = ""
+) -> UInt8 | None:
+    """A square of an RGB image that was resized as a whole: uint8 [3, S, S]; None if not on or not able to."""
+    if not is_on():
+        return None
+    view = np.empty((3, size, size), np.uint8)
+    numbers = pack_window(*image.size, window)
+    bicubic = interpolation == "bicubic"
+    # No operation, nothing erased: colours do not matter.
+    done = module().render(image.tobytes(), image.size, numbers, size, bicubic, (0, 0, 0), 0, bytes(3), view, processor)
+    return view if done else None
 
 
 def mixup(own: UInt8, partner: UInt8, weight: int, out: UInt8, processor: str = "") -> None:
@@ -109,8 +121,8 @@ def _render(
     out: UInt8 | None,
 ) -> UInt8 | None:
     """Render a JPEG file, for which ``rgb_size`` is (0, 0), or RGB pixels of that width and height."""
-    numbers = array("d")
-    if not all(_pack(each, spec.size, numbers) for each in params):
+    numbers = pack_views(params, spec.size)
+    if numbers is None:
         return None
     views = output(out, (len(params), 3, spec.size, spec.size))
     done = module().render(
@@ -163,7 +175,7 @@ def describe() -> str:
         )
     if not is_on():
         return f"views are rendered by Pillow: the native renderer is switched off ({SWITCH}=0)"
-    return f"views are rendered natively ({module().processor()}), unusual images by Pillow"
+    return f"views are rendered natively ({module().processor()}); Pillow decodes unusual images"
 
 
 @lru_cache(maxsize=1)
@@ -179,55 +191,3 @@ def _within_limits(width: int, height: int, max_pixels: int) -> bool:
     pixels = width * height
     pillow_limit = Image.MAX_IMAGE_PIXELS
     return pixels <= max_pixels and (pillow_limit is None or pixels <= pillow_limit)
-
-
-def _pack(params: ViewParams, size: int, numbers: array[float]) -> bool:
-    """Append the numbers that describe a view; False if only the reference has one of its operations."""
-    packed = [_pack_operation(each, size) for each in params.operations]
-    operations = [each for each in packed if each is not None]
-    if len(operations) < len(packed):
-        return False
-    numbers.extend((*params.crop, params.flip, len(operations), len(params.erase)))
-    for operation in operations:
-        numbers.extend(operation)
-    for box in params.erase:
-        numbers.extend((box.left, box.top, box.width, box.height, box.noise_offset))
-    return True
-
-
-def _pack_operation(operation: Operation, size: int) -> tuple[float, ...] | None:
-    """The operation's kind and six numbers; None if only the reference has it."""
-    name = operation.name
-    value = operation.value
-    if name in _WITH_ONE_NUMBER:
-        return _WITH_ONE_NUMBER[name], value, 0, 0, 0, 0, 0
-    match name:
-        case "Rotate":
-            return _rotation(value, size)
-        case "ShearX":
-            return _AFFINE, 1, value, 0, 0, 1, 0
-        case "ShearY":
-            return _AFFINE, 1, 0, 0, value, 1, 0
-        case "TranslateX":
-            return _AFFINE, 1, 0, value * size, 0, 1, 0
-        case "TranslateY":
-            return _AFFINE, 1, 0, 0, 0, 1, value * size
-        case "SolarizeAdd" if value >= 0:
-            return _SOLARIZE_ADD, value, 0, 0, 0, 0, 0
-        case _:
-            return None
-
-
-def _rotation(degrees: float, size: int) -> tuple[float, ...]:
-    """Pillow's ``rotate`` about the centre of a square: quarter turns are copies, other matrices are rounded."""
-    angle = degrees % 360.0
-    if angle in (0, 90, 180, 270):
-        return _TURN, angle // 90, 0, 0, 0, 0, 0
-    radians = -math.radians(angle)
-    cosine = round(math.cos(radians), 15)
-    sine = round(math.sin(radians), 15)
-    minus_sine = round(-math.sin(radians), 15)
-    centre = size / 2
-    shift_x = cosine * -centre + sine * -centre + centre
-    shift_y = minus_sine * -centre + cosine * -centre + centre
-    return _AFFINE, cosine, sine, shift_x, minus_sine, cosine, shift_y

@@ -1,8 +1,9 @@
-"""From image bytes and seeds to views. The reference renderer uses Pillow; its bytes define what a view is."""
+"""From image bytes and seeds to views. The reference renderer uses Pillow 13, whose bytes define what a view is."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -10,18 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
+from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
+from tinyvit_kd.views.packing import Window
 from tinyvit_kd.views.params import ViewParams, sample_params
 from tinyvit_kd.views.view_arrays import output
 
-__all__ = ["decode", "reference_views", "render", "render_eval", "render_views", "view_digest"]
+__all__ = ["decode", "reference_eval", "reference_views", "render", "render_eval", "render_views", "view_digest"]
 
 UInt8 = npt.NDArray[np.uint8]
+
+_REFERENCE_SWITCH = "TINYVIT_KD_REFERENCE"
 
 
 def render(image: Image.Image, params: ViewParams, spec: ViewSpec) -> UInt8:
@@ -42,6 +48,7 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
     Raises:
         BadImageError: the image cannot be decoded or is too large; the content of ``out`` is then undefined.
         ConfigError: ``spec.auto_augment`` is not a RandAugment policy, or ``spec.transform`` cannot be built.
+        RendererError: only the reference can render the view, and it is switched off.
         TransformError: ``spec.transform`` fails.
         ValueError: ``out`` is not such an array.
     """
@@ -50,16 +57,22 @@ def render_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: 
 
         return transform_views(image_bytes, seeds, spec, out=out)
     views = native.render_views(image_bytes, seeds, spec, out=out)
-    return reference_views(image_bytes, seeds, spec, out=out) if views is None else views
+    if views is not None:
+        return views
+    image = decode(image_bytes, spec.max_pixels)
+    params = [sample_params(seed, spec, *image.size) for seed in seeds]
+    views = native.render_pixels(image, params, spec, out=out)
+    if views is not None:
+        return views
+    if params:
+        _require_reference(image)
+    return _reference_views(image, params, spec, out)
 
 
 def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
     """The same with Pillow alone, whose bytes define what a view is."""
-    views = output(out, (len(seeds), 3, spec.size, spec.size))
     image = decode(image_bytes, spec.max_pixels)
-    for view, seed in zip(views, seeds, strict=True):
-        _render_into(view, image, sample_params(seed, spec, *image.size), spec)
-    return views
+    return _reference_views(image, [sample_params(seed, spec, *image.size) for seed in seeds], spec, out)
 
 
 def render_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
@@ -67,24 +80,63 @@ def render_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
 
     Raises:
         BadImageError: the image cannot be decoded, or it or its resized form has more than ``max_pixels``.
+        RendererError: only the reference can render the view, and it is switched off.
     """
-    image = decode(image_bytes, spec.max_pixels)
-    width, height = _eval_size(spec, *image.size)
-    # A thin image of few pixels can become huge when its short side is enlarged.
-    check_pixels(width, height, spec.max_pixels)
-    if (width, height) != image.size:
-        image = image.resize((width, height), RESAMPLING[spec.interpolation])
-    # round() rounds half to even, as torchvision's center_crop does.
-    left = round((width - spec.size) / 2)
-    top = round((height - spec.size) / 2)
-    view = np.empty((3, spec.size, spec.size), np.uint8)
-    _write_planes(view, image.crop((left, top, left + spec.size, top + spec.size)))
-    return view
+    image, window = decode_for_eval(image_bytes, spec)
+    view = native.render_window(image, window, spec.size, spec.interpolation)
+    if view is not None:
+        return view
+    _require_reference(image)
+    return _reference_eval(image, window, spec)
+
+
+def reference_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
+    """The same with Pillow alone."""
+    return _reference_eval(*decode_for_eval(image_bytes, spec), spec)
 
 
 def view_digest(view: UInt8) -> int:
     """The low 32 bits of xxh3_64 over the bytes of a C-contiguous view."""
     return xxhash.xxh3_64_intdigest(view.data) & 0xFFFFFFFF
+
+
+def switch_reference_off() -> None:
+    """Refuse, in this process and in those that it starts, what only the reference can render."""
+    os.environ[_REFERENCE_SWITCH] = "0"
+
+
+def _require_reference(image: Image.Image) -> None:
+    if os.environ.get(_REFERENCE_SWITCH) == "0":
+        raise RendererError(
+            "Only Pillow can render this image, and this version of Pillow renders other bytes than Pillow 13",
+            found=f"Pillow {pillow_version}, an image of {image.width} x {image.height} pixels",
+            fix="install Pillow 13, or lower views.max_pixels: larger images are holes",
+        )
+
+
+def _reference_views(image: Image.Image, params: Sequence[ViewParams], spec: ViewSpec, out: UInt8 | None) -> UInt8:
+    views = output(out, (len(params), 3, spec.size, spec.size))
+    for view, each in zip(views, params, strict=True):
+        _render_into(view, image, each, spec)
+    return views
+
+
+def decode_for_eval(image_bytes: bytes, spec: EvalViewSpec) -> tuple[Image.Image, Window]:
+    """The image, and the square that becomes the view, once the image is resized."""
+    image = decode(image_bytes, spec.max_pixels)
+    width, height = _eval_size(spec, *image.size)
+    # A thin image of few pixels can become huge when its short side is enlarged.
+    check_pixels(width, height, spec.max_pixels)
+    # round() rounds half to even, as torchvision's center_crop does.
+    return image, Window(width, height, round((width - spec.size) / 2), round((height - spec.size) / 2))
+
+
+def _reference_eval(image: Image.Image, window: Window, spec: EvalViewSpec) -> UInt8:
+    if image.size != (window.width, window.height):
+        image = image.resize((window.width, window.height), RESAMPLING[spec.interpolation])
+    view = np.empty((3, spec.size, spec.size), np.uint8)
+    _write_planes(view, image.crop((window.left, window.top, window.left + spec.size, window.top + spec.size)))
+    return view
 
 
 def _render_into(view: UInt8, image: Image.Image, params: ViewParams, spec: ViewSpec) -> None:
@@ -115,7 +167,7 @@ def _write_planes(view: UInt8, image: Image.Image) -> None:
 
 def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
     """Width and height after resizing and before the central crop."""
-    side = math.floor(spec.size / spec.crop_pct)
+    side = math.floor(spec.size / spec.crop_fraction)
     if spec.mode == "squash":
         return side, side
     # The longer side is truncated, not rounded, as torchvision's Resize does.

@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, mix_views, reference_mix
+from tinyvit_kd.views.packing import Window
 from tinyvit_kd.views.params import Operation, ViewParams
-from tinyvit_kd.views.render import reference_views, render, render_eval, view_digest
+from tinyvit_kd.views.render import decode, reference_eval, reference_views, render, switch_reference_off, view_digest
 from tinyvit_kd.views.spec_hash import RENDERER_VERSION, renderer_versions
 
 UInt8 = npt.NDArray[np.uint8]
@@ -58,6 +60,8 @@ _OPERATIONS = (
     Operation("GaussianBlur", 1.7),
 )
 
+_EVALUATION = EvalViewSpec(size=32)
+
 _MIXES = {"Mixup": Mix(23_457), "CutMix": Mix(43_691, (5, 9, 36, 48))}
 
 _EXPECTED: Mapping[str, int] = {
@@ -91,21 +95,30 @@ _EXPECTED: Mapping[str, int] = {
 }
 
 
-def self_check(expected: Mapping[str, int] = _EXPECTED) -> None:
-    """Render a few fixed views with the reference renderer and compare their digests with the expected ones.
+def check_renderers(expected: Mapping[str, int] = _EXPECTED) -> str:
+    """Render a few fixed views with both renderers, and switch off the one whose bytes are not the expected ones.
+
+    Returns:
+        A line that says what renders views.
 
     Raises:
-        RendererError: some differ, so this machine would not render the same views as others.
+        RendererError: neither makes them, so this machine would not render the same views as others.
     """
-    differing = [name for name, digest in fixed_digests().items() if digest != expected[name]]
-    if differing:
+    line = check_native(expected)
+    differing = reference_differences(expected)
+    if not differing:
+        return line
+    if not native.is_on():
         raise RendererError(
             "This machine does not render the same views as other machines",
             where=", ".join(f"{library} {version}" for library, version in renderer_versions().items()),
-            found=f"other bytes for {', '.join(differing)}",
+            found=f"other bytes for {', '.join(differing)}; {line}",
             expected=f"the bytes of renderer version {RENDERER_VERSION}, defined with Pillow 13.0.0",
-            fix="install Pillow 13.0.0 from PyPI's wheels (pip install --only-binary :all: Pillow==13.0.0)",
+            fix="install Pillow 13.0.0 from PyPI's wheels (pip install --only-binary :all: Pillow==13.0.0), or install "
+            "this package where a C compiler and libjpeg-turbo are, so that the native renderer is built",
         )
+    switch_reference_off()
+    return f"{native.describe()} (Pillow {pillow_version} resizes otherwise than Pillow 13, and renders nothing)"
 
 
 def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
@@ -120,15 +133,24 @@ def check_native(expected: Mapping[str, int] = _EXPECTED) -> str:
     return f"views are rendered by Pillow: on this machine the native renderer makes other bytes for {names}"
 
 
+def reference_differences(expected: Mapping[str, int] = _EXPECTED) -> list[str]:
+    """Names of the fixed views of which the reference renderer, with this Pillow, makes other bytes."""
+    return [name for name, digest in fixed_digests().items() if digest != expected[name]]
+
+
 def fixed_digests() -> dict[str, int]:
     """Digest of every fixed view, by the name of what it tests."""
     digests = _digests(reference_views, render, reference_mix)
-    return digests | {"evaluation": view_digest(render_eval(b64decode(_JPEG), EvalViewSpec(size=32)))}
+    return digests | {"evaluation": view_digest(reference_eval(b64decode(_JPEG), _EVALUATION))}
 
 
 def native_digests() -> dict[str, int]:
-    """The same from the native renderer, without evaluation views; black views or 0 where it cannot render one."""
-    return _digests(native.render_views, native.render_image, mix_views)
+    """The same from the native renderer; black views or 0 where it cannot render one."""
+    image = decode(b64decode(_JPEG), _EVALUATION.max_pixels)
+    # 32 pixels of 36 x 50: the short side is resized to 32 / .875.
+    evaluation = native.render_window(image, Window(50, 36, 9, 2), _EVALUATION.size, _EVALUATION.interpolation)
+    digests = _digests(native.render_views, native.render_image, mix_views)
+    return digests | {"evaluation": 0 if evaluation is None else view_digest(evaluation)}
 
 
 def _digests(

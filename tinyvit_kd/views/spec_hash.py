@@ -33,7 +33,7 @@ def renderer_versions() -> dict[str, str]:
         "pillow": pillow_version,
         "libjpeg-turbo": features.version_feature("libjpeg_turbo") or features.version_codec("jpg"),
         "zlib": features.version_codec("zlib"),
-        "zlib-ng": features.version_feature("zlib_ng"),
+        "zlib-ng": features.version_feature("zlib_ng") if "zlib_ng" in features.features else None,
         "libwebp": features.version_module("webp"),
         "libtiff": features.version_codec("libtiff"),
     }

@@ -26,10 +26,10 @@ typedef enum {
 
 typedef enum { ERASE_CONST, ERASE_RAND, ERASE_PIXEL } EraseMode;
 
-/* Larger images are left to the reference renderer, which knows Pillow's own limits. */
-enum { MAX_SIDE = 1 << 14 };
+/* Larger views are refused, and larger files are left to Pillow, whose pixels may be MAX_PIXELS_SIDE wide and high. */
+enum { MAX_SIDE = 1 << 14, MAX_PIXELS_SIDE = 1 << 16 };
 
-enum { PARAMS_HEAD = 7, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
+enum { PARAMS_HEAD = 11, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
 
 typedef struct {
     int kind;
@@ -41,8 +41,11 @@ typedef struct {
     size_t noise_offset;
 } Box;
 
+/* The crop is resized to full_width x full_height, of which the view is the square with its corner at (from_x, from_y). */
 typedef struct {
-    int left, top, width, height, flip;
+    int left, top, width, height;
+    int full_width, full_height, from_x, from_y;
+    int flip;
     int operations, boxes;
     const double *rest; /* operations, then boxes */
 } View;

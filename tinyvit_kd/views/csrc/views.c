@@ -61,10 +61,11 @@ static int read_view(const double **place, const double *end, const Header *head
             return 0;
         }
     }
-    *view = (View){(int)head[0], (int)head[1], (int)head[2], (int)head[3], (int)head[4], (int)head[5], (int)head[6], head + PARAMS_HEAD};
+    *view = (View){(int)head[0], (int)head[1], (int)head[2], (int)head[3], (int)head[4], (int)head[5], (int)head[6], (int)head[7], (int)head[8], (int)head[9], (int)head[10], head + PARAMS_HEAD};
     ptrdiff_t length = (ptrdiff_t)view->operations * PARAMS_OPERATION + (ptrdiff_t)view->boxes * PARAMS_BOX;
     if (end - view->rest < length || view->width < 1 || view->height < 1 ||
-        view->left > header->width - view->width || view->top > header->height - view->height) {
+        view->left > header->width - view->width || view->top > header->height - view->height ||
+        view->from_x > view->full_width - style->size || view->from_y > view->full_height - style->size) {
         return 0;
     }
     *place = view->rest + length;
@@ -100,14 +101,17 @@ static int copy_pixels(const Image *image, Pixels *pixels) {
     if (planes == NULL) {
         return 0;
     }
-    for (size_t i = 0; i < 3 * plane; i++) {
-        planes[i % 3 * plane + i / 3] = image->data[i];
+    const uint8_t *pixel = image->data;
+    for (size_t i = 0; i < plane; i++, pixel += 3) {
+        planes[i] = pixel[0];
+        planes[plane + i] = pixel[1];
+        planes[2 * plane + i] = pixel[2];
     }
     *pixels = (Pixels){{planes, planes + plane, planes + 2 * plane}, (size_t)image->width, {0, 0, image->width, image->height}};
     return 1;
 }
 
-static int is_small(const Header *header) { return header->width <= MAX_SIDE && header->height <= MAX_SIDE; }
+static int is_within_side(const Header *header, int side) { return header->width <= side && header->height <= side; }
 
 static int is_jpeg(const Image *image) { return image->width == 0 && image->height == 0; }
 
@@ -163,7 +167,7 @@ Outcome views_render(const Image *image, const Params *params, const Style *styl
     if (views == NULL) {
         return VIEWS_NO_MEMORY;
     }
-    int done = (is_jpeg(image) ? views_header(image->data, image->bytes, &header) : is_small(&header)) &&
+    int done = (is_jpeg(image) ? views_header(image->data, image->bytes, &header) : is_within_side(&header, MAX_PIXELS_SIDE)) &&
                read_views(params, &header, style, count, views) &&
                render_all(image, &header, style, processor, views, count, out->views);
     free(views);
@@ -171,7 +175,7 @@ Outcome views_render(const Image *image, const Params *params, const Style *styl
 }
 
 int views_header(const uint8_t *data, size_t bytes, Header *header) {
-    return header_parse(data, bytes, header) && is_small(header);
+    return header_parse(data, bytes, header) && is_within_side(header, MAX_SIDE);
 }
 
 int views_decode(const uint8_t *data, size_t bytes, DecodeRegion *decode, Region wanted, Pixels *pixels) {

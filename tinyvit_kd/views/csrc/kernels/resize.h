@@ -27,22 +27,23 @@ static inline double bicubic_weight(double x) {
     return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
 }
 
-static int weights_new(Weights *weights, int in, int out, int bicubic) {
+/* Weights of `count` outputs from number `from` on, of `out` in all. */
+static int weights_new(Weights *weights, int in, int out, int from, int count, int bicubic) {
     double scale = (double)(float)in / out, stretch = scale < 1.0 ? 1.0 : scale;
     double support = (bicubic ? 2.0 : 1.0) * stretch, inverse = 1.0 / stretch;
     int taps = (int)ceil(support) * 2 + 1;
     double *exact = malloc(sizeof(double) * (size_t)taps);
     weights->taps = taps;
-    weights->first = malloc(sizeof(int) * 2 * (size_t)out + sizeof(int32_t) * (size_t)taps * (size_t)out);
+    weights->first = malloc(sizeof(int) * 2 * (size_t)count + sizeof(int32_t) * (size_t)taps * (size_t)count);
     if (exact == NULL || weights->first == NULL) {
         free(exact);
         free(weights->first);
         return 0;
     }
-    weights->count = weights->first + out;
-    weights->weights = (int32_t *)(weights->count + out);
-    for (int i = 0; i < out; i++) {
-        double centre = 0.0 + (i + 0.5) * scale, sum = 0.0;
+    weights->count = weights->first + count;
+    weights->weights = (int32_t *)(weights->count + count);
+    for (int i = 0; i < count; i++) {
+        double centre = 0.0 + (from + i + 0.5) * scale, sum = 0.0;
         int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
         first = first < 0 ? 0 : first;
         end = end > in ? in : end;
@@ -203,14 +204,15 @@ static int resize_vertical_first(Source source, const View *view, const Weights 
     return done;
 }
 
-/* The crop, resized to a square, and mirrored if the view is flipped: planes uint8 [3, size, size]. */
+/* The view's part of the resized crop, mirrored if the view is flipped: planes uint8 [3, size, size]. */
 static int resize_crop(Source source, const View *view, int size, int bicubic, uint8_t *out) {
     Weights across, down;
-    int vertical_first = view->height > size && view->height - size > 2 * (view->width - size), done = 0;
-    if (!weights_new(&across, view->width, size, bicubic)) {
+    int less_width = view->width - view->full_width, less_height = view->height - view->full_height;
+    int vertical_first = less_height > 0 && less_height > 2 * less_width, done = 0;
+    if (!weights_new(&across, view->width, view->full_width, view->from_x, size, bicubic)) {
         return 0;
     }
-    if (weights_new(&down, view->height, size, bicubic)) {
+    if (weights_new(&down, view->height, view->full_height, view->from_y, size, bicubic)) {
         done = vertical_first ? resize_vertical_first(source, view, &across, &down, size, out)
                               : resize_horizontal_first(source, view, &across, &down, size, out);
         free(down.first);

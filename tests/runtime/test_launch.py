@@ -1,0 +1,90 @@
+"""The environment says which process of which job this is; what contradicts itself is refused in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.tiny_world import World
+from tests.conftest import CommandLine
+from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.launch import TASKS, Place, place_in_job
+
+MET = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **MET}
+
+PLACES = {
+    "nobody": ({}, Place()),
+    "one process of torchrun": ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", **MET}, Place()),
+    "torchrun": (TORCHRUN, Place(3, 4, 1)),
+    "torchrun in tasks of srun": (TORCHRUN | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, Place(3, 4, 1)),
+    "another launcher without local ranks": ({"RANK": "1", "WORLD_SIZE": "2", **MET}, Place(1, 2, 0)),
+    "a world of one without a rank": ({"WORLD_SIZE": "1"}, Place()),
+    "one task of srun": ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place()),
+    "a step of one task in an allocation of eight": ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, Place()),
+    "an allocation that does not say how many tasks": ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": ""}, Place()),
+}
+REFUSED = {
+    "left over, without a meeting point": ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR, MASTER_PORT", "where they"),
+    "an empty meeting point": ({**TORCHRUN, "MASTER_ADDR": ""}, "MASTER_ADDR", "where they meet"),
+    "an empty port": ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT", "where they meet"),
+    "a port that is none": ({**TORCHRUN, "MASTER_PORT": "http"}, "MASTER_PORT", "MASTER_PORT is no number"),
+    "an empty rank": ({"RANK": "", "WORLD_SIZE": "2"}, "RANK", "RANK is empty"),
+    "both empty": ({"RANK": "", "WORLD_SIZE": ""}, "WORLD_SIZE", "WORLD_SIZE is empty"),
+    "a rank alone": ({"RANK": "1"}, "WORLD_SIZE", "WORLD_SIZE is not set"),
+    "a size alone": ({"WORLD_SIZE": "4"}, "RANK", "RANK is not set"),
+    "an empty size alone": ({"WORLD_SIZE": ""}, "WORLD_SIZE", "WORLD_SIZE is empty"),
+    "a rank that is no number": ({**TORCHRUN, "RANK": "first"}, "RANK", "RANK is no number"),
+    "a negative rank": ({**TORCHRUN, "RANK": "-1"}, "RANK", "RANK is no number"),
+    "a rank beyond the job": ({**TORCHRUN, "RANK": "4"}, "RANK, WORLD_SIZE", "a number that its job does not have"),
+    "an empty local rank": ({**TORCHRUN, "LOCAL_RANK": ""}, "LOCAL_RANK", "LOCAL_RANK is empty"),
+}
+
+
+@pytest.mark.parametrize(("environment", "place"), PLACES.values(), ids=PLACES)
+def test_a_process_finds_its_place(environment: dict[str, str], place: Place) -> None:
+    assert place_in_job(environment) == place
+
+
+@pytest.mark.parametrize(("environment", "where", "said"), REFUSED.values(), ids=REFUSED)
+def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str, str], where: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        place_in_job(environment)
+    assert caught.value.where == where
+    assert "torchrun" in caught.value.fix
+    assert "unset RANK and WORLD_SIZE" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_that_would_all_do_the_same_are_refused_unless_they_have_parts(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"one of 4 tasks of {TASKS[name]}") as caught:
+        place_in_job({name: "4"})
+    assert "torchrun" in caught.value.fix
+    assert place_in_job({name: "4"}, independent=True) == Place()
+
+
+@pytest.mark.parametrize(
+    ("environment", "part", "refused"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "1/1", "not where they meet"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "1/1", "one of 2 tasks of srun"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "2/2", None),
+    ],
+    ids=["left over", "srun", "srun, a part per task"],
+)
+def test_a_command_says_in_a_paragraph_what_its_environment_lacks(
+    environment: dict[str, str],
+    part: str,
+    refused: str | None,
+    command_line: CommandLine,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    recipe = world.folder / "dump.yaml"
+    recipe.write_text(dump_yaml(world.dump()))
+    ended = command_line("dump-logits", recipe, "--part", part)
+    assert ended.code == (2 if refused else 0), ended.err
+    assert refused is None or refused in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,57 @@
+"""What a model file may ask for: a network of timm's by its own name, with plain arguments.
+
+A file may come from anybody. timm also takes names and arguments that fetch from the hub or read other files; in a
+recipe they are its author's business, in a file they are refused before timm is asked.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.errors import CheckpointError
+
+_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # an architecture and a tag; no scheme, no path
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9_.+-]*")
+# Arguments that say where weights come from or what is built around the network; none is one of the network itself.
+_FETCHES = frozenset(
+    {
+        *("cache_dir", "checkpoint_path", "custom_load", "file", "hf_hub_id", "kwargs_filter", "state_dict", "url"),
+        *("feature_cfg", "feature_cls", "features_only", "out_indices"),
+    }
+)
+
+
+def fetches(argument: str) -> bool:
+    """Whether an argument of ``timm.create_model`` says where weights come from, and not what the network is."""
+    return argument in _FETCHES or argument.startswith(("pretrained", "checkpoint"))
+
+
+def without_fetching(spec: ModelSpec) -> ModelSpec:
+    """What a file says of a network that has its weights: no argument that would fetch others."""
+    return spec.model_copy(update={"kwargs": {name: each for name, each in spec.kwargs.items() if not fetches(name)}})
+
+
+def require_plain(spec: ModelSpec, where: str) -> None:
+    """Check what a file's card names.
+
+    Raises:
+        CheckpointError: it names more than one of timm's networks and plain arguments of it.
+    """
+    if spec.name is not None and _NAME.fullmatch(spec.name) is None:
+        raise _refused(where, f"name: {spec.name!r}")
+    for name, value in spec.kwargs.items():
+        is_plain = not isinstance(value, str) or _PLAIN_TEXT.fullmatch(value)
+        if fetches(name) or not name.isidentifier() or not is_plain:
+            raise _refused(where, f"kwargs: {name!r} = {value!r}")
+
+
+def _refused(where: str, found: str) -> CheckpointError:
+    return CheckpointError(
+        "a model file asks for more than a network of timm's, and nothing of it was built or fetched",
+        where=where,
+        found=found if len(found) < 200 else f"{found[:200]}…",
+        expected="the plain name of a network and numbers or words as its arguments, as our own stages write them",
+        fix="do not use the file unless you know who wrote it; what it asks for may stand in a recipe (student.name, "
+        "student.kwargs), whose weights a file without this card can give",
+    )
