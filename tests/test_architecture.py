@@ -39,7 +39,7 @@ ONLY_IN: dict[str, set[str]] = {
     "numcodecs": {"store/chunks.py"},
     "google_crc32c": {"store/chunks.py"},
     "tarfile": {"data/tars.py"},
-    "zipfile": {"data/sources.py", "training/checkpoint.py"},
+    "zipfile": {"data/npz.py", "data/sources.py", "training/checkpoint.py"},
     "webdataset": {"data/build.py", "data/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "PIL": {"views", "api", "data/synthetic.py"},

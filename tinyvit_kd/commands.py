@@ -69,39 +69,68 @@ def shards_build(source: Path, output: Path, split: str, samples_per_shard: int,
 
 
 def _shard_set_options(function: Function) -> Function:
-    function = click.option(
-        "--index-dir", type=click.Path(path_type=Path), help="Folder of the byte indexes; default: beside the shards."
-    )(function)
-    function = click.option("--split", help="A split named in _info.json; default: the only one.")(function)
+    for option in (
+        click.option(
+            "--first-label",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0),
+            help="Number of the first class in the labels; 1 if they count from 1.",
+        ),
+        click.option(
+            "--label-key",
+            help="The field of .json that is the label, with dots for nested ones; default: .cls or the usual fields.",
+        ),
+        click.option("--class-list", help="Class list of the labels; default: classes.txt beside the shards."),
+        click.option(
+            "--index-dir",
+            type=click.Path(path_type=Path),
+            help="Folder of the byte indexes; default: beside the shards.",
+        ),
+        click.option(
+            "--cache-dir",
+            type=click.Path(path_type=Path),
+            help="Folder for shards fetched from URLs; needed if PATH is one.",
+        ),
+        click.option("--split", help="A split named in _info.json; default: the only one."),
+    ):
+        function = option(function)
     return click.argument("path")(function)
 
 
 @shards_group.command("index")
 @_shard_set_options
-def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Index existing webdataset tars (.jpg + .cls or .json) at PATH, so that samples can be read in any order."""
+def shards_index(path: str, **options: Any) -> None:
+    """Index existing webdataset tars (images with .cls, .json, .label or .txt) at PATH.
+
+    With indexes, samples can be read in any order.
+    """
     from tinyvit_kd.stages.shards import index
 
-    click.echo(index(path, split, index_dir))
+    click.echo(index(path, **options))
 
 
 @shards_group.command("info")
 @_shard_set_options
-def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Describe the shard set at PATH: shards, samples, labels, classes."""
+def shards_info(path: str, **options: Any) -> None:
+    """Describe the shard set at PATH: shards, samples, labels, classes, and what of the tars is in no sample."""
     from tinyvit_kd.stages.shards import info
 
-    click.echo(info(path, split, index_dir))
+    click.echo(info(path, **options))
 
 
 @shards_group.command("check")
 @_shard_set_options
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-def shards_check(path: str, split: str | None, index_dir: Path | None, processes: int) -> None:
-    """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not."""
+def shards_check(path: str, processes: int, **options: Any) -> None:
+    """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not.
+
+    Samples that are lost, because a tar holds no image for them or a link that leads nowhere, are faults, too. A set
+    whose labels are sorted is pointed out, because batches would lack classes.
+    """
     from tinyvit_kd.stages.shards import check
 
-    text, sound = check(path, split, index_dir, processes)
+    text, sound = check(path, processes, **options)
     click.echo(text)
     sys.exit(0 if sound else 1)
 

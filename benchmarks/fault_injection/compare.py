@@ -88,7 +88,7 @@ def shard_differences(path: Path, reference: Path) -> list[str]:
             problems.append(f"{path / name} is missing or differs")
     if not problems:
         with redirect_stderr(io.StringIO()):
-            text, sound = shard_commands.check(str(path), None, None, 1)
+            text, sound = shard_commands.check(str(path), 1)
         problems += [] if sound else [f"shards check: {text}"]
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,17 @@ def test_a_process_keeps_no_more_than_its_own_lanes_need() -> None:
 
 
 def test_short_shards_share_a_window() -> None:
-    plan = StepPlan((100, 300), ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
+    lengths = (100, 300) * 100
+    plan = StepPlan(lengths, ScheduleConfig(epochs=1, global_batch_size=4, lanes=4, window=800), range(4))
     assert plan.blocks_at_a_time == 4 * 6
+    assert replace(plan, shard_lengths=lengths[:2]).blocks_at_a_time == 2
+
+
+def test_with_as_many_lanes_as_samples_in_a_batch_a_process_keeps_its_own_part_of_the_shards() -> None:
+    schedule = ScheduleConfig(epochs=1, global_batch_size=4096, lanes=4096)
+    plan = StepPlan((5000,) * 2800, schedule, rank_lanes(4096, 1, 8))
+    used = {int(shard) for step in range(0, plan.steps_per_epoch, 100) for shard in plan.samples(step)[1]}
+    assert len(used) <= plan.shards_at_a_time < 1.3 * len(used) < 0.2 * 2800
 
 
 def test_a_workers_memory_for_blocks_is_shared_by_all_stores(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ Reads = Counter[tuple[int, int]]  # by shard and index
 class CountingReader(ShardReader):
     """Counts how often it reads each image."""
 
-    def __init__(self, shards: ShardSet, reads: Reads) -> None:
-        super().__init__(shards)
+    def __init__(self, shards: ShardSet, reads: Reads, shards_at_a_time: int) -> None:
+        super().__init__(shards, shards_at_a_time)
         self.reads = reads
 
     def read(self, shard: int, index: int) -> bytes:
@@ -34,6 +34,6 @@ class CountingShards(ShardSet):
         """The same shards, counted in ``reads``."""
         return cls(**{each.name: getattr(shards, each.name) for each in fields(ShardSet)}, reads=reads)
 
-    def reader(self) -> CountingReader:
+    def reader(self, shards_at_a_time: int = 0) -> CountingReader:
         """Random access to the samples."""
-        return CountingReader(self, self.reads)
+        return CountingReader(self, self.reads, shards_at_a_time)

@@ -70,7 +70,8 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     generator = torch.Generator().manual_seed(1)
     scores, *own = torch.randn(1 + len(heads), 50, 6, generator=generator)
     labels = torch.randint(0, 6, (50,), generator=generator)
-    weights = (torch.rand(50, generator=generator) > 0.2).float()
+    labels[::10] = -1
+    weights = (torch.rand(50, generator=generator) > 0.2).float() * (labels >= 0)
     by_head = dict(zip(heads, own, strict=True))
     whole = ScoredBatch(scores, by_head, labels, weights)
     split = [
@@ -85,9 +86,11 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     found = results(split, heads)
     assert found == results([whole], heads)
     by_name = [*(f"top1_{head}" for head in heads), "top1_mean_of_logits"] if heads else []
-    names = ["top1", "top5", "mean_per_class", *by_name, "samples", "left_out"]
-    assert list(found) == names
+    counts = ["samples", "left_out", "left_out_unlabelled", "left_out_undecodable"]
+    assert list(found) == ["top1", "top5", "mean_per_class", *by_name, *counts]
     assert found["samples"] + found["left_out"] == 50
+    assert found["left_out_unlabelled"] == 5
+    assert found["left_out_undecodable"] == (weights == 0).sum() - 5 > 0
 
 
 def test_the_mean_of_logits_is_deits_own_score_and_may_name_another_class_than_the_mean_of_softmax() -> None:

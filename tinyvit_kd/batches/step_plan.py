@@ -51,10 +51,20 @@ class StepPlan:
         return self.schedule.global_batch_size // self.schedule.lanes * len(self.lanes)
 
     @property
+    def shards_at_a_time(self) -> int:
+        """Enough shards for all that this rank's lanes read at once; a window may begin and end inside shards.
+
+        Where lanes are many, it is the shards of this rank's part of the epoch, and some more, as their lengths differ.
+        """
+        shards, lanes = len(self.shard_lengths), self.schedule.lanes
+        mean_length = max(1, sum(self.shard_lengths) // shards)
+        part = shards * len(self.lanes) * 5 // (lanes * 4) + 4
+        return min(len(self.lanes) * (2 + self.schedule.window // mean_length), part, shards)
+
+    @property
     def blocks_at_a_time(self) -> int:
-        """Enough blocks for all that this rank's lanes read at once; a window may begin and end inside shards."""
-        mean_length = max(1, sum(self.shard_lengths) // len(self.shard_lengths))
-        return len(self.lanes) * (2 + self.schedule.window // mean_length) * self.views_per_sample
+        """Enough blocks for all that this rank's lanes read at once."""
+        return self.shards_at_a_time * self.views_per_sample
 
     def samples(self, step: int) -> tuple[int, Int32, Int32]:
         """The epoch of a step, and shards [B/M] and indexes [B/M] of the samples in this rank's batch."""

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tinyvit_kd.config.base import Section, unit
 from tinyvit_kd.config.data import (
-    DumpShardsConfig,
     LabelledShardsConfig,
+    MaybeLabelledShardsConfig,
     StoreConfig,
     StoredTargetsConfig,
     StoreLocation,
@@ -69,7 +69,7 @@ class DumpConfig(Section):
     alternatives: ClassVar[tuple[str, ...]] = ("views", "views_from")
 
     stage: Literal["dump-logits"] = Field(description=STAGE)
-    shards: DumpShardsConfig = Field(description="images to make views of")
+    shards: MaybeLabelledShardsConfig = Field(description="images to make views of")
     views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
     views_from: StoreLocation | None = Field(
         None,

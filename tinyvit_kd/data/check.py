@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.data.index import NO_LABEL, ShardIndex
+from tinyvit_kd.data.index import ShardIndex
+from tinyvit_kd.data.label_order import LabelOrder
+from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel
@@ -26,7 +29,11 @@ class CheckReport:
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # shard or sample, reason
     duplicate_keys: list[str] = field(default_factory=list)  # all samples whose key another sample has, too
     missing_labels: list[str] = field(default_factory=list)
+    first_unlabelled: str = ""  # and what it has instead
     labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
+    label_order: LabelOrder = field(default_factory=LabelOrder)  # is no fault: training has to know of it
+    empty_shards: list[str] = field(default_factory=list)
+    leftovers: Leftovers = field(default_factory=Leftovers)  # files of the tars that are in no sample
 
     @property
     def sound(self) -> bool:
@@ -37,6 +44,10 @@ class CheckReport:
             or self.duplicate_keys
             or self.missing_labels
             or self.labels_out_of_range
+            or self.empty_shards
+            or self.leftovers.lost
+            or self.leftovers.unknown
+            or "trailing" in self.leftovers.counts
         )
 
     def add(self, other: CheckReport) -> None:
@@ -47,7 +58,11 @@ class CheckReport:
         self.unreadable += other.unreadable
         self.duplicate_keys += other.duplicate_keys
         self.missing_labels += other.missing_labels
+        self.first_unlabelled = self.first_unlabelled or other.first_unlabelled
         self.labels_out_of_range += other.labels_out_of_range
+        self.label_order.add(other.label_order)
+        self.empty_shards += other.empty_shards
+        self.leftovers.add("", other.leftovers)
 
 
 KeyHashes = npt.NDArray[np.uint64]
@@ -89,7 +104,13 @@ def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: in
         report.unreadable.append((name, str(error)))
         return report, np.empty(0, dtype=np.uint64)
     report.samples = len(index)
-    _check_labels(report, name, index, shard_set)
+    if not len(index):
+        report.empty_shards.append(name)
+    if index.leftovers is None:
+        report.leftovers.unknown += 1
+    else:
+        report.leftovers.add(name, index.leftovers)
+    _check_labels(report, shard, index, shard_set)
     with shard_set.files() as files:
         for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
             sample = f"{name}:{index.key(number)}"
@@ -105,10 +126,13 @@ def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: in
     return report, _key_hashes(index)
 
 
-def _check_labels(report: CheckReport, name: str, index: ShardIndex, shard_set: ShardSet) -> None:
-    classes = shard_set.class_list
-    for number in np.flatnonzero(index.labels == NO_LABEL).tolist():
-        report.missing_labels.append(f"{name}:{index.key(number)}")
+def _check_labels(report: CheckReport, shard: int, index: ShardIndex, shard_set: ShardSet) -> None:
+    name, classes = shard_set.names[shard], shard_set.class_list
+    report.label_order = LabelOrder.of(index.labels)
+    missing = np.flatnonzero(index.labels == NO_LABEL).tolist()
+    report.missing_labels += [f"{name}:{index.key(number)}" for number in missing]
+    if missing:
+        report.first_unlabelled = shard_set.why_unlabelled(shard, missing[0])
     if classes is not None:
         for number in np.flatnonzero(index.labels >= len(classes.ids)).tolist():
             label = int(index.labels[number])

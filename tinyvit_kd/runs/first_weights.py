@@ -8,7 +8,7 @@ from tinyvit_kd.config.models import StudentConfig
 from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
-from tinyvit_kd.runs.class_lists import card_classes
+from tinyvit_kd.runs.class_lists import assumed_classes, card_classes
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 
@@ -22,11 +22,14 @@ class FirstWeights:
     weights_hash: str = "random"
 
 
-def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Job) -> FirstWeights:
+def read_first_weights(
+    config: StudentConfig, classes: ClassList | None, job: Job, num_classes: int | None = None
+) -> FirstWeights:
     """Read ``student.init_from``; if both class lists are known, find the task's classes in its head by name.
 
     Args:
         classes: the task's class list; None if it is not known.
+        num_classes: of the task; where a list is missing and the head has as many, its classes are taken to be these.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -37,6 +40,9 @@ def read_first_weights(config: StudentConfig, classes: ClassList | None, job: Jo
     state, card = load_model_file(config.init_from)
     fresh = config.head == "fresh"
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
+    assumed = assumed_classes(classes, source, f"the head of {config.init_from}")
+    if assumed is not None and not fresh and card is not None and card.num_classes == num_classes:
+        say(job, assumed)
     if fresh or source is None or classes is None or source.ids == classes.ids:
         return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
     positions = class_map(source, classes)

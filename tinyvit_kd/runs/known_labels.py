@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.data import DumpShardsConfig
+from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
@@ -50,7 +50,7 @@ class KnownLabels:
 
 
 def known_labels(
-    config: DumpShardsConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
+    config: MaybeLabelledShardsConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
 ) -> KnownLabels:
     """Find a shard set's labels among a teacher's classes.
 

@@ -69,7 +69,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     """
     check_schedule(config.schedule, data.shards, job)
     with watched(config.runtime.data_timeout):
-        weights = read_first_weights(config.student, data.classes, job)
+        weights = read_first_weights(config.student, data.classes, job, data.num_classes)
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
@@ -99,6 +99,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, data.objective, stop, scorer)
+        if scorer is not None:
+            results["class_names_compared"] = int(scorer.compares_names)
         return _write_results(config, run, state, card, results)
 
 

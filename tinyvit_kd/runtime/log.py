@@ -86,7 +86,12 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
             self._contexts.close()
 
 
-def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> Any:
-    """Rate and time left, on rank 0: by a bar in a terminal, elsewhere by lines where nothing else is printed."""
-    shown = job.is_main and sys.stderr.isatty()
+def progress_bar(job: Job | None, total: int, unit: str, *, initial: int = 0, label: str = "") -> Any:
+    """Rate and time left, on rank 0: by a bar in a terminal, elsewhere by lines where nothing else is printed.
+
+    Args:
+        job: None in a command that is no run of several processes.
+    """
+    is_main = job is None or job.is_main
+    shown = is_main and sys.stderr.isatty()
     return ProgressBar(shown=shown, label=label, total=total, unit=unit, initial=initial, speaks=not shown)

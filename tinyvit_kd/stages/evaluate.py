@@ -26,7 +26,8 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     """Score one model file on labelled shards; of a run folder with an average of the weights, both.
 
     Returns:
-        what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out. Those of the
+        what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out; and
+        ``class_names_compared``, 0 where class i of the labels was taken for class i of the model. Scores of the
         weights themselves, beside their average, begin with ``raw_``.
 
     Raises:
@@ -52,7 +53,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         own = scorer(_opened(raw, config, job)[0])
         say(job, f"{raw}, the weights themselves: {_message(own)}")
         scores |= as_raw(own)
-    return scores
+    return scores | {"class_names_compared": int(scorer.compares_names)}
 
 
 def _opened(model: Path, config: EvaluateConfig, job: Job) -> tuple[nn.Module, ModelCard]:
@@ -76,8 +77,11 @@ def _message(scores: dict[str, float]) -> str:
         for name, value in scores.items()
         if name.startswith("top1_")
     )
+    left_out = f"{scores['left_out']:,.0f} left out"
+    if scores["left_out"]:
+        unlabelled, undecodable = scores["left_out_unlabelled"], scores["left_out_undecodable"]
+        left_out += f" ({unlabelled:,.0f} without a label, {undecodable:,.0f} undecodable)"
     return (
         f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "
-        f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, "
-        f"{scores['left_out']:.0f} left out"
+        f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, {left_out}"
     )

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_shards
 from tinyvit_kd.data.check import CheckReport, check_shards
-from tinyvit_kd.data.index import NO_LABEL
+from tinyvit_kd.data.label_order import LabelOrder
+from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.views.decode import decode
 
@@ -34,24 +35,24 @@ def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: 
     return _describe(shards)
 
 
-def index(path: str, split: str | None, index_dir: Path | None) -> str:
-    """Make the missing byte indexes; returns a description of the shard set, for people."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
+def index(path: str, **options: Any) -> str:
+    """Make the missing byte indexes; returns a description of the shard set, for people.
+
+    Here and below, ``options`` are those of ``ShardSet.load``.
+    """
     with _shard_bar("shards index") as on_shard:
-        for shard in range(len(shards.names)):
-            shards.index(shard)
-            on_shard(shard + 1, len(shards.names))
-    return _describe(shards)
+        return _describe(ShardSet.load(path, on_shard=on_shard, **options), options.get("class_list"))
 
 
-def info(path: str, split: str | None, index_dir: Path | None) -> str:
+def info(path: str, **options: Any) -> str:
     """A description of a shard set, for people."""
-    return _describe(ShardSet.load(path, split, index_dir=index_dir))
+    with _shard_bar("shards info") as on_shard:
+        return _describe(ShardSet.load(path, on_shard=on_shard, **options), options.get("class_list"))
 
 
-def check(path: str, split: str | None, index_dir: Path | None, processes: int) -> tuple[str, bool]:
+def check(path: str, processes: int, **options: Any) -> tuple[str, bool]:
     """Read and decode every sample; returns a report for people, and whether the shard set is sound."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
+    shards = ShardSet.load(path, **options)
     with _shard_bar("shards check") as on_shard:
         report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
     return _report(report), report.sound
@@ -61,12 +62,11 @@ def _decode(max_pixels: int, image: bytes) -> None:
     decode(image, max_pixels)
 
 
-def _describe(shards: ShardSet) -> str:
-    indexes = [shards.index(shard) for shard in range(len(shards.names))]
-    labelled = sum(int((index.labels != NO_LABEL).sum()) for index in indexes)
-    size = sum(int(index.sizes.sum()) for index in indexes)
+def _describe(shards: ShardSet, named: str | None = None) -> str:
+    counts, leftovers = shards.label_counts(), shards.leftovers()
+    labelled, lost = counts.samples - counts.unlabelled, leftovers.lost
     classes = (
-        f"{len(shards.class_list.ids):,} ({CLASS_LIST_FILE})"
+        f"{len(shards.class_list.ids):,} ({named or CLASS_LIST_FILE})"
         if shards.class_list
         else "no class list beside the shards"
     )
@@ -74,10 +74,60 @@ def _describe(shards: ShardSet) -> str:
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
         "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
         f"{max(shards.lengths.tolist(), default=0):,} samples each",
-        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {size / 2**20:,.1f} MiB of images",
+        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {shards.image_bytes / 2**20:,.1f} MiB of images",
         "classes": classes,
+        "labels": _describe_labels(shards),
     }
-    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+    if lost:
+        rows["lost"] = f"{lost:,} besides ({leftovers.lost_fraction(shards.total):.2%}):"
+    lines = [f"{name:<10} {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
+
+
+def _leftover_lines(leftovers: Leftovers) -> list[str]:
+    lines = [f"  {line}" for line in leftovers.lines(LOST)]
+    if passed_over := leftovers.lines(PASSED_OVER):
+        lines += ["passed over:", *(f"  {line}" for line in passed_over)]
+    if leftovers.joined:
+        lines.append(f"joined     archives behind the first one of their tar, read as well: {leftovers.joined:,}")
+    if leftovers.unknown:
+        lines.append(
+            f"unknown    indexes of an earlier version, which do not say what was left out and cannot "
+            f"be replaced (--index-dir FOLDER makes others): {leftovers.unknown:,}"
+        )
+    return lines
+
+
+def _empty_lines(empty: list[str]) -> list[str]:
+    return [f"empty      shards without a sample: {len(empty):,} ({_first(empty, 3)})"] if empty else []
+
+
+def _first(names: list[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+
+
+def _describe_labels(shards: ShardSet) -> str:
+    """The range of the labels, and what is odd about them."""
+    counts = shards.label_counts()
+    parts = [f"{counts.smallest:,} to {counts.largest:,}" if counts.largest >= 0 else "none"]
+    if counts.smallest == 1:
+        parts.append(
+            "none is 0, where classes count from 0: if these labels count from 1, set shards.first_label to 1 in "
+            "recipes, and say --first-label 1 here"
+        )
+    if counts.unlabelled:
+        parts.append(f"{counts.unlabelled:,} samples have none, the first is {shards.first_unlabelled()}")
+    return "; ".join(parts)
+
+
+def _describe_order(order: LabelOrder) -> str:
+    """A warning where labels are sorted."""
+    return (
+        f"labels are sorted: {order.share:.2%} of neighbours in a shard share theirs, and "
+        f"{order.share_in_random_order:.2%} would in random order. Each batch comes from a few places in the shards, "
+        "so it will lack classes: pack the images anew with shards build, which mixes them, or train with more "
+        "schedule.lanes, up to as many as a batch has samples"
+    )
 
 
 def _report(report: CheckReport) -> str:
@@ -89,6 +139,7 @@ def _report(report: CheckReport) -> str:
         "have a label that the class list lacks": [
             f"{sample}: {label}" for sample, label in report.labels_out_of_range
         ],
+        "shards without a sample": report.empty_shards,
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
     for fault, samples in faults.items():
@@ -96,13 +147,20 @@ def _report(report: CheckReport) -> str:
             lines.append(f"{len(samples):,} {fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
+    if report.missing_labels:
+        lines.append(f"  of the first is known: {report.first_unlabelled}")
+    if report.label_order.is_sorted:
+        lines.append(_describe_order(report.label_order))
+    if report.leftovers.lost:
+        lines.append(f"{report.leftovers.lost:,} lost:")
+    lines += _leftover_lines(report.leftovers)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
 @contextmanager
 def _shard_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over shards; yields a function that takes (finished shards, all shards)."""
-    bar = progress_bar(solo_job(), 0, "shard", label=label)
+    bar = progress_bar(None, 0, "shard", label=label)
 
     def on_shard(done: int, total: int) -> None:
         bar.total = total
