@@ -75,7 +75,7 @@ def _describe(shards: ShardSet) -> str:
         "classes": classes,
     }
     if lost:
-        rows["lost"] = f"{lost:,} besides ({leftovers.lost_fraction(shards.total):.2%}):"
+        rows["lost"] = f"{lost:,} besides these ({leftovers.lost_fraction(shards.total):.2%}):"
     lines = [f"{name:<10} {text}" for name, text in rows.items()]
     return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
 
