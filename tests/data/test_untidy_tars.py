@@ -208,6 +208,21 @@ def test_gnu_tar_of_a_folder_with_hard_links_loses_no_image(tmp_path: Path) -> N
     assert _left(index) == {}
 
 
+@NEEDS_TAR
+@pytest.mark.parametrize("format", ["gnu", "posix"])
+def test_images_that_are_sparse_or_pipes_are_lost_and_named(tmp_path: Path, format: str) -> None:
+    with (tmp_path / "0.jpg").open("wb") as file:
+        file.truncate(5 << 20)
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    os.mkfifo(tmp_path / "2.jpg")
+    subprocess.run(
+        ["tar", f"--format={format}", "-S", "-cf", "a.tar", "0.jpg", "1.jpg", "2.jpg"], check=True, cwd=tmp_path
+    )
+    index = scan_tar(tmp_path / "a.tar")
+    assert _samples(index) == [("1", -1)]
+    assert _left(index) == {"sparse": ["0.jpg"], "special": ["2.jpg"]}
+
+
 # Names.
 
 DOTS = {

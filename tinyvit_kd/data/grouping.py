@@ -25,8 +25,8 @@ def samples_of(
     Args:
         members: of the tar, in order.
         leftovers: counts the files that are in no sample.
-        read_label: reads the label of a sample. It is called as soon as a sample's neighbours are
-            known, so that a tar is read from front to back.
+        read_label: reads the label of a sample. It is called as soon as a sample's neighbours are known, so that a tar
+            is read from front to back.
         holds_image: whether a file of unknown suffix is an image, by its first bytes.
     """
     loose: list[Member] = []

@@ -79,7 +79,7 @@ def _describe(shards: ShardSet, named: str | None = None) -> str:
         "labels": _describe_labels(shards),
     }
     if lost:
-        rows["lost"] = f"{lost:,} besides ({leftovers.lost_fraction(shards.total):.2%}):"
+        rows["lost"] = f"{lost:,} besides these ({leftovers.lost_fraction(shards.total):.2%}):"
     lines = [f"{name:<10} {text}" for name, text in rows.items()]
     return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
 
