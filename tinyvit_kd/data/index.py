@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars import Member, tar_members
 from tinyvit_kd.runtime.watchdog import doing
 
 Int64 = npt.NDArray[np.int64]
 
-# If a sample has several images, the first suffix in this order counts.
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "tif", "tiff")
 NO_LABEL = -1
 _LABEL_BYTES = 1 << 20  # a larger .cls or .json is not a label
 

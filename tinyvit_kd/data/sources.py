@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.index import IMAGE_SUFFIXES, Int64
+from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
+from tinyvit_kd.data.index import Int64
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.tars import tar_members
 from tinyvit_kd.errors import ShardError
