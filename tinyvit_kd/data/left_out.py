@@ -1,0 +1,101 @@
+"""What a build leaves out of a source: by cause, counted, the first ones by name."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePath
+
+NAMED = 5  # of each cause, unless all are asked for
+SUFFIXES_NAMED = 6
+
+
+class Cause(StrEnum):
+    """Why something in a source becomes no sample; the values are names in the command's JSON."""
+
+    HIDDEN = "hidden_or_system"
+    NOT_AN_IMAGE = "not_an_image"
+    ARCHIVE = "archive_inside"
+    CAMERA_RAW = "camera_raw"
+    OUTSIDE_CLASSES = "image_outside_classes"
+    DANGLING = "dangling_link"
+    LOOP = "link_loop"
+    OUTSIDE_LINK = "link_out_of_source"
+    SPECIAL = "pipe_socket_or_device"
+    UNREADABLE = "unreadable"
+    EMPTY_CLASS = "empty_class"
+
+
+MEANINGS: Mapping[Cause, str] = {
+    Cause.HIDDEN: "hidden or of the system",
+    Cause.NOT_AN_IMAGE: "not images, by their bytes and their suffix",
+    Cause.ARCHIVE: "archives where images are expected: unpack them if they hold images",
+    Cause.CAMERA_RAW: "raw data of cameras: develop them into JPEG or PNG",
+    Cause.OUTSIDE_CLASSES: "images that lie in no class",
+    Cause.DANGLING: "links that lead nowhere",
+    Cause.LOOP: "links to a folder that they lie in",
+    Cause.OUTSIDE_LINK: "links that lead out of the source",
+    Cause.SPECIAL: "pipes, sockets and devices",
+    Cause.UNREADABLE: "files and folders that may not be read",
+    Cause.EMPTY_CLASS: "classes without images",
+}
+
+
+@dataclass
+class Tally:
+    """Counts by cause, with the first names of each.
+
+    Args:
+        named: how many names of each cause are kept; None: all.
+    """
+
+    named: int | None = NAMED
+    counts: Counter[str] = field(default_factory=Counter)
+    names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    suffixes: Counter[str] = field(default_factory=Counter)  # of what is not an image
+
+    def add(self, cause: str, name: str) -> None:
+        """Count one thing."""
+        self.counts[cause] += 1
+        if self.named is None or len(self.names[cause]) < self.named:
+            self.names[cause].append(name)
+        if cause == Cause.NOT_AN_IMAGE:
+            self.suffixes[PurePath(name).suffix.lower() or "no suffix"] += 1
+
+    def join(self, other: Tally) -> None:
+        """Add what another one has counted."""
+        self.counts += other.counts
+        self.suffixes += other.suffixes
+        for cause, names in other.names.items():
+            self.names[cause] = (self.names[cause] + names)[: self.named]
+
+    def some(self, cause: str) -> str:
+        """The names that are kept, and how many more there are."""
+        more = self.counts[cause] - len(self.names[cause])
+        return ", ".join(map(printable, self.names[cause])) + (f" and {more:,} more" if more > 0 else "")
+
+    def lines(self, meanings: Mapping[Cause, str] | Mapping[str, str]) -> list[str]:
+        """One line per cause, for people; with all names, one further line for each."""
+        lines = []
+        for cause, meaning in meanings.items():
+            if not self.counts[cause]:
+                continue
+            kinds = f" ({self._kinds()})" if cause == Cause.NOT_AN_IMAGE else ""
+            if self.named is None:
+                lines += [f"{self.counts[cause]:,} {meaning}{kinds}:"]
+                lines += [f"  {printable(name)}" for name in self.names[cause]]
+            else:
+                lines += [f"{self.counts[cause]:,} {meaning}{kinds}: {self.some(cause)}"]
+        return lines
+
+    def _kinds(self) -> str:
+        most = self.suffixes.most_common(SUFFIXES_NAMED)
+        rest = self.suffixes.total() - sum(count for _, count in most)
+        return ", ".join(f"{count:,} {suffix}" for suffix, count in most) + (f", {rest:,} others" if rest else "")
+
+
+def printable(name: str) -> str:
+    """A name as it can be shown: whole if it can be printed and has no marks of its own, else with escapes."""
+    return name if name.isprintable() else ascii(name)[1:-1]
