@@ -134,8 +134,9 @@ def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, 
 def _refuse_empty(empty: Mapping[str, ClassSource], rules: SourceRules) -> None:
     if empty and rules.empty_classes == "stop":
         described = [
-            f"{name!r}" + (f" (with {source.left_out:,} files or folders of other kinds)" if source.left_out else "")
+            f"{name!r}" + (f" (with {count:,} files or folders of other kinds)" if count else "")
             for name, source in sorted(empty.items())
+            for count in (source.archives + source.others,)
         ]
         raise ShardError(
             f"{len(empty):,} folders, tars or zips of the source hold no images",

@@ -67,46 +67,45 @@ def require_class_level(listing: Listing, splits: Mapping[str, Sequence[ClassSou
     Raises:
         ShardError: they may not be classes.
     """
-    classes = [each for each in (source for sources in splits.values() for source in sources) if len(each)]
-    names = {each.class_name for each in classes}
-    if not classes:
-        _refuse_archives_inside(listing, [each for sources in splits.values() for each in sources])
-        raise ShardError(
-            "there are no images in the source",
-            where=str(listing.source),
-            found="; ".join(listing.left_out.lines(MEANINGS)) or "no files",
-            expected="one folder, tar or zip of images per class",
-        )
-    if listing.rules.folders_are_classes or names <= set(known):
+    sources = [source for found in splits.values() for source in found]
+    classes = [source for source in sources if len(source)]
+    names = {source.class_name for source in classes}
+    if classes and (listing.rules.folders_are_classes or names <= set(known)):
         return
-    if _are_splits(names):
+    with_content = [source for source in sources if len(source) or source.archives]
+    if _are_splits({source.class_name for source in with_content}):
         raise ShardError(
             "the folders of the source are named like parts of a data set, not like classes",
             where=str(listing.source),
-            found=", ".join(_describe(each) for each in classes[:5]),
+            found=_describe_all(with_content),
             expected="one folder, tar or zip per class",
-            fix=f"{_one_level_down(listing, classes[0])}; or build each as a split of its own with "
-            f"--split-from-folders; {_ARE_CLASSES}",
+            fix=_advice(
+                _one_level_down(listing, with_content[0]),
+                "to build each as a split of its own, give --split-from-folders" if len(with_content) > 1 else "",
+                _ARE_CLASSES if classes else "",
+            ),
         )
+    if not classes:
+        raise _no_images(listing, with_content)
     if len(names) == 1 and not known:
         raise ShardError(
             "the source holds a single class",
             where=str(listing.source),
             found=_describe(classes[0]),
             expected="one folder, tar or zip for each of several classes",
-            fix=f"{_one_level_down(listing, classes[0])}; {_ARE_CLASSES}",
+            fix=_advice(_one_level_down(listing, classes[0]), "if one class is meant, give --folders-are-classes"),
         )
-    for each in classes:
-        if folders_below(each):
-            raise ShardError(
-                "images lie deeper than in the folders of their classes, so that classes cannot be told from the "
-                "folders above or below them",
-                where=str(each.path),
-                found=_describe(each),
-                expected="images in the folder of their class itself, or all in one folder inside it",
-                fix=f"{_one_level_down(listing, each)}; if all below {each.class_name!r} belongs to one class, give "
-                "--folders-are-classes",
-            )
+    if deep := next((source for source in classes if folders_below(source)), None):
+        raise ShardError(
+            "images lie deeper than in the folders of their classes, so the classes may be the folders above or below",
+            where=str(deep.path),
+            found=_describe(deep),
+            expected="images in the folder of their class itself, or all in one folder inside it",
+            fix=_advice(
+                _one_level_down(listing, deep),
+                "if each folder is one class with all that lies below it, give --folders-are-classes",
+            ),
+        )
 
 
 def folders_below(source: ClassSource) -> list[str]:
@@ -131,26 +130,56 @@ def _kind(name: str) -> str:
     return ""
 
 
+def _describe_all(sources: Sequence[ClassSource]) -> str:
+    return ", ".join(map(_describe, sources[:5])) + (f" and {len(sources) - 5:,} more" if len(sources) > 5 else "")
+
+
 def _describe(source: ClassSource) -> str:
     """One class: its name, its images, and the folders that they are in."""
     below = folders_below(source)
-    inside = f", all in {len(below):,} folders inside it ({', '.join(below[:3])}, …)" if below else ""
-    return f"{source.class_name!r} ({len(source):,} images{inside})"
+    inside = f", all in {len(below):,} folders inside it: {_first(below)}" if below else ""
+    archives = f", {source.archives:,} archives inside it" if source.archives else ""
+    return f"{source.class_name!r} ({len(source):,} images{inside}{archives})"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _advice(*options: str) -> str:
+    return "; ".join(option for option in options if option)
 
 
 def _one_level_down(listing: Listing, source: ClassSource) -> str:
-    if listing.source.is_dir() and (source.is_folder or source.path != listing.source):
-        return f"if the classes lie inside {source.class_name!r}, give {source.path} as the source"
-    return "if the classes lie one level down, unpack the archive and give the folder that holds them"
-
-
-def _refuse_archives_inside(listing: Listing, classes: Sequence[ClassSource]) -> None:
-    if listing.left_out.counts[Cause.ARCHIVE]:
-        place = classes[0].path if len(classes) == 1 else f"one of {', '.join(each.path.name for each in classes[:5])}"
-        raise ShardError(
-            "the source holds archives inside folders or archives, and no images beside them",
-            where=str(listing.source),
-            found=listing.left_out.some(Cause.ARCHIVE),
-            expected="one folder, tar or zip per class",
-            fix=f"give {place} itself as the source, which may be a tar with one tar per class in it; else unpack it",
+    """What to give where the classes lie inside one of the source's folders, tars or zips; empty if none can."""
+    if source.path == listing.source:
+        return "if its folders hold the classes' folders, unpack it, and give one of them" if len(source) else ""
+    if source.archives and not len(source):
+        return (
+            f"if {source.class_name!r} holds the classes' tars, give {source.path} as the source"
+            if not source.is_folder
+            else f"if the archives in {source.class_name!r} hold the classes' folders, give one of them as the source"
         )
+    if not folders_below(source):
+        return ""
+    shared = shared_folders({folders_of(source.name(index)) for index in range(len(source))})
+    place = source.path.joinpath(*shared) if source.is_folder else source.path
+    return f"if the folders inside {source.class_name!r} are the classes, give {place} as the source"
+
+
+def _no_images(listing: Listing, with_content: Sequence[ClassSource]) -> ShardError:
+    where = str(listing.source)
+    if with_content:
+        return ShardError(
+            "the source holds archives where images are expected",
+            where=where,
+            found=_describe_all(with_content),
+            expected="one folder, tar or zip of images per class",
+            fix=_advice(_one_level_down(listing, with_content[0]), "else unpack them"),
+        )
+    return ShardError(
+        "there are no images in the source",
+        where=where,
+        found="; ".join(listing.left_out.lines(MEANINGS)) or "no files",
+        expected="one folder, tar or zip of images per class",
+    )

@@ -36,7 +36,8 @@ class ClassSource:
     is_folder: bool
     names: npt.NDArray[np.bytes_]  # [n], relative to path, or to the class's folder in an archive
     extents: Int64  # [n, 4]: offset, size, unpacked size and CRC-32 of each image, as in ``Image``
-    left_out: int = 0  # files and folders in it that are no images
+    archives: int = 0  # in it, which are not looked into
+    others: int = 0  # files and folders in it that are left out for another reason
 
     def __len__(self) -> int:
         return len(self.names)
@@ -208,15 +209,17 @@ def no_class_folders(where: str, count: int, first: str) -> ShardError:
 def _class_source(name: str, found: Found | Path, images: Iterator[Image], listing: Listing) -> ClassSource:
     path, is_folder = (found, False) if isinstance(found, Path) else (found.path, found.is_folder)
     _require_a_line(name, path)
-    before = listing.left_out.counts.total()
+    before = listing.left_out.counts.copy()
     listed = list(images)
+    left_out = listing.left_out.counts - before
     return ClassSource(
         class_name=name,
         path=path,
         is_folder=is_folder,
         names=np.array([os.fsencode(image.name) for image in listed], dtype=np.bytes_),
         extents=np.array([image[2:] for image in listed], dtype=np.int64).reshape(-1, 4),
-        left_out=listing.left_out.counts.total() - before,
+        archives=left_out[Cause.ARCHIVE],
+        others=left_out.total() - left_out[Cause.ARCHIVE],
     )
 
 
