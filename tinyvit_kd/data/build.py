@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tinyvit_kd.data.source_image import Image, read_image
 from tinyvit_kd.data.source_levels import require_class_level, require_readable
 from tinyvit_kd.data.source_rules import Listing, SourceRules, sample_suffix
 from tinyvit_kd.data.sources import ClassSource, list_classes, list_splits
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import (
     atomic_path,
     atomic_write,
@@ -121,10 +122,12 @@ def build_splits(
     """
     if split is not None:
         _require_plain_name(split)
-    listing = Listing(source, rules or SourceRules(), Tally(named))
-    splits = _list(listing, split)
+    listing = Listing(source, rules or SourceRules(), Tally(named), out)
+    with _left_out_told(listing, on_listed):
+        splits = _list(listing, split)
     with sole_writer(out):
-        numbers = _number(out, splits, listing)
+        with _left_out_told(listing, on_listed):
+            numbers = _number(out, splits, listing)
         report = BuildReport(listing.left_out, numbers.notes, Tally(named))
         if on_listed is not None:
             on_listed(report)
@@ -141,6 +144,17 @@ def build_splits(
 def _require_plain_name(split: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
         raise ConfigError("a split cannot have this name", where="split", found=split, expected="letters, digits and _")
+
+
+@contextmanager
+def _left_out_told(listing: Listing, on_listed: OnListed | None) -> Iterator[None]:
+    """Tell what is left out before an error, which may be the reason."""
+    try:
+        yield
+    except ShardError:
+        if on_listed is not None:
+            on_listed(BuildReport(listing.left_out))
+        raise
 
 
 def _list(listing: Listing, split: str | None) -> dict[str, list[ClassSource]]:

@@ -134,16 +134,16 @@ def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, 
 def _refuse_empty(empty: Mapping[str, ClassSource], rules: SourceRules) -> None:
     if empty and rules.empty_classes == "stop":
         described = [
-            f"{name!r}" + (f" (with {count:,} files or folders of other kinds)" if count else "")
+            f"{name!r}" + (f" (with {count:,} things of other kinds)" if count else "")
             for name, source in sorted(empty.items())
             for count in (source.archives + source.others,)
         ]
         raise ShardError(
-            f"{len(empty):,} folders, tars or zips of the source hold no images",
-            found=", ".join(described[:5]) + (", …" if len(empty) > 5 else ""),
+            "the source has folders, tars or zips without images",
+            found=f"{len(empty):,}: " + ", ".join(described[:5]) + (", …" if len(empty) > 5 else ""),
             expected="images of each class, because the classes are numbered",
             fix="give --empty-classes keep if they are classes: they keep their numbers; or --empty-classes leave-out "
-            "if they are none. What lies in them is named with --list",
+            "if they are none. --list names what lies in them",
         )
 
 

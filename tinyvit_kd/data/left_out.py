@@ -29,11 +29,11 @@ class Cause(StrEnum):
 
 
 MEANINGS: Mapping[Cause, str] = {
-    Cause.HIDDEN: "hidden or of the system",
-    Cause.NOT_AN_IMAGE: "not images, by their bytes and their suffix",
-    Cause.ARCHIVE: "archives where images are expected: unpack them if they hold images",
-    Cause.CAMERA_RAW: "raw data of cameras: develop them into JPEG or PNG",
-    Cause.OUTSIDE_CLASSES: "images that lie in no class",
+    Cause.HIDDEN: "hidden, or made by a system",
+    Cause.NOT_AN_IMAGE: "not images, by suffix and bytes",
+    Cause.ARCHIVE: "archives, to unpack if they hold images",
+    Cause.CAMERA_RAW: "raw files of cameras, to develop into JPEG or PNG",
+    Cause.OUTSIDE_CLASSES: "images outside of the folders of classes",
     Cause.DANGLING: "links that lead nowhere",
     Cause.LOOP: "links to a folder that they lie in",
     Cause.OUTSIDE_LINK: "links that lead out of the source",
@@ -82,12 +82,12 @@ class Tally:
         for cause, meaning in meanings.items():
             if not self.counts[cause]:
                 continue
-            kinds = f" ({self._kinds()})" if cause == Cause.NOT_AN_IMAGE else ""
+            kinds = f": {self._kinds()}" if cause == Cause.NOT_AN_IMAGE else ""
+            title = f"{meaning} ({self.counts[cause]:,}{kinds}):"
             if self.named is None:
-                lines += [f"{self.counts[cause]:,} {meaning}{kinds}:"]
-                lines += [f"  {printable(name)}" for name in self.names[cause]]
+                lines += [title, *(f"  {printable(name)}" for name in self.names[cause])]
             else:
-                lines += [f"{self.counts[cause]:,} {meaning}{kinds}: {self.some(cause)}"]
+                lines += [f"{title} {self.some(cause)}"]
         return lines
 
     def _kinds(self) -> str:

@@ -7,11 +7,11 @@ from tinyvit_kd.data.left_out import Tally
 from tinyvit_kd.data.source_rules import suffix_of
 
 MEANINGS = {
-    "empty": "are empty files",
-    "text": "are pages or other texts with an image's suffix, as of a failed download",
-    "unknown": "have an image's suffix, and bytes of no known format",
-    "heic": "are HEIC, which Pillow cannot open: convert them first, for example with heif-convert or ImageMagick",
-    "jxl": "are JPEG XL, which Pillow cannot open: convert them first, for example with djxl or ImageMagick",
+    "empty": "empty files",
+    "text": "texts with the suffix of an image, as failed downloads leave them",
+    "unknown": "files with the suffix of an image, and bytes of no known format",
+    "heic": "HEIC, which Pillow cannot open; heif-convert or ImageMagick make JPEG or PNG of it",
+    "jxl": "JPEG XL, which Pillow cannot open; djxl or ImageMagick make JPEG or PNG of it",
 }
 
 

@@ -30,9 +30,9 @@ class Found(NamedTuple):
 
 def folder_images(folder: Path, listing: Listing) -> Iterator[Image]:
     """The images in a folder and in its sub-folders: of each folder the files first, both sorted by name."""
-    info = folder.stat()
+    above = [place for place in (folder, *folder.parents) if place == listing.source or listing.source in place.parents]
     prefix = len(f"{folder}/")
-    for found in _walk(folder, listing, ((info.st_dev, info.st_ino),)):
+    for found in _walk(folder, listing, tuple(map(_identity, above))):
         yield Image(found.path, str(found.path)[prefix:], 0, found.size)
 
 
@@ -76,7 +76,7 @@ def _examine(entry: os.DirEntry[str], listing: Listing) -> Found | None:
         cause = _fault(entry, listing)
         if cause is None:
             info = entry.stat()
-            return Found(path, stat.S_ISDIR(info.st_mode), info.st_size, (info.st_dev, info.st_ino))
+            return Found(path, stat.S_ISDIR(info.st_mode), info.st_size, _identity(info))
     except OSError as error:
         leads_nowhere = entry.is_symlink() and error.errno in _LEADS_NOWHERE
         cause = Cause.DANGLING if leads_nowhere else Cause.UNREADABLE
@@ -97,6 +97,11 @@ def _fault(entry: os.DirEntry[str], listing: Listing) -> Cause | None:
     if stat.S_ISREG(mode):
         return None if os.access(entry.path, os.R_OK) else Cause.UNREADABLE
     return None if stat.S_ISDIR(mode) else Cause.SPECIAL
+
+
+def _identity(of: Path | os.stat_result) -> _Identity:
+    info = of.stat() if isinstance(of, Path) else of
+    return info.st_dev, info.st_ino
 
 
 def _head(path: Path) -> bytes:

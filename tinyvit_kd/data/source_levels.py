@@ -42,16 +42,16 @@ def require_readable(listing: Listing) -> None:
     left_out = listing.left_out
     if left_out.counts[Cause.UNREADABLE]:
         raise ShardError(
-            f"{left_out.counts[Cause.UNREADABLE]:,} files or folders of the source may not be read",
+            "files or folders of the source may not be read",
             where=str(listing.source),
-            found=left_out.some(Cause.UNREADABLE),
+            found=f"{left_out.counts[Cause.UNREADABLE]:,}: " + left_out.some(Cause.UNREADABLE),
             fix="allow it (chmod -R u+rX SOURCE), or move them away",
         )
     if left_out.counts[Cause.OUTSIDE_LINK] and listing.rules.outside_links == "stop":
         raise ShardError(
-            f"{left_out.counts[Cause.OUTSIDE_LINK]:,} links lead out of the source",
+            "links lead out of the source",
             where=str(listing.source),
-            found=left_out.some(Cause.OUTSIDE_LINK),
+            found=f"{left_out.counts[Cause.OUTSIDE_LINK]:,}: " + left_out.some(Cause.OUTSIDE_LINK),
             fix="to pack what they lead to, give --outside-links follow; to leave it out, --outside-links leave-out",
         )
 

@@ -52,12 +52,14 @@ class Listing:
         source: the folder, tar or zip.
         rules: what the user says of it.
         left_out: filled while the source is listed.
+        output: where the shards go; where it lies in the source, it is no class.
         folders: of each archive, all folders in it that hold files; filled, too.
     """
 
     source: Path
     rules: SourceRules = field(default_factory=SourceRules)
     left_out: Tally = field(default_factory=Tally)
+    output: Path | None = None
     folders: defaultdict[Path, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
 
     @cached_property

@@ -95,7 +95,8 @@ def _in_folder(source: Path, listing: Listing) -> Iterator[ClassSource]:
 
 def _containers(source: Path, listing: Listing) -> tuple[str, list[Found]]:
     """The kind of containers in a folder, and all of that kind; what else lies there is counted."""
-    found = entries(source, listing)
+    output = None if listing.output is None else os.path.realpath(listing.output)
+    found = [each for each in entries(source, listing) if os.path.realpath(each.path) != output]
     by_kind = {kind: [each for each in found if container.holds(each.path)] for kind, container in CONTAINERS.items()}
     present = {kind: members for kind, members in by_kind.items() if members}
     compressed = [each.path.name for each in found if is_compressed_tar(each.path.name)]
