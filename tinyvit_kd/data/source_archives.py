@@ -117,7 +117,7 @@ def _images_among(members: Iterator[Image], files: ShardFiles, archive: str, lis
             continue
         listing.folders[member.file].add(folders_of(member.name))
         head = partial(read_head, member, files, HEAD_BYTES)
-        if listing.takes(PurePosixPath(member.name).name, f"{archive}:{member.name}", head):
+        if listing.takes(PurePosixPath(member.name).name, partial("{}:{}".format, archive, member.name), head):
             yield member
     for part in sorted(hidden):
         listing.left_out.add(Cause.HIDDEN, f"{archive}:{part}")

@@ -49,11 +49,10 @@ def entries(folder: Path, listing: Listing) -> list[Found]:
 
 def takes_file(found: Found, listing: Listing) -> bool:
     """Whether a regular file is an image; if not, it is counted."""
-    shown = listing.shown(found.path)
     try:
-        return listing.takes(found.path.name, shown, lambda: _head(found.path))
+        return listing.takes(found.path.name, lambda: listing.shown(found.path), lambda: _head(found.path))
     except OSError as error:
-        listing.left_out.add(Cause.UNREADABLE, f"{shown} ({reason_of(error)})")
+        listing.left_out.add(Cause.UNREADABLE, f"{listing.shown(found.path)} ({reason_of(error)})")
         return False
 
 
@@ -70,33 +69,32 @@ def _walk(folder: Path, listing: Listing, above: tuple[_Identity, ...]) -> Itera
 
 
 def _examine(entry: os.DirEntry[str], listing: Listing) -> Found | None:
-    path = Path(entry.path)
-    shown = listing.shown(path)
+    reason = ""
     try:
-        cause = _fault(entry, listing)
-        if cause is None:
-            info = entry.stat()
-            return Found(path, stat.S_ISDIR(info.st_mode), info.st_size, _identity(info))
+        cause, info = _fault(entry, listing)
     except OSError as error:
         leads_nowhere = entry.is_symlink() and error.errno in _LEADS_NOWHERE
-        cause = Cause.DANGLING if leads_nowhere else Cause.UNREADABLE
-        shown = shown if leads_nowhere else f"{shown} ({reason_of(error)})"
-    listing.left_out.add(cause, shown)
+        cause, info = Cause.DANGLING if leads_nowhere else Cause.UNREADABLE, None
+        reason = "" if leads_nowhere else f" ({reason_of(error)})"
+    path = Path(entry.path)
+    if cause is None and info is not None:
+        return Found(path, stat.S_ISDIR(info.st_mode), info.st_size, _identity(info))
+    listing.left_out.add(cause or Cause.SPECIAL, listing.shown(path) + reason)
     return None
 
 
-def _fault(entry: os.DirEntry[str], listing: Listing) -> Cause | None:
-    """Why an entry is left out."""
+def _fault(entry: os.DirEntry[str], listing: Listing) -> tuple[Cause | None, os.stat_result | None]:
+    """Why an entry is left out, or what it is; of a link, what it leads to."""
     if is_hidden(entry.name):
-        return Cause.HIDDEN
-    mode = entry.stat().st_mode  # of what a link leads to
+        return Cause.HIDDEN, None
+    info = entry.stat()
     if entry.is_symlink() and listing.rules.outside_links != "follow":
         target = Path(os.path.realpath(entry.path))
         if not target.is_relative_to(listing.real_source):
-            return Cause.OUTSIDE_LINK
-    if stat.S_ISREG(mode):
-        return None if os.access(entry.path, os.R_OK) else Cause.UNREADABLE
-    return None if stat.S_ISDIR(mode) else Cause.SPECIAL
+            return Cause.OUTSIDE_LINK, None
+    if stat.S_ISREG(info.st_mode):
+        return (None, info) if os.access(entry.path, os.R_OK) else (Cause.UNREADABLE, None)
+    return (None, info) if stat.S_ISDIR(info.st_mode) else (Cause.SPECIAL, None)
 
 
 def _identity(of: Path | os.stat_result) -> _Identity:

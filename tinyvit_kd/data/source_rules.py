@@ -16,6 +16,7 @@ from tinyvit_kd.data.left_out import Cause, Tally
 OutsideLinks = Literal["stop", "follow", "leave-out"]
 EmptyClasses = Literal["stop", "keep", "leave-out"]
 
+_IMAGES = frozenset(IMAGE_SUFFIXES)
 # What systems, file servers and archivers leave in folders; the names that begin with a dot come on top.
 _SYSTEM = {
     *("@eadir", "#recycle", "__macosx", "lost+found", "$recycle.bin", "system volume information"),
@@ -71,18 +72,18 @@ class Listing:
         """A path for people, from the source on."""
         return path.relative_to(self.source).as_posix() if self.source in path.parents else str(path)
 
-    def takes(self, name: str, shown: str, read_head: Callable[[], bytes]) -> bool:
+    def takes(self, name: str, shown: Callable[[], str], read_head: Callable[[], bytes]) -> bool:
         """Whether a regular file becomes a sample; if not, it is counted.
 
         A file with the suffix of an image always does: where it is damaged, it is a hole, which is counted later on.
 
         Args:
             name: of the file, without folders.
-            shown: its name in messages.
+            shown: gives its name in messages.
             read_head: gives its first bytes; called where the suffix says nothing.
         """
         suffix = suffix_of(name)
-        if suffix in IMAGE_SUFFIXES:
+        if suffix in _IMAGES:
             return True
         if suffix in _CAMERA_RAW:
             cause = Cause.CAMERA_RAW
@@ -92,7 +93,7 @@ class Listing:
             return True
         else:
             cause = Cause.NOT_AN_IMAGE
-        self.left_out.add(cause, shown)
+        self.left_out.add(cause, shown())
         return False
 
 
@@ -114,6 +115,6 @@ def suffix_of(name: str) -> str:
 def sample_suffix(name: str, content: bytes) -> str:
     """The suffix of an image's member in a shard: of its name if that is an image's, else of its format."""
     suffix = suffix_of(name)
-    if suffix not in IMAGE_SUFFIXES:
+    if suffix not in _IMAGES:
         suffix = image_format(content[:HEAD_BYTES]) or IMAGE_SUFFIXES[0]
     return _ALIASES.get(suffix, suffix)
