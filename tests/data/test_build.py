@@ -176,7 +176,7 @@ def test_a_second_split_uses_the_classes_of_the_first(folders: Path, tmp_path: P
 
 def test_a_source_of_no_or_several_kinds_is_refused(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ShardError, match="cannot tell"):
+    with pytest.raises(ShardError, match="no images"):
         _build(tmp_path / "nothing", tmp_path / "out")
     write_tar(folders / "x.tar", [])
     with pytest.raises(ShardError, match=r"folders.*1 tars"):

@@ -125,8 +125,10 @@ def build_splits(
     listing = Listing(source, rules or SourceRules(), Tally(named), out)
     with _left_out_told(listing, on_listed):
         splits = _list(listing, split)
+        begun = (out / CLASS_LIST_FILE).exists()
+        numbers = _number(out, splits, listing)
     with sole_writer(out):
-        with _left_out_told(listing, on_listed):
+        if not begun and (out / CLASS_LIST_FILE).exists():  # another build has just written its classes
             numbers = _number(out, splits, listing)
         report = BuildReport(listing.left_out, numbers.notes, Tally(named))
         if on_listed is not None:

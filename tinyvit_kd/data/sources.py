@@ -114,14 +114,15 @@ def _containers(source: Path, listing: Listing) -> tuple[str, list[Found]]:
         )
     if not present and loose:
         raise no_class_folders(str(source), len(loose), loose[0].path.name)
-    if len(present) != 1:
+    if not present:
+        return "folder", []
+    if len(present) > 1:
         raise ShardError(
             "cannot tell what the source folder holds",
             where=str(source),
-            found=", ".join(f"{len(members)} {kind}s ({members[0].path.name}, …)" for kind, members in present.items())
-            or "nothing of the kind",
+            found=", ".join(f"{len(members)} {kind}s ({members[0].path.name}, …)" for kind, members in present.items()),
             expected=f"one {', one '.join(CONTAINERS)} per class",
-            fix="move the others away" if present else "give the folder in which the classes' folders lie",
+            fix="move the others away",
         )
     return next(iter(present.items()))
 
