@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "zarr": {"store/arrays.py", "store/zarr_files.py"},
     "tarfile": {"data/tars.py"},
-    "zipfile": {"data/source_archives.py", "training/checkpoint.py"},
+    "zipfile": {"data/npz.py", "data/source_archives.py", "training/checkpoint.py"},
     "webdataset": {"data/build.py", "data/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "PIL": {"views", "api", "data/synthetic.py"},

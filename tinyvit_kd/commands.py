@@ -114,36 +114,44 @@ def _shard_set_options(function: Function) -> Function:
     function = click.option(
         "--index-dir", type=click.Path(path_type=Path), help="Folder of the byte indexes; default: beside the shards."
     )(function)
+    function = click.option(
+        "--cache-dir",
+        type=click.Path(path_type=Path),
+        help="Folder for shards fetched from URLs; needed if PATH is one.",
+    )(function)
     function = click.option("--split", help="A split named in _info.json; default: the only one.")(function)
     return click.argument("path")(function)
 
 
 @shards_group.command("index")
 @_shard_set_options
-def shards_index(path: str, split: str | None, index_dir: Path | None) -> None:
+def shards_index(path: str, split: str | None, index_dir: Path | None, cache_dir: Path | None) -> None:
     """Index existing webdataset tars (.jpg + .cls or .json) at PATH, so that samples can be read in any order."""
     from tinyvit_kd.stages.shards import index
 
-    click.echo(index(path, split, index_dir))
+    click.echo(index(path, split, index_dir, cache_dir))
 
 
 @shards_group.command("info")
 @_shard_set_options
-def shards_info(path: str, split: str | None, index_dir: Path | None) -> None:
-    """Describe the shard set at PATH: shards, samples, labels, classes."""
+def shards_info(path: str, split: str | None, index_dir: Path | None, cache_dir: Path | None) -> None:
+    """Describe the shard set at PATH: shards, samples, labels, classes, and what of the tars is in no sample."""
     from tinyvit_kd.stages.shards import info
 
-    click.echo(info(path, split, index_dir))
+    click.echo(info(path, split, index_dir, cache_dir))
 
 
 @shards_group.command("check")
 @_shard_set_options
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-def shards_check(path: str, split: str | None, index_dir: Path | None, processes: int) -> None:
-    """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not."""
+def shards_check(path: str, split: str | None, index_dir: Path | None, cache_dir: Path | None, processes: int) -> None:
+    """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not.
+
+    Samples that are lost, because a tar holds no image for them or a link that leads nowhere, are faults, too.
+    """
     from tinyvit_kd.stages.shards import check
 
-    text, sound = check(path, split, index_dir, processes)
+    text, sound = check(path, split, index_dir, processes, cache_dir)
     click.echo(text)
     sys.exit(0 if sound else 1)
 

@@ -9,6 +9,7 @@ errors apart looks at their class and at its fields. What other libraries raise 
 from __future__ import annotations
 
 import errno
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -114,11 +115,13 @@ class FieldDifference:
         """
         stored, expected = self.stored, self.expected
         if not (isinstance(stored, tuple) and isinstance(expected, tuple)):
+            stored, expected = told_apart(stored, expected)
             return f"{self.field} is {stored} in the store and {expected} in {other}"
         if len(stored) != len(expected):
             return f"{self.field} has {len(stored)} entries in the store and {len(expected)} in {other}"
         first = next(i for i, (a, b) in enumerate(zip(stored, expected, strict=True)) if a != b)
-        return f"{self.field}[{first}] is {stored[first]} in the store and {expected[first]} in {other}"
+        one, another = told_apart(stored[first], expected[first])
+        return f"{self.field}[{first}] is {one} in the store and {another} in {other}"
 
 
 class ManifestMismatchError(StoreError, ValueError):
@@ -222,6 +225,19 @@ class DiskSpaceError(TinyVitKdError, OSError):
     """There is less free disk space than the work needs."""
 
     __str__ = TinyVitKdError.__str__
+
+
+def told_apart(one: Any, another: Any) -> tuple[Any, Any]:
+    """Two values for a message: texts that differ only in their form of Unicode, and so look alike, are escaped."""
+    if not (isinstance(one, str) and isinstance(another, str)) or one == another:
+        return one, another
+    look_alike = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", another)
+    return (escaped(one), escaped(another)) if look_alike else (one, another)
+
+
+def escaped(text: str) -> str:
+    """A text in which every letter beyond ASCII is written as its number."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def reason_of(error: OSError) -> str:

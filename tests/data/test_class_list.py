@@ -56,7 +56,7 @@ def test_the_hash_follows_from_the_ids_alone() -> None:
         (b"", "empty"),
         (b"a\n\nb\n", "empty line"),
         (b"a\nb\na\n", "repeated lines: a"),
-        (b"\xff\xfe", "cannot read"),
+        (b"\xff\xfe\x00", "cannot read"),
     ],
 )
 def test_what_is_not_a_list_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

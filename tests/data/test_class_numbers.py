@@ -138,3 +138,18 @@ def test_classes_that_differ_in_case_alone_are_pointed_out(tmp_path: Path) -> No
     report = build(write_tree(tmp_path / "source", classes("Cat", "cat", "dog")))
     assert class_names(report.sets[0]) == ("Cat", "cat", "dog")
     assert report.notes == ("two classes have names that differ in upper and lower case alone: 'Cat' and 'cat'",)
+
+
+def test_names_that_look_like_an_id_and_a_definition_are_whole_names(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "source", classes("n01440764 tench", "n01443537 goldfish"))
+    build(source)
+    (tmp_path / "shards" / "train-000000.tar").unlink()
+    assert labels_by_number(build(source)) == [0, 0, 1, 1]
+    report = build(write_tree(tmp_path / "val", classes("n01443537 goldfish")), split="val")
+    assert labels_by_number(report) == [1, 1]
+
+
+def labels_by_number(report: BuildReport) -> list[int]:
+    """All labels of a set."""
+    shards = report.sets[0]
+    return sorted(shards.reader().labels(0, np.arange(shards.total)).tolist())

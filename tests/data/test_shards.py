@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -14,9 +15,12 @@ import numpy as np
 import pytest
 
 from tests.data.tars import sample, write_samples, write_tar
+from tinyvit_kd.data.index import ShardIndex
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.remote import cache_name
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.summaries import Summary, summary_of
 from tinyvit_kd.errors import ConfigError, ShardError
 
 LENGTHS = (5, 3, 4)
@@ -97,7 +101,7 @@ def test_a_url_is_fetched_once_into_the_cache(folder: Path, tmp_path: Path) -> N
     ("path", "message"),
     [
         ("pipe:false {0..1}.tar", "cannot fetch"),
-        ("pipe:echo not a tar", "cannot fetch"),
+        ("pipe:echo not a tar", "what was fetched is not a tar.*text"),
         ("pipe:cat /nowhere/x.tar", "cannot fetch"),
     ],
 )
@@ -235,3 +239,17 @@ def test_a_shard_that_is_removed_is_named(folder: Path) -> None:
 def test_an_empty_image_can_be_read(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", sample("0", 1, b""))
     assert ShardSet.load(tmp_path / "a.tar").reader().read(0, 0) == b""
+
+
+def test_a_set_is_described_with_one_index_in_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = []
+
+    def counted(index: ShardIndex) -> Summary:
+        alive.append(sum(isinstance(each, ShardIndex) for each in gc.get_objects()))
+        return summary_of(index)
+
+    monkeypatch.setattr("tinyvit_kd.data.shards.summary_of", counted)
+    shards = ShardSet.load(f"{folder}/train-*.tar")
+    assert (shards.label_counts().samples, shards.image_bytes, shards.empty_shards()) == (12, 12 * 15, [])
+    assert shards.leftovers() == Leftovers()
+    assert alive == [1, 1, 1]  # and each is read only once

@@ -325,3 +325,25 @@ def test_a_tar_inside_a_tar_that_is_cut_is_named(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "all.tar", [("a.tar", whole), ("b.tar", whole[:1000])])
     with pytest.raises(ShardError, match=r"b\.tar in .*all\.tar"):
         list_classes(path)
+
+
+def test_links_in_a_class_tar_stand_for_their_files(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        path = tmp_path / "source" / f"{name}.tar"
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for member, kind, target in (
+                ("0.jpg", tarfile.REGTYPE, ""),
+                ("hard.jpg", tarfile.LNKTYPE, "0.jpg"),
+                ("soft.jpg", tarfile.SYMTYPE, "0.jpg"),
+                ("gone.jpg", tarfile.SYMTYPE, "nothing.jpg"),
+                ("pipe.jpg", tarfile.FIFOTYPE, ""),
+            ):
+                info = tarfile.TarInfo(member)
+                info.type, info.linkname = kind, target
+                info.size = len(JPEG) if kind == tarfile.REGTYPE else 0
+                tar.addfile(info, BytesIO(JPEG))
+    names, left_out = listed(tmp_path / "source")
+    assert names["cat"] == ["0.jpg", "hard.jpg", "soft.jpg"]
+    assert left_out.counts == {Cause.DANGLING: 2, Cause.SPECIAL: 2}
+    assert build(tmp_path / "source").sets[0].total == 6

@@ -70,7 +70,8 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     generator = torch.Generator().manual_seed(1)
     scores, *own = torch.randn(1 + len(heads), 50, 6, generator=generator)
     labels = torch.randint(0, 6, (50,), generator=generator)
-    weights = (torch.rand(50, generator=generator) > 0.2).float()
+    labels[::10] = -1
+    weights = (torch.rand(50, generator=generator) > 0.2).float() * (labels >= 0)
     by_head = dict(zip(heads, own, strict=True))
     whole = ScoredBatch(scores, by_head, labels, weights)
     split = [
@@ -84,9 +85,11 @@ def test_every_metric_is_the_same_however_samples_are_split_into_batches(heads: 
     ]
     found = results(split, heads)
     assert found == results([whole], heads)
-    names = ["top1", "top5", "mean_per_class", *(f"top1_{head}" for head in heads), "samples", "left_out"]
-    assert list(found) == names
+    counts = ["samples", "left_out", "unlabelled", "undecodable"]
+    assert list(found) == ["top1", "top5", "mean_per_class", *(f"top1_{head}" for head in heads), *counts]
     assert found["samples"] + found["left_out"] == 50
+    assert found["unlabelled"] == 5
+    assert found["undecodable"] == (weights == 0).sum() - 5 > 0
 
 
 def test_where_nothing_is_scored_all_percentages_are_zero() -> None:

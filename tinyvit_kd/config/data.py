@@ -33,6 +33,14 @@ class ShardsConfig(Section):
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
     cache_dir: Path | None = Field(None, description="folder for shards fetched from URLs; required if path is a URL")
     index_dir: Path | None = Field(None, description="folder for byte indexes; null: beside the shards")
+    max_lost_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="fraction of samples that may be lost, because the tars hold no image for them or a link that "
+        "leads nowhere (docs/DATA.md); the run stops before it begins if there are more",
+        json_schema_extra=unit("fraction"),
+    )
 
 
 class LabelledShardsConfig(ShardsConfig):
@@ -41,7 +49,27 @@ class LabelledShardsConfig(ShardsConfig):
     class_list: str | None = Field(
         None,
         description="class list of the labels: a text file with one id per line, or one of timm's lists by name, for "
-        "example imagenet; null: classes.txt beside the shards, if it exists",
+        "example imagenet; null: classes.txt beside the shards, if it exists. Labels that are names or ids are looked "
+        "up in it",
+    )
+    label_key: str | None = Field(
+        None,
+        min_length=1,
+        description="the field of .json that is the label, with dots for nested ones (meta.label); null: .cls, then "
+        "the usual fields of .json, then .label and .txt",
+    )
+    first_label: int = Field(
+        0,
+        ge=0,
+        description="number of the first class in the labels; 1 if they count from 1",
+        json_schema_extra=unit("class number"),
+    )
+    max_unlabelled_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="fraction of samples that may have no label; the run stops before it begins if there are more",
+        json_schema_extra=unit("fraction"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,9 +185,21 @@ def _splits(listing: Listing) -> Iterator[tuple[str, list[ClassSource]]]:
 def _number(out: Path, splits: Mapping[str, Sequence[ClassSource]], listing: Listing) -> ClassNumbers:
     """The classes in ``out`` if it already has shards, else those of the source."""
     path = out / CLASS_LIST_FILE
-    known = load_class_list(str(path)) if path.exists() else None
+    known = _known_classes(path, {each.class_name for sources in splits.values() for each in sources})
     require_class_level(listing, splits, known.ids if known else ())
     return number_classes(out.name, splits, known, path, listing.rules, listing.left_out)
+
+
+def _known_classes(path: Path, names: Collection[str]) -> ClassList | None:
+    """The classes of a set; each whole line if a build has written them, which may look like an id and a name."""
+    if not path.exists():
+        return None
+    try:
+        lines = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines())
+    except UnicodeDecodeError:
+        lines = ()
+    written_by_us = not set(names).isdisjoint(lines) and len(set(lines)) == len(lines)
+    return ClassList(path.stem, lines) if written_by_us else load_class_list(str(path))
 
 
 def _plan(

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.data.index import NO_LABEL, ShardIndex
+from tinyvit_kd.data.index import ShardIndex
+from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel
@@ -27,6 +29,8 @@ class CheckReport:
     duplicate_keys: list[str] = field(default_factory=list)  # all samples whose key another sample has, too
     missing_labels: list[str] = field(default_factory=list)
     labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
+    empty_shards: list[str] = field(default_factory=list)
+    leftovers: Leftovers = field(default_factory=Leftovers)  # files of the tars that are in no sample
 
     @property
     def sound(self) -> bool:
@@ -37,6 +41,10 @@ class CheckReport:
             or self.duplicate_keys
             or self.missing_labels
             or self.labels_out_of_range
+            or self.empty_shards
+            or self.leftovers.lost
+            or self.leftovers.unknown
+            or "trailing" in self.leftovers.counts
         )
 
     def add(self, other: CheckReport) -> None:
@@ -48,6 +56,8 @@ class CheckReport:
         self.duplicate_keys += other.duplicate_keys
         self.missing_labels += other.missing_labels
         self.labels_out_of_range += other.labels_out_of_range
+        self.empty_shards += other.empty_shards
+        self.leftovers.add("", other.leftovers)
 
 
 KeyHashes = npt.NDArray[np.uint64]
@@ -89,6 +99,12 @@ def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: in
         report.unreadable.append((name, str(error)))
         return report, np.empty(0, dtype=np.uint64)
     report.samples = len(index)
+    if not len(index):
+        report.empty_shards.append(name)
+    if index.leftovers is None:
+        report.leftovers.unknown += 1
+    else:
+        report.leftovers.add(name, index.leftovers)
     _check_labels(report, name, index, shard_set)
     with shard_set.files() as files:
         for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):

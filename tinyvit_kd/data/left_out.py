@@ -22,6 +22,7 @@ class Cause(StrEnum):
     OUTSIDE_CLASSES = "image_outside_classes"
     DANGLING = "dangling_link"
     LOOP = "link_loop"
+    FOLDER_LINK = "folder_link_in_tar"
     OUTSIDE_LINK = "link_out_of_source"
     SPECIAL = "pipe_socket_or_device"
     UNREADABLE = "unreadable"
@@ -36,8 +37,9 @@ MEANINGS: Mapping[Cause, str] = {
     Cause.OUTSIDE_CLASSES: "images outside of the folders of classes",
     Cause.DANGLING: "links that lead nowhere",
     Cause.LOOP: "links to a folder that they lie in",
+    Cause.FOLDER_LINK: "links to folders of the same tar",
     Cause.OUTSIDE_LINK: "links that lead out of the source",
-    Cause.SPECIAL: "pipes, sockets and devices",
+    Cause.SPECIAL: "pipes, sockets, devices and sparse files",
     Cause.UNREADABLE: "files and folders that may not be read",
     Cause.EMPTY_CLASS: "classes without images",
 }
@@ -58,18 +60,23 @@ class Tally:
 
     def add(self, cause: str, name: str) -> None:
         """Count one thing."""
-        self.counts[cause] += 1
-        if self.named is None or len(self.names[cause]) < self.named:
-            self.names[cause].append(name)
+        self.add_many(cause, 1, [name])
+
+    def add_many(self, cause: str, count: int, names: list[str]) -> None:
+        """Count several things, of which some have names."""
+        self.counts[cause] += count
+        kept = self.names[cause]
+        kept.extend(names if self.named is None else names[: max(0, self.named - len(kept))])
         if cause == Cause.NOT_AN_IMAGE:
-            self.suffixes[PurePath(name).suffix.lower() or "no suffix"] += 1
+            self.suffixes.update(PurePath(name).suffix.lower() or "no suffix" for name in names)
 
     def join(self, other: Tally) -> None:
         """Add what another one has counted."""
         self.counts += other.counts
         self.suffixes += other.suffixes
         for cause, names in other.names.items():
-            self.names[cause] = (self.names[cause] + names)[: self.named]
+            kept = self.names[cause]
+            kept.extend(names if self.named is None else names[: max(0, self.named - len(kept))])
 
     def some(self, cause: str) -> str:
         """The names that are kept, and how many more there are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +11,11 @@ from urllib.request import url2pathname
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tinyvit_kd.data.remote import is_url, read_url
-from tinyvit_kd.errors import ConfigError, ShardError, TinyVitKdError
+from tinyvit_kd.data.patterns import expand_braces, match_files
+from tinyvit_kd.data.remote import read_url, require_cache
+from tinyvit_kd.data.undescribed import undescribed
+from tinyvit_kd.data.urls import below, is_url, name_of, names_tars
+from tinyvit_kd.errors import ConfigError, ShardError, told_apart
 
 INFO_NAMES = ("_info.json", "info.json")
 
@@ -45,50 +47,25 @@ class ShardListing:
     folder: Path | None  # may hold classes.txt; None for URLs
 
 
-def locate_shards(path: str, split: str | None) -> ShardListing:
+def locate_shards(path: str, split: str | None, cache_dir: Path | None = None) -> ShardListing:
     """Find the tars that ``path`` names: a folder with ``_info.json``, a pattern, a tar, or a URL of any of these.
 
     Raises:
         ShardError: there are no tars, or ``_info.json`` cannot be used.
-        ConfigError: ``split`` is missing or unknown, or the braces of a pattern do not match.
+        ConfigError: ``split`` is missing or unknown, the braces of a pattern do not match, or there is a URL and no
+            ``cache_dir``.
     """
     if path.startswith("file:"):
         path = url2pathname(urlparse(path).path)
     if is_url(path):
-        is_folder = not ("{" in path or path.endswith(".tar") or path.startswith("pipe:"))
-        return (
-            _from_info(path.rstrip("/"), split, None)
-            if is_folder
-            else _from_locations(path, split, _expand(path), None)
-        )
+        require_cache(path, cache_dir)
+        if names_tars(path):
+            return _from_locations(path, split, expand_braces(path) if "{" in path else [path], None)
+        return _from_info(path, split, None)
     if Path(path).is_dir():
         return _from_info(path, split, Path(path))
-    locations = [path] if Path(path).is_file() else _match(path)
-    if not locations:
-        raise ShardError(
-            "there are no shards",
-            where=path,
-            expected="a folder with _info.json, a brace pattern, a glob or a tar",
-            fix="check the path of the shard set",
-        )
+    locations = match_files(path)
     return _from_locations(path, split, locations, Path(locations[0]).parent)
-
-
-def _match(pattern: str) -> list[str]:
-    """The tars of a pattern: all that a brace pattern names, even if missing; of globs, those that exist."""
-    expanded = _expand(pattern)
-    if len(expanded) > 1 and not glob.has_magic(pattern):
-        return expanded
-    return [location for each in expanded for location in sorted(glob.glob(each, recursive=True))]
-
-
-def _expand(pattern: str) -> list[str]:
-    from braceexpand import braceexpand
-
-    try:
-        return list(braceexpand(pattern))
-    except ValueError as error:
-        raise ConfigError("the braces of a shard pattern do not match", where=pattern, found=str(error)) from None
 
 
 def _from_locations(path: str, split: str | None, locations: list[str], folder: Path | None) -> ShardListing:
@@ -100,7 +77,8 @@ def _from_locations(path: str, split: str | None, locations: list[str], folder: 
 def _distinct_names(locations: Iterable[str]) -> tuple[str, ...]:
     """Base names, or whole locations if base names repeat."""
     locations = tuple(locations)
-    names = tuple(PurePosixPath(location).name for location in locations)
+    # Of several URLs, queries have always been part of the names, which stores keep.
+    names = tuple(map(name_of, locations)) if len(locations) == 1 else tuple(PurePosixPath(x).name for x in locations)
     return names if len(set(names)) == len(names) else locations
 
 
@@ -120,41 +98,44 @@ def _from_info(base: str, split: str | None, folder: Path | None) -> ShardListin
     chosen = _choose(info, split, where)
     _check_split(info.splits[chosen], where, remote=folder is None)
     filenames = info.splits[chosen].filenames
-    name = info.name or PurePosixPath(base).name
-    locations = tuple(f"{base.rstrip('/')}/{filename}" for filename in filenames)
+    name = info.name or PurePosixPath(base if folder is not None else urlparse(base).path).name
+    locations = tuple(below(base, each) if folder is None else f"{base.rstrip('/')}/{each}" for each in filenames)
     return ShardListing(name, chosen, filenames, locations, info.splits[chosen].shard_lengths, folder)
 
 
 def _read_info(base: str, folder: Path | None) -> tuple[str, bytes]:
-    problem: TinyVitKdError | None = None
+    if folder is None:
+        return _fetch_info(base)
     for name in INFO_NAMES:
         try:
-            if folder is None:
-                return f"{base}/{name}", read_url(f"{base}/{name}")
             return f"{base}/{name}", (folder / name).read_bytes()
-        except ShardError as error:
-            problem = problem or error
         except OSError:
             continue
-    tars = sorted(folder.glob("*.tar")) if folder is not None else []
-    raise problem or ShardError(
-        "the folder does not describe its shards",
-        where=base,
-        found=f"{len(tars)} tars" if tars else "",
-        expected="_info.json, which timm and shards build write",
-        fix=f"name the tars by a pattern, for example {base.rstrip('/')}/*.tar" if tars else "check the path",
-    )
+    raise undescribed(folder)
+
+
+def _fetch_info(base: str) -> tuple[str, bytes]:
+    problem: ShardError | None = None
+    for name in INFO_NAMES:
+        try:
+            return below(base, name), read_url(below(base, name))
+        except ShardError as error:
+            problem = problem or error
+    assert problem is not None
+    problem.expected = "_info.json in a folder: a URL that names no .tar is taken for the folder of a shard set"
+    raise problem
 
 
 def _choose(info: Info, split: str | None, where: str) -> str:
     if split is None and len(info.splits) == 1:
         return next(iter(info.splits))
     if split is None or split not in info.splits:
+        pairs = [told_apart(split or "", name) for name in info.splits]
         raise ConfigError(
             "the shard set has several splits" if split is None else "the shard set has no such split",
             where=f"shards.split, {where}",
-            found=str(split),
-            expected=f"one of {', '.join(info.splits)}",
+            found=next((one for one, _ in pairs if one != split), split) if split is not None else "null",
+            expected=f"one of {', '.join(name for _, name in pairs)}",
         )
     return split
 

@@ -1,19 +1,28 @@
-"""Shards that lie elsewhere: whatever webdataset can open, through its file cache."""
+"""Shards that lie elsewhere: whatever webdataset can open, kept in a folder on this machine."""
 
 from __future__ import annotations
 
+import errno
+import io
 import re
+import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import xxhash
 
+from tinyvit_kd.data.fetch_errors import NoHandlerError, unreachable
+from tinyvit_kd.data.tar_heads import BLOCK_BYTES, is_header, other_kind
+from tinyvit_kd.data.urls import is_url
 from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.runtime.watchdog import doing
 
-
-def is_url(location: str) -> bool:
-    """Whether webdataset, not the file system, has to open this."""
-    return "://" in location or location.startswith("pipe:")
+_COPIED = 1 << 20  # bytes at a time
+_ABANDONED = 3600.0  # seconds without growth, after which a file is not being fetched any more
 
 
 def local_file(location: str, cache_dir: Path | None) -> Path:
@@ -29,15 +38,25 @@ def local_file(location: str, cache_dir: Path | None) -> Path:
     """
     if not is_url(location):
         return Path(location)
+    folder = require_cache(location, cache_dir)
+    kept = folder / cache_name(location)
+    return kept if kept.exists() else _fetch(location, kept)
+
+
+def require_cache(url: str, cache_dir: Path | None) -> Path:
+    """The folder for fetched shards.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if cache_dir is None:
         raise ConfigError(
-            "shards from URLs need a folder on this machine",
-            where="shards.cache_dir",
-            found="null",
-            fix="set it",
+            "shards from URLs need a folder on this machine in which they are kept",
+            where=url,
+            found="no cache_dir",
+            fix="set shards.cache_dir, or give --cache-dir to shards index, info and check",
         )
-    kept = cache_dir / cache_name(location)
-    return kept if kept.exists() else _fetch(location, cache_dir)
+    return cache_dir
 
 
 def cache_name(url: str) -> str:
@@ -55,29 +74,57 @@ def read_url(url: str) -> bytes:
     Raises:
         ShardError: it cannot be read.
     """
-    from webdataset.gopen import gopen
+    content = io.BytesIO()
+    _copy(url, content)
+    return content.getvalue()
 
+
+def _fetch(url: str, kept: Path) -> Path:
+    doing(f"fetching {url}")
+    _remove_abandoned(kept)
+    with atomic_path(kept) as aside:
+        with aside.open("wb") as file:
+            _copy(url, file)
+        _require_tar(url, aside)
+    return kept
+
+
+def _copy(url: str, file: BinaryIO) -> None:
+    """Copy what is behind a URL.
+
+    Raises:
+        ShardError: it cannot be read.
+        OSError: the disk is full.
+    """
+    from webdataset.gopen import gopen, gopen_schemes
+
+    stream: Any = None
     try:
+        if urlsplit(url).scheme not in (*gopen_schemes, "file"):
+            raise NoHandlerError
         with gopen(url) as stream:
-            content: Any = stream.read()
+            shutil.copyfileobj(stream, file, _COPIED)
     except Exception as error:  # gopen's handlers, some of them plug-ins, raise what they like
-        raise _unreachable(url, error) from None
-    return bytes(content)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise unreachable(url, error, getattr(stream, "status", None)) from None
 
 
-def _fetch(url: str, cache_dir: Path) -> Path:
-    from webdataset.cache import FileCache
+def _require_tar(url: str, path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(BLOCK_BYTES)
+    found, fix = other_kind(head)
+    if not found and not is_header(head) and head != bytes(BLOCK_BYTES):
+        found, fix = (f"bytes that begin with {head[:8].hex(' ')}" if head else "nothing"), "check the URL"
+    if found.startswith("text"):
+        fix = "check the URL: the server may have reported an error in the place of the tar"
+    if found:
+        raise ShardError("what was fetched is not a tar", where=url, found=found, expected="a plain tar", fix=fix)
 
-    try:
-        return Path(FileCache(str(cache_dir), url_to_name=cache_name).get_file(url))
-    except Exception as error:  # as above
-        raise _unreachable(url, error) from None
 
-
-def _unreachable(url: str, error: Exception) -> ShardError:
-    return ShardError(
-        "cannot fetch a file of the shard set",
-        where=url,
-        found=f"{type(error).__name__}: {error}",
-        fix="check the URL and the connection, then run again; files that were fetched whole are kept",
-    )
+def _remove_abandoned(kept: Path) -> None:
+    """Remove what killed processes left of this file: ours, and those of the versions that fetched by webdataset."""
+    for path in [*kept.parent.glob(f".{kept.name}.*.partial"), *kept.parent.glob(f"{kept.name}.temp*")]:
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from tinyvit_kd.data.remote import is_url, local_file
+from tinyvit_kd.data.remote import local_file
+from tinyvit_kd.data.urls import is_url
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage
 from tinyvit_kd.storage.local import LocalStorage
@@ -83,13 +85,26 @@ class ShardFiles:
         size = self.info(location).size
         return io.BufferedReader(RangeReader(lambda offset, count: self.read_at_most(location, offset, count), size))
 
-    def read_beside(self, location: Location, suffix: str) -> bytes | None:
-        """The content of the file named like the shard, with a suffix appended; None if it cannot be read."""
+    def read_beside(self, location: Location, suffix: str, limit: int) -> bytes | None:
+        """The content of the file named like the shard, with a suffix appended.
+
+        Args:
+            limit: bytes that it may have.
+
+        Returns:
+            None if it cannot be read, or is larger.
+        """
         storage, name = self._resolve(str(location))
         try:
-            return storage.read(name + suffix)
+            info = storage.info(name + suffix)
+            return storage.read(name + suffix) if info is not None and info.size <= limit else None
         except OSError:
             return None
+
+    def can_write_beside(self, location: Location) -> bool:
+        """Whether files can be written beside a shard, as far as this is known without trying."""
+        folder = os.path.dirname(self._resolve(str(location))[1]) or "."
+        return os.access(folder, os.W_OK | os.X_OK)
 
     def write_beside(self, location: Location, suffix: str, content: bytes) -> None:
         """Write the file named like the shard, with a suffix appended.
@@ -103,6 +118,10 @@ class ShardFiles:
     def base_name(self, location: Location) -> str:
         """The name of a shard's file without its folder; for a URL, the name of the fetched copy."""
         return self._resolve(str(location))[1].rpartition("/")[2]
+
+    def describe(self, location: Location) -> str:
+        """A shard's path or URL, for messages; of a URL, also the file that keeps it."""
+        return f"{location}, kept as {self._resolve(str(location))[1]}" if is_url(str(location)) else str(location)
 
     def close(self) -> None:
         """Close the files that are open."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.data.class_list import ClassList, load_class_list
-from tinyvit_kd.data.index import NO_LABEL, Int64, ShardIndex
+from tinyvit_kd.data.index import Int64, ShardIndex
 from tinyvit_kd.data.index_file import load_index
+from tinyvit_kd.data.labels import NO_LABEL
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.locate import locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.data.summaries import LabelCounts, Summary, summary_of
+from tinyvit_kd.data.text_labels import NO_TEXTS, LabelRule
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 
@@ -31,10 +34,13 @@ class ShardSet:
     split: str | None
     names: tuple[str, ...]  # of the shards
     lengths: Int64  # [shards], samples per shard
-    class_list: ClassList | None  # of the labels: classes.txt beside the shards
+    class_list: ClassList | None  # of the labels: the one that was named, else classes.txt beside the shards
     locations: tuple[str, ...]  # a path or URL per shard
     cache_dir: Path | None = None
     index_dir: Path | None = None
+    label_key: str | None = None  # the field of .json that is the label
+    first_label: int = 0  # number of the first class in the files
+    known: tuple[Summary, ...] | None = field(default=None, repr=False)  # of all shards, if all have been indexed
 
     @classmethod
     def load(
@@ -44,6 +50,10 @@ class ShardSet:
         *,
         cache_dir: Path | None = None,
         index_dir: Path | None = None,
+        class_list: str | None = None,
+        label_key: str | None = None,
+        first_label: int = 0,
+        on_shard: Callable[[int, int], None] | None = None,
     ) -> ShardSet:
         """Open a shard set; without an ``_info.json`` this fetches and indexes all of its shards.
 
@@ -52,27 +62,32 @@ class ShardSet:
             split: a split named in ``_info.json``; None: the only one.
             cache_dir: where shards from URLs are kept.
             index_dir: where byte indexes are kept; None: beside the shards.
+            class_list: the labels' class list, as ``load_class_list`` takes it; None: classes.txt beside the shards.
+            label_key: the field of ``.json`` that is the label, with dots for nested ones; None: the usual ones.
+            first_label: the number of the first class; 1 for labels that count from 1.
+            on_shard: index all shards now, and call this after each with (indexed shards, all shards).
 
         Raises:
             ShardError: the shards are missing, compressed, truncated or damaged.
             ConfigError: ``split`` or the pattern is wrong.
         """
-        listing = locate_shards(str(path), split)
-        lengths = listing.lengths
-        if lengths is None:
-            files = ShardFiles(cache_dir)
-            lengths = tuple(len(_load_index(location, index_dir, files)) for location in listing.locations)
-            files.close()
-        return cls(
+        listing = locate_shards(str(path), split, cache_dir)
+        shards = cls(
             name=listing.name,
             split=listing.split,
             names=listing.names,
-            lengths=np.array(lengths, dtype=np.int64),
-            class_list=_classes_beside(listing.folder),
+            lengths=np.array(listing.lengths or (), dtype=np.int64),
+            class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
             cache_dir=cache_dir,
             index_dir=index_dir,
+            label_key=label_key,
+            first_label=first_label,
         )
+        if listing.lengths is not None and on_shard is None:
+            return shards
+        known = tuple(shards.summaries(on_shard))
+        return replace(shards, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
 
     @property
     def total(self) -> int:
@@ -84,7 +99,7 @@ class ShardSet:
         return ShardFiles(self.cache_dir)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
-        """The shard's byte index, which is made if it is missing.
+        """The shard's byte index, which is made if it is missing. Its labels are classes: texts are looked up.
 
         Args:
             files: reads the shard; by default a ``ShardFiles`` for this call alone.
@@ -95,8 +110,8 @@ class ShardSet:
         if files is None:
             with self.files() as files:
                 return self.index(shard, files)
-        index = _load_index(self.locations[shard], self.index_dir, files)
-        if len(index) != self.lengths[shard]:
+        index = self._raw_index(shard, files)
+        if len(self.lengths) and len(index) != self.lengths[shard]:
             raise ShardError(
                 "a shard does not hold as many samples as its shard set says",
                 where=self.locations[shard],
@@ -104,7 +119,15 @@ class ShardSet:
                 expected=f"{self.lengths[shard]:,}, from _info.json",
                 fix="correct _info.json, or restore the shard; samples without an image do not count",
             )
-        return index
+        return replace(index, labels=self.label_rule.apply(index.labels, index.texts), texts=NO_TEXTS)
+
+    @property
+    def label_rule(self) -> LabelRule:
+        """How labels in the files become classes."""
+        return LabelRule(self.class_list, self.first_label)
+
+    def _raw_index(self, shard: int, files: ShardFiles) -> ShardIndex:
+        return _load_index(self.locations[shard], self.index_dir, files, self.label_key)
 
     def key_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
@@ -114,28 +137,66 @@ class ShardSet:
         """Per shard, 64 bits over its samples' labels; missing indexes are made."""
         return [summary.label_hash for summary in self._summaries]
 
-    def largest_label(self) -> int:
-        """The largest label of all samples, -1 if none has a label; missing indexes are made."""
-        return max((summary.largest_label for summary in self._summaries), default=NO_LABEL)
+    def label_counts(self) -> LabelCounts:
+        """How many samples have a label, and the smallest and largest one; missing indexes are made."""
+        labelled = [each for each in self._summaries if each.largest_label >= 0]
+        return LabelCounts(
+            samples=self.total,
+            unlabelled=sum(each.unlabelled for each in self._summaries),
+            smallest=min((each.smallest_label for each in labelled), default=NO_LABEL),
+            largest=max((each.largest_label for each in labelled), default=NO_LABEL),
+        )
+
+    def first_unlabelled(self) -> str:
+        """The first sample without a label and what was found in its place, for people; empty if all have one."""
+        for shard, summary in enumerate(self._summaries):
+            if summary.unlabelled:
+                with self.files() as files:
+                    raw = self._raw_index(shard, files)
+                number = int(np.argmax(self.label_rule.apply(raw.labels, raw.texts) < 0))
+                why = self.label_rule.why_none(number, int(raw.labels[number]), raw.texts)
+                return f"{self.names[shard]}:{raw.key(number)}: {why}"
+        return ""
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all images together; missing indexes are made."""
+        return sum(each.image_bytes for each in self._summaries)
+
+    def empty_shards(self) -> list[str]:
+        """Names of the shards that hold no sample."""
+        return [name for name, length in zip(self.names, self.lengths.tolist(), strict=True) if not length]
+
+    def leftovers(self) -> Leftovers:
+        """What is in the shards and in no sample; missing indexes are made."""
+        total = Leftovers()
+        for name, summary in zip(self.names, self._summaries, strict=True):
+            if summary.leftovers is None:
+                total.unknown += 1
+            else:
+                total.add(name, summary.leftovers)
+        return total
+
+    def summaries(self, on_shard: Callable[[int, int], None] | None = None) -> Iterator[Summary]:
+        """Each shard in numbers, one after the other; missing indexes are made, and only one is held at a time.
+
+        Args:
+            on_shard: called after each shard with (finished shards, all shards).
+        """
+        with self.files() as files:
+            for shard in range(len(self.names)):
+                yield summary_of(self.index(shard, files))
+                if on_shard is not None:
+                    on_shard(shard + 1, len(self.names))
 
     @cached_property
-    def _summaries(self) -> tuple[_Summary, ...]:
+    def _summaries(self) -> tuple[Summary, ...]:
         # Cached, so that each index is read once.
-        return tuple(_summary(self.index(shard)) for shard in range(len(self.names)))
+        return self.known if self.known is not None else tuple(self.summaries())
 
     def reader(self) -> ShardReader:
         """Reads the samples in any order."""
         return ShardReader(self)
-
-
-class _Summary(NamedTuple):
-    key_hash: int
-    label_hash: int
-    largest_label: int
-
-
-def _summary(index: ShardIndex) -> _Summary:
-    return _Summary(index.key_hash, index.label_hash, int(index.labels.max(initial=NO_LABEL)))
 
 
 class ShardReader:
@@ -185,6 +246,6 @@ def _classes_beside(folder: Path | None) -> ClassList | None:
     return load_class_list(str(folder / CLASS_LIST_FILE))
 
 
-def _load_index(location: str, index_dir: Path | None, files: ShardFiles) -> ShardIndex:
+def _load_index(location: str, index_dir: Path | None, files: ShardFiles, label_key: str | None) -> ShardIndex:
     doing(f"opening {location} and its index")
-    return load_index(location, index_dir, files)
+    return load_index(location, index_dir, files, label_key)

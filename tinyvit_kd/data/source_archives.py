@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tinyvit_kd.data.image_formats import HEAD_BYTES
 from tinyvit_kd.data.left_out import Cause
+from tinyvit_kd.data.leftovers import Leftovers
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.source_image import NONE, Image, bad_zip, read_head
 from tinyvit_kd.data.source_rules import Listing, is_hidden
@@ -18,6 +19,16 @@ from tinyvit_kd.errors import ShardError
 from tinyvit_kd.storage.base import FileInfo
 
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
+# What a tar's reader leaves out, by its cause there.
+_CAUSES = {
+    "link": Cause.DANGLING,
+    "folder_link": Cause.FOLDER_LINK,
+    "sparse": Cause.SPECIAL,
+    "special": Cause.SPECIAL,
+    "system": Cause.HIDDEN,
+    "hidden": Cause.HIDDEN,
+    "other": Cause.NOT_AN_IMAGE,
+}
 
 
 class FileInside(ShardFiles):
@@ -46,13 +57,15 @@ class FileInside(ShardFiles):
 def tar_images(tar: Path, listing: Listing) -> Iterator[Image]:
     """The images in a tar, in its order."""
     with ShardFiles() as files:
-        yield from _images_among(_tar_members(tar, files), files, listing.shown(tar), listing)
+        leftovers = Leftovers()
+        yield from _images_among(_tar_members(tar, files, leftovers), files, listing.shown(tar), listing)
+    _count_leftovers(leftovers, listing.shown(tar), listing)
 
 
 def tars_inside(tar: Path) -> list[Image]:
     """The tars in a tar, by name, hidden ones left out."""
     with ShardFiles() as files:
-        members = list(_tar_members(tar, files))
+        members = list(_tar_members(tar, files, Leftovers()))
     tars = [member for member in members if member.name.lower().endswith(".tar") and not hidden_part(member.name)]
     return sorted(tars, key=lambda member: member.name)
 
@@ -60,8 +73,11 @@ def tars_inside(tar: Path) -> list[Image]:
 def images_of_tar_inside(inner: Image, listing: Listing) -> Iterator[Image]:
     """The images in a tar inside a tar; their offsets count from the outer one's start."""
     with ShardFiles() as files, FileInside(files, inner.offset, inner.size) as part:
-        members = _tar_members(inner.file, part, inner.offset, f"{inner.name} in ")
-        yield from _images_among(members, files, f"{listing.shown(inner.file)}:{inner.name}", listing)
+        leftovers = Leftovers()
+        members = _tar_members(inner.file, part, leftovers, inner.offset, f"{inner.name} in ")
+        shown = f"{listing.shown(inner.file)}:{inner.name}"
+        yield from _images_among(members, files, shown, listing)
+    _count_leftovers(leftovers, shown, listing)
 
 
 def zip_images(path: Path, listing: Listing) -> Iterator[Image]:
@@ -95,9 +111,11 @@ def hidden_part(name: str) -> str | None:
     return None if first is None else "/".join(parts[:first])
 
 
-def _tar_members(tar: Path, files: ShardFiles, start: int = 0, inner: str = "") -> Iterator[Image]:
+def _tar_members(
+    tar: Path, files: ShardFiles, leftovers: Leftovers, start: int = 0, inner: str = ""
+) -> Iterator[Image]:
     try:
-        for member in tar_members(files, tar):
+        for member in tar_members(files, tar, leftovers):
             yield Image(tar, member.name, start + member.offset, member.size)
     except ShardError as error:
         raise ShardError(
@@ -107,6 +125,13 @@ def _tar_members(tar: Path, files: ShardFiles, start: int = 0, inner: str = "") 
             expected=error.expected,
             fix=error.fix,
         ) from None
+
+
+def _count_leftovers(leftovers: Leftovers, archive: str, listing: Listing) -> None:
+    for cause, count in leftovers.counts.items():
+        if cause in _CAUSES:
+            names = [f"{archive}:{name}" for name in leftovers.names[cause]]
+            listing.left_out.add_many(_CAUSES[cause], count, names)
 
 
 def _images_among(members: Iterator[Image], files: ShardFiles, archive: str, listing: Listing) -> Iterator[Image]:

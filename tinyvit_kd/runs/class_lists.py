@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.data import LabelledShardsConfig
-from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list, parse_class_list
-from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.data.class_list import ClassList, class_map, parse_class_list
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.store.names import CLASS_LIST
@@ -38,45 +36,6 @@ def stored_classes(store: LogitStore) -> ClassList | None:
             fix="run dump-logits again: it writes the list",
         )
     return classes
-
-
-def label_classes(config: LabelledShardsConfig, shards: ShardSet) -> ClassList | None:
-    """The class list of a shard set's labels: the recipe's or, if it names none, the one beside the shards."""
-    if config.class_list is not None:
-        return load_class_list(config.class_list)
-    return shards.class_list
-
-
-def require_labelled(shards: ShardSet) -> None:
-    """Check that at least one sample has a label.
-
-    Raises:
-        ConfigError: there are no labels.
-    """
-    if shards.largest_label() < 0:
-        raise ConfigError(
-            "the shards have no labels",
-            where=shards.name,
-            expected=".cls or .json members",
-            fix="use labelled shards; pretrain needs none where loss.kind is soft or hard and loss.alpha is left out",
-        )
-
-
-def require_labels(shards: ShardSet, num_classes: int) -> None:
-    """Check that the shards are labelled, and that every label is below ``num_classes``.
-
-    Raises:
-        ConfigError: there are no labels, or the largest one, which is named, is too large.
-    """
-    require_labelled(shards)
-    if (largest := shards.largest_label()) >= num_classes:
-        raise ConfigError(
-            "a label is too large for the number of classes",
-            where=shards.name,
-            found=f"label {largest}",
-            expected=f"at most {num_classes - 1}, for {num_classes} classes",
-            fix="correct the class list (shards.class_list) or num_classes",
-        )
 
 
 def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: int) -> npt.NDArray[np.int64] | None:
@@ -122,3 +81,24 @@ def card_classes(facts: NetworkFacts | None) -> ClassList | None:
     if facts is None or facts.class_ids is None:
         return None
     return ClassList(facts.class_name or "its own", facts.class_ids)
+
+
+def assumed_classes(labels: ClassList | None, classes: ClassList | None, owner: str) -> str | None:
+    """A line for people where classes are taken for the same by their numbers, because a class list is missing.
+
+    Args:
+        labels: the labels' class list; None if it is not known.
+        classes: the class list of the network or the teacher; None if it is not known.
+        owner: whose classes these are, for example "the model".
+
+    Returns:
+        None where both lists are known, so that classes are compared by name.
+    """
+    if labels is not None and classes is not None:
+        return None
+    if labels is None and classes is None:
+        return f"neither the labels nor {owner} have a class list: class i is taken to be the same in both"
+    if labels is None:
+        assert classes is not None
+        return f"the labels have no class list: label i is taken for class i of {owner} ({classes.name})"
+    return f"{owner} has no class list: its class i is taken for class i of the labels ({labels.name})"

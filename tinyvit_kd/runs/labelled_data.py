@@ -9,7 +9,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.class_lists import label_classes, require_labelled, require_labels
+from tinyvit_kd.runs.label_checks import require_labelled, require_labels
 from tinyvit_kd.runs.open_shards import fingerprint, label_fingerprint, open_shards
 from tinyvit_kd.runs.store_agreement import check_views
 from tinyvit_kd.runs.training_data import TrainingData
@@ -39,16 +39,16 @@ def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
     """
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
-    classes = label_classes(config.shards, shards)
+    classes = shards.class_list
     num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
     if num_classes is None:
-        require_labelled(shards)
+        require_labelled(shards, config.shards)
         raise ConfigError(
             "the number of classes is not known",
             where="num_classes",
             fix="set num_classes, or give a class list (shards.class_list, or classes.txt beside the shards)",
         )
-    require_labels(shards, num_classes)
+    require_labels(shards, config.shards, num_classes, job)
     if classes is not None and len(classes.ids) != num_classes:
         raise ConfigError(
             "the number of classes is not the length of the labels' class list",

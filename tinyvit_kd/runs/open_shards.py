@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.leftovers import LOST, PASSED_OVER
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.watchdog import watched
 
@@ -14,12 +17,46 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
     """Open a shard set with its byte indexes. Rank 0 fetches and indexes what is missing while the others wait.
 
     Raises:
-        ShardError, ConfigError: see ``ShardSet.load``.
+        ShardError: see ``ShardSet.load``; or there are no samples, or more than ``max_lost_fraction`` of them are lost.
+        ConfigError: see ``ShardSet.load``.
     """
     with job.main_first(), watched(runtime.data_timeout):
-        shards = ShardSet.load(config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir)
+        labels = config.model_dump(include={"class_list", "label_key", "first_label"})  # none of them if unlabelled
+        shards = ShardSet.load(
+            config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels
+        )
         shards.key_hashes()
+    _require_samples(shards, config, job)
     return shards
+
+
+def _require_samples(shards: ShardSet, config: ShardsConfig, job: Job) -> None:
+    """Refuse a shard set that has lost too many samples, or has none; name what is lost of others."""
+    leftovers = shards.leftovers()
+    lost, empty = leftovers.lost, shards.empty_shards()
+    causes = "; ".join(leftovers.lines(LOST))
+    if not shards.total:
+        raise ShardError(
+            "the shards hold no samples",
+            where=config.path,
+            found=causes or "; ".join(leftovers.lines(PASSED_OVER)) or "empty tars",
+            expected="tars of images, with their labels beside them where labels are used",
+            fix="check the path; shards info describes what the tars hold",
+        )
+    fraction = leftovers.lost_fraction(shards.total)
+    if fraction > config.max_lost_fraction:
+        raise ShardError(
+            "too many samples of the shards are lost",
+            where=config.path,
+            found=f"{lost:,} of {shards.total + lost:,} ({fraction:.2%}): {causes}",
+            expected=f"at most {config.max_lost_fraction:.2%} (shards.max_lost_fraction)",
+            fix="make the tars again from the original files; to go on without these samples, raise "
+            "shards.max_lost_fraction",
+        )
+    if lost:
+        say(job, f"{shards.name}: {lost:,} of {shards.total + lost:,} samples are lost ({fraction:.2%}): {causes}")
+    if empty:
+        say(job, f"{shards.name}: {len(empty):,} shards hold no sample, the first is {empty[0]}")
 
 
 def fingerprint(shards: ShardSet) -> str:

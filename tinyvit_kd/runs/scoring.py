@@ -18,10 +18,12 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head import distilled_heads, forward_heads, select_columns
 from tinyvit_kd.models.modelfile import ModelCard
-from tinyvit_kd.runs.class_lists import card_classes, label_classes, label_map, require_labels
+from tinyvit_kd.runs.class_lists import assumed_classes, card_classes, label_map
+from tinyvit_kd.runs.label_checks import require_labels
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runtime.device import autocast
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
@@ -38,14 +40,16 @@ class Scorer:
     columns: npt.NDArray[np.int64] | None  # from label to the head's class; null where they are the same
     num_classes: int  # C, classes of the labels
     normalize: Callable[[torch.Tensor], torch.Tensor]
+    compares_names: bool  # False: class i of the labels is taken for class i of the network
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """The results of all ``training.evaluation_metrics.METRICS``.
 
         Returns:
-            top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent, samples, left_out
-            (holes, and what has no label). A network with a distillation head is scored by the mean of both heads'
-            softmax (DeiT, arXiv 2012.12877, section 4), and has top1_head and top1_head_dist besides, each head's own.
+            top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent; samples, left_out,
+            and what was left out: unlabelled (no label) and undecodable (a label, but no image). A network with a
+            distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and has
+            top1_head and top1_head_dist besides, each head's own.
         """
         device = self.job.device
         network.eval()
@@ -115,8 +119,10 @@ def build_scorer(
             fix=f"set {field} to {card.image_size}",
         )
     shards = open_shards(config.shards, job, runtime)
-    labels = label_classes(config.shards, shards)
-    require_labels(shards, len(labels.ids) if labels else card.num_classes)
-    columns = label_map(labels, card_classes(card), card.num_classes)
+    labels, classes = shards.class_list, card_classes(card)
+    require_labels(shards, config.shards, len(labels.ids) if labels else card.num_classes, job)
+    columns = label_map(labels, classes, card.num_classes)
+    if (assumed := assumed_classes(labels, classes, "the model")) is not None:
+        say(job, assumed)
     num_classes = card.num_classes if columns is None else len(columns)
-    return Scorer(job, config, runtime, shards, columns, num_classes, normalize)
+    return Scorer(job, config, runtime, shards, columns, num_classes, normalize, assumed is None)

@@ -18,12 +18,14 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.class_lists import label_classes, label_map, require_labelled, require_labels, stored_classes
+from tinyvit_kd.runs.class_lists import assumed_classes, label_map, stored_classes
+from tinyvit_kd.runs.label_checks import require_labelled, require_labels
 from tinyvit_kd.runs.open_shards import label_fingerprint, open_shards
 from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_teaching, require_same_views
 from tinyvit_kd.runs.stored_views import schedule_stored_views
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.objectives import DistillObjective
@@ -84,7 +86,7 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
     class_map: npt.NDArray[np.int64] | None = None
     labelled: dict[str, str] = {}
     if config.loss.uses_labels:
-        class_map = _label_map(config, shards, classes, manifest.num_classes)
+        class_map = _label_map(config, shards, classes, manifest.num_classes, job)
         labelled = {"class list of the labels": _map_hash(class_map), "set of labels": label_fingerprint(shards)}
     return StoredData(
         shards=shards,
@@ -109,12 +111,12 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
 
 
 def _label_map(
-    config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
+    config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int, job: Job
 ) -> npt.NDArray[np.int64] | None:
     """Check that there are labels, and map their classes to positions in the head (see ``label_map``)."""
-    labels = label_classes(config.shards, shards)
+    labels = shards.class_list
     if labels is None and classes is not None:
-        require_labelled(shards)
+        require_labelled(shards, config.shards)
         raise ConfigError(
             "the loss uses labels, and their class list is not known",
             where="shards.class_list",
@@ -122,8 +124,11 @@ def _label_map(
             expected=f"the class list of the labels, so that they can be found in the teacher's list, {classes.name}",
             fix=f"name the list; if the labels are numbered like the teacher's classes, it is {classes.name}",
         )
-    require_labels(shards, len(labels.ids) if labels is not None else num_classes)
-    return label_map(labels, classes, num_classes)
+    require_labels(shards, config.shards, len(labels.ids) if labels is not None else num_classes, job)
+    class_map = label_map(labels, classes, num_classes)
+    if (assumed := assumed_classes(labels, classes, "the teacher")) is not None:
+        say(job, assumed)
+    return class_map
 
 
 def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:

@@ -94,6 +94,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, data.objective, stop, scorer)
+        if scorer is not None:
+            results["class_names_compared"] = int(scorer.compares_names)
         return _write_results(config, run, state, card, results)
 
 

@@ -47,7 +47,11 @@ def _print(text: str, rank: int) -> None:
     sys.stderr.flush()
 
 
-def progress_bar(job: Job, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:
-    """A progress bar with rate and ETA, on rank 0 and only in a terminal; elsewhere it shows nothing."""
-    hidden = not (job.is_main and sys.stderr.isatty())
+def progress_bar(job: Job | None, total: int, unit: str, *, initial: int = 0, label: str = "") -> tqdm[Never]:
+    """A progress bar with rate and ETA, on rank 0 and only in a terminal; elsewhere it shows nothing.
+
+    Args:
+        job: None in a command that is no run of several processes.
+    """
+    hidden = not ((job is None or job.is_main) and sys.stderr.isatty())
     return tqdm(total=total, initial=initial, unit=unit, desc=label, disable=hidden, dynamic_ncols=True, smoothing=0.1)

@@ -19,7 +19,8 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     """Score one model file on labelled shards.
 
     Returns:
-        what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out.
+        what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out; and
+        ``class_names_compared``, 0 where class i of the labels was taken for class i of the model.
 
     Raises:
         CheckpointError: the model file is missing or damaged, or does not say which network it holds.
@@ -39,15 +40,17 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     scorer = build_scorer(job, config, config.runtime, normalize, card)
     scores = scorer(network)
     say(job, f"{config.model}: {_message(scores)}")
-    return scores
+    return scores | {"class_names_compared": int(scorer.compares_names)}
 
 
 def _message(scores: dict[str, float]) -> str:
     by_head = ", ".join(
         f"{name.removeprefix('top1_')} {value:.2f} %" for name, value in scores.items() if name.startswith("top1_")
     )
+    left_out = f"{scores['left_out']:,.0f} left out"
+    if scores["left_out"]:
+        left_out += f" ({scores['unlabelled']:,.0f} without a label, {scores['undecodable']:,.0f} undecodable)"
     return (
         f"top-1 {scores['top1']:.2f} %{f' ({by_head})' if by_head else ''}, top-5 {scores['top5']:.2f} %, "
-        f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, "
-        f"{scores['left_out']:.0f} left out"
+        f"mean per class {scores['mean_per_class']:.2f} % of {scores['samples']:,.0f} samples, {left_out}"
     )

@@ -12,11 +12,10 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.build import build_splits
 from tinyvit_kd.data.build_report import count_built, describe_listed, describe_packed
 from tinyvit_kd.data.check import CheckReport, check_shards
-from tinyvit_kd.data.index import NO_LABEL
 from tinyvit_kd.data.left_out import NAMED
+from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.data.source_rules import SourceRules
-from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.log import progress_bar, warn
 from tinyvit_kd.views.decode import decode
 
@@ -57,24 +56,23 @@ def build(
     return "\n".join([*described, *describe_packed(report)]), count_built(report)
 
 
-def index(path: str, split: str | None, index_dir: Path | None) -> str:
+def index(path: str, split: str | None, index_dir: Path | None, cache_dir: Path | None = None) -> str:
     """Make the missing byte indexes; returns a description of the shard set, for people."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
     with _shard_bar("shards index") as on_shard:
-        for shard in range(len(shards.names)):
-            shards.index(shard)
-            on_shard(shard + 1, len(shards.names))
-    return _describe(shards)
+        return _describe(ShardSet.load(path, split, index_dir=index_dir, cache_dir=cache_dir, on_shard=on_shard))
 
 
-def info(path: str, split: str | None, index_dir: Path | None) -> str:
+def info(path: str, split: str | None, index_dir: Path | None, cache_dir: Path | None = None) -> str:
     """A description of a shard set, for people."""
-    return _describe(ShardSet.load(path, split, index_dir=index_dir))
+    with _shard_bar("shards info") as on_shard:
+        return _describe(ShardSet.load(path, split, index_dir=index_dir, cache_dir=cache_dir, on_shard=on_shard))
 
 
-def check(path: str, split: str | None, index_dir: Path | None, processes: int) -> tuple[str, bool]:
+def check(
+    path: str, split: str | None, index_dir: Path | None, processes: int, cache_dir: Path | None = None
+) -> tuple[str, bool]:
     """Read and decode every sample; returns a report for people, and whether the shard set is sound."""
-    shards = ShardSet.load(path, split, index_dir=index_dir)
+    shards = ShardSet.load(path, split, index_dir=index_dir, cache_dir=cache_dir)
     with _shard_bar("shards check") as on_shard:
         report = check_shards(shards, partial(_decode, ViewSpec().max_pixels), processes, on_shard)
     return _report(report), report.sound
@@ -85,9 +83,8 @@ def _decode(max_pixels: int, image: bytes) -> None:
 
 
 def _describe(shards: ShardSet) -> str:
-    indexes = [shards.index(shard) for shard in range(len(shards.names))]
-    labelled = sum(int((index.labels != NO_LABEL).sum()) for index in indexes)
-    size = sum(int(index.sizes.sum()) for index in indexes)
+    counts, leftovers = shards.label_counts(), shards.leftovers()
+    labelled, lost = counts.samples - counts.unlabelled, leftovers.lost
     classes = (
         f"{len(shards.class_list.ids):,} ({CLASS_LIST_FILE})"
         if shards.class_list
@@ -97,10 +94,35 @@ def _describe(shards: ShardSet) -> str:
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
         "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
         f"{max(shards.lengths.tolist(), default=0):,} samples each",
-        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {size / 2**20:,.1f} MiB of images",
+        "samples": f"{shards.total:,}, {labelled:,} of them labelled, {shards.image_bytes / 2**20:,.1f} MiB of images",
         "classes": classes,
     }
-    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+    if lost:
+        rows["lost"] = f"{lost:,} further samples ({leftovers.lost_fraction(shards.total):.2%}):"
+    lines = [f"{name:<10} {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
+
+
+def _leftover_lines(leftovers: Leftovers) -> list[str]:
+    lines = [f"  {line}" for line in leftovers.lines(LOST)]
+    if passed_over := leftovers.lines(PASSED_OVER):
+        lines += ["passed over:", *(f"  {line}" for line in passed_over)]
+    if leftovers.joined:
+        lines.append(f"joined     {leftovers.joined:,} archives stand behind the first one of a tar, and are read")
+    if leftovers.unknown:
+        lines.append(
+            f"unknown    {leftovers.unknown:,} indexes of an earlier version do not say what was left out and cannot "
+            "be replaced (--index-dir FOLDER makes others)"
+        )
+    return lines
+
+
+def _empty_lines(empty: list[str]) -> list[str]:
+    return [f"empty      {len(empty):,} shards hold no sample: {_first(empty, 3)}"] if empty else []
+
+
+def _first(names: list[str], count: int) -> str:
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def _report(report: CheckReport) -> str:
@@ -112,6 +134,7 @@ def _report(report: CheckReport) -> str:
         "have a label that the class list lacks": [
             f"{sample}: {label}" for sample, label in report.labels_out_of_range
         ],
+        "shards hold no sample": report.empty_shards,
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
     for fault, samples in faults.items():
@@ -119,13 +142,16 @@ def _report(report: CheckReport) -> str:
             lines.append(f"{len(samples):,} {fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
+    if report.leftovers.lost:
+        lines.append(f"{report.leftovers.lost:,} samples are lost:")
+    lines += _leftover_lines(report.leftovers)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
 
 @contextmanager
 def _shard_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over shards; yields a function that takes (finished shards, all shards)."""
-    bar = progress_bar(solo_job(), 0, "shard", label=label)
+    bar = progress_bar(None, 0, "shard", label=label)
 
     def on_shard(done: int, total: int) -> None:
         bar.total = total

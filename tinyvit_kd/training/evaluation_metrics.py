@@ -20,8 +20,8 @@ class ScoredBatch:
     Attributes:
         scores: [B, C], higher for a better class.
         by_head: each head's own logits [B, C] by short name, for networks with a distillation head; else empty.
-        labels: int64 [B]; any value where the weight is zero.
-        weights: float32 [B], 1 or 0; zero leaves a sample out.
+        labels: int64 [B], -1 where there is none.
+        weights: float32 [B], 1 or 0; zero leaves a sample out, as it does where there is no label.
     """
 
     scores: torch.Tensor
@@ -125,19 +125,25 @@ class TopOneByHead(Metric):
 
 
 class Samples(Metric):
-    """``samples`` that were scored, and ``left_out``: holes, and samples without a label."""
+    """``samples`` that were scored and ``left_out``: ``unlabelled``, or labelled and ``undecodable``."""
 
-    shape = (2,)
+    shape = (3,)
 
     def count(self, batch: ScoredBatch) -> torch.Tensor:
-        """Scored samples, and the others."""
+        """Scored samples, and those without a label and without an image."""
         scored = batch.weights.sum()
-        return torch.stack([scored, len(batch.weights) - scored])
+        unlabelled = (batch.labels < 0).sum()
+        return torch.stack([scored, unlabelled, len(batch.weights) - scored - unlabelled])
 
     def results(self, total: torch.Tensor) -> dict[str, float]:
         """Whole numbers."""
-        scored, left_out = total.tolist()
-        return {"samples": scored, "left_out": left_out}
+        scored, unlabelled, undecodable = total.tolist()
+        return {
+            "samples": scored,
+            "left_out": unlabelled + undecodable,
+            "unlabelled": unlabelled,
+            "undecodable": undecodable,
+        }
 
 
 METRICS: tuple[type[Metric], ...] = (TopK, MeanPerClass, TopOneByHead, Samples)

@@ -25,7 +25,7 @@ class DistillObjective:
     the class token's head from the label. With the other kinds, one output learns from both.
 
     Beside "loss" it reports how often the student's best class is the teachers', and the fraction of holes. Where
-    labels are used, it also reports both losses before they are weighted.
+    labels are used, it also reports both losses before they are weighted, and the fraction of views without a label.
     """
 
     config: DistillLossConfig
@@ -46,7 +46,8 @@ class DistillObjective:
                 "label_loss": label_loss,
             }
         agrees = (teacher_logits.argmax(dim=1) == targets.top1) * batch.weights
-        return {**losses, "agreement": agrees.mean(), "holes": hole_fraction(batch)}
+        left_out = left_out_fractions(batch) if self.config.uses_labels else {"holes": hole_fraction(batch)}
+        return {**losses, "agreement": agrees.mean(), **left_out}
 
     def _label_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The loss of samples whose label is a class of the head; the others learn from the teachers alone."""
@@ -60,7 +61,7 @@ class DistillObjective:
 class PlainObjective:
     """Stage three's objective: cross-entropy to the label.
 
-    Beside "loss" it reports the accuracy on the training views and the fraction of holes.
+    Beside "loss" it reports the accuracy on the training views and the fractions of holes and of views without a label.
     """
 
     config: PlainLossConfig
@@ -71,9 +72,21 @@ class PlainObjective:
         others, lam = batch.mixed or (None, None)
         loss = plain_loss(output, batch.labels, batch.weights, self.config.label_smoothing, others, lam)
         correct = (output.argmax(dim=1) == batch.labels) * batch.weights
-        return {"loss": loss, "accuracy": correct.mean(), "holes": hole_fraction(batch)}
+        return {"loss": loss, "accuracy": correct.mean(), **left_out_fractions(batch)}
 
 
 def hole_fraction(batch: Batch) -> torch.Tensor:
     """Fraction of the views that have weight zero."""
     return (batch.weights == 0).float().mean()
+
+
+def left_out_fractions(batch: Batch) -> dict[str, torch.Tensor]:
+    """Fractions of the views without a label (``unlabelled``), and of the other ones that weigh zero (``holes``).
+
+    A view that is mixed of two samples needs both labels.
+    """
+    assert batch.labels is not None
+    others = batch.labels if batch.mixed is None else batch.mixed.labels
+    unlabelled = (batch.labels < 0) | (others < 0)
+    holes = (batch.weights == 0) & ~unlabelled
+    return {"holes": holes.float().mean(), "unlabelled": unlabelled.float().mean()}

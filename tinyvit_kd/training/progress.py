@@ -22,11 +22,11 @@ def log_progress(run: Run, state: TrainState, meters: Meters, writer: MetricsWri
     values["skipped_steps"] = state.skipped_steps
     writer.write("train", state.step, values)
     rate = run.global_batch_size / values["step_seconds"]
-    holes = f"  holes {values['holes']:.2%}" if values.get("holes") else ""
+    left_out = "".join(f"  {name} {values[name]:.2%}" for name in ("holes", "unlabelled") if values.get(name))
     say(
         run.job,
         f"step {state.step}/{run.total_steps}  epoch {state.step / run.steps_per_epoch:.2f}  "
         f"loss {values.get('loss', math.nan):.4f}  lr {values['lr']:.2e}  {rate:,.0f} images/s  "
-        f"waiting for data {values['data_wait']:.0%}{holes}",
+        f"waiting for data {values['data_wait']:.0%}{left_out}",
     )
     return values
