@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.source_trees import classes, tar_of, tar_of_tars, write_tree, zip_of
+from tests.data.tars import write_samples
 from tests.data.test_sources import build, class_names
 from tinyvit_kd.data.source_rules import SourceRules
 from tinyvit_kd.errors import ConfigError, ShardError
@@ -61,6 +62,13 @@ REFUSED: dict[str, tuple[Make, str]] = {
         r"'ILSVRC2012_img_train' \(0 images, 2 archives.*give \S+/ILSVRC2012_img_train\.tar as the source",
     ),
     "a compressed tar per class": (folders("cat.tar.gz", "dog.tar.gz"), "compressed tars.*cat.tar.gz, dog.tar.gz"),
+    "shards": (
+        lambda source: (
+            write_samples(write_tree(source, ["classes.txt"], b"") / "train-000000.tar", 0, 3),
+            write_samples(source / "train-000001.tar", 3, 3),
+        ),
+        "shards already.*6 .cls files.*shards.path",
+    ),
     "nothing but texts": (folders("cat/", "dog/"), "no images in the source"),
 }
 

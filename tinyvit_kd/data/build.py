@@ -259,7 +259,7 @@ def _write_shard(task: tuple[Path, list[Sample]]) -> Tally:
     from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
 
     path, samples = task
-    odd = Tally()
+    odd = Tally(None)
     with (
         atomic_path(path) as temporary,
         ShardFiles() as files,

@@ -72,6 +72,14 @@ def require_class_level(listing: Listing, splits: Mapping[str, Sequence[ClassSou
     names = {source.class_name for source in classes}
     if classes and (listing.rules.folders_are_classes or names <= set(known)):
         return
+    if 2 * listing.left_out.suffixes[".cls"] >= max(1, sum(map(len, classes))):
+        raise ShardError(
+            "the source holds webdataset tars, with labels beside the images; they are shards already",
+            where=str(listing.source),
+            found=f"{listing.left_out.suffixes['.cls']:,} .cls files",
+            expected="one folder, tar or zip of images per class",
+            fix="give them as shards.path in a recipe; shards info and shards check take them, too",
+        )
     with_content = [source for source in sources if len(source) or source.archives]
     if _are_splits({source.class_name for source in with_content}):
         raise ShardError(
