@@ -38,7 +38,7 @@ ONLY_IN: dict[str, set[str]] = {
     "zarr": {"store/arrays.py", "store/zarr_files.py"},
     "tarfile": {"data/tars.py"},
     "zipfile": {"data/npz.py", "data/source_archives.py", "training/checkpoint.py"},
-    "webdataset": {"data/build.py", "data/remote.py"},
+    "webdataset": {"data/shard_writer.py", "data/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "PIL": {"views", "api", "data/synthetic.py"},
     "yaml": {"config/load.py", "config/describe.py"},

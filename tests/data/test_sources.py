@@ -16,6 +16,7 @@ import pytest
 from tests.data.source_trees import HEIC, JPEG, classes, tar_of, tar_of_tars, write_tree, zip_of
 from tests.data.tars import write_tar
 from tests.processes import nobody
+from tinyvit_kd.data import source_rules
 from tinyvit_kd.data.build import build_shards, build_splits
 from tinyvit_kd.data.build_report import BuildReport
 from tinyvit_kd.data.left_out import Cause, Tally
@@ -23,7 +24,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.source_levels import require_readable
 from tinyvit_kd.data.source_rules import Listing, SourceRules
 from tinyvit_kd.data.sources import ClassSource, list_classes
-from tinyvit_kd.errors import ShardError
+from tinyvit_kd.errors import ConfigError, ShardError
 
 
 def build(source: Path, rules: SourceRules | None = None, split: str | None = "train") -> BuildReport:
@@ -261,6 +262,24 @@ def test_the_shards_may_lie_in_the_source(source: Path) -> None:
         shards = build_shards(source, out, "train", samples_per_shard=3, seed=0, processes=1)
         (out / "train-000001.tar").unlink()
     assert shards.total == 4
+
+
+def test_the_shards_cannot_lie_among_the_classes(source: Path) -> None:
+    with pytest.raises(ConfigError, match="another folder than the source"):
+        build_shards(source, source, "train", samples_per_shard=3, seed=0, processes=1)
+
+
+def test_a_long_listing_says_how_far_it_is(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed(source)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(source_rules, "_TELL_SECONDS", -1.0)
+    write_tree(source, [f"cat/{number}.jpg" for number in range(2100)], b"")
+    listed(source)
+    assert capsys.readouterr().err.splitlines() == [
+        f"listing {source}: {count} files so far" for count in ("1,024", "2,048")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyvit_kd.data.build_report import BuildReport
+from tinyvit_kd.data.build_source import find_splits, number_source
 from tinyvit_kd.data.build_spec import BuildSpec, ImageAssignment, keep_build_spec, source_hash
-from tinyvit_kd.data.class_list import ClassList, load_class_list
-from tinyvit_kd.data.class_numbers import ClassNumbers, number_classes
+from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.class_numbers import ClassNumbers
 from tinyvit_kd.data.left_out import Tally
 from tinyvit_kd.data.locate import INFO_NAMES
-from tinyvit_kd.data.packed_images import count_if_odd
-from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.data.shard_writer import Sample, write_shard
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.data.source_image import Image, read_image
-from tinyvit_kd.data.source_levels import require_class_level, require_readable
-from tinyvit_kd.data.source_rules import Listing, SourceRules, sample_suffix
-from tinyvit_kd.data.sources import ClassSource, list_classes, list_splits
+from tinyvit_kd.data.source_rules import Listing, SourceRules
+from tinyvit_kd.data.sources import ClassSource
 from tinyvit_kd.errors import ConfigError, ShardError
-from tinyvit_kd.runtime.files import (
-    atomic_path,
-    atomic_write,
-    remove_unfinished,
-    require_free_space,
-    sole_writer,
-    write_json,
-)
+from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
 from tinyvit_kd.runtime.parallel import run_parallel
 
 OnShard = Callable[[int, int], None]
 OnListed = Callable[[BuildReport], None]
 _TAR_OVERHEAD = 4096  # bytes per sample at most: three headers, label, description, padding
-
-
-class Sample(NamedTuple):
-    """An image that becomes one sample of a shard."""
-
-    number: int  # within the split
-    label: int
-    class_name: str
-    image: Image
 
 
 class _Build(NamedTuple):
@@ -122,14 +104,21 @@ def build_splits(
     """
     if split is not None:
         _require_plain_name(split)
+    if out.resolve() == source.resolve():
+        raise ConfigError(
+            "the shards cannot lie among the folders of the classes",
+            where=str(out),
+            expected="another folder than the source",
+            fix="give another output, for example a folder inside the source",
+        )
     listing = Listing(source, rules or SourceRules(), Tally(named), out)
     with _left_out_told(listing, on_listed):
-        splits = _list(listing, split)
+        splits = find_splits(listing, split)
         begun = (out / CLASS_LIST_FILE).exists()
-        numbers = _number(out, splits, listing)
+        numbers = number_source(out, splits, listing)
     with sole_writer(out):
         if not begun and (out / CLASS_LIST_FILE).exists():  # another build has just written its classes
-            numbers = _number(out, splits, listing)
+            numbers = number_source(out, splits, listing)
         report = BuildReport(listing.left_out, numbers.notes, Tally(named))
         if on_listed is not None:
             on_listed(report)
@@ -157,49 +146,6 @@ def _left_out_told(listing: Listing, on_listed: OnListed | None) -> Iterator[Non
         if on_listed is not None:
             on_listed(BuildReport(listing.left_out))
         raise
-
-
-def _list(listing: Listing, split: str | None) -> dict[str, list[ClassSource]]:
-    """The classes of each split; those without images, too."""
-    if split is not None:
-        splits = {split: list_classes(listing.source, listing)}
-    else:
-        splits = {re.sub(r"\W", "_", name, flags=re.ASCII): each for name, each in _splits(listing)}
-    require_readable(listing)
-    return splits
-
-
-def _splits(listing: Listing) -> Iterator[tuple[str, list[ClassSource]]]:
-    found = list_splits(listing.source, listing)
-    if len({re.sub(r"\W", "_", name, flags=re.ASCII) for name in found}) < len(found):
-        raise ConfigError(
-            "two splits of the source would have the same name",
-            where=str(listing.source),
-            found=", ".join(found),
-            expected="names of letters, digits and _, to which other characters are changed",
-            fix="rename their folders",
-        )
-    yield from found.items()
-
-
-def _number(out: Path, splits: Mapping[str, Sequence[ClassSource]], listing: Listing) -> ClassNumbers:
-    """The classes in ``out`` if it already has shards, else those of the source."""
-    path = out / CLASS_LIST_FILE
-    known = _known_classes(path, {each.class_name for sources in splits.values() for each in sources})
-    require_class_level(listing, splits, known.ids if known else ())
-    return number_classes(out.name, splits, known, path, listing.rules, listing.left_out)
-
-
-def _known_classes(path: Path, names: Collection[str]) -> ClassList | None:
-    """The classes of a set; each whole line if a build has written them, which may look like an id and a name."""
-    if not path.exists():
-        return None
-    try:
-        lines = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines())
-    except UnicodeDecodeError:
-        lines = ()
-    written_by_us = not set(names).isdisjoint(lines) and len(set(lines)) == len(lines)
-    return ClassList(path.stem, lines) if written_by_us else load_class_list(str(path))
 
 
 def _plan(
@@ -237,7 +183,7 @@ def _write_shards(builds: list[_Build], processes: int, undecodable: Tally, on_s
     count = sum(len(build.spec.filenames) for build in builds)
     finished = count - sum(len(build.missing) for build in builds)
     tasks = (task for build in builds for task in _tasks(build))
-    for odd in run_parallel(_write_shard, tasks, processes):
+    for odd in run_parallel(write_shard, tasks, processes):
         undecodable.join(odd)
         finished += 1
         if on_shard is not None:
@@ -252,37 +198,6 @@ def _tasks(build: _Build) -> Iterator[tuple[Path, list[Sample]]]:
             Sample(number, build.labels[name], name, image) for number, name, image in assignment.images_of(shard)
         ]
         yield build.out / build.spec.filenames[shard], samples
-
-
-def _write_shard(task: tuple[Path, list[Sample]]) -> Tally:
-    """Write a shard; counts the samples that will be holes."""
-    from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
-
-    path, samples = task
-    odd = Tally(None)
-    with (
-        atomic_path(path) as temporary,
-        ShardFiles() as files,
-        temporary.open("wb") as stream,
-        # With a fixed mtime, the bytes depend on the samples alone.
-        TarWriter(stream, encoder=False, mtime=0) as tar,
-    ):
-        for sample in samples:
-            content = read_image(sample.image, files)
-            count_if_odd(f"{sample.class_name}/{sample.image.name}", content, odd)
-            tar.write(_members(sample, content))
-    return odd
-
-
-def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
-    kind = "wnid" if re.fullmatch(r"n\d{8}", sample.class_name) else "class_name"
-    description = {"filename": sample.image.name, kind: sample.class_name, "label": sample.label}
-    return {
-        "__key__": f"{sample.number:09d}",
-        sample_suffix(sample.image.name, content): content,
-        "cls": str(sample.label).encode(),
-        "json": json.dumps(description).encode(),
-    }
 
 
 def _write_info(out: Path, spec: BuildSpec) -> None:

@@ -121,7 +121,7 @@ def _tar_members(
         raise ShardError(
             "a tar of images cannot be read",
             where=f"{inner}{tar}",
-            found=error.found or error.what,
+            found=error.found or "a compressed file",
             expected=error.expected,
             fix=error.fix,
         ) from None

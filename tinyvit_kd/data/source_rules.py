@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from typing import Literal
 
 from tinyvit_kd.data.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, image_format
 from tinyvit_kd.data.left_out import Cause, Tally
+from tinyvit_kd.runtime.log import warn
 
 OutsideLinks = Literal["stop", "follow", "leave-out"]
 EmptyClasses = Literal["stop", "keep", "leave-out"]
 
+_TELL_SECONDS = 8.0
 _IMAGES = frozenset(IMAGE_SUFFIXES)
 # What systems, file servers and archivers leave in folders; the names that begin with a dot come on top.
 _SYSTEM = {
@@ -62,6 +65,8 @@ class Listing:
     left_out: Tally = field(default_factory=Tally)
     output: Path | None = None
     folders: defaultdict[Path, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
+    _seen: int = 0  # files
+    _told: float = field(default_factory=time.monotonic)
 
     @cached_property
     def real_source(self) -> Path:
@@ -71,6 +76,13 @@ class Listing:
     def shown(self, path: Path) -> str:
         """A path for people, from the source on."""
         return path.relative_to(self.source).as_posix() if self.source in path.parents else str(path)
+
+    def _tell_progress(self) -> None:
+        """Say once in a while how far the listing is: it may take minutes, and there is no total yet."""
+        self._seen += 1
+        if self._seen % 1024 == 0 and time.monotonic() > self._told + _TELL_SECONDS:
+            self._told = time.monotonic()
+            warn(f"listing {self.source}: {self._seen:,} files so far")
 
     def takes(self, name: str, shown: Callable[[], str], read_head: Callable[[], bytes]) -> bool:
         """Whether a regular file becomes a sample; if not, it is counted.
@@ -82,6 +94,7 @@ class Listing:
             shown: gives its name in messages.
             read_head: gives its first bytes; called where the suffix says nothing.
         """
+        self._tell_progress()
         suffix = suffix_of(name)
         if suffix in _IMAGES:
             return True

@@ -121,7 +121,7 @@ def _containers(source: Path, listing: Listing) -> tuple[str, list[Found]]:
             "cannot tell what the source folder holds",
             where=str(source),
             found=", ".join(f"{len(members)} {kind}s ({members[0].path.name}, …)" for kind, members in present.items()),
-            expected=f"one {', one '.join(CONTAINERS)} per class",
+            expected=f"one {' or one '.join(CONTAINERS)} for each class, all of one kind",
             fix="move the others away",
         )
     return next(iter(present.items()))
