@@ -14,6 +14,7 @@ import tinyvit_kd
 from benchmarks.tiny_world import MIXED, World
 from tests.api.world import shards_of
 from tests.conftest import REPOSITORY
+from tests.data import tars
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
@@ -174,3 +175,11 @@ def test_mistakes_are_the_package_s_errors(plain: World, tmp_path: Path) -> None
     for kind, mistake in mistakes:
         with pytest.raises(kind):
             mistake()
+
+
+def test_a_set_that_has_lost_samples_says_so_when_it_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tars.write_tar(tmp_path / "a.tar", [*tars.sample("0", 1), ("1.cls", b"1")])
+    assert tinyvit_kd.open_shards(tmp_path / "a.tar").total == 1
+    assert "samples are lost: 1 of 2 (50.00%)" in capsys.readouterr().err

@@ -298,9 +298,9 @@ def test_each_command_counts_and_names_what_is_lost(tmp_path: Path, command_line
     write_tar(tmp_path / "b.tar", [])
     ended = command_line("shards", command, tmp_path / "*.tar")
     assert ended.code == (1 if command == "check" else 0)
-    assert "1 samples that have a label or further files, but no image: a.tar:1.cls" in ended.out
-    assert "1 files of macOS or of tar itself (._…, __MACOSX, PaxHeader): a.tar:._0.jpg" in ended.out
-    assert "hold no sample" in ended.out
+    assert "samples that have a label or further files, but no image: 1 (a.tar:1.cls)" in ended.out
+    assert "files of macOS or of tar itself (._…, __MACOSX, PaxHeader): 1 (a.tar:._0.jpg)" in ended.out
+    assert "without a sample" in ended.out
     assert "b.tar" in ended.out
     assert command != "check" or ended.out.endswith("not sound\n")
 
@@ -311,4 +311,4 @@ def test_a_tidy_tar_of_two_joined_ones_is_sound(tmp_path: Path, command_line: Co
     ended = command_line("shards", "check", tmp_path / "joined.tar")
     assert ended.code == 0
     assert "2 samples in 1 shards" in ended.out
-    assert "1 archives stand behind the first one of a tar, and are read" in ended.out
+    assert "archives behind the first one of their tar, read as well: 1" in ended.out

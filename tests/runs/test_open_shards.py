@@ -36,7 +36,7 @@ def test_a_run_on_shards_that_have_lost_samples_stops_and_names_them(tmp_path: P
 
 def test_a_recipe_may_allow_it_and_the_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _open(_with_lost(tmp_path), max_lost_fraction=0.2).total == 8
-    assert "2 of 10 samples are lost (20.00%)" in capsys.readouterr().err
+    assert "samples are lost: 2 of 10 (20.00%): samples that have a label" in capsys.readouterr().err
     with pytest.raises(ShardError):
         _open(tmp_path / "*.tar", max_lost_fraction=0.19)
 
@@ -55,7 +55,7 @@ def test_an_empty_shard_among_others_is_named(tmp_path: Path, capsys: pytest.Cap
     write_tar(tmp_path / "a.tar", sample("0", 1))
     write_tar(tmp_path / "b.tar", [])
     assert _open(tmp_path / "*.tar").total == 1
-    assert "1 shards hold no sample, the first is b.tar" in capsys.readouterr().err
+    assert "shards without a sample: 1, the first is b.tar" in capsys.readouterr().err
 
 
 def test_tidy_shards_are_opened_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.index import Int64
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.runtime.log import warn
 from tinyvit_kd.views.decode import decode
 
 
@@ -43,7 +44,7 @@ def open_shards(
     cache_dir: str | Path | None = None,
     index_dir: str | Path | None = None,
 ) -> ShardSet:
-    """Open a shard set.
+    """Open a shard set; a line says so if it has lost samples (docs/DATA.md).
 
     Its attributes are ``names`` and ``lengths`` of the shards, the number of samples ``total``, and ``class_list``.
 
@@ -59,7 +60,11 @@ def open_shards(
     """
     cache = None if cache_dir is None else Path(cache_dir)
     indexes = None if index_dir is None else Path(index_dir)
-    return ShardSet.load(path, split, cache_dir=cache, index_dir=indexes)
+    shards = ShardSet.load(path, split, cache_dir=cache, index_dir=indexes)
+    # With an _info.json the indexes are read later, and each must have as many samples as it says.
+    if shards.known is not None and (lost := shards.leftovers().describe_lost(shards.total)):
+        warn(f"{shards.name}: samples are lost: {lost}")
+    return shards
 
 
 def read_sample(shards: ShardSet, shard: int, index: int) -> Sample:

@@ -83,6 +83,17 @@ class Leftovers:
         """
         return self.lost / max(1, samples + self.lost)
 
+    def describe_lost(self, samples: int) -> str:
+        """How many samples are lost and why, in one line; empty if none are.
+
+        Args:
+            samples: those that are not lost.
+        """
+        if not self.lost:
+            return ""
+        causes = "; ".join(self.lines(LOST))
+        return f"{self.lost:,} of {samples + self.lost:,} ({self.lost_fraction(samples):.2%}): {causes}"
+
     def lines(self, causes: Iterable[str]) -> list[str]:
         """One line per cause that occurs, with its count and first names."""
         return [self._line(cause) for cause in causes if self.counts.get(cause)]
@@ -106,7 +117,7 @@ class Leftovers:
     def _line(self, cause: str) -> str:
         count, names = self.counts[cause], self.names.get(cause, [])
         more = ", …" if count > len(names) else ""
-        return f"{count:,} {CAUSES[cause]}: {', '.join(names)}{more}"
+        return f"{CAUSES[cause]}: {count:,} ({', '.join(names)}{more})"
 
 
 def readable(name: str) -> str:

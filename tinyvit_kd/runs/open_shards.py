@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.leftovers import LOST, PASSED_OVER
+from tinyvit_kd.data.leftovers import PASSED_OVER
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.distributed import Job
@@ -32,31 +32,29 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
 
 def _require_samples(shards: ShardSet, config: ShardsConfig, job: Job) -> None:
     """Refuse a shard set that has lost too many samples, or has none; name what is lost of others."""
-    leftovers = shards.leftovers()
-    lost, empty = leftovers.lost, shards.empty_shards()
-    causes = "; ".join(leftovers.lines(LOST))
+    leftovers, empty = shards.leftovers(), shards.empty_shards()
+    lost = leftovers.describe_lost(shards.total)
     if not shards.total:
         raise ShardError(
             "the shards hold no samples",
             where=config.path,
-            found=causes or "; ".join(leftovers.lines(PASSED_OVER)) or "empty tars",
+            found=lost or "; ".join(leftovers.lines(PASSED_OVER)) or "empty tars",
             expected="tars of images, with their labels beside them where labels are used",
             fix="check the path; shards info describes what the tars hold",
         )
-    fraction = leftovers.lost_fraction(shards.total)
-    if fraction > config.max_lost_fraction:
+    if leftovers.lost_fraction(shards.total) > config.max_lost_fraction:
         raise ShardError(
             "too many samples of the shards are lost",
             where=config.path,
-            found=f"{lost:,} of {shards.total + lost:,} ({fraction:.2%}): {causes}",
+            found=lost,
             expected=f"at most {config.max_lost_fraction:.2%} (shards.max_lost_fraction)",
             fix="make the tars again from the original files; to go on without these samples, raise "
             "shards.max_lost_fraction",
         )
     if lost:
-        say(job, f"{shards.name}: {lost:,} of {shards.total + lost:,} samples are lost ({fraction:.2%}): {causes}")
+        say(job, f"{shards.name}: samples are lost: {lost}")
     if empty:
-        say(job, f"{shards.name}: {len(empty):,} shards hold no sample, the first is {empty[0]}")
+        say(job, f"{shards.name}: shards without a sample: {len(empty):,}, the first is {empty[0]}")
 
 
 def fingerprint(shards: ShardSet) -> str:

@@ -98,7 +98,7 @@ def _describe(shards: ShardSet) -> str:
         "classes": classes,
     }
     if lost:
-        rows["lost"] = f"{lost:,} further samples ({leftovers.lost_fraction(shards.total):.2%}):"
+        rows["lost"] = f"{lost:,} besides ({leftovers.lost_fraction(shards.total):.2%}):"
     lines = [f"{name:<10} {text}" for name, text in rows.items()]
     return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
 
@@ -108,17 +108,17 @@ def _leftover_lines(leftovers: Leftovers) -> list[str]:
     if passed_over := leftovers.lines(PASSED_OVER):
         lines += ["passed over:", *(f"  {line}" for line in passed_over)]
     if leftovers.joined:
-        lines.append(f"joined     {leftovers.joined:,} archives stand behind the first one of a tar, and are read")
+        lines.append(f"joined     archives behind the first one of their tar, read as well: {leftovers.joined:,}")
     if leftovers.unknown:
         lines.append(
-            f"unknown    {leftovers.unknown:,} indexes of an earlier version do not say what was left out and cannot "
-            "be replaced (--index-dir FOLDER makes others)"
+            f"unknown    indexes of an earlier version, which do not say what was left out and cannot "
+            f"be replaced (--index-dir FOLDER makes others): {leftovers.unknown:,}"
         )
     return lines
 
 
 def _empty_lines(empty: list[str]) -> list[str]:
-    return [f"empty      {len(empty):,} shards hold no sample: {_first(empty, 3)}"] if empty else []
+    return [f"empty      shards without a sample: {len(empty):,} ({_first(empty, 3)})"] if empty else []
 
 
 def _first(names: list[str], count: int) -> str:
@@ -134,7 +134,7 @@ def _report(report: CheckReport) -> str:
         "have a label that the class list lacks": [
             f"{sample}: {label}" for sample, label in report.labels_out_of_range
         ],
-        "shards hold no sample": report.empty_shards,
+        "shards without a sample": report.empty_shards,
     }
     lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
     for fault, samples in faults.items():
@@ -143,7 +143,7 @@ def _report(report: CheckReport) -> str:
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
     if report.leftovers.lost:
-        lines.append(f"{report.leftovers.lost:,} samples are lost:")
+        lines.append(f"{report.leftovers.lost:,} lost:")
     lines += _leftover_lines(report.leftovers)
     return "\n".join([*lines, "sound" if report.sound else "not sound"])
 
