@@ -14,6 +14,7 @@ from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.source_rules import SourceRules
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
@@ -52,7 +53,9 @@ def draw_shards(
     paths = sorted(images.rglob("*.jpg"))
     for number in broken:
         paths[number].write_bytes(b"no image")
-    build_shards(images, folder / "shards", split, samples_per_shard=40, seed=seed, processes=1)
+    # A few images leave classes empty, or but one.
+    rules = SourceRules(empty_classes="leave-out", folders_are_classes=True)
+    build_shards(images, folder / "shards", split, samples_per_shard=40, seed=seed, processes=1, rules=rules)
     return folder / "shards"
 
 

@@ -26,13 +26,13 @@ from tinyvit_kd.config.recipes import STAGE_CONFIGS
 Recipes = Mapping[str, Path]  # recipes that a page itself gives, by the path that its commands name
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # RECIPE, STORE: what the reader puts in
 
-IMAGES = ("IMAGES", "VAL_IMAGES")  # folders of the reader's
+IMAGES = ("IMAGES", "VAL_IMAGES", "DATASET/train", "DATASET/val")  # folders of the reader's
 
 
 def lay_out(folder: Path) -> None:
     """What a reader has before the first command: images of their own, and the shipped recipes."""
     for name in IMAGES:
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     (folder / "configs").symlink_to(REPOSITORY / "configs")
 
 

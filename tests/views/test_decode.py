@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.view_spec import ViewSpec
@@ -21,11 +22,21 @@ from tinyvit_kd.views.decode import decode
 from tinyvit_kd.views.render import render_views
 
 LIMIT = 89_478_485
+OTHER_KINDS = [
+    *("PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "QOI", "ICO", "TGA"),
+    *(("AVIF",) if features.check("avif") else ()),
+    *(("JPEG2000",) if features.check("jpg_2000") else ()),
+]
 JPEG = encoded(sample_image(48, 40), "JPEG")
 PNG = encoded(sample_image(48, 40))
 # The table says that strict Pillow decodes these, but Pillow 13.0.0 raises OSError: "Truncated File Read" and
 # "unrecognized data stream contents". They are compared with Pillow itself below.
 MISREPORTED = ("truncated_end_chunk.png", "broken_data_stream.png")
+
+
+def of_kind(kind: str) -> bytes:
+    options = {"sizes": [(48, 40)]} if kind == "ICO" else {}
+    return encoded(sample_image(48, 40), kind, **options)
 
 
 @pytest.fixture
@@ -131,10 +142,60 @@ def test_messages_are_the_same_every_time() -> None:
     assert not re.search("0x[0-9a-f]+", messages[0])
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF"])
-def test_other_kinds_than_jpeg_are_read(kind: str) -> None:
-    image = decode(encoded(sample_image(48, 40), kind), LIMIT)
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_other_kinds_than_jpeg_are_read_as_pillow_reads_them(kind: str) -> None:
+    file = of_kind(kind)
+    image = decode(file, LIMIT)
     assert (image.mode, image.size) == ("RGB", (48, 40))
+    with Image.open(BytesIO(file)) as expected:
+        assert image.tobytes() == expected.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_the_pixel_limit_holds_for_each_kind(kind: str) -> None:
+    file = of_kind(kind)
+    assert isinstance(outcome(file, 48 * 40), bytes)
+    assert outcome(file, 48 * 40 - 1) == ImageTooLargeError
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_half_a_file_of_any_kind_is_a_hole(kind: str) -> None:
+    file = of_kind(kind)
+    with pytest.raises(BadImageError):
+        decode(file[: len(file) // 2], LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [("1", None), *((mode, how) for mode in ("L", "LA", "P", "RGB", "RGBA") for how in (None, "tga_rle"))],
+)
+def test_tga_is_read_in_all_its_modes(mode: str, compression: str | None) -> None:
+    file = encoded(sample_image(48, 40).convert(mode), "TGA", compression=compression)
+    with Image.open(BytesIO(file)) as expected:
+        assert outcome(file) == expected.convert("RGB").tobytes()
+
+
+def test_an_icon_that_is_larger_than_it_says_is_refused_before_its_pixels_are_read() -> None:
+    largest = encoded(Image.new("1", (3000, 3000)), "PNG")
+    entry = bytes([16, 16, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(largest), 22)
+    icon = b"\0\0\1\0\1\0" + entry + largest
+    before = Image.MAX_IMAGE_PIXELS
+    assert outcome(icon, 3000 * 3000 - 1) == ImageTooLargeError
+    assert outcome(icon, 3000 * 3000) == bytes(3 * 3000 * 3000)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\x0a", "JPEG XL"),
+    ],
+)
+def test_a_hole_names_the_format_that_pillow_cannot_open_and_what_to_do(head: bytes, name: str) -> None:
+    with pytest.raises(BadImageError, match=f"{name}.*convert it to JPEG or PNG"):
+        decode(head + bytes(100), LIMIT)
 
 
 def test_postscript_is_not_run() -> None:

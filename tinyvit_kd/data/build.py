@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinyvit_kd.data.build_report import BuildReport
+from tinyvit_kd.data.build_source import find_splits, number_source
 from tinyvit_kd.data.build_spec import BuildSpec, ImageAssignment, keep_build_spec, source_hash
-from tinyvit_kd.data.class_list import ClassList, load_class_list
+from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.class_numbers import ClassNumbers
+from tinyvit_kd.data.left_out import Tally
 from tinyvit_kd.data.locate import INFO_NAMES
-from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.data.shard_writer import Sample, write_shard
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.data.sources import ClassSource, Image, list_classes, read_image
+from tinyvit_kd.data.source_rules import Listing, SourceRules
+from tinyvit_kd.data.sources import ClassSource
 from tinyvit_kd.errors import ConfigError, ShardError
-from tinyvit_kd.runtime.files import (
-    atomic_path,
-    atomic_write,
-    remove_unfinished,
-    require_free_space,
-    sole_writer,
-    write_json,
-)
+from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
 from tinyvit_kd.runtime.parallel import run_parallel
 
 OnShard = Callable[[int, int], None]
+OnListed = Callable[[BuildReport], None]
 _TAR_OVERHEAD = 4096  # bytes per sample at most: three headers, label, description, padding
 
 
-class Sample(NamedTuple):
-    """An image that becomes one sample of a shard."""
+class _Build(NamedTuple):
+    """All that is decided before the first shard of a split is written."""
 
-    number: int  # within the split
-    label: int
-    class_name: str
-    image: Image
+    spec: BuildSpec
+    out: Path
+    sources: Sequence[ClassSource]
+    labels: Mapping[str, int]
+    missing: list[int]  # shards
 
 
 def build_shards(
@@ -47,43 +48,88 @@ def build_shards(
     seed: int,
     processes: int,
     on_shard: OnShard | None = None,
+    rules: SourceRules | None = None,
 ) -> ShardSet:
-    """Pack a folder of class folders, class tars or class zips into webdataset tars.
+    """Pack the images of one split into webdataset tars; arguments and errors are those of ``build_splits``."""
+    report = build_splits(
+        source,
+        out,
+        split,
+        samples_per_shard=samples_per_shard,
+        seed=seed,
+        processes=processes,
+        on_shard=on_shard,
+        rules=rules,
+    )
+    return report.sets[0]
+
+
+def build_splits(
+    source: Path,
+    out: Path,
+    split: str | None,
+    *,
+    samples_per_shard: int,
+    seed: int,
+    processes: int,
+    on_shard: OnShard | None = None,
+    on_listed: OnListed | None = None,
+    rules: SourceRules | None = None,
+    named: int | None = Tally.named,
+) -> BuildReport:
+    """Pack a folder of class folders, class tars or class zips, or an archive of them, into webdataset tars.
 
     The images' bytes are kept as they are, and the seed spreads the images over the shards. The result depends on
     nothing but the source and the arguments. After an interruption, the same call makes the missing shards. Only one
     build at a time may write to ``out``. A second split uses the classes of the first.
 
     Args:
-        source: folder of the images.
+        source: folder, tar or zip of the images.
         out: folder for the shards, ``classes.txt`` and, written last, timm's ``_info.json``.
-        split: name of the split.
+        split: name of the split; None: each folder, tar or zip of the source is a split of that name.
         samples_per_shard: the last shard may have fewer.
         seed: of the random assignment of images to shards.
         processes: how many shards are written at a time.
         on_shard: called after each shard with (finished shards, all shards).
+        on_listed: called once before anything is written, with what is known of the source.
+        rules: what to do with links, classes without images, and folders that do not look like classes.
+        named: how many names are kept of what is left out, for each cause; None: all.
 
     Raises:
-        ConfigError: ``split`` has other characters than letters, digits and underscores.
-        ShardError: the source cannot be read, or ``out`` holds shards of another build.
+        ConfigError: a split has other characters than letters, digits and underscores.
+        ShardError: the source cannot be read, its folders may not be its classes, its classes do not fit those of
+            ``out``, or ``out`` holds shards of another build.
         DiskSpaceError: the shards would not fit on the disk.
         BusyError: another process is writing to ``out``.
     """
-    _require_plain_name(split)
-    sources = _sources(source)
+    if split is not None:
+        _require_plain_name(split)
+    if out.resolve() == source.resolve():
+        raise ConfigError(
+            "the shards cannot lie among the folders of the classes",
+            where=str(out),
+            expected="another folder than the source",
+            fix="give another output, for example a folder inside the source",
+        )
+    listing = Listing(source, rules or SourceRules(), Tally(named), out)
+    with _left_out_told(listing, on_listed):
+        splits = find_splits(listing, split)
+        begun = (out / CLASS_LIST_FILE).exists()
+        numbers = number_source(out, splits, listing)
     with sole_writer(out):
-        classes = _class_list(out, sources)
-        spec = _spec(split, seed, samples_per_shard, sources, classes)
-        count = len(spec.filenames)
-        missing = [shard for shard, name in enumerate(spec.filenames) if not (out / name).exists()]
-        require_free_space(out, _largest_size(sources) * len(missing) // count)
-        _prepare(out, spec, classes)
-        tasks = _tasks(spec, out, missing, sources, classes)
-        for finished, _ in enumerate(run_parallel(_write_shard, tasks, processes), count - len(missing) + 1):
-            if on_shard is not None:
-                on_shard(finished, count)
-        _write_info(out, spec)
-    return ShardSet.load(out, split)
+        if not begun and (out / CLASS_LIST_FILE).exists():  # another build has just written its classes
+            numbers = number_source(out, splits, listing)
+        report = BuildReport(listing.left_out, numbers.notes, Tally(named))
+        if on_listed is not None:
+            on_listed(report)
+        builds = [_plan(out, each, seed, samples_per_shard, found, numbers) for each, found in splits.items()]
+        require_free_space(out, sum(map(_missing_size, builds)))
+        _prepare(out, builds, numbers.classes)
+        _write_shards(builds, processes, report.undecodable, on_shard)
+        for build in builds:
+            _write_info(out, build.spec)
+    report.sets = [ShardSet.load(out, each) for each in splits]
+    return report
 
 
 def _require_plain_name(split: str) -> None:
@@ -91,83 +137,67 @@ def _require_plain_name(split: str) -> None:
         raise ConfigError("a split cannot have this name", where="split", found=split, expected="letters, digits and _")
 
 
-def _sources(source: Path) -> list[ClassSource]:
-    sources = list_classes(source)
-    if not sources:
-        raise ShardError("there are no images in the source folder", where=str(source))
-    return sources
+@contextmanager
+def _left_out_told(listing: Listing, on_listed: OnListed | None) -> Iterator[None]:
+    """Tell what is left out before an error, which may be the reason."""
+    try:
+        yield
+    except ShardError:
+        if on_listed is not None:
+            on_listed(BuildReport(listing.left_out))
+        raise
 
 
-def _class_list(out: Path, sources: list[ClassSource]) -> ClassList:
-    """The classes in ``out`` if it already has shards, else those of the source."""
-    names = tuple(source.class_name for source in sources)
-    if not (out / CLASS_LIST_FILE).exists():
-        return ClassList(out.name, names)
-    classes = load_class_list(str(out / CLASS_LIST_FILE))
-    if new := sorted(set(names) - set(classes.ids)):
-        raise ShardError(
-            "the source has classes that the shard set lacks",
-            where=str(out / CLASS_LIST_FILE),
-            found=", ".join(new[:5]) + (", …" if len(new) > 5 else ""),
-            expected=f"the {len(classes.ids)} classes of the split that was built first",
-            fix="build into another folder, and begin with the split that has all classes",
-        )
-    return classes
-
-
-def _spec(split: str, seed: int, samples_per_shard: int, sources: list[ClassSource], classes: ClassList) -> BuildSpec:
+def _plan(
+    out: Path,
+    split: str,
+    seed: int,
+    samples_per_shard: int,
+    sources: Sequence[ClassSource],
+    numbers: ClassNumbers,
+) -> _Build:
+    """Decide which image goes where."""
+    sources = [source for source in sources if len(source)]
     samples = sum(len(source) for source in sources)
-    return BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), classes.hash)
+    spec = BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), numbers.classes.hash)
+    missing = [shard for shard, name in enumerate(spec.filenames) if not (out / name).exists()]
+    return _Build(spec, out, sources, numbers.labels, missing)
 
 
-def _largest_size(sources: list[ClassSource]) -> int:
-    """An upper limit of the shards' size, bytes; deflated images count with their unpacked size."""
-    return sum(int(source.extents[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(source) for source in sources)
+def _missing_size(build: _Build) -> int:
+    """An upper limit of the size of missing shards, bytes; deflated images count with their unpacked size."""
+    size = sum(int(each.extents[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(each) for each in build.sources)
+    return size * len(build.missing) // len(build.spec.filenames)
 
 
-def _prepare(out: Path, spec: BuildSpec, classes: ClassList) -> None:
-    """Write spec and classes to ``out``, and remove unfinished files that a killed build left behind."""
-    keep_build_spec(out / f".{spec.split}.plan.json", spec)
+def _prepare(out: Path, builds: list[_Build], classes: ClassList) -> None:
+    """Write specs and classes to ``out``, and remove unfinished files that a killed build left behind."""
+    for build in builds:
+        keep_build_spec(out / f".{build.spec.split}.plan.json", build.spec)
     remove_unfinished(out)
     if not (out / CLASS_LIST_FILE).exists():
         atomic_write(out / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
 
 
-def _tasks(
-    spec: BuildSpec, out: Path, missing: list[int], sources: list[ClassSource], classes: ClassList
-) -> Iterator[tuple[Path, list[Sample]]]:
+def _write_shards(builds: list[_Build], processes: int, undecodable: Tally, on_shard: OnShard | None) -> None:
+    count = sum(len(build.spec.filenames) for build in builds)
+    finished = count - sum(len(build.missing) for build in builds)
+    tasks = (task for build in builds for task in _tasks(build))
+    for odd in run_parallel(write_shard, tasks, processes):
+        undecodable.join(odd)
+        finished += 1
+        if on_shard is not None:
+            on_shard(finished, count)
+
+
+def _tasks(build: _Build) -> Iterator[tuple[Path, list[Sample]]]:
     """For each missing shard, its path and samples."""
-    assignment = ImageAssignment(spec, sources)
-    labels = {name: label for label, name in enumerate(classes.ids)}
-    for shard in missing:
-        samples = [Sample(number, labels[name], name, image) for number, name, image in assignment.images_of(shard)]
-        yield out / spec.filenames[shard], samples
-
-
-def _write_shard(task: tuple[Path, list[Sample]]) -> None:
-    from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
-
-    path, samples = task
-    with (
-        atomic_path(path) as temporary,
-        ShardFiles() as files,
-        temporary.open("wb") as stream,
-        # With a fixed mtime, the bytes depend on the samples alone.
-        TarWriter(stream, encoder=False, mtime=0) as tar,
-    ):
-        for sample in samples:
-            tar.write(_members(sample, read_image(sample.image, files)))
-
-
-def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
-    kind = "wnid" if re.fullmatch(r"n\d{8}", sample.class_name) else "class_name"
-    description = {"filename": sample.image.name, kind: sample.class_name, "label": sample.label}
-    return {
-        "__key__": f"{sample.number:09d}",
-        sample.image.suffix: content,
-        "cls": str(sample.label).encode(),
-        "json": json.dumps(description).encode(),
-    }
+    assignment = ImageAssignment(build.spec, build.sources)
+    for shard in build.missing:
+        samples = [
+            Sample(number, build.labels[name], name, image) for number, name, image in assignment.images_of(shard)
+        ]
+        yield build.out / build.spec.filenames[shard], samples
 
 
 def _write_info(out: Path, spec: BuildSpec) -> None:

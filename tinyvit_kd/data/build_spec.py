@@ -11,7 +11,8 @@ import numpy as np
 import xxhash
 
 from tinyvit_kd.data.index import Int64
-from tinyvit_kd.data.sources import ClassSource, Image
+from tinyvit_kd.data.source_image import Image
+from tinyvit_kd.data.sources import ClassSource
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.seeding import hash64, permutation

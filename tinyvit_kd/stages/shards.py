@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.build import build_splits
+from tinyvit_kd.data.build_report import count_built, describe_listed, describe_packed
 from tinyvit_kd.data.check import CheckReport, check_shards
 from tinyvit_kd.data.label_order import LabelOrder
+from tinyvit_kd.data.left_out import NAMED
 from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.runtime.log import progress_bar
+from tinyvit_kd.data.source_rules import SourceRules
+from tinyvit_kd.runtime.log import progress_bar, warn
 from tinyvit_kd.views.decode import decode
 
 LISTED = 20  # samples that are listed for each kind of fault; the others are counted
 
 
-def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: int, processes: int) -> str:
-    """Pack a folder of images into shards; returns a description of the shard set, for people."""
+def build(
+    source: Path,
+    output: Path,
+    split: str | None,
+    samples_per_shard: int,
+    seed: int,
+    processes: int,
+    rules: Mapping[str, Any] | None = None,
+    list_all: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """Pack images into shards; returns a description of what was made, for people, and its counts.
+
+    Args:
+        split: None: each folder, tar or zip of the source is a split.
+        rules: the fields of ``SourceRules``.
+        list_all: name all that is left out, not only the first ones.
+    """
     with _shard_bar("shards build") as on_shard:
-        shards = build_shards(
+        report = build_splits(
             source,
             output,
             split,
@@ -31,8 +49,12 @@ def build(source: Path, output: Path, split: str, samples_per_shard: int, seed: 
             seed=seed,
             processes=processes,
             on_shard=on_shard,
+            on_listed=lambda listed: warn("\n".join(describe_listed(listed))) if describe_listed(listed) else None,
+            rules=SourceRules(**rules or {}),
+            named=None if list_all else NAMED,
         )
-    return _describe(shards)
+    described = [_describe(shards) for shards in report.sets]
+    return "\n".join([*described, *describe_packed(report)]), count_built(report)
 
 
 def index(path: str, **options: Any) -> str:
