@@ -102,7 +102,15 @@ def test_lists_are_read_in_the_forms_in_which_they_are_passed_around(tmp_path: P
 
 @pytest.mark.parametrize(
     "lines",
-    ["tabby cat\ndog\n", "0\n1\n10\n2\n", "n01440764 tench\ndog\n", "0 tench\n1 dog\n", " a \n b, c\n", "é\ne\u0301\n"],
+    [
+        "tabby cat\ndog\n",
+        "0\n1\n10\n2\n",
+        "n01440764 tench\ndog\n",
+        "0 tench\n1 dog\n",
+        " a \n b, c\n",
+        "[unknown]\ncat\n{x}\n",
+        "é\ne\u0301\n",
+    ],
     ids=repr,
 )
 def test_plain_lists_are_their_stripped_lines_as_ever(tmp_path: Path, lines: str) -> None:

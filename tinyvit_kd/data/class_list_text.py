@@ -46,7 +46,7 @@ def read_entries(content: bytes, where: str) -> list[Entry]:
         ) from None
     if "\0" in text:
         raise _wrong(where, "a NUL, so that it is no text")
-    return _from_json(text, where) if text.lstrip()[:1] in ("{", "[") else _from_lines(text, where)
+    return _from_json(text, where) if _looks_like_json(text) else _from_lines(text, where)
 
 
 def plain_lines(text: str) -> list[str]:
@@ -67,6 +67,15 @@ def require_distinct(ids: Sequence[str], where: str, unit: str = "line", units: 
         repeated = [name for name, count in Counter(ids).items() if count > 1]
         named = [f"{name} ({units} {_numbers(ids, name)})" for name in sorted(repeated)[:_SHOWN]]
         raise _wrong(where, f"repeated {units}: {', '.join(named)}{', …' if len(repeated) > _SHOWN else ''}")
+
+
+def _looks_like_json(text: str) -> bool:
+    """Whether a text is one bracket to its end: the first of many classes may be called ``[unknown]``."""
+    stripped = text.strip()
+    if stripped[:1] not in ("{", "["):
+        return False
+    ends = stripped[-1] in ("}", "]") and ('"' in stripped or "'" in stripped)
+    return ends or len(stripped.splitlines()) == 1
 
 
 def _from_lines(text: str, where: str) -> list[Entry]:
