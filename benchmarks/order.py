@@ -9,11 +9,12 @@ all shards, as in tars of one class after the other; of mixed shards a batch has
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,11 @@ ORDERS = ((64, 4096), (64, 65536), (512, 4096), (4096, 4096))  # lanes and windo
 STEPS = 8  # measured in each order, spread over an epoch
 
 
-def main(folder: Path) -> None:
-    """Measure all orders and print them."""
-    shards = _open(folder)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the arguments, measure all orders, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a folder of its own, which is filled with tars")
+    shards = _open(parser.parse_args(arguments).folder)
     rows = [_measure(shards, lanes, window) for lanes, window in ORDERS]
     shuffled = _full_shuffle()
     for row in [*rows, shuffled]:
@@ -114,4 +117,4 @@ def _full_shuffle() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

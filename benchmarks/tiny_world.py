@@ -13,8 +13,8 @@ from typing import Any
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
-from tinyvit_kd.data.build import build_shards
-from tinyvit_kd.data.source_rules import SourceRules
+from tinyvit_kd.data.building.build import build_shards
+from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model

@@ -38,9 +38,9 @@ ONLY_IN: dict[str, set[str]] = {
     "zarr": set(),  # for tests alone: see store/chunks.py
     "numcodecs": {"store/chunks.py"},
     "google_crc32c": {"store/chunks.py"},
-    "tarfile": {"data/tars.py"},
-    "zipfile": {"data/npz.py", "data/source_archives.py", "training/checkpoint.py"},
-    "webdataset": {"data/shard_writer.py", "data/remote.py"},
+    "tarfile": {"data/tars/members.py"},
+    "zipfile": {"data/indexing/npz.py", "data/building/source_archives.py", "training/checkpoint.py"},
+    "webdataset": {"data/building/shard_writer.py", "data/locating/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "PIL": {"views", "api", "data/synthetic.py"},
     "yaml": {"config/yaml_text.py"},

@@ -23,7 +23,7 @@ from tinyvit_kd.cli import cli
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, ViewSpec
 from tinyvit_kd.config.yaml_text import parse_yaml
-from tinyvit_kd.data.locate import Info
+from tinyvit_kd.data.locating.locate import Info
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network

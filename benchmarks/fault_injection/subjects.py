@@ -25,8 +25,8 @@ from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.index import ShardIndex
-from tinyvit_kd.data.index_file import load_index
+from tinyvit_kd.data.indexing.index import ShardIndex
+from tinyvit_kd.data.indexing.index_file import load_index
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, TinyVitKdError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file

@@ -22,7 +22,7 @@ from benchmarks.tiny_world import (
 )
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
-from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

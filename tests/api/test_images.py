@@ -12,7 +12,7 @@ import torch
 import tinyvit_kd
 from benchmarks.tiny_world import SIZE, World, draw_shards
 from tests.api.world import SPECS, dumped, places, shards_of
-from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import BadImageError, ConfigError, ManifestMismatchError, ReplayError
 from tinyvit_kd.views.render import view_digest

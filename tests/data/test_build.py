@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from tests.data.tars import write_class_folders, write_tar
-from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.building.build import build_shards
+from tinyvit_kd.data.building.source_image import read_image
+from tinyvit_kd.data.building.sources import list_classes
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.data.source_image import read_image
-from tinyvit_kd.data.sources import list_classes
 from tinyvit_kd.errors import ConfigError, ShardError
 
 CLASSES = {"n00000002": 7, "n00000001": 4, "tabby cat": 6}
@@ -135,7 +135,7 @@ def test_a_build_goes_on_where_it_was_stopped(folders: Path, tmp_path: Path) -> 
 def test_a_killed_build_leaves_no_half_shard(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "source", {"a": 60, "b": 60})
     out = tmp_path / "out"
-    code = "import sys; from pathlib import Path; from tinyvit_kd.data.build import build_shards;"
+    code = "import sys; from pathlib import Path; from tinyvit_kd.data.building.build import build_shards;"
     code += "source, out = map(Path, sys.argv[1:]);"
     code += "build_shards(source, out, 'train', samples_per_shard=1, seed=0, processes=1)"
     process = subprocess.Popen([sys.executable, "-c", code, str(source), str(out)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list, parse_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list, parse_class_list
 from tinyvit_kd.errors import ConfigError
 
 
@@ -163,6 +163,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 
 def test_reading_shards_and_lists_loads_neither_torch_nor_timm() -> None:
-    code = "import sys, tinyvit_kd.data.check, tinyvit_kd.data.build, tinyvit_kd.data.class_list as labels;"
+    code = "import sys, tinyvit_kd.data.check, tinyvit_kd.data.building.build;"
+    code += "import tinyvit_kd.data.labels.class_list as labels;"
     code += "labels.load_class_list('imagenet'); assert not {'torch', 'timm', 'webdataset'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.data.source_trees import classes, write_tree
 from tests.data.test_sources import build, class_names
-from tinyvit_kd.data.build_report import BuildReport
-from tinyvit_kd.data.class_numbers import class_order
-from tinyvit_kd.data.left_out import Cause
-from tinyvit_kd.data.source_rules import SourceRules
+from tinyvit_kd.data.building.build_report import BuildReport
+from tinyvit_kd.data.building.class_numbers import class_order
+from tinyvit_kd.data.building.left_out import Cause
+from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.errors import ShardError
 
 COMPOSED = unicodedata.normalize("NFC", "café")

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from tests.data.tars import write_samples
-from tinyvit_kd.data.index_file import INDEX_SUFFIX, load_index
-from tinyvit_kd.data.npz import read_npz
+from tinyvit_kd.data.indexing.index_file import INDEX_SUFFIX, load_index
+from tinyvit_kd.data.indexing.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -136,7 +136,9 @@ def test_where_it_cannot_be_replaced_an_index_of_the_version_before_is_used(
     made = load_index(path)
     _make_old(path.with_name(path.name + INDEX_SUFFIX))
     monkeypatch.setattr("tinyvit_kd.data.shard_files.os.access", lambda *_: False)  # root may write anywhere
-    monkeypatch.setattr("tinyvit_kd.data.index_file.scan_tar", lambda *_: pytest.fail("the tar was walked through"))
+    monkeypatch.setattr(
+        "tinyvit_kd.data.indexing.index_file.scan_tar", lambda *_: pytest.fail("the tar was walked through")
+    )
     old = load_index(path)
     assert (old.key_hash, old.label_hash, old.leftovers) == (made.key_hash, made.label_hash, None)
     assert "earlier version" in capsys.readouterr().err

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.tars import sample, write_samples, write_tar
-from tinyvit_kd.data.index import ShardIndex, scan_tar
-from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.member_names import split_name
+from tinyvit_kd.data.indexing.index import ShardIndex, scan_tar
+from tinyvit_kd.data.indexing.index_file import load_index
+from tinyvit_kd.data.tars.member_names import split_name
 from tinyvit_kd.errors import ShardError
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)

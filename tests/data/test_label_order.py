@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tinyvit_kd.data.label_order import LabelOrder
+from tinyvit_kd.data.labels.label_order import LabelOrder
 
 RANDOM = np.random.default_rng(0)
 EACH = np.repeat(np.arange(100), 50)  # 100 classes, 50 samples each

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data.tars import sample, write_tar
-from tinyvit_kd.data.index_file import load_index
+from tinyvit_kd.data.indexing.index_file import load_index
 from tinyvit_kd.data.shards import ShardSet
 
 BOM = b"\xef\xbb\xbf"

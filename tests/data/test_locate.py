@@ -15,10 +15,10 @@ import pytest
 
 from tests.data.tars import sample, write_samples, write_tar
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.data.locate import locate_shards
-from tinyvit_kd.data.remote import cache_name
+from tinyvit_kd.data.locating.locate import locate_shards
+from tinyvit_kd.data.locating.remote import cache_name
+from tinyvit_kd.data.locating.urls import below, name_of, names_tars
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.data.urls import below, name_of, names_tars
 from tinyvit_kd.errors import ConfigError, FieldDifference, ShardError
 
 PNG = encoded(sample_image(8, 8), "PNG")

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from tests.data.tars import sample, write_samples, write_tar
-from tinyvit_kd.data.index import ShardIndex
-from tinyvit_kd.data.leftovers import Leftovers
-from tinyvit_kd.data.remote import cache_name
+from tinyvit_kd.data.indexing.index import ShardIndex
+from tinyvit_kd.data.indexing.summaries import Summary, summary_of
+from tinyvit_kd.data.locating.remote import cache_name
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.data.summaries import Summary, summary_of
+from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ConfigError, ShardError
 
 LENGTHS = (5, 3, 4)

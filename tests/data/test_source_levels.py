@@ -12,7 +12,7 @@ import pytest
 from tests.data.source_trees import classes, tar_of, tar_of_tars, write_tree, zip_of
 from tests.data.tars import write_samples
 from tests.data.test_sources import build, class_names
-from tinyvit_kd.data.source_rules import SourceRules
+from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.errors import ConfigError, ShardError
 
 SPLITS = [*classes("train/cat", "train/dog"), *classes("val/cat", "val/dog", count=1)]
@@ -123,7 +123,7 @@ def test_a_wrong_level_is_refused_for_a_later_split_too(tmp_path: Path) -> None:
 
 
 def build_into(source: Path, out: Path, split: str) -> int:
-    from tinyvit_kd.data.build import build_shards
+    from tinyvit_kd.data.building.build import build_shards
 
     return build_shards(source, out, split, samples_per_shard=9, seed=0, processes=1).total
 

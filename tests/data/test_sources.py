@@ -16,14 +16,14 @@ import pytest
 from tests.data.source_trees import HEIC, JPEG, classes, tar_of, tar_of_tars, write_tree, zip_of
 from tests.data.tars import write_tar
 from tests.processes import nobody
-from tinyvit_kd.data import source_rules
-from tinyvit_kd.data.build import build_shards, build_splits
-from tinyvit_kd.data.build_report import BuildReport
-from tinyvit_kd.data.left_out import Cause, Tally
+from tinyvit_kd.data.building import source_rules
+from tinyvit_kd.data.building.build import build_shards, build_splits
+from tinyvit_kd.data.building.build_report import BuildReport
+from tinyvit_kd.data.building.left_out import Cause, Tally
+from tinyvit_kd.data.building.source_levels import require_readable
+from tinyvit_kd.data.building.source_rules import Listing, SourceRules
+from tinyvit_kd.data.building.sources import ClassSource, list_classes
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.data.source_levels import require_readable
-from tinyvit_kd.data.source_rules import Listing, SourceRules
-from tinyvit_kd.data.sources import ClassSource, list_classes
 from tinyvit_kd.errors import ConfigError, ShardError
 
 

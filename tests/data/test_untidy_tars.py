@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import CommandLine
 from tests.data.tars import sample, write_samples, write_tar
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.data.index import ShardIndex, scan_tar
-from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.leftovers import Leftovers
+from tinyvit_kd.data.indexing.index import ShardIndex, scan_tar
+from tinyvit_kd.data.indexing.index_file import load_index
+from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError
 
 PNG = encoded(sample_image(8, 8), "PNG")

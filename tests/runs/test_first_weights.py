@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.tiny_world import STILL, TRAINING, World
-from tinyvit_kd.data.class_list import load_class_list
+from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.finetune import finetune

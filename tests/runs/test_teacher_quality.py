@@ -15,7 +15,7 @@ from tests.conftest import CommandLine
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import build_teacher
 from tinyvit_kd.runs.dump_quality import stored_quality

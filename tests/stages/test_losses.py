@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.tiny_world import MIXED, STILL, TRAINING, World
 from tests.runs.recorder import RunRecorder
-from tinyvit_kd.data.class_list import load_class_list
+from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import load_model_file

@@ -21,7 +21,7 @@ from tests.store.blocks import same
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import DumpConfig, PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.build import build_shards
+from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import CheckpointError, ReplayError
 from tinyvit_kd.models.teacher import build_teacher, topk_probs

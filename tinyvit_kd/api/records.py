@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.api.samples import require_sample, require_shard, require_view
-from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore

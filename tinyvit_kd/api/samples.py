@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tinyvit_kd.config.view_spec import EvalViewSpec
-from tinyvit_kd.data.index import Int64
+from tinyvit_kd.data.indexing.index import Int64
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.log import warn

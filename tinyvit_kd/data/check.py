@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.data.index import ShardIndex
-from tinyvit_kd.data.label_order import LabelOrder
-from tinyvit_kd.data.labels import NO_LABEL
-from tinyvit_kd.data.leftovers import Leftovers
+from tinyvit_kd.data.indexing.index import ShardIndex
+from tinyvit_kd.data.labels.label_order import LabelOrder
+from tinyvit_kd.data.labels.sample_labels import NO_LABEL
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.runtime.parallel import run_parallel
 

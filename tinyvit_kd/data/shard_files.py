@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from tinyvit_kd.data.remote import local_file
-from tinyvit_kd.data.urls import is_url
+from tinyvit_kd.data.locating.remote import local_file
+from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage
 from tinyvit_kd.storage.local import LocalStorage

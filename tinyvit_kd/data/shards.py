@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.class_list import ClassList, load_class_list
-from tinyvit_kd.data.index import Int64, ShardIndex
-from tinyvit_kd.data.index_file import load_index
-from tinyvit_kd.data.labels import NO_LABEL
-from tinyvit_kd.data.leftovers import Leftovers
-from tinyvit_kd.data.locate import locate_shards
+from tinyvit_kd.data.indexing.index import Int64, ShardIndex
+from tinyvit_kd.data.indexing.index_file import load_index
+from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
+from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.sample_labels import NO_LABEL
+from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
+from tinyvit_kd.data.locating.locate import locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
-from tinyvit_kd.data.summaries import LabelCounts, Summary, summary_of
-from tinyvit_kd.data.text_labels import NO_TEXTS, LabelRule
+from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.watchdog import doing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.class_list import ClassList, class_map, parse_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, class_map, parse_class_list
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.store.names import CLASS_LIST

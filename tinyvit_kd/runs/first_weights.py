@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyvit_kd.config.models import StudentConfig
-from tinyvit_kd.data.class_list import ClassList, class_map, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
 from tinyvit_kd.runs.class_lists import assumed_classes, card_classes

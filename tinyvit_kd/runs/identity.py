@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinyvit_kd.config.recipes import TrainingConfig
-from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.first_weights import FirstWeights
 from tinyvit_kd.runtime.distributed import Job

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import label_map

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinyvit_kd.config.data import LabelledShardsConfig
+from tinyvit_kd.data.indexing.summaries import LabelCounts
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.data.summaries import LabelCounts
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say

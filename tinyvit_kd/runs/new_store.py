@@ -6,7 +6,7 @@ import importlib.metadata
 
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.teacher import Teacher

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.leftovers import PASSED_OVER
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.data.tars.leftovers import PASSED_OVER
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying

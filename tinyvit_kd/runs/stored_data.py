@@ -15,7 +15,7 @@ from tinyvit_kd.batches.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import assumed_classes, label_map, stored_classes

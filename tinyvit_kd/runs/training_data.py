@@ -10,7 +10,7 @@ from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.buffers import BatchMaker
-from tinyvit_kd.data.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError

@@ -9,7 +9,7 @@ from torch import nn
 
 from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.view_spec import EvalViewSpec
-from tinyvit_kd.data.class_list import load_class_list
+from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.models.modelfile import ModelCard, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model

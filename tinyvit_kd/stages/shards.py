@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.build import build_splits
-from tinyvit_kd.data.build_report import count_built, describe_listed, describe_packed
+from tinyvit_kd.data.building.build import build_splits
+from tinyvit_kd.data.building.build_report import count_built, describe_listed, describe_packed
+from tinyvit_kd.data.building.left_out import NAMED
+from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.data.check import CheckReport, check_shards
-from tinyvit_kd.data.label_order import LabelOrder
-from tinyvit_kd.data.left_out import NAMED
-from tinyvit_kd.data.leftovers import LOST, PASSED_OVER, Leftovers
+from tinyvit_kd.data.labels.label_order import LabelOrder
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
-from tinyvit_kd.data.source_rules import SourceRules
+from tinyvit_kd.data.tars.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.runtime.log import progress_bar, warn
 from tinyvit_kd.views.decode import decode
 

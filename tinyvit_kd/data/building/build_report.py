@@ -1,0 +1,49 @@
+"""What came of a source: its shards, what was left out, and what will be holes; for people and as counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyvit_kd.data.building import packed_images
+from tinyvit_kd.data.building.left_out import MEANINGS, Tally
+from tinyvit_kd.data.shards import ShardSet
+
+
+@dataclass
+class BuildReport:
+    """What came of a source.
+
+    Attributes:
+        left_out: what became no sample, by cause.
+        notes: on the classes, one line each.
+        undecodable: samples that will be holes, by the reason; of the shards that this call has written.
+        sets: the shards, a set for each split.
+    """
+
+    left_out: Tally
+    notes: tuple[str, ...] = ()
+    undecodable: Tally = field(default_factory=Tally)
+    sets: list[ShardSet] = field(default_factory=list)
+
+
+def describe_listed(report: BuildReport) -> list[str]:
+    """What is known of a source before it is packed, in lines."""
+    lines = report.left_out.lines(MEANINGS)
+    return [*report.notes, *(["left out of the shards:"] if lines else []), *(f"  {line}" for line in lines)]
+
+
+def describe_packed(report: BuildReport) -> list[str]:
+    """Which of the samples just written will be holes, in lines."""
+    lines = report.undecodable.lines(packed_images.MEANINGS)
+    return [*(["packed, but will be holes:"] if lines else []), *(f"  {line}" for line in lines)]
+
+
+def count_built(report: BuildReport) -> dict[str, Any]:
+    """The counts, for programs."""
+    return {
+        "splits": {shards.split: {"samples": shards.total, "shards": len(shards.names)} for shards in report.sets},
+        "classes": max((len(shards.class_list.ids) for shards in report.sets if shards.class_list), default=0),
+        "left_out": dict(report.left_out.counts),
+        "undecodable": dict(report.undecodable.counts),
+    }

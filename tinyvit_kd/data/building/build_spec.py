@@ -1,0 +1,97 @@
+"""Decides which image goes into which shard; a build that is run again decides the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from tinyvit_kd.data.building.source_image import Image
+from tinyvit_kd.data.building.sources import ClassSource
+from tinyvit_kd.data.indexing.index import Int64
+from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.files import write_json
+from tinyvit_kd.runtime.seeding import hash64, permutation
+
+FORMAT_VERSION = 1
+_SHUFFLE = 0x6275696C64  # distinguishes the random draws of this module
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """All that determines the bytes of a split's shards, apart from the images' content."""
+
+    split: str
+    seed: int
+    samples_per_shard: int
+    samples: int
+    source_hash: str  # of the images' names and sizes
+    classes_hash: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples per shard, for each shard; the last one may have fewer."""
+        full, rest = divmod(self.samples, self.samples_per_shard)
+        return [self.samples_per_shard] * full + [rest] * (rest > 0)
+
+    @property
+    def filenames(self) -> list[str]:
+        """File names of the shards."""
+        return [f"{self.split}-{shard:06d}.tar" for shard in range(len(self.lengths))]
+
+
+class ImageAssignment:
+    """Assigns the images of all classes to shards, at random by the spec's seed."""
+
+    def __init__(self, spec: BuildSpec, sources: Sequence[ClassSource]) -> None:
+        self._spec = spec
+        self._sources = sources
+        self._ends: Int64 = np.cumsum([len(source) for source in sources], dtype=np.int64)
+        self._order = permutation(hash64(spec.seed, _SHUFFLE), spec.samples)
+
+    def images_of(self, shard: int) -> Iterator[tuple[int, str, Image]]:
+        """The images of a shard: number of the sample within the split, name of the class, and image."""
+        first = shard * self._spec.samples_per_shard
+        for number, chosen in enumerate(self._order[first : first + self._spec.samples_per_shard], first):
+            row = int(np.searchsorted(self._ends, chosen, side="right"))
+            source = self._sources[row]
+            yield number, source.class_name, source.image(int(chosen - self._ends[row] + len(source)))
+
+
+def source_hash(sources: Sequence[ClassSource]) -> str:
+    """32 hexadecimal digits over classes, names and sizes of all images."""
+    state = xxhash.xxh3_128()
+    for source in sources:
+        state.update(source.class_name.encode() + b"\0" + b"\0".join(source.names.tolist()))
+        state.update(np.ascontiguousarray(source.extents[:, 1:]).astype("<i8").tobytes())
+    return state.hexdigest()
+
+
+def keep_build_spec(path: Path, spec: BuildSpec) -> None:
+    """Write the spec to a file; if the file exists, check that it holds the same spec.
+
+    Raises:
+        ShardError: the existing shards were made by another spec; it names what differs.
+    """
+    if not path.exists():
+        write_json(path, asdict(spec))
+        return
+    try:
+        kept = json.loads(path.read_bytes())
+    except ValueError:
+        kept = None
+    kept = kept if isinstance(kept, dict) else {}
+    differing = {name: value for name, value in asdict(spec).items() if kept.get(name) != value}
+    if differing:
+        raise ShardError(
+            "the output folder holds shards of another build",
+            where=str(path),
+            found=", ".join(f"{name} {kept.get(name)}" for name in differing),
+            expected=", ".join(f"{name} {value}" for name, value in differing.items()),
+            fix=f"build into another folder, or remove {spec.split}-*.tar and {path.name} from this one",
+        )

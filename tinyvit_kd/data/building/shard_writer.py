@@ -1,0 +1,55 @@
+"""Writes one shard: a webdataset tar whose bytes depend on its samples alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyvit_kd.data.building.left_out import Tally
+from tinyvit_kd.data.building.packed_images import count_if_odd
+from tinyvit_kd.data.building.source_image import Image, read_image
+from tinyvit_kd.data.building.source_rules import sample_suffix
+from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.runtime.files import atomic_path
+
+
+class Sample(NamedTuple):
+    """An image that becomes one sample of a shard."""
+
+    number: int  # within the split
+    label: int
+    class_name: str
+    image: Image
+
+
+def write_shard(task: tuple[Path, list[Sample]]) -> Tally:
+    """Write a shard; counts the samples that will be holes."""
+    from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
+
+    path, samples = task
+    odd = Tally(None)
+    with (
+        atomic_path(path) as temporary,
+        ShardFiles() as files,
+        temporary.open("wb") as stream,
+        # With a fixed mtime, the bytes depend on the samples alone.
+        TarWriter(stream, encoder=False, mtime=0) as tar,
+    ):
+        for sample in samples:
+            content = read_image(sample.image, files)
+            count_if_odd(f"{sample.class_name}/{sample.image.name}", content, odd)
+            tar.write(_members(sample, content))
+    return odd
+
+
+def _members(sample: Sample, content: bytes) -> dict[str, str | bytes]:
+    kind = "wnid" if re.fullmatch(r"n\d{8}", sample.class_name) else "class_name"
+    description = {"filename": sample.image.name, kind: sample.class_name, "label": sample.label}
+    return {
+        "__key__": f"{sample.number:09d}",
+        sample_suffix(sample.image.name, content): content,
+        "cls": str(sample.label).encode(),
+        "json": json.dumps(description).encode(),
+    }

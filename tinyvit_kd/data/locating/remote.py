@@ -1,0 +1,130 @@
+"""Shards that lie elsewhere: whatever webdataset can open, kept in a folder on this machine."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import xxhash
+
+from tinyvit_kd.data.locating.fetch_errors import NoHandlerError, unreachable
+from tinyvit_kd.data.locating.urls import is_url
+from tinyvit_kd.data.tars.heads import BLOCK_BYTES, is_header, other_kind
+from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.runtime.watchdog import doing
+
+_COPIED = 1 << 20  # bytes at a time
+_ABANDONED = 3600.0  # seconds without growth, after which a file is not being fetched any more
+
+
+def local_file(location: str, cache_dir: Path | None) -> Path:
+    """The file that holds a shard on this machine; a URL is fetched once.
+
+    Args:
+        location: a path or a URL.
+        cache_dir: where fetched shards are kept.
+
+    Raises:
+        ShardError: the URL cannot be fetched, or what is there is not a tar.
+        ConfigError: there is a URL and no ``cache_dir``.
+    """
+    if not is_url(location):
+        return Path(location)
+    folder = require_cache(location, cache_dir)
+    kept = folder / cache_name(location)
+    return kept if kept.exists() else _fetch(location, kept)
+
+
+def require_cache(url: str, cache_dir: Path | None) -> Path:
+    """The folder for fetched shards.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if cache_dir is None:
+        raise ConfigError(
+            "shards from URLs need a folder on this machine in which they are kept",
+            where=url,
+            found="no cache_dir",
+            fix="set shards.cache_dir, or give --cache-dir to shards index, info and check",
+        )
+    return cache_dir
+
+
+def cache_name(url: str) -> str:
+    """The file name of a fetched URL: its last part, after a hash of the whole.
+
+    webdataset's own names are the last part alone, which shard sets share: ``train-000000.tar``.
+    """
+    tail = re.sub(r"[^\w.-]", "_", url.rpartition("/")[2])
+    return f"{xxhash.xxh3_64_hexdigest(url.encode())}-{tail[-80:]}"
+
+
+def read_url(url: str) -> bytes:
+    """The bytes behind a URL.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    content = io.BytesIO()
+    _copy(url, content)
+    return content.getvalue()
+
+
+def _fetch(url: str, kept: Path) -> Path:
+    doing(f"fetching {url}")
+    _remove_abandoned(kept)
+    with atomic_path(kept) as aside:
+        with aside.open("wb") as file:
+            _copy(url, file)
+        _require_tar(url, aside)
+    return kept
+
+
+def _copy(url: str, file: BinaryIO) -> None:
+    """Copy what is behind a URL.
+
+    Raises:
+        ShardError: it cannot be read.
+        OSError: the disk is full.
+    """
+    from webdataset.gopen import gopen, gopen_schemes
+
+    stream: Any = None
+    try:
+        if urlsplit(url).scheme not in (*gopen_schemes, "file"):
+            raise NoHandlerError
+        with gopen(url) as stream:
+            shutil.copyfileobj(stream, file, _COPIED)
+    except Exception as error:  # gopen's handlers, some of them plug-ins, raise what they like
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise unreachable(url, error, getattr(stream, "status", None)) from None
+
+
+def _require_tar(url: str, path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(BLOCK_BYTES)
+    found, fix = other_kind(head)
+    if not found and not is_header(head) and head != bytes(BLOCK_BYTES):
+        found, fix = (f"bytes that begin with {head[:8].hex(' ')}" if head else "nothing"), "check the URL"
+    if found.startswith("text"):
+        fix = "check the URL: the server may have reported an error in the place of the tar"
+    if found:
+        raise ShardError("what was fetched is not a tar", where=url, found=found, expected="a plain tar", fix=fix)
+
+
+def _remove_abandoned(kept: Path) -> None:
+    """Remove what killed processes left of this file: ours, and those of the versions that fetched by webdataset."""
+    for path in [*kept.parent.glob(f".{kept.name}.*.partial"), *kept.parent.glob(f"{kept.name}.temp*")]:
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
