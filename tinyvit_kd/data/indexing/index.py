@@ -15,7 +15,8 @@ from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars.dotted_names import Parts
 from tinyvit_kd.data.tars.grouping import samples_of
 from tinyvit_kd.data.tars.leftovers import Leftovers
-from tinyvit_kd.data.tars.members import Member, tar_members
+from tinyvit_kd.data.tars.member import Member
+from tinyvit_kd.data.tars.members import tar_members
 from tinyvit_kd.runtime.watchdog import doing
 
 Int64 = npt.NDArray[np.int64]

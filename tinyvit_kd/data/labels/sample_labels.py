@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tinyvit_kd.data.labels.plain_text import decode_text
-from tinyvit_kd.data.tars.members import Member
+from tinyvit_kd.data.tars.member import Member
 
 NO_LABEL = -1
 JSON_NAMES = (

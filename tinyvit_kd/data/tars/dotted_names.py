@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tinyvit_kd.data.image_formats import IMAGE_SUFFIXES
 from tinyvit_kd.data.labels.sample_labels import FoundLabel
 from tinyvit_kd.data.tars.leftovers import Leftovers
+from tinyvit_kd.data.tars.member import Member
 from tinyvit_kd.data.tars.member_names import LABEL_SUFFIXES, PLAIN_LABELS, is_field, kind_of_suffix, split_at_last_dot
-from tinyvit_kd.data.tars.members import Member
 
 Parts = dict[str, Member]  # the files of a sample, by suffix
 HoldsImage = Callable[[Member], bool]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tinyvit_kd.data.labels.sample_labels import FoundLabel
 from tinyvit_kd.data.tars.dotted_names import HoldsImage, Parts, Sample, companion_suffixes, divided, image_of
 from tinyvit_kd.data.tars.leftovers import Leftovers
+from tinyvit_kd.data.tars.member import Member
 from tinyvit_kd.data.tars.member_names import (
     LABEL_SUFFIXES,
     PLAIN_LABELS,
@@ -15,7 +16,6 @@ from tinyvit_kd.data.tars.member_names import (
     passed_over,
     split_name,
 )
-from tinyvit_kd.data.tars.members import Member
 
 ReadLabel = Callable[[Parts], FoundLabel]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tinyvit_kd.data.tars.leftovers import Leftovers
+from tinyvit_kd.data.tars.member import Member
 from tinyvit_kd.data.tars.member_names import passed_over
-
-if TYPE_CHECKING:
-    from tinyvit_kd.data.tars.members import Member
 
 
 class Link(NamedTuple):

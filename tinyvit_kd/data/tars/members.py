@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
 
 from tinyvit_kd.data.shard_files import Location, ShardFiles
 from tinyvit_kd.data.tars.heads import is_header
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.data.tars.links import Link, Links
+from tinyvit_kd.data.tars.member import Member
 from tinyvit_kd.data.tars.member_names import names_image, passed_over
 from tinyvit_kd.data.tars.problems import damaged, refuse_other_formats
 from tinyvit_kd.errors import ShardError
@@ -18,15 +18,6 @@ _CHUNK = 1 << 20  # bytes behind an end marker that are read at a time
 # Errors that tarfile is known to raise on damaged headers.
 _DAMAGE = (tarfile.TarError, OSError, ValueError, EOFError, IndexError, OverflowError, RecursionError)
 _MAGIC = b"ustar"  # stands in every header but those of the oldest writers
-
-
-class Member(NamedTuple):
-    """A file inside a tar."""
-
-    name: str  # bytes that are not UTF-8 are kept as surrogate escapes
-    offset: int  # of the content's first byte, counted from the start of the tar
-    size: int  # of the content, bytes
-    part: int = 0  # number of the archive in the tar: several may stand one behind the other
 
 
 def tar_members(files: ShardFiles, tar: Location, leftovers: Leftovers | None = None) -> Iterator[Member]:
