@@ -31,10 +31,10 @@ from timm.data.transforms_factory import create_transform
 
 from benchmarks.machine import describe
 from benchmarks.photos import load
-from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.views import native
 from tinyvit_kd.views.params import sample_params
-from tinyvit_kd.views.render import reference_views
+from tinyvit_kd.views.render import decode, reference_eval, reference_views, render_eval, render_views
 
 COUNTS = (1, 4, 10)
 Work = Callable[[bytes, int], object]
@@ -52,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     photos = load(options.photos)
     photos = photos[:: max(1, len(photos) // options.images)][: options.images]
-    columns = whole_views(ViewSpec()) | stages(ViewSpec())
+    columns = whole_views(ViewSpec()) | stages(ViewSpec()) | decoded_by_pillow(ViewSpec(), photos)
     if options.peer is not None:
         columns["official TinyViT transform"] = (peer_transform(options.peer), 1)
     times = measure(columns, photos, options.rounds)
@@ -152,6 +152,25 @@ def stages(spec: ViewSpec) -> dict[str, tuple[Work, int]]:
         "parameters, decode, resize": (rendering(native.render_views, plain, 1), 1),
         "libjpeg-turbo, Huffman alone": (lambda image, _seed: module.coefficients(image), 1),
     }
+
+
+def decoded_by_pillow(spec: ViewSpec, photos: list[bytes]) -> dict[str, tuple[Work, int]]:
+    """Views of which Pillow decodes the file, whatever renders them: of the photos as PNG, and of evaluation."""
+    files = {photo: _as_png(photo) for photo in photos}
+    evaluation = EvalViewSpec()
+    return {
+        "PNG, reference": (lambda image, seed: reference_views(files[image], [seed], spec), 1),
+        "PNG, native from pixels": (lambda image, seed: render_views(files[image], [seed], spec), 1),
+        "PNG, decoding alone": (lambda image, _seed: decode(files[image], spec.max_pixels), 1),
+        "evaluation, reference": (lambda image, _seed: reference_eval(image, evaluation), 1),
+        "evaluation, native from pixels": (lambda image, _seed: render_eval(image, evaluation), 1),
+    }
+
+
+def _as_png(photo: bytes) -> bytes:
+    file = BytesIO()
+    Image.open(BytesIO(photo)).convert("RGB").save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def measure(columns: dict[str, tuple[Work, int]], photos: list[bytes], rounds: int) -> dict[str, float]:
