@@ -28,7 +28,7 @@ from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
-from tinyvit_kd.training.progress import log_progress
+from tinyvit_kd.training.progress import log_progress, told_scores
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
@@ -221,7 +221,7 @@ def _evaluate(
     writer.write("eval", state.step, scores)
     say(
         run.job,
-        f"eval at step {state.step}: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()),
+        f"eval at step {state.step}: {told_scores(scores)}",
     )
     return scores
 
