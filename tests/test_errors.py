@@ -29,6 +29,7 @@ from tinyvit_kd.errors import (
     TruncatedImageError,
     WorkerError,
     reason_of,
+    said_by,
 )
 from tinyvit_kd.runtime.parallel import run_parallel
 
@@ -135,3 +136,18 @@ def test_the_reason_of_a_refusal_leaves_the_path_out() -> None:
     assert reason_of(PermissionError(errno.EACCES, "Permission denied", "a.tar")) == "Permission denied"
     assert reason_of(OSError("a text alone")) == "a text alone"
     assert reason_of(BrokenPipeError()) == "BrokenPipeError"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), "No such file or directory"),
+        (KeyError("views"), "there is no 'views'"),
+        (ValueError("one line\nand another"), "one line"),
+        (MemoryError(), "not enough memory"),
+        (TypeError(), "TypeError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_another_error_says_is_told_in_plain_words(error: Exception, said: str) -> None:
+    assert said_by(error) == said

@@ -16,10 +16,11 @@ import click
 from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError, from_os_error
+from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import lines_for_a_log
+from tinyvit_kd.runtime.refusals import from_os_error
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
     Preempted,

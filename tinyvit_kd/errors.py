@@ -245,20 +245,30 @@ def reason_of(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_AGAIN = "and run the same command again: finished files are kept, and the rest is made"
+def said_by(error: BaseException) -> str:
+    """What an error says, in one line of plain words; its type where it says nothing."""
+    if isinstance(error, OSError):
+        return reason_of(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+AND_AGAIN = "and run the same command again: finished files are kept, and the rest is made"
 FEWER_PROCESSES = (
     "raise the limit of processes and threads (ulimit -u, or the pids limit of the container or job), or use fewer: "
-    f"runtime.workers and runtime.threads of a recipe, or --processes; {_AGAIN.removeprefix('and ')}"
+    f"runtime.workers and runtime.threads of a recipe, or --processes; {AND_AGAIN.removeprefix('and ')}"
 )
 LESS_MEMORY = (
     "free memory, or use less: batch_size or micro_batch_size, runtime.workers and runtime.prefetch of a recipe, or "
-    f"--processes; {_AGAIN.removeprefix('and ')}"
+    f"--processes; {AND_AGAIN.removeprefix('and ')}"
 )
 _SHORT = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), or lower runtime.workers and runtime.prefetch of the "
-    f"recipe, or --processes, {_AGAIN}",
-    errno.ENFILE: f"close other programs on this machine, all of which together have too many files open, {_AGAIN}",
+    f"recipe, or --processes, {AND_AGAIN}",
+    errno.ENFILE: f"close other programs on this machine, all of which together have too many files open, {AND_AGAIN}",
     errno.ENOMEM: LESS_MEMORY,
     errno.EAGAIN: FEWER_PROCESSES,
 }
@@ -269,16 +279,3 @@ def what_to_do(error: BaseException, otherwise: str) -> str:
     if isinstance(error, MemoryError):
         return LESS_MEMORY
     return _SHORT.get(error.errno or 0, otherwise) if isinstance(error, OSError) else otherwise
-
-
-def from_os_error(error: OSError) -> TinyVitKdError | None:
-    """What the operating system refused, as one of ours; None where it names neither a file nor a shortage."""
-    where, found = str(error.filename or ""), reason_of(error)
-    if error.errno in _FULL:
-        return DiskSpaceError("the disk is full", where=where, found=found, fix=f"free some space {_AGAIN}")
-    if error.errno in _SHORT:
-        return TinyVitKdError("the system has run out of a resource", where=where, found=found, fix=_SHORT[error.errno])
-    if error.filename is None:
-        return None
-    fix = "correct the path in the recipe, or its permissions"
-    return TinyVitKdError("a file or folder cannot be used", where=where, found=found, fix=fix)

@@ -104,7 +104,7 @@ def test_what_is_not_a_recipe_is_refused(tmp_path: Path, text: str, expected: st
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the recipe"):
+    with pytest.raises(ConfigError, match=r"cannot read the recipe.*No such file.*To do: check its path"):
         load_recipe(PretrainConfig, tmp_path / "absent.yaml")
 
 

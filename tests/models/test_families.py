@@ -88,6 +88,13 @@ def test_what_timm_refuses_is_a_mistake_of_the_recipe(spec: ModelSpec) -> None:
     with pytest.raises(ConfigError, match="cannot be built") as caught:
         build_network(spec, 5, 96)
     assert caught.value.found
+    assert ("timm.list_models()" in caught.value.fix) == (spec.name == "tiny_vit_7m_224")
+
+
+def test_a_network_that_memory_does_not_hold_is_not_called_unknown() -> None:
+    with pytest.raises(ConfigError, match="cannot be built") as caught:
+        build_network(ModelSpec(tiny_vit=TINY), 1 << 50, 32)
+    assert "more memory" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -233,3 +233,9 @@ def test_a_file_with_a_card_that_makes_no_sense_is_refused(tmp_path: Path, text:
     save_file(WEIGHTS, tmp_path / "model.safetensors", metadata={"tinyvit_kd": text})
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_model_file(tmp_path)
+
+
+def test_a_web_page_in_place_of_weights_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_text("<!DOCTYPE html>\n<title>Log in</title>")
+    with pytest.raises(CheckpointError, match=r"is a web page.*<!DOCTYPE html>"):
+        load_model_file(tmp_path / "weights.pth")

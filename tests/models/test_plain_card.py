@@ -12,7 +12,7 @@ import timm
 import torch
 
 from tests.conftest import CommandLine
-from tests.models.networks import TINY_SPEC, card, tiny
+from tests.models.networks import TINY, TINY_SPEC, card, tiny
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import load_model_file, save_model
@@ -181,3 +181,24 @@ def test_a_teachers_description_that_cannot_be_reached_ends_with_a_paragraph(
     ended = command_line("dump-logits", tmp_path / "recipe.yaml")
     assert ended.code == 2
     assert "the network's description cannot be read" in ended.err
+
+
+HUGE: dict[str, dict[str, Any]] = {
+    "classes": {"num_classes": 2_000_000_000},
+    "pixels": {"image_size": 2_000_000},
+    "channels": {"architecture": {"tiny_vit": {**TINY.model_dump(), "embed_dims": [16, 24, 32, 2_000_000]}}},
+    "blocks": {"architecture": {"tiny_vit": {**TINY.model_dump(), "depths": [1, 1, 2, 2_000_000]}}},
+    "an argument's channels": {"architecture": {"name": "vit_tiny_patch16_224", "kwargs": {"embed_dim": 3_000_000}}},
+    "an argument's blocks": {"architecture": {"name": "vit_tiny_patch16_224", "kwargs": {"depth": 3_000_000}}},
+    "an argument's pixels": {"architecture": {"name": "vit_tiny_patch16_224", "kwargs": {"img_size": [9, 10**9]}}},
+}
+
+
+@pytest.mark.usefixtures("no_network_is_built")
+@pytest.mark.parametrize("changes", HUGE.values(), ids=HUGE)
+def test_a_card_with_sizes_beyond_its_weights_is_refused_before_memory_is_spent(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    save_model(tmp_path / "model.safetensors", tiny().state_dict(), replace(card(), **changes))
+    with pytest.raises(CheckpointError, match=r"larger than its weights|cannot be read"):
+        open_model(tmp_path)

@@ -93,6 +93,9 @@ def test_the_line_tells_how_far_how_fast_and_how_long() -> None:
     beat.at(100, 5000)
     ((_, line),) = clock.lines(30)
     assert line == "indexing: 100 of 5,000 shards, 2.5 shards/s, 32 min 40 s left"
+    beat.at(90_100, 100_000)
+    ((_, line),) = clock.lines(30)
+    assert line == "indexing: 90,100 of 100,000 shards, 1,287 shards/s, 8 s left"
     clock = Clock()
     clock.enter("evaluation", 4, "batch")
     assert clock.lines(10) == [(10, "evaluation: 0 of 4 batches, after 10 s")]

@@ -187,7 +187,7 @@ CASES: list[tuple[Case, str]] = [
     (another_view_spec, "view_spec"),
     (another_teacher, "teacher"),
     (another_format, "another format version.*99"),
-    (a_missing_block, "1 of the 6 blocks.*missing.*view 1 of shard train-000001"),
+    (a_missing_block, "1 of 6 missing.*view 1 of shard train-000001"),
     (a_damaged_block, r"block is damaged.*s000001/c\.0\.0\.0"),
     (no_store, "no store"),
     (no_shards, "nothing"),

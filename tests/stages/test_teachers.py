@@ -192,7 +192,7 @@ def test_a_missing_block_of_any_teacher_is_told_before_the_training(own_stores: 
     recorder = RunRecorder()
     other = LogitStore.open(own_stores.folder / "second")
     block_file(other, 1, 1).unlink()
-    with pytest.raises(BlockMissingError, match=r"1 of the 6 blocks.*view 1 of shard train-000001") as caught:
+    with pytest.raises(BlockMissingError, match=r"1 of 6 missing.*view 1 of shard train-000001") as caught:
         recorder.pretrain(own_stores.pretrain(store=both(own_stores)))
     assert caught.value.where == str(store_folder(other))
     assert not recorder.batches

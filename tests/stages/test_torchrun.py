@@ -90,6 +90,7 @@ def two_processes(*arguments: str) -> str:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
+    assert "Warning: " not in done.stderr, done.stderr[-4000:]  # of torch's, which tell a user nothing
     return done.stdout
 
 

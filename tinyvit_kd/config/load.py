@@ -128,7 +128,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)  # of a longer one, enough to be refused
     except OSError as error:
-        raise ConfigError("cannot read the recipe", where=str(path), found=reason_of(error)) from None
+        raise ConfigError(
+            "cannot read the recipe",
+            where=str(path),
+            found=reason_of(error),
+            fix="check its path; tinyvit-kd recipe and the name of a stage print one to begin with",
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             "the recipe is not text in UTF-8",

@@ -15,7 +15,7 @@ from torch import nn
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.plain_card import fetches
-from tinyvit_kd.runtime.foreign_errors import first_line_of, refuses_argument
+from tinyvit_kd.runtime.foreign_errors import first_line_of, is_allocation_refusal, refuses_argument
 
 _REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
@@ -56,8 +56,16 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
             "the network cannot be built",
             where=spec.name or ", ".join(spec.given),
             found=first_line_of(error),
-            fix="python -c 'import timm; print(timm.list_models())' lists the names that timm knows",
+            fix=_what_to_change(spec, error),
         ) from error
+
+
+def _what_to_change(spec: ModelSpec, error: Exception) -> str:
+    if is_allocation_refusal(error):
+        return "choose a smaller network, fewer classes or a machine with more memory"
+    if spec.name is not None and not timm.is_model(spec.name):
+        return "python -c 'import timm; print(timm.list_models())' lists the names that timm knows"
+    return f"correct its {'arguments (kwargs)' if spec.tiny_vit is None else 'widths or arguments (kwargs)'}"
 
 
 def create(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:

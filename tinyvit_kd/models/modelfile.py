@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 import xxhash
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.plain_card import require_plain
+from tinyvit_kd.models.plain_card import require_fitting, require_plain
 from tinyvit_kd.models.torch_files import read_torch_file
 from tinyvit_kd.models.weight_files import StateDict as StateDict
 from tinyvit_kd.models.weight_files import find_weights
@@ -170,6 +171,7 @@ def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
         raise ValueError("it has changed since it was written: its hash is wrong")
     card = _parse_card(metadata[_CARD])
     require_plain(card.spec, str(file))
+    require_fitting(card.spec, card.num_classes, [list(tensor.shape) for tensor in state.values()], str(file))
     return state, card
 
 
@@ -189,10 +191,12 @@ def _hash_content(state: StateDict, card: str) -> str:
 
 def _parse_card(text: str) -> ModelCard:
     values = json.loads(text)
-    ModelSpec.model_validate(values["architecture"])
     for name in ("mean", "std", "class_ids"):
         values[name] = tuple(values[name]) if values[name] is not None else None
     card = ModelCard(**values)
-    if any(values.get(name) is not None for name in _SINCE):
-        _ = card.eval_views  # raises where they make no sense
+    try:
+        _ = card.spec, card.eval_views
+    except ValidationError as error:
+        told = (f"{'.'.join(map(str, each['loc']))} is {each['input']!r}: {each['msg']}" for each in error.errors())
+        raise ValueError(f"what it says of its network makes no sense: {'; '.join(told)}") from None
     return card

@@ -7,12 +7,15 @@ recipe they are its author's business, in a file they are refused before timm is
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # an architecture and a tag; no scheme, no path
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_.+-]*")
+_SMALL = 100  # blocks: a number that takes neither time nor memory, whatever the file holds
+_LARGEST_SIDE = 4096  # pixels of an image, which no tensor shows
 # Arguments that say where weights come from or what is built around the network; none is one of the network itself.
 _FETCHES = frozenset(
     {
@@ -44,6 +47,43 @@ def require_plain(spec: ModelSpec, where: str) -> None:
         is_plain = not isinstance(value, str) or _PLAIN_TEXT.fullmatch(value)
         if fetches(name) or not name.isidentifier() or not is_plain:
             raise _refused(where, f"kwargs: {name!r} = {value!r}")
+
+
+def require_fitting(spec: ModelSpec, num_classes: int, shapes: Sequence[Sequence[int]], where: str) -> None:
+    """Check the sizes that a file's card names against the weights beside it, before a network of them is built.
+
+    Each class and channel of a network has weights, and so does each block: a number of them that the file does not
+    hold would only cost memory and time.
+
+    Args:
+        shapes: of the file's tensors.
+
+    Raises:
+        CheckpointError: a size is beyond what the weights can belong to.
+    """
+    widest = max((size for shape in shapes for size in shape), default=0)
+    widths = {} if spec.tiny_vit is None else spec.tiny_vit.model_dump(exclude_none=True)
+    if num_classes > widest:
+        raise _too_large(where, f"num_classes: {num_classes:,}", f"at most {widest:,}, the longest side of a tensor")
+    for name, value in {**widths, **spec.kwargs}.items():
+        if isinstance(value, str):
+            continue
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(word in name for word in ("depth", "layers", "blocks")):
+            if sum(map(abs, numbers)) > max(len(shapes), _SMALL):
+                raise _too_large(where, f"{name}: {value}", f"no more blocks than there are tensors, {len(shapes):,}")
+        elif max(map(abs, numbers), default=0) > max(widest, _LARGEST_SIDE):
+            raise _too_large(where, f"{name}: {value}", f"at most {max(widest, _LARGEST_SIDE):,}, as in the tensors")
+
+
+def _too_large(where: str, found: str, expected: str) -> CheckpointError:
+    return CheckpointError(
+        "a model file names a network that is larger than its weights, and nothing was built",
+        where=where,
+        found=found,
+        expected=expected,
+        fix="fetch or write the file again; do not use it unless you know who wrote it",
+    )
 
 
 def _refused(where: str, found: str) -> CheckpointError:

@@ -107,6 +107,19 @@ def _stand_ins() -> list[Any]:
 STAND_INS = tuple(_stand_ins())
 
 
+def _require_no_page(file: Path) -> None:
+    with file.open("rb") as opened:
+        start = opened.read(64)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # neither zip nor pickle begins so
+        raise CheckpointError(
+            "a file of weights is a web page",
+            where=str(file),
+            found=f"it begins with {start.decode('latin-1').split(chr(10))[0].strip()!r}",
+            expected="a torch file or a safetensors file",
+            fix="fetch it again: a page in its place often asks to log in, or says that the address is wrong",
+        )
+
+
 def read_torch_file(file: Path) -> Any:
     """What a torch file holds: tensors and plain data; known kinds of settings are emptied on the way.
 
@@ -114,6 +127,7 @@ def read_torch_file(file: Path) -> Any:
         CheckpointError: it holds something of another kind; nothing of it was imported or run.
         Exception: whatever torch raises about a file that is damaged or none of its own.
     """
+    _require_no_page(file)
     try:
         with torch.serialization.safe_globals(list(STAND_INS)):
             return torch.load(file, map_location="cpu", weights_only=True)

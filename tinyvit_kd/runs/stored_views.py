@@ -86,9 +86,9 @@ def _require_blocks(store: LogitStore, views: list[int]) -> None:
     if missing:
         shard, view = missing[0]
         raise BlockMissingError(
-            f"{len(missing)} of the {len(views) * len(store.manifest.shard_names)} blocks "
-            "that this run needs are missing",
+            "blocks of the store that this run needs are missing",
             where=store.where,
-            found=f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
+            found=f"{len(missing):,} of {len(views) * len(store.manifest.shard_names):,} missing; "
+            f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
             fix="finish dump-logits (it makes only the missing blocks), lower store.views, or train fewer epochs",
         )

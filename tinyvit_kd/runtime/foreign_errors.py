@@ -8,6 +8,7 @@ them, so that a release with other words fails a test, not a run. The versions n
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from pickle import UnpicklingError
 
@@ -108,6 +109,15 @@ def is_truncated_image(error: BaseException) -> bool:
     return isinstance(error, EOFError) or "truncated" in str(error).lower()
 
 
+def ignore_stride_warning() -> None:
+    """Leave out a warning about the layout of gradients, which is no error and which no user can act on.
+
+    torch 2.15 warns once in the backward pass of each process ("Grad strides do not match bucket view strides",
+    ``torch/csrc/distributed/c10d/reducer.cpp``).
+    """
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides", category=UserWarning)
+
+
 def refuses_argument(error: BaseException, name: str) -> bool:
     """Whether a network has no such argument.
 
@@ -178,7 +188,7 @@ def shortage_behind(error: BaseException) -> TinyVitKdError | None:
         return TinyVitKdError(
             "a batch norm cannot learn from a single value per channel",
             where="schedule.global_batch_size, schedule.micro_batch_size",
-            found=first_line_of(error),
+            found=f"{first_line_of(error).partition(', got ')[2] or 'one value'} before the layer",
             expected="2 or more views in each process's micro-batch, or views that are not scaled down to one pixel",
             fix="raise the batch size, or set train.freeze_bn_stats: true, which keeps the statistics as they are",
         )

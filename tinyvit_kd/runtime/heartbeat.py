@@ -56,7 +56,10 @@ class Beat:
             made = self.done - self.first
             if made > 0:
                 rate = made / seconds
-                parts += [f"{rate:,.3g} {plural(self.unit)}/s", f"{duration((self.total - self.done) / rate)} left"]
+                parts += [
+                    f"{rate:{',.0f' if rate >= 100 else '.3g'}} {plural(self.unit)}/s",
+                    f"{duration((self.total - self.done) / rate)} left",
+                ]
             else:
                 parts.append(f"after {duration(seconds)}")
         return f"{self.what}: {', '.join(parts)}{f' ({detail})' if detail else ''}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Hashable
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from tqdm import TqdmMonitorWarning, tqdm
 
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import print_line
@@ -57,15 +58,17 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
     """A bar in a terminal; elsewhere, lines from time to time (see ``runtime.heartbeat``)."""
 
     def __init__(self, *, shown: bool, label: str, total: int, unit: str, initial: int, speaks: bool) -> None:
-        super().__init__(
-            total=total,
-            initial=initial,
-            unit=unit,
-            desc=label,
-            disable=not shown,
-            dynamic_ncols=True,
-            smoothing=0.1,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmMonitorWarning)  # no thread to be had: the bar does without
+            super().__init__(
+                total=total,
+                initial=initial,
+                unit=unit,
+                desc=label,
+                disable=not shown,
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
         self.n, self.total = initial, total
         self._contexts = ExitStack()
         self._beat = self._contexts.enter_context(saying(label or "progress", total, unit, speaks=speaks))

@@ -18,6 +18,7 @@ from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
@@ -107,7 +108,8 @@ def draw_shards(folder: Path, seed: int, train_images: int, val_images: int) -> 
     for split, count, salt in (("train", train_images, 0), ("val", val_images, 1)):
         images = folder / "images" / split
         if not (images / ".drawn").exists():
-            write_image_folder(images, count, 2 * seed + salt)
+            with saying(f"drawing the images of {split}, {count:,} in all"):
+                write_image_folder(images, count, 2 * seed + salt)
             (images / ".drawn").touch()
         build_shards(images, folder / "shards", split, samples_per_shard=SAMPLES_PER_SHARD, seed=seed, processes=1)
 

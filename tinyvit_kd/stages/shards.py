@@ -18,6 +18,7 @@ from tinyvit_kd.data.labels.label_order import LabelOrder
 from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
 from tinyvit_kd.data.tars.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.runtime.log import progress_bar, warn
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.views.decode import decode
 
 LISTED = 20  # samples that are listed for each kind of fault; the others are counted
@@ -92,10 +93,11 @@ def _describe(shards: ShardSet, named: str | None = None) -> str:
         if shards.class_list
         else "no class list beside the shards"
     )
+    shortest, longest = (min(shards.lengths.tolist(), default=0), max(shards.lengths.tolist(), default=0))
     rows = {
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
-        "shards": f"{len(shards.names):,}, of {min(shards.lengths.tolist(), default=0):,} to "
-        f"{max(shards.lengths.tolist(), default=0):,} samples each",
+        "shards": f"{len(shards.names):,}, of {f'{shortest:,} to ' if shortest < longest else ''}"
+        f"{counted(longest, 'sample')} each",
         "samples": f"{shards.total:,}, {labelled:,} of them labelled, {shards.image_bytes / 2**20:,.1f} MiB of images",
         "classes": classes,
         "labels": _describe_labels(shards),
@@ -163,7 +165,7 @@ def _report(report: CheckReport) -> str:
         ],
         "shards without a sample": report.empty_shards,
     }
-    lines = [f"{report.samples:,} samples in {report.shards:,} shards"]
+    lines = [f"{report.samples:,} samples in {counted(report.shards, 'shard')}"]
     for fault, samples in faults.items():
         if samples:
             lines.append(f"{len(samples):,} {fault}:")

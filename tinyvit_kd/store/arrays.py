@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError, what_to_do
+from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError, said_by, what_to_do
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest
@@ -58,7 +58,7 @@ def complete_arrays(storage: Storage, manifest: Manifest) -> bool:
         raise StoreError(
             "the store cannot be made or grown",
             where=storage.locate(),
-            found=repr(error),
+            found=said_by(error),
             fix=what_to_do(error, "check the disk's space and the folder's permissions, or choose another folder"),
         ) from error
     return any(written)
@@ -114,7 +114,7 @@ def _read(storage: Storage, shard: int) -> Any:
         raise StoreUnreadableError(
             "the array of a shard cannot be opened",
             where=storage.locate(name),
-            found=repr(error),
+            found=said_by(error),
             fix=what_to_do(error, "check the disk and its permissions") + "; the file itself may be undamaged",
         ) from error
     try:

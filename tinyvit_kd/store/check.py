@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import time
 
-from tinyvit_kd.errors import BlockCorruptError, BlockForeignError, BlockMissingError, StoreError, StoreUnreadableError
+from tinyvit_kd.errors import (
+    BlockCorruptError,
+    BlockForeignError,
+    BlockMissingError,
+    StoreError,
+    StoreUnreadableError,
+    said_by,
+)
 from tinyvit_kd.storage.base import Entry
 from tinyvit_kd.store.arrays import array_shape, check_array
 from tinyvit_kd.store.integrity import records_problem
@@ -160,7 +167,7 @@ def _block_fault(store: LogitStore, shard: int, view: int, entry: Entry, read: R
     except StoreError as error:
         return _fault(store, "unread", name, _reason(error))
     except (OSError, MemoryError) as error:
-        return _fault(store, "unread", name, repr(error))
+        return _fault(store, "unread", name, said_by(error))
     return _fault(store, "damaged", name, problem, block) if problem else None
 
 
@@ -175,7 +182,7 @@ def _array_fault(store: LogitStore, shard: int, entries: list[Entry]) -> Fault |
     except StoreError as error:
         return _fault(store, "array", name, _reason(error))
     except OSError as error:
-        return _fault(store, "unread", name, repr(error))
+        return _fault(store, "unread", name, said_by(error))
     return None
 
 
@@ -192,7 +199,7 @@ def _list_folder(report: StoreReport, store: LogitStore, folder: str) -> list[En
     try:
         return store.storage.list(folder)
     except OSError as error:
-        report.faults.append(_fault(store, "unread", folder, repr(error)))
+        report.faults.append(_fault(store, "unread", folder, said_by(error)))
         return None
 
 
@@ -233,7 +240,7 @@ def _remove(store: LogitStore, fault: Fault) -> bool:
         raise StoreError(
             "a damaged block or an unfinished file cannot be removed",
             where=fault.where,
-            found=repr(error),
+            found=said_by(error),
             fix="check the permissions of its folder, and whether the disk is read-only, then run this again",
         ) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.errors import ManifestMismatchError, StoreError
+from tinyvit_kd.errors import ManifestMismatchError, StoreError, said_by
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.arrays import any_block, complete_arrays
 from tinyvit_kd.store.manifest import Manifest
@@ -49,7 +49,7 @@ def _save(manifest: Manifest, storage: Storage) -> None:
         raise StoreError(
             "the store's manifest cannot be written",
             where=storage.locate(MANIFEST),
-            found=repr(error),
+            found=said_by(error),
             fix="check the disk's free space and the folder's permissions, then run dump-logits again",
         ) from error
 

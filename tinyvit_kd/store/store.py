@@ -12,7 +12,14 @@ from functools import lru_cache
 from os import PathLike
 from typing import Any
 
-from tinyvit_kd.errors import BlockCorruptError, BlockMissingError, StoreError, StoreUnreadableError, what_to_do
+from tinyvit_kd.errors import (
+    BlockCorruptError,
+    BlockMissingError,
+    StoreError,
+    StoreUnreadableError,
+    said_by,
+    what_to_do,
+)
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
@@ -177,7 +184,7 @@ class LogitStore:
             raise StoreError(
                 "a block cannot be written",
                 where=location,
-                found=repr(error),
+                found=said_by(error),
                 fix=what_to_do(
                     error, "check the disk's space and permissions, then run dump-logits again: it makes missing blocks"
                 ),
@@ -280,6 +287,6 @@ def _unreadable(location: str, error: Exception) -> StoreUnreadableError:
     return StoreUnreadableError(
         "a block cannot be read",
         where=location,
-        found=repr(error),
+        found=said_by(error),
         fix=what_to_do(error, "check the disk and its permissions") + "; the block itself may be undamaged",
     )

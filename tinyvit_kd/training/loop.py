@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tinyvit_kd.runtime.compiling import compile_network
+from tinyvit_kd.runtime.foreign_errors import ignore_stride_warning
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
@@ -26,7 +28,7 @@ from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
-from tinyvit_kd.training.progress import log_progress
+from tinyvit_kd.training.progress import log_progress, told_scores
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
@@ -156,8 +158,12 @@ def _data_parallel(run: Run, model: nn.Module) -> nn.Module:
         compile_network(model, run.job)
     if run.job.world_size == 1:
         return model
-    # Each rank keeps its own batch norm statistics; they are averaged before they are used.
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    ignore_stride_warning()
+    with warnings.catch_warnings():
+        # torch 2.15 has another argument for this, which torch 2.6 does not know and which would still sync at first.
+        warnings.simplefilter("ignore", FutureWarning)
+        # Each rank keeps its own batch norm statistics; they are averaged before they are used.
+        return DistributedDataParallel(model, broadcast_buffers=False)
 
 
 def _gradient_sync(forward: nn.Module, last: bool) -> AbstractContextManager[None]:
@@ -215,7 +221,7 @@ def _evaluate(
     writer.write("eval", state.step, scores)
     say(
         run.job,
-        f"eval at step {state.step}: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()),
+        f"eval at step {state.step}: {told_scores(scores)}",
     )
     return scores
 

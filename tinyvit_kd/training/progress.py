@@ -30,3 +30,13 @@ def log_progress(run: Run, state: TrainState, meters: Meters, writer: MetricsWri
         f"waiting for data {values['data_wait']:.0%}{left_out}",
     )
     return values
+
+
+def told_scores(scores: dict[str, float]) -> str:
+    """An evaluation's scores in a line: counts are whole, and samples left out are told where there are any."""
+    counts = {name for name in scores if name == "samples" or name.startswith("left_out")}
+    return "  ".join(
+        f"{name} {value:,.0f}" if name in counts else f"{name} {value:.2f}"
+        for name, value in scores.items()
+        if value or not name.startswith("left_out")
+    )
