@@ -325,5 +325,5 @@ def test_a_tidy_tar_of_two_joined_ones_is_sound(tmp_path: Path, command_line: Co
     (tmp_path / "joined.tar").write_bytes(b"".join(content))
     ended = command_line("shards", "check", tmp_path / "joined.tar")
     assert ended.code == 0
-    assert "2 samples in 1 shards" in ended.out
+    assert "2 samples in 1 shard\n" in ended.out
     assert "archives behind the first one of their tar, read as well: 1" in ended.out
