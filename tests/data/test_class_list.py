@@ -45,6 +45,23 @@ def test_a_list_is_read_from_a_file(tmp_path: Path) -> None:
     assert class_map(classes, ClassList("x", ("dog", "bird"))).tolist() == [1, -1]
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "positions"),
+    [
+        pytest.param(("dog", "caf\u00e9"), ("cafe\u0301", "dog"), [1, 0], id="composed-decomposed"),
+        pytest.param(("dog", "cafe\u0301"), ("caf\u00e9", "dog"), [1, 0], id="decomposed-composed"),
+        pytest.param(("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9"), [1, 0], id="both-forms-in-both"),
+        pytest.param(("caf\u00e9",), ("cafe\u0301", "caf\u00e9"), [-1, 0], id="both-forms-in-target"),
+        pytest.param(("cafe\u0301", "caf\u00e9"), ("caf\u00e9",), [1], id="both-forms-in-source"),
+        pytest.param(("cafe",), ("caf\u00e9",), [-1], id="another-letter"),
+    ],
+)
+def test_classes_whose_ids_differ_in_their_form_of_unicode_are_the_same(
+    source: tuple[str, ...], target: tuple[str, ...], positions: list[int]
+) -> None:
+    assert class_map(ClassList("a", source), ClassList("b", target)).tolist() == positions
+
+
 def test_the_hash_follows_from_the_ids_alone() -> None:
     assert ClassList("a", ("x", "y")).hash == ClassList("b", ("x", "y")).hash
     assert ClassList("a", ("x", "y")).hash != ClassList("a", ("y", "x")).hash
@@ -138,8 +155,8 @@ def test_plain_lists_are_their_stripped_lines_as_ever(tmp_path: Path, lines: str
         (b'["a", "a"]', r"repeated names: a \(names 1 and 2\)"),
         (b'["a", 3]', "the value 3 where a class's name should be"),
         (b"{}", "an empty file"),
-        (b"{0: 'tench'}", "a beginning as of JSON, but no JSON"),
-        (b"[" * 9999, "no JSON"),
+        (b"{0: 'tench'}", "text that begins like JSON, but is not JSON"),
+        (b"[" * 9999, "is not JSON"),
     ],
     ids=repr,
 )

@@ -185,13 +185,13 @@ def test_labels_that_count_from_one_are_shifted_when_told(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("files", "options", "expected"),
     [
-        ({}, {}, "its files are .jpg: no .cls, .json, .label or .txt"),
+        ({}, {}, "its only file is .jpg: no .cls, .json, .label or .txt"),
         ({"cls": b"2"}, {"label_key": "mine"}, "its files are .cls, .jpg: no .json"),
         ({"cls": b"\xff\x00"}, {}, ".cls is no text, it begins with the bytes ff 00"),
         ({"cls": b"-1"}, {}, ".cls is '-1'"),
         (as_json({"a": 1, "b": 2}), {}, ".json has the fields a, b"),
         (as_json({"a": 1, "mine": None}), {"label_key": "mine"}, ".json has the fields a, mine; mine is null"),
-        (as_json({"a": 1}), {"label_key": "mine"}, ".json has the fields a; mine is not among them"),
+        (as_json({"a": 1}), {"label_key": "mine"}, ".json has the field a; mine is not there"),
         (as_json({"class_id": 1, "target": 2}), {}, "class_id is 1; target is 2: which of them is the label?"),
         (
             as_json({"a": 1, "label": "dog"}),

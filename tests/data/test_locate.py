@@ -112,6 +112,7 @@ FILES = {
     "a web page": (b"\n<!DOCTYPE html><html>sign in" + b" " * 600, "a web page"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
     "a text": (b"train-0.tar\ntrain-1.tar\n", r"text: 'train-0\.tar"),
+    "a short text behind a byte order mark": (b"\xef\xbb\xbfn01440764\n", "text: 'n01440764"),
     "compressed": (b"\x28\xb5\x2f\xfd" + bytes(600), "unzstd"),
 }
 
@@ -238,6 +239,7 @@ def test_a_tar_behind_a_query_is_fetched_and_named_without_it(server: str, tmp_p
         ("403/a.tar", "403 Forbidden.*log in"),
         ("404/a.tar", "404 Not Found.*no such file"),
         ("404/set", "404 Not Found.*names no .tar"),
+        ("404/train-*.tar", "404 Not Found.*by braces"),
         ("page/a.tar", "not a tar.*web page.*login"),
         ("empty/a.tar", "not a tar.*Found: nothing"),
     ],
@@ -256,7 +258,7 @@ def test_an_answer_that_is_no_tar_is_explained_and_not_kept(
         ("s3://bucket/a.tar", r"nothing here opens s3:// URLs.*pipe:aws s3 cp s3://bucket/a\.tar -"),
         ("what://bucket/a.tar", "nothing here opens what:// URLs.*pipe:COMMAND"),
         ("gs://bucket/a.tar", "the program gsutil, which opens gs:// URLs, is not installed"),
-        ("pipe:exit 3", "ended with exit code 3"),
+        ("pipe:exit 3", "ended with exit code 3.*check the command"),
     ],
 )
 def test_a_missing_handler_is_named_with_what_helps(

@@ -61,6 +61,17 @@ REFUSED: dict[str, tuple[Make, str]] = {
         ),
         r"'ILSVRC2012_img_train' \(0 images, 2 archives.*give \S+/ILSVRC2012_img_train\.tar as the source",
     ),
+    "a folder of class tars": (
+        lambda source: (
+            tar_of(write_tree(source, ["train/"]) / "train" / "n01.tar", ["0.jpg"]),
+            tar_of(source / "train" / "n02.tar", ["0.jpg"]),
+        ),
+        r"'train' \(0 images, 2 archives inside it\).*if each archive in 'train' is one class, give \S+/train as the",
+    ),
+    "one tar of unsorted images": (
+        lambda source: tar_of(source / "ILSVRC2012_img_val.tar", ["ILSVRC2012_val_00000001.JPEG"]),
+        r"'ILSVRC2012_img_val' \(1 image\).*holds images of many classes, sort them into one folder per class",
+    ),
     "a compressed tar per class": (folders("cat.tar.gz", "dog.tar.gz"), "compressed tars.*cat.tar.gz, dog.tar.gz"),
     "shards": (
         lambda source: (

@@ -44,7 +44,9 @@ FOUR = ["0", "1", "2", "3"]
 
 def test_a_run_that_would_leave_out_most_samples_stops(tmp_path: Path) -> None:
     labelled(tmp_path, [*FOUR, *[None] * 20])
-    with pytest.raises(ConfigError, match=r"20 of 24 samples \(83\.33%\).*a\.tar:0004: its files are \.jpg") as caught:
+    with pytest.raises(
+        ConfigError, match=r"20 of 24 samples \(83\.33%\).*a\.tar:0004: its only file is \.jpg"
+    ) as caught:
         finetune(recipe(tmp_path), solo_job())
     assert "raise shards.max_unlabelled_fraction" in caught.value.fix
     assert not (tmp_path / "run").exists()

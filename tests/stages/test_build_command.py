@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import CommandLine
 from tests.data.source_trees import HEIC, classes, tar_of_tars, write_tree
 
@@ -62,3 +64,28 @@ def test_an_archive_is_a_source(tmp_path: Path, command_line: CommandLine) -> No
     ended = command_line("shards", "build", tar, tmp_path / "shards", "--processes", "1")
     assert ended.code == 0
     assert json.loads(ended.out.splitlines()[-1])["splits"] == {"train": {"samples": 4, "shards": 1}}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        pytest.param(classes("cat", "dog"), "of 2 samples each", id="alike"),
+        pytest.param([*classes("cat", "dog"), "cat/more.jpg"], "of 1 to 2 samples each", id="last-is-shorter"),
+    ],
+)
+def test_shards_of_one_length_are_not_of_n_to_n_samples(
+    tmp_path: Path, command_line: CommandLine, names: list[str], said: str
+) -> None:
+    source = write_tree(tmp_path / "source", names)
+    ended = command_line("shards", "build", source, tmp_path / "o", "--processes", "1", "--samples-per-shard", "2")
+    assert said in ended.out
+
+
+def test_labels_that_a_build_has_given_are_not_suspected_to_count_from_one(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    command_line("shards", "build", write_tree(tmp_path / "a", classes("ape", "cat", "dog")), tmp_path / "o")
+    later = write_tree(tmp_path / "b", classes("cat", "dog"))
+    ended = command_line("shards", "build", later, tmp_path / "o", "--split", "val")
+    assert "labels     1 to 2\n" in ended.out
+    assert "first-label" not in ended.out

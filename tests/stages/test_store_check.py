@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_files import block_file, store_folder
-from benchmarks.tiny_world import World
+from benchmarks.tiny_world import World, draw_shards, make_teacher
 from tests.conftest import CommandLine, Ended
 from tests.damage import flip
 from tests.processes import nobody, readonly_copy
@@ -249,3 +249,20 @@ def test_a_block_that_cannot_be_removed_is_one_paragraph(readonly: Path, run: Ch
 def test_a_repair_of_a_sound_store_does_nothing(world: World) -> None:
     path = world.folder / "store"
     assert repair(path, check(path, 1)) == ("nothing to remove\nsound", True)
+
+
+@pytest.mark.parametrize("options", [(), ("--holes",)], ids=["info", "holes"])
+def test_what_a_strangers_shards_are_named_does_not_control_the_terminal(
+    tmp_path: Path, command_line: CommandLine, options: tuple[str, ...]
+) -> None:
+    tar = draw_shards(tmp_path, 5, broken=[1]) / "train-000000.tar"
+    make_teacher(tmp_path)
+    evil = tmp_path / "\x1b[2Jset" / "\x1b[2Jshard.tar"
+    evil.parent.mkdir()
+    tar.rename(evil)
+    world = World(tmp_path)
+    dump_logits(world.dump(shards={"path": str(evil)}), solo_job())
+    ended = command_line("store", "info", world.store, *options)
+    assert ended.code == 0, ended.err
+    assert "\x1b" not in ended.out + ended.err
+    assert "\\x1b[2Js" in ended.out

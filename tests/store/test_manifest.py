@@ -131,6 +131,15 @@ def test_a_damaged_manifest_is_refused_with_path_and_field(tmp_path: Path, chang
     assert str(tmp_path / MANIFEST) in str(caught.value)
 
 
+@pytest.mark.parametrize("change", [{"views": 2 * 10**9}, {"views": -1}], ids=str)
+def test_numbers_that_no_store_has_are_refused_in_our_own_words(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match="views") as caught:
+        Manifest.load(LocalStorage(str(saved(tmp_path, **change))))
+    assert caught.value.found[0] not in ": "
+    assert "Value error" not in caught.value.found
+    assert "dump again" in caught.value.fix
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"1", b"\xff\xfe"])
 def test_bytes_that_are_no_manifest_are_refused_with_the_path(tmp_path: Path, data: bytes) -> None:
     (tmp_path / MANIFEST).write_bytes(data)

@@ -23,7 +23,8 @@ def report_start(config: TrainingConfig, shards: ShardSet, card: ModelCard, run:
     say(
         run.job,
         f"{config.output}: {parameters / 1e6:.2f}M parameters, {card.num_classes} classes, {card.image_size} pixels; "
-        f"{shards.total:,} samples in {len(shards.names)} shards, {run.steps_per_epoch} steps per epoch, "
+        f"{counted(shards.total, 'sample')} in {counted(len(shards.names), 'shard')}, "
+        f"{run.steps_per_epoch} steps per epoch, "
         f"{run.total_steps} steps of {counted(run.global_batch_size, 'sample')} on "
         f"{counted(run.job.world_size, 'process')}; "
         f"learning rate {rates.warmup:.3g} → {rates.peak:.3g} (peak) → {rates.minimum:.3g}",

@@ -22,6 +22,11 @@ from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.views.decode import decode
 
 LISTED = 20  # samples that are listed for each kind of fault; the others are counted
+_ONE_OF = {  # faults as they are said of a single one
+    "have no label": "has no label",
+    "have a label that the class list lacks": "has a label that the class list lacks",
+    "shards without a sample": "shard without a sample",
+}
 
 
 def build(
@@ -54,7 +59,7 @@ def build(
             rules=SourceRules(**rules or {}),
             named=None if list_all else NAMED,
         )
-    described = [_describe(shards) for shards in report.sets]
+    described = [_describe(shards, numbered=True) for shards in report.sets]
     return "\n".join([*described, *describe_packed(report)]), count_built(report)
 
 
@@ -85,7 +90,7 @@ def _decode(max_pixels: int, image: bytes) -> None:
     decode(image, max_pixels)
 
 
-def _describe(shards: ShardSet, named: str | None = None) -> str:
+def _describe(shards: ShardSet, named: str | None = None, numbered: bool = False) -> str:
     counts, leftovers = shards.label_counts(), shards.leftovers()
     labelled, lost = counts.samples - counts.unlabelled, leftovers.lost
     classes = (
@@ -93,19 +98,25 @@ def _describe(shards: ShardSet, named: str | None = None) -> str:
         if shards.class_list
         else "no class list beside the shards"
     )
-    shortest, longest = (min(shards.lengths.tolist(), default=0), max(shards.lengths.tolist(), default=0))
     rows = {
         "shard set": f"{shards.name}, split {shards.split or '(unnamed)'}",
-        "shards": f"{len(shards.names):,}, of {f'{shortest:,} to ' if shortest < longest else ''}"
-        f"{counted(longest, 'sample')} each",
+        "shards": f"{len(shards.names):,}, {_each(shards.lengths.tolist())}",
         "samples": f"{shards.total:,}, {labelled:,} of them labelled, {shards.image_bytes / 2**20:,.1f} MiB of images",
         "classes": classes,
-        "labels": _describe_labels(shards),
+        "labels": _describe_labels(shards, numbered),
     }
     if lost:
         rows["lost"] = f"{lost:,} besides these ({leftovers.lost_fraction(shards.total):.2%}):"
     lines = [f"{name:<10} {text}" for name, text in rows.items()]
     return "\n".join([*lines, *_leftover_lines(leftovers), *_empty_lines(shards.empty_shards())])
+
+
+def _each(lengths: list[int]) -> str:
+    """How many samples each of some shards has, for people."""
+    fewest, most = min(lengths, default=0), max(lengths, default=0)
+    if fewest < most:
+        return f"of {fewest:,} to {most:,} samples each"
+    return f"of {counted(most, 'sample')}" + (" each" if len(lengths) > 1 else "")
 
 
 def _leftover_lines(leftovers: Leftovers) -> list[str]:
@@ -130,17 +141,18 @@ def _first(names: list[str], count: int) -> str:
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
-def _describe_labels(shards: ShardSet) -> str:
-    """The range of the labels, and what is odd about them."""
+def _describe_labels(shards: ShardSet, numbered: bool) -> str:
+    """The range of the labels, and what is odd about them; ``numbered``: they were given here, and count from 0."""
     counts = shards.label_counts()
     parts = [f"{counts.smallest:,} to {counts.largest:,}" if counts.largest >= 0 else "none"]
-    if counts.smallest == 1:
+    if counts.smallest == 1 and not numbered:
         parts.append(
             "none is 0, where classes count from 0: if these labels count from 1, set shards.first_label to 1 in "
             "recipes, and say --first-label 1 here"
         )
     if counts.unlabelled:
-        parts.append(f"{counts.unlabelled:,} samples have none, the first is {shards.first_unlabelled()}")
+        have = "sample has" if counts.unlabelled == 1 else "samples have"
+        parts.append(f"{counts.unlabelled:,} {have} none, the first is {shards.first_unlabelled()}")
     return "; ".join(parts)
 
 
@@ -165,14 +177,14 @@ def _report(report: CheckReport) -> str:
         ],
         "shards without a sample": report.empty_shards,
     }
-    lines = [f"{report.samples:,} samples in {counted(report.shards, 'shard')}"]
+    lines = [f"{counted(report.samples, 'sample')} in {counted(report.shards, 'shard')}"]
     for fault, samples in faults.items():
         if samples:
-            lines.append(f"{len(samples):,} {fault}:")
+            lines.append(f"{len(samples):,} {_ONE_OF.get(fault, fault) if len(samples) == 1 else fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
     if report.missing_labels:
-        lines.append(f"  of the first is known: {report.first_unlabelled}")
+        lines.append(f"  what the first one has instead: {report.first_unlabelled}")
     if report.label_order.is_sorted:
         lines.append(_describe_order(report.label_order))
     if report.leftovers.lost:

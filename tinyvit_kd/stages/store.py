@@ -62,7 +62,7 @@ def info(path: str | PathLike[str]) -> str:
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
     width = max(map(len, rows))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+    return "\n".join(f"{name:<{width}}  {_printable(text)}" for name, text in rows.items())
 
 
 def _quality(store: LogitStore) -> tuple[Quality, str]:
@@ -83,7 +83,9 @@ def list_holes(path: str | PathLike[str]) -> str:
     """One line per hole: shard, index, reason."""
     store = LogitStore.open(path)
     names = store.manifest.shard_names
-    return "\n".join(f"{names[shard]}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store))
+    return "\n".join(
+        f"{_printable(names[shard])}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store)
+    )
 
 
 def check(path: str | PathLike[str], processes: int) -> StoreReport:

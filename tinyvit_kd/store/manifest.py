@@ -170,8 +170,13 @@ class Manifest(BaseModel):
         try:
             manifest = cls.model_validate_json(json.dumps(fields), strict=True)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise StoreError("the manifest is damaged", where=location, found=problems) from None
+            problems = "; ".join(_problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
+            raise StoreError(
+                "the manifest is damaged, or none that a dump has written",
+                where=location,
+                found=problems,
+                fix="restore it from where the store came from; without it, dump again into another folder",
+            ) from None
         if checksum != _checksum(fields):
             raise StoreError(
                 "the manifest has changed since it was written",
@@ -202,6 +207,11 @@ def size_problem(lengths: Sequence[int], views: int, encoding: Encoding, topk: i
             f"the top {topk:,} of a shard's {longest:,} samples are {size >> 20:,} MiB, and a block has {mib:,} at most"
         )
     return ""
+
+
+def _problem(field: str, message: str) -> str:
+    said = message.removeprefix("Value error, ")  # pydantic's words before our own
+    return f"{field}: {said}" if field else said
 
 
 def _checksum(fields: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from tinyvit_kd.data.building.source_archives import folders_of, shared_folders
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.data.building.sources import ClassSource
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.wording import counted
 
 _TRAINING = {"train", "training", "trn"}
 _EVALUATION = {
@@ -145,9 +146,9 @@ def _describe_all(sources: Sequence[ClassSource]) -> str:
 def _describe(source: ClassSource) -> str:
     """One class: its name, its images, and the folders that they are in."""
     below = folders_below(source)
-    inside = f", all in {len(below):,} folders inside it: {_first(below)}" if below else ""
-    archives = f", {source.archives:,} archives inside it" if source.archives else ""
-    return f"{source.class_name!r} ({len(source):,} images{inside}{archives})"
+    inside = f", all in {counted(len(below), 'folder')} inside it: {_first(below)}" if below else ""
+    archives = f", {counted(source.archives, 'archive')} inside it" if source.archives else ""
+    return f"{source.class_name!r} ({counted(len(source), 'image')}{inside}{archives})"
 
 
 def _first(names: Sequence[str]) -> str:
@@ -166,10 +167,12 @@ def _one_level_down(listing: Listing, source: ClassSource) -> str:
         return (
             f"if {source.class_name!r} holds the classes' tars, give {source.path} as the source"
             if not source.is_folder
-            else f"if the archives in {source.class_name!r} hold the classes' folders, give one of them as the source"
+            else f"if each archive in {source.class_name!r} is one class, give {source.path} as the source; if "
+            "they hold the classes' folders, give one of them"
         )
     if not folders_below(source):
-        return ""
+        unsorted = _kind(source.class_name) == "evaluation"
+        return f"if {source.class_name!r} holds images of many classes, sort them into one folder per class" * unsorted
     shared = shared_folders({folders_of(source.name(index)) for index in range(len(source))})
     place = source.path.joinpath(*shared) if source.is_folder else source.path
     return f"if the folders inside {source.class_name!r} are the classes, give {place} as the source"

@@ -96,9 +96,19 @@ def load_class_list(name_or_path: str) -> ClassList:
 
 
 def class_map(source: ClassList, target: ClassList) -> npt.NDArray[np.int64]:
-    """The position in ``source`` of each class of ``target``: int64 [len(target.ids)]; -1 for classes not in it."""
-    positions = {name: position for position, name in enumerate(source.ids)}
-    return np.array([positions.get(name, -1) for name in target.ids], dtype=np.int64)
+    """The position in ``source`` of each class of ``target``: int64 [len(target.ids)]; -1 for classes not in it.
+
+    Ids that differ only in their form of Unicode, as file systems change it, are the same, unless a list has both.
+    """
+    exact = {name: position for position, name in enumerate(source.ids)}
+    composed = _only_ones(source.ids)
+    asked = _only_ones(target.ids)
+
+    def position(name: str) -> int:
+        form = _composed(name)
+        return exact.get(name, composed.get(form, -1) if form in asked else -1)
+
+    return np.array([position(name) for name in target.ids], dtype=np.int64)
 
 
 def parse_class_list(name: str, text: str, where: str) -> ClassList:
@@ -147,8 +157,20 @@ def _wordnet_names() -> Mapping[str, str]:
     return {wordnet_id: names for wordnet_id, _, names in (line.partition("\t") for line in lines)}
 
 
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _only_ones(ids: Iterable[str]) -> dict[str, int]:
+    """Positions of ids by their composed form, without those that two ids share."""
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(ids):
+        positions.setdefault(_composed(name), []).append(position)
+    return {form: each[0] for form, each in positions.items() if len(each) == 1}
+
+
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(text.replace("_", " ").split())).casefold()
+    return _composed(" ".join(text.replace("_", " ").split())).casefold()
 
 
 def _unambiguous(names: Iterable[Iterable[str]]) -> dict[str, int]:

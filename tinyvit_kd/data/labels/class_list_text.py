@@ -103,7 +103,7 @@ def _from_json(text: str, where: str) -> list[Entry]:
     try:
         tree = json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
-        raise _wrong(where, f"a beginning as of JSON, but no JSON: {error}") from None
+        raise _wrong(where, f"text that begins like JSON, but is not JSON: {error}") from None
     if not isinstance(tree, _Pairs):
         entries = [_entry(value, where) for value in tree]
     elif all(key.isdecimal() for key, _ in tree):

@@ -76,7 +76,7 @@ def find_label(parts: Mapping[str, Member], read: Callable[[Member], bytes], lab
         notes.append(f".{suffix} {note}")
     if not notes:
         wanted = "no .json" if label_key is not None else "no .cls, .json, .label or .txt"
-        notes = [f"its files are {', '.join(f'.{suffix}' for suffix in sorted(parts))}: {wanted}"]
+        notes = [f"{_files(sorted(parts))}: {wanted}"]
     return FoundLabel(NO_LABEL, tuple(texts), "; ".join(notes))
 
 
@@ -133,10 +133,10 @@ def _in_tree(tree: Any, label_key: str | None) -> tuple[list[Value], str]:
     if not isinstance(tree, dict):
         return ([value_of(tree)] if label_key is None else []), f"is {_shown(tree)}"
     fields = ", ".join(map(str, list(tree)[:_SHOWN_FIELDS])) + (", …" if len(tree) > _SHOWN_FIELDS else "")
-    says = f"has the fields {fields}" if tree else "has no fields"
+    says = f"has the field{'s' if len(tree) > 1 else ''} {fields}" if tree else "has no fields"
     if label_key is not None:
         found, value = _at(tree, label_key)
-        return [value_of(value)], f"{says}; {label_key} is {_shown(value) if found else 'not among them'}"
+        return [value_of(value)], f"{says}; {label_key} is {_shown(value) if found else 'not there'}"
     for candidates in _levels(tree):
         numbers = {path: value for path, each in candidates.items() if isinstance(value := value_of(each), int)}
         texts = [value for each in candidates.values() if isinstance(value := value_of(each), str)]
@@ -182,6 +182,12 @@ def _at(tree: Any, path: str) -> tuple[bool, Any]:
     else:
         return False, None
     return _at(inner, rest) if dot else (True, inner)
+
+
+def _files(suffixes: list[str]) -> str:
+    """What files a sample has, for people."""
+    names = [f".{suffix}" if suffix else "one without a suffix" for suffix in suffixes]
+    return f"its only file is {names[0]}" if len(names) == 1 else f"its files are {', '.join(names)}"
 
 
 def _shown(value: Any) -> str:

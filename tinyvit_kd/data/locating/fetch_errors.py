@@ -77,7 +77,7 @@ def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str
         )
     if scheme in ("http", "https"):
         return _http_reason(url, exit_code)
-    check = f"check the URL and the connection, {_KEPT}"
+    check = f"check the {'command' if scheme == 'pipe' else 'URL and the connection'}, {_KEPT}"
     if exit_code:
         said = f": {_CURL_CODES[exit_code]}" if "curl" in url and exit_code in _CURL_CODES else ""
         return f"the command ended with exit code {exit_code}{said}", check
@@ -94,6 +94,8 @@ def _http_reason(url: str, exit_code: int | None) -> tuple[str, str]:
     except urllib.error.HTTPError as answer:
         phrase = http.client.responses.get(answer.code, "")
         fix = _STATUS_FIXES.get(answer.code, f"wait until the server is well, {_KEPT}")
+        if answer.code == http.client.NOT_FOUND and set("*[") & set(urlsplit(url).path):
+            fix = f"name the files of a server by braces, such as train-{{000000..000015}}.tar, not by * or [], {_KEPT}"
         return f"the server answered {answer.code} {phrase}".rstrip(), fix
     except (OSError, ValueError, http.client.HTTPException):
         pass  # then the program's exit code is all that is known

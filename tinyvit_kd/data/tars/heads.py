@@ -48,8 +48,9 @@ def other_kind(head: bytes) -> tuple[str, str]:
             "the server asked for a login, or reported an error in its place: open the URL in a browser to see which, "
             "then fetch the tar again",
         )
-    if head and b"\0" not in head and head.isascii():
-        return f"text: {head[:60].decode()!r}", "name the tars alone, for example by a pattern that ends in .tar"
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if text and b"\0" not in text and text.isascii():
+        return f"text: {text[:60].decode()!r}", "name the tars alone, for example by a pattern that ends in .tar"
     return "", ""
 
 
