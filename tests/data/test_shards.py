@@ -9,6 +9,8 @@ import os
 import pickle
 import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,22 @@ def test_a_url_is_fetched_once_into_the_cache(folder: Path, tmp_path: Path) -> N
 def test_a_url_without_a_tar_is_refused(tmp_path: Path, path: str, message: str) -> None:
     with pytest.raises(ShardError, match=message):
         ShardSet.load(path, cache_dir=tmp_path)
+
+
+def test_what_is_being_fetched_is_named_while_it_takes_long(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = []
+
+    @contextmanager
+    def saying(what: str) -> Iterator[None]:
+        named.append(what)
+        yield
+
+    monkeypatch.setattr("tinyvit_kd.data.locating.remote.saying", saying)
+    url = f"pipe:cat {folder}/val-000000.tar"
+    ShardSet.load(url, cache_dir=tmp_path / "cache").index(0)
+    assert named == [f"fetching {url}"]
 
 
 def test_a_url_needs_a_cache(folder: Path) -> None:

@@ -19,6 +19,7 @@ from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.tars.heads import BLOCK_BYTES, is_header, other_kind
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.watchdog import doing
 
 _COPIED = 1 << 20  # bytes at a time
@@ -75,14 +76,15 @@ def read_url(url: str) -> bytes:
         ShardError: it cannot be read.
     """
     content = io.BytesIO()
-    _copy(url, content)
+    with saying(f"fetching {url}"):
+        _copy(url, content)
     return content.getvalue()
 
 
 def _fetch(url: str, kept: Path) -> Path:
     doing(f"fetching {url}")
     _remove_abandoned(kept)
-    with atomic_path(kept) as aside:
+    with atomic_path(kept) as aside, saying(f"fetching {url}"):
         with aside.open("wb") as file:
             _copy(url, file)
         _require_tar(url, aside)
