@@ -328,4 +328,4 @@ def test_a_tidy_tar_of_two_joined_ones_is_sound(tmp_path: Path, command_line: Co
     assert "2 samples in 1 shard\n" in ended.out
     assert "archives behind the first one of their tar, read as well: 1" in ended.out
     described = command_line("shards", "info", tmp_path / "joined.tar").out
-    assert "shards     1, of 2 samples each\n" in described
+    assert "shards     1, of 2 samples\n" in described
