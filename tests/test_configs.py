@@ -39,6 +39,7 @@ from tests.published import (
     Transfer,
     load,
 )
+from tests.views.conftest import NEEDS_REFERENCE
 from tests.views.images import encoded, sample_image
 from tinyvit_kd.config.load import load_recipe, read_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
@@ -157,6 +158,7 @@ def test_batch_norm_sees_the_official_batch_in_22k_training_for_any_number_of_pr
         assert micro_batches(schedule, job) * processes == schedule.global_batch_size // DISTILLED_22K_MICRO_BATCH
 
 
+@NEEDS_REFERENCE  # torchvision resizes with Pillow
 @pytest.mark.parametrize("size", [384, 512])
 @pytest.mark.parametrize("sides", [(500, 375), (375, 500), (120, 90), (640, 640)], ids=str)
 def test_at_higher_resolutions_views_are_those_of_the_official_evaluation(size: int, sides: tuple[int, int]) -> None:

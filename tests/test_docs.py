@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import yaml
 from click.testing import CliRunner
 
@@ -213,6 +214,8 @@ class Reader:
         elif "local-dir:" in block.text:
             if TIMM_OPENS_FOLDERS:
                 exec(code, self.names)
+            else:
+                self.names["timm"] = timm  # which the next block needs, too
         elif "pretrained=True" not in block.text or '"file"' in block.text:  # else weights would be fetched
             exec(code, self.names)
 

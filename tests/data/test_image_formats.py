@@ -10,6 +10,7 @@ from PIL import Image, features
 
 from tinyvit_kd.data.image_formats import HEAD_BYTES, IMAGE_SUFFIXES, image_format
 
+Image.init()  # fills Image.SAVE
 WRITTEN_BY_PILLOW = {
     "JPEG": "jpg",
     "MPO": "jpg",
@@ -21,7 +22,7 @@ WRITTEN_BY_PILLOW = {
     "PPM": "ppm",
     "AVIF": "avif",
     "JPEG2000": "jp2",
-    "QOI": "qoi",
+    **({"QOI": "qoi"} if "QOI" in Image.SAVE else {}),  # Pillow writes it from 12.0 on
     "ICO": "ico",
 }
 NOT_IMAGES = {

@@ -375,7 +375,7 @@ def refusal(content: object, protocol: int = 2) -> Exception:
 )
 def test_torch_names_the_type_that_it_does_not_import(content: object, name: str) -> None:
     error = refusal(content)
-    assert refused_type(error) == name
+    assert (refused_type(error) or "").removeprefix("builtins.") == name  # which torch before 2.7 puts before len
     assert not is_other_pickle(error)
 
 

@@ -22,8 +22,10 @@ from tinyvit_kd.views.decode import decode
 from tinyvit_kd.views.render import render_views
 
 LIMIT = 89_478_485
+Image.init()  # fills Image.SAVE
 OTHER_KINDS = [
-    *("PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "QOI", "ICO", "TGA"),
+    *("PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "ICO", "TGA"),
+    *(("QOI",) if "QOI" in Image.SAVE else ()),  # Pillow writes it from 12.0 on
     *(("AVIF",) if features.check("avif") else ()),
     *(("JPEG2000",) if features.check("jpg_2000") else ()),
 ]

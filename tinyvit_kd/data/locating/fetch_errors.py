@@ -32,6 +32,7 @@ _CURL_CODES = {
     35: "no encrypted connection could be made",
     60: "the server's certificate is not trusted",
 }
+_NO_SUCH_PROGRAM = 127  # of a shell, by which webdataset before 1.0 called programs
 _OTHER_PROGRAMS = {
     "s3": "pipe:aws s3 cp {url} -",
     "r2": "pipe:aws s3 cp {url} -",
@@ -77,6 +78,11 @@ def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str
         )
     if scheme in ("http", "https"):
         return _http_reason(url, exit_code)
+    if exit_code == _NO_SUCH_PROGRAM and scheme != "pipe":
+        return (
+            f"the program that opens {scheme}:// URLs is not installed",
+            f"install it, or copy the shards to a disk, {_KEPT}",
+        )
     check = f"check the {'command' if scheme == 'pipe' else 'URL and the connection'}, {_KEPT}"
     if exit_code:
         said = f": {_CURL_CODES[exit_code]}" if "curl" in url and exit_code in _CURL_CODES else ""
