@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from PIL import Image
 
 from benchmarks.fault_injection.proc import children, command_line
@@ -45,6 +46,7 @@ def file_size(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.skipif(Version(torch.__version__) < Version("2.8"), reason="torch 2.6 writes a file when it is imported")
 def test_a_dump_on_a_full_disk_says_so_and_leaves_no_short_block(world: World) -> None:
     config = world.dump(store={"path": str(world.folder / "full"), "topk": 20, "views": 2, "encoding": "exact"})
     done = run(world.folder, config, file_size(2000))
