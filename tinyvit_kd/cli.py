@@ -19,7 +19,7 @@ from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.lines import lines_for_a_log
+from tinyvit_kd.runtime.lines import lines_for_a_log, own_rank
 from tinyvit_kd.runtime.refusals import from_os_error
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
@@ -257,8 +257,7 @@ def _whatever_it_interrupted() -> Iterator[None]:
 
 
 def _say(message: str) -> None:
-    rank = os.environ.get("RANK", "")
-    prefix = f"[rank {rank}] " if rank.isdecimal() and rank != "0" else ""
+    prefix = f"[rank {rank}] " if (rank := own_rank()) else ""
     # Names come from whoever made a store or a tar: they must not control the terminal.
     shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in message)
     click.echo(f"{prefix}{shown}", err=True)

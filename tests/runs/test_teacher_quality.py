@@ -150,9 +150,9 @@ class Labelled:
     ],
 )
 def test_labels_count_where_they_are_known_as_the_teachers_classes(
-    world: World, shards: Any, classes: ClassList | None, count: int, unknown: str
+    shards: Any, classes: ClassList | None, count: int, unknown: str
 ) -> None:
-    labels = known_labels(world.dump().shards, shards, classes, count)
+    labels = known_labels(shards, classes, count)
     assert (labels.shards is None) == bool(unknown)
     assert unknown in labels.unknown
     assert bool(labels.note) == (not unknown and classes is None)

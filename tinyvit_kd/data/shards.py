@@ -128,7 +128,9 @@ class ShardSet:
         return LabelRule(self.class_list, self.first_label)
 
     def _raw_index(self, shard: int, files: ShardFiles) -> ShardIndex:
-        return _load_index(self.locations[shard], self.index_dir, files, self.label_key)
+        location = self.locations[shard]
+        doing(f"opening {location} and its index")
+        return load_index(location, self.index_dir, files, self.label_key)
 
     def key_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
@@ -272,8 +274,3 @@ def _classes_beside(folder: Path | None) -> ClassList | None:
     if folder is None or not (folder / CLASS_LIST_FILE).is_file():
         return None
     return load_class_list(str(folder / CLASS_LIST_FILE))
-
-
-def _load_index(location: str, index_dir: Path | None, files: ShardFiles, label_key: str | None) -> ShardIndex:
-    doing(f"opening {location} and its index")
-    return load_index(location, index_dir, files, label_key)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import label_map
@@ -49,9 +48,7 @@ class KnownLabels:
         return np.where(known, classes[np.where(known, labels, 0)], UNKNOWN)
 
 
-def known_labels(
-    config: MaybeLabelledShardsConfig, shards: ShardSet, classes: ClassList | None, num_classes: int
-) -> KnownLabels:
+def known_labels(shards: ShardSet, classes: ClassList | None, num_classes: int) -> KnownLabels:
     """Find a shard set's labels among a teacher's classes.
 
     Args:
@@ -62,7 +59,7 @@ def known_labels(
     largest = max((int(each.max(initial=UNKNOWN)) for each in some), default=UNKNOWN)
     if largest < 0:
         return KnownLabels(None, unknown="the shards have no labels")
-    labels = load_class_list(config.class_list) if config.class_list is not None else shards.class_list
+    labels = shards.class_list
     if labels is None and classes is not None:
         return KnownLabels(None, unknown="the class list of the shards' labels is not known (shards.class_list)")
     try:

@@ -58,10 +58,13 @@ def check_topk(config: DumpConfig, teacher: Teacher) -> None:
         )
 
 
-def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Job, own_shards: range) -> LogitStore:
+def create_store(
+    config: DumpConfig, teacher: Teacher, classes: ClassList | None, shards: ShardSet, job: Job, own_shards: range
+) -> LogitStore:
     """Open the store of this recipe for writing; rank 0 makes it if it does not exist.
 
     Args:
+        classes: the teacher's class list (``teacher_classes``); None if there is none.
         own_shards: the shards whose blocks this job makes.
 
     Raises:
@@ -72,7 +75,6 @@ def create_store(config: DumpConfig, teacher: Teacher, shards: ShardSet, job: Jo
     """
     path = config.store.path
     _require_possible(config, teacher, shards)
-    classes = teacher_classes(config, teacher)
     manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)

@@ -36,7 +36,6 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
             on_shard=beat.at,
             **labels,
         )
-        shards.key_hashes()
     _require_samples(shards, config, job)
     return shards
 

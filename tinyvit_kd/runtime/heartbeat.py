@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 
-from tinyvit_kd.runtime.lines import last_line, print_line
+from tinyvit_kd.runtime.lines import last_line, own_rank, print_line
 from tinyvit_kd.runtime.wording import counted, duration, plural
 
 FIRST_LINE = 10.0  # seconds of silence until the first line of a command, or of a piece of work
@@ -122,7 +122,7 @@ def saying(what: str, total: int | None = None, unit: str = "", *, speaks: bool 
     is_first = not pulse.beats
     pulse.enter(beat)
     ended = threading.Event()
-    if is_first and os.environ.get("RANK") in (None, "", "0"):
+    if is_first and own_rank() == 0:
         _start(ended)
     try:
         yield beat

@@ -60,6 +60,12 @@ def print_line(text: str, rank: int = 0) -> None:
         lines.early.append((time.time(), line))
 
 
+def own_rank() -> int:
+    """This process's rank by its environment, where no ``Job`` is at hand; 0 if it is not set or is no number."""
+    rank = os.environ.get("RANK", "")
+    return int(rank) if rank.isdecimal() else 0
+
+
 def last_line() -> float:
     """When this process printed its last line, as ``time.monotonic`` counts; minus infinity if it printed none."""
     return _lines().last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Hashable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import TqdmMonitorWarning, tqdm
 
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.lines import print_line
+from tinyvit_kd.runtime.lines import own_rank, print_line
 
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job  # imports torch, which not every command that prints needs
@@ -32,14 +31,13 @@ def say_any_rank(job: Job, text: str) -> None:
 
 def note(text: str) -> None:
     """As ``say``, where no ``Job`` is at hand."""
-    if int(os.environ.get("RANK") or 0) == 0:
-        print_line(text, 0)
+    if own_rank() == 0:
+        print_line(text)
 
 
 def warn(text: str) -> None:
     """Print one line where no ``Job`` is at hand, as in a thread; ranks other than 0 are named in it."""
-    rank = os.environ.get("RANK", "")
-    print_line(text, int(rank) if rank.isdecimal() else 0)
+    print_line(text, own_rank())
 
 
 def warn_once(about: Hashable, text: str) -> None:

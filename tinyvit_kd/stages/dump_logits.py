@@ -68,13 +68,12 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
         with saying("making some of the store's views again, to compare them"):
             require_same_as_stored(dump.samples, dump.store, dump.present_blocks(missing))
     groups = dump.groups(missing)
-    views = sum(len(group.views) * group.samples for group in groups)
+    views = _count_views(groups)
     _report_start(dump, len(missing), views)
     begin = time.perf_counter()
-    counts = job.sum(_make_blocks(dump, groups, views))
+    counts = job.sum(_make_blocks(dump, groups))
     for left in blocks_left(dump.missing_blocks, job, dump.store.where):
-        again = dump.groups(left)
-        counts += job.sum(_make_blocks(dump, again, sum(len(group.views) * group.samples for group in again)))
+        counts += job.sum(_make_blocks(dump, dump.groups(left)))
     made, holes = counts.tolist()
     dump.store.remove_leftovers(unfinished)
     seconds = max(time.perf_counter() - begin, 1e-9)
@@ -140,11 +139,11 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)
     classes = teacher_classes(config, teacher)
-    labels = known_labels(config.shards, shards, classes, teacher.facts.num_classes)
+    labels = known_labels(shards, classes, teacher.facts.num_classes)
     for line in teacher_lines(config.teacher, teacher, config.views.size, classes.name if classes else None, labels):
         say(job, line)
     with saying(f"opening {config.store.path}"):
-        store = create_store(config, teacher, shards, job, own_shards)
+        store = create_store(config, teacher, classes, shards, job, own_shards)
     if job.is_main:
         keep_labels(store, labels)
     return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels))
@@ -170,17 +169,19 @@ def _report_start(dump: _Dump, missing: int, views: int) -> None:
     )
 
 
-def _make_blocks(dump: _Dump, groups: list[Group], views: int) -> torch.Tensor:
-    """Make this process's share of the groups.
+def _count_views(groups: list[Group]) -> int:
+    return sum(len(group.views) * group.samples for group in groups)
 
-    Args:
-        views: number of views in all groups.
+
+def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
+    """Make this process's share of the groups.
 
     Returns:
         int64 [2]: the number of views made, and of holes among them.
     """
     config = dump.config
     job = dump.job
+    views = _count_views(groups)
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     progress = DumpProgress(job, dump.samples.reader, views, dump.quality)

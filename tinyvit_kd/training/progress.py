@@ -6,6 +6,7 @@ import math
 
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
+from tinyvit_kd.training.evaluation_metrics import COUNTS
 from tinyvit_kd.training.meters import Meters
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
@@ -34,9 +35,8 @@ def log_progress(run: Run, state: TrainState, meters: Meters, writer: MetricsWri
 
 def told_scores(scores: dict[str, float]) -> str:
     """An evaluation's scores in a line: counts are whole, and samples left out are told where there are any."""
-    counts = {name for name in scores if name == "samples" or name.startswith("left_out")}
     return "  ".join(
-        f"{name} {value:,.0f}" if name in counts else f"{name} {value:.2f}"
+        f"{name} {value:,.0f}" if name.startswith(COUNTS) else f"{name} {value:.2f}"
         for name, value in scores.items()
         if value or not name.startswith("left_out")
     )

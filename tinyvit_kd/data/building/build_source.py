@@ -11,6 +11,7 @@ from tinyvit_kd.data.building.source_levels import require_class_level, require_
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.data.building.sources import ClassSource, list_classes, list_splits
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list_text import plain_lines
 from tinyvit_kd.data.shards import CLASS_LIST_FILE
 from tinyvit_kd.errors import ConfigError
 
@@ -64,7 +65,7 @@ def _known_classes(path: Path, names: Collection[str]) -> ClassList | None:
     if not path.exists():
         return None
     try:
-        lines = tuple(line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines())
+        lines = tuple(plain_lines(path.read_text("utf-8-sig")))
     except UnicodeDecodeError:
         lines = ()
     written_by_us = not set(names).isdisjoint(lines) and len(set(lines)) == len(lines)

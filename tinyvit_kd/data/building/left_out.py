@@ -65,8 +65,7 @@ class Tally:
     def add_many(self, cause: str, count: int, names: list[str]) -> None:
         """Count several things, of which some have names."""
         self.counts[cause] += count
-        kept = self.names[cause]
-        kept.extend(names if self.named is None else names[: max(0, self.named - len(kept))])
+        self._keep(cause, names)
         if cause == Cause.NOT_AN_IMAGE:
             self.suffixes.update(PurePath(name).suffix.lower() or "no suffix" for name in names)
 
@@ -75,8 +74,11 @@ class Tally:
         self.counts += other.counts
         self.suffixes += other.suffixes
         for cause, names in other.names.items():
-            kept = self.names[cause]
-            kept.extend(names if self.named is None else names[: max(0, self.named - len(kept))])
+            self._keep(cause, names)
+
+    def _keep(self, cause: str, names: list[str]) -> None:
+        kept = self.names[cause]
+        kept.extend(names if self.named is None else names[: max(0, self.named - len(kept))])
 
     def some(self, cause: str) -> str:
         """The names that are kept, and how many more there are."""
