@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from tinyvit_kd.runtime.compiling import compile_network
-from tinyvit_kd.runtime.foreign_errors import ignore_stride_warning
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
@@ -25,6 +22,7 @@ from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
+from tinyvit_kd.training.data_parallel import data_parallel, gradient_sync
 from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
@@ -61,7 +59,9 @@ def fit(
         NonFiniteLossError: the loss or a gradient became NaN or infinite; no checkpoint was written after that.
         Preempted: a stop was requested, and a checkpoint was written.
     """
-    forward = _data_parallel(run, state.model)
+    if run.compile:
+        compile_network(state.model, run.job)
+    forward = data_parallel(state.model, run.job)
     vote = StopVote(run.job, stop)
     meters = Meters(run.job.device, run.name_samples)
     results: dict[str, float] = {}
@@ -115,7 +115,7 @@ def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, ob
         # Only stochastic depth uses torch's generator. Its draws follow from the seed, the step and the number of the
         # micro-batch in the global batch.
         torch.manual_seed(hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1)
-        with _gradient_sync(forward, number == len(chunks) - 1):
+        with gradient_sync(forward, number == len(chunks) - 1):
             with run.autocast():
                 output: Output = forward(run.normalize(chunk.views))
             chunk_scalars = objective(output, chunk)
@@ -151,23 +151,6 @@ def checkpoint(run: Run, state: TrainState) -> None:
             doing(f"writing a checkpoint to {folder}")
             save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
     run.job.barrier()
-
-
-def _data_parallel(run: Run, model: nn.Module) -> nn.Module:
-    if run.compile:
-        compile_network(model, run.job)
-    if run.job.world_size == 1:
-        return model
-    ignore_stride_warning()
-    with warnings.catch_warnings():
-        # torch 2.15 has another argument for this, which torch 2.6 does not know and which would still sync at first.
-        warnings.simplefilter("ignore", FutureWarning)
-        # Each rank keeps its own batch norm statistics; they are averaged before they are used.
-        return DistributedDataParallel(model, broadcast_buffers=False)
-
-
-def _gradient_sync(forward: nn.Module, last: bool) -> AbstractContextManager[None]:
-    return nullcontext() if last or not isinstance(forward, DistributedDataParallel) else forward.no_sync()
 
 
 def _train_mode(run: Run, model: nn.Module) -> None:
