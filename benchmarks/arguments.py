@@ -10,32 +10,43 @@ from typing import Any
 
 import torch
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+COMMON = {"classes": 21841, "topk": 100, "size": 224, "rounds": 3}
+TINY = {"classes": 40, "topk": 5, "size": 32, "rounds": 1}
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments that they share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     made.add_argument("--threads", type=int, default=1, help="of the networks, on the CPU")
-    made.add_argument("--classes", type=int, default=21841)
-    made.add_argument("--topk", type=int, default=100)
-    made.add_argument("--size", type=int, default=224, help="pixels")
+    made.add_argument("--classes", type=int, help=f"C of the head; {COMMON['classes']}")
+    made.add_argument("--topk", type=int, help=f"K of the targets; {COMMON['topk']}")
+    made.add_argument("--size", type=int, help=f"pixels; {COMMON['size']}")
     made.add_argument(
         "--views", choices=("synthetic", "real"), default="synthetic", help="bytes at random, or of photos"
     )
     made.add_argument("--photos", type=Path, help="folder of webdataset tars or JPEG files, for real views")
-    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument(
+        "--rounds", type=int, help=f"timings of each column, of which the median counts; {COMMON['rounds']}"
+    )
+    made.add_argument("--results", type=Path, help="a JSON file of the result, written again after every case")
+    made.add_argument("--tiny", action="store_true", help="settings with which it takes seconds, to rehearse it")
     return made
 
 
 def parse(
     given: argparse.ArgumentParser, arguments: Sequence[str] | None, defaults: Mapping[str, Mapping[str, Any]]
 ) -> argparse.Namespace:
-    """The arguments, where None is said with what ``defaults`` has for the type of device."""
+    """The arguments, where None is said with what ``defaults`` has for the type of device, or for tiny runs."""
     options = given.parse_args(arguments)
     if options.views == "real" and options.photos is None:
         given.error("--views real needs --photos")
     on_gpu = options.device != "cpu" and torch.cuda.is_available()
-    for name, value in defaults["cuda" if on_gpu else "cpu"].items():
+    filled = {**COMMON, **defaults["cuda" if on_gpu else "cpu"]}
+    if options.tiny:
+        filled |= {**TINY, **defaults.get("tiny", {})}
+    for name, value in filled.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     return options

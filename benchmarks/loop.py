@@ -1,6 +1,7 @@
 """What does the training loop cost beside forward, backward and step?
 
 Command:  python -m benchmarks.loop [--views real --photos FOLDER] [--device cuda] [--students NAME …] [--batch 256]
+          [--results FILE] [--tiny]
 Result:   a table of optimiser steps a second, and a last line of JSON.
 
 Bare: forward, sparse loss, backward, optimiser step on one batch that lies on the device. The loop:
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import tempfile
 import time
@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.arguments import cores, parse, parser
+from benchmarks.cases import Cases, Figures
 from benchmarks.feeding import SyntheticBatches
-from benchmarks.machine import describe
 from benchmarks.networks import student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds
@@ -54,6 +54,7 @@ STUDENTS = ["tiny_vit_5m_224", "deit_tiny_patch16_224"]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {"students": STUDENTS, "batch": 16, "steps": 6, "workers": 1},
     "cuda": {"students": ["tiny_vit_21m_224", *STUDENTS], "batch": 256, "steps": 50, "workers": max(1, cores() - 2)},
+    "tiny": {"students": ["resnet10t"], "batch": 8, "steps": 4, "workers": 1},
 }
 SETTINGS = ("views", "batch", "size", "steps", "rounds", "precision", "workers", "threads", "compile")
 OBJECTIVE = DistillObjective(DistillLossConfig())
@@ -73,19 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(_parser(), arguments, DEFAULTS)
     with start_job(options.device, options.threads) as job, tempfile.TemporaryDirectory() as folder:
         maker = batches_of(options, Path(folder))
-        rates = {name: measure(name, maker, options, job, Path(folder)) for name in options.students}
-    print_table(rates, options)
-    over = {name: round(each.over_bare, 4) for name, each in rates.items()}
-    settings = {name: getattr(options, name) for name in SETTINGS}
-    result = {
-        "machine": describe(),
-        "device": str(job.device),
-        **settings,
-        "over_bare_step": min(over.values()),
-        "over_bare_step_by_student": over,
-        "students": {name: each._asdict() for name, each in rates.items()},
-    }
-    print(json.dumps(result))
+        settings = {name: getattr(options, name) for name in SETTINGS}
+        cases = Cases(settings, job.device, options.results, ratios)
+        for name in options.students:
+            cases.run(name, partial(figures_of, name, maker, options, job, Path(folder)))
+    print_table(cases.done, options)
+    cases.end()
+
+
+def ratios(done: dict[str, Figures]) -> dict[str, Any]:
+    """The loop's share of the bare steps: the least, and each student's."""
+    over = {name: round(each["over_bare"], 4) for name, each in done.items()}
+    return {"over_bare_step": min(over.values(), default=None), "over_bare_step_by_student": over}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +108,13 @@ def batches_of(options: argparse.Namespace, folder: Path) -> BatchMaker[int, Bat
     spec = ViewSpec(size=options.size)
     store = made_up_store(folder / "store", shards, spec, options.topk, options.classes, views=1)
     return stored_batches(shards, store, options.batch, lanes=min(8, options.batch))
+
+
+def figures_of(
+    name: str, maker: BatchMaker[int, Batch], options: argparse.Namespace, job: Job, folder: Path
+) -> Figures:
+    """One student's rates, as JSON has them."""
+    return measure(name, maker, options, job, folder)._asdict()
 
 
 def measure(name: str, maker: BatchMaker[int, Batch], options: argparse.Namespace, job: Job, folder: Path) -> Rates:
@@ -170,11 +177,12 @@ class Times:
             yield batch
 
 
-def print_table(rates: dict[str, Rates], options: argparse.Namespace) -> None:
+def print_table(rates: dict[str, Figures], options: argparse.Namespace) -> None:
     """Steps a second, and their ratio."""
     print(f"batches of {options.batch} views of {options.size} pixels")
     print("\n| student | bare steps/s | loop, steps/s | loop over bare | waiting for data |\n|---|---|---|---|---|")
-    for name, each in rates.items():
+    for name, found in rates.items():
+        each = Rates(**found)
         print(f"| {name} | {each.bare:.3f} | {each.loop:.3f} | {each.over_bare:.3f} | {each.data_wait:.1%} |")
 
 

@@ -21,8 +21,14 @@ def describe() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         **_gpu(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **_versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of those libraries that are there; zarr, for one, is needed by tests alone."""
+    there = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    return {name: there[name] for name in LIBRARIES if name in there}
 
 
 def _gpu() -> dict[str, str | int]:
