@@ -22,6 +22,7 @@ from tinyvit_kd.batches.sample_views import Uint8
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
 from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views.render import render_views
 
@@ -59,6 +60,20 @@ def resident_views(options: argparse.Namespace, count: int) -> torch.Tensor:
     photos, spec = load(options.photos), ViewSpec(size=options.size)
     views = [render_views(photos[number % len(photos)], [number], spec)[0] for number in range(count)]
     return torch.from_numpy(np.stack(views))
+
+
+def resident_batch(options: argparse.Namespace, count: int, device: torch.device) -> Batch:
+    """Views and targets on a device as stage two gets them, of a teacher with a spread."""
+    logits = 3 * torch.randn((count, options.classes), generator=torch.Generator().manual_seed(0))
+    indices, probs, residual = topk_probs(logits, options.topk)
+    tensors = {"views": resident_views(options, count), "weights": torch.ones(count)}
+    tensors |= {"indices": indices, "probs": probs, "residual": residual}
+    return Batch.of({name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def random_labels(classes: int, count: int, device: torch.device) -> torch.Tensor:
+    """Labels of as many views on a device: int64 [B]."""
+    return torch.randint(classes, (count,), generator=torch.Generator().manual_seed(1)).to(device)
 
 
 @dataclass

@@ -33,9 +33,9 @@ import torch
 from benchmarks.arguments import cores, parse, parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.feeding import SyntheticBatches
-from benchmarks.networks import student_run, student_state
+from benchmarks.networks import bare_step, student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
-from benchmarks.timing import in_turns, seconds
+from benchmarks.timing import in_turns, median_ratio, seconds, several
 from tinyvit_kd.config.training import DistillLossConfig, RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.buffers import BatchMaker
@@ -45,7 +45,6 @@ from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import fit
-from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.objectives import DistillObjective
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
@@ -123,26 +122,15 @@ def measure(name: str, maker: BatchMaker[int, Batch], options: argparse.Namespac
     steps, precision, compiled = options.steps, options.precision, options.compile
     run = student_run(state, options.batch, job, folder / name, steps, precision, compiled)
     with loading(maker, range(1), RuntimeConfig(workers=0), job.device) as batches:
-        batch = next(batches)
+        bare = several(partial(bare_step, run, state, next(batches)), options.steps)
         columns: dict[str, Callable[[], float]] = {
-            "bare": lambda: seconds(partial(bare_steps, run, state, batch), job.device) / options.steps,
+            "bare": lambda: seconds(bare, job.device) / options.steps,
             "loop": lambda: loop_step(run, state, maker, options.workers, waits),
         }
         found = in_turns(columns, options.rounds)
-    bare, loop = (statistics.median(found[column]) for column in ("bare", "loop"))
-    ratios = [one / other for one, other in zip(found["bare"], found["loop"], strict=True)]
-    return Rates(1 / bare, 1 / loop, statistics.median(ratios), statistics.median(waits[1:]))
-
-
-def bare_steps(run: Run, state: TrainState, batch: Batch) -> None:
-    """Forward, loss, backward, optimiser step, and nothing else."""
-    assert batch.targets is not None
-    for _ in range(run.total_steps):
-        with run.autocast():
-            logits = state.model(run.normalize(batch.views))
-        soft_loss(logits, *batch.targets, batch.weights).backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+    times = [statistics.median(found[column]) for column in ("bare", "loop")]
+    over_bare = median_ratio(found["bare"], found["loop"])
+    return Rates(1 / times[0], 1 / times[1], over_bare, statistics.median(waits[1:]))
 
 
 def loop_step(run: Run, state: TrainState, maker: BatchMaker[int, Batch], workers: int, waits: list[float]) -> float:

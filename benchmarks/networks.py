@@ -16,7 +16,9 @@ from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.learning_rate import build_scheduler
+from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.optim import build_optimizer
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
@@ -24,9 +26,9 @@ from tinyvit_kd.training.state import TrainState
 STEPS = 1 << 20  # of the schedule: more than are timed
 
 
-def random_network(name: str, num_classes: int, size: int) -> nn.Module:
-    """A timm network for views of ``size`` pixels."""
-    return build_network(ModelSpec(name=name), num_classes, size)
+def random_network(name: str, num_classes: int, size: int, drop_path_rate: float | None = None) -> nn.Module:
+    """A timm network for views of ``size`` pixels; None: the stochastic depth that is its own."""
+    return build_network(ModelSpec(name=name, drop_path_rate=drop_path_rate), num_classes, size)
 
 
 def write_teacher(folder: Path, name: str, num_classes: int, size: int) -> Path:
@@ -44,9 +46,18 @@ def write_teacher(folder: Path, name: str, num_classes: int, size: int) -> Path:
     return folder
 
 
-def student_state(name: str, num_classes: int, size: int, batch: int, device: torch.device) -> TrainState:
+def student_state(
+    name: str,
+    num_classes: int,
+    size: int,
+    batch: int,
+    device: torch.device,
+    drop_path_rate: float | None = None,
+    channels_last: bool = True,
+) -> TrainState:
     """A student with its optimiser, in training mode."""
-    model = move_to_device(random_network(name, num_classes, size), device, channels_last=True).train()
+    network = random_network(name, num_classes, size, drop_path_rate)
+    model = move_to_device(network, device, channels_last).train()
     return TrainState(model, build_optimizer(model, _optim(), batch), None)
 
 
@@ -58,6 +69,7 @@ def student_run(
     steps: int = STEPS,
     precision: str = "auto",
     compiled: bool = False,
+    channels_last: bool = True,
 ) -> Run:
     """What the training loop needs beside the state; ``folder`` is written to at the end alone, after ``steps``."""
     return Run(
@@ -71,12 +83,22 @@ def student_run(
         micro_batches=1,
         seed=0,
         clip_grad=_optim().clip_grad,
-        normalize=Normalizer(IMAGENET_MEAN, IMAGENET_STD, job.device, channels_last=True),
+        normalize=Normalizer(IMAGENET_MEAN, IMAGENET_STD, job.device, channels_last),
         precision=precision,
         set_rates=build_scheduler(state.optimizer, _optim(), STEPS, 0, batch).step_update,
         name_samples=lambda _step, _rows: [],
         compile=compiled,
     )
+
+
+def bare_step(run: Run, state: TrainState, batch: Batch) -> None:
+    """Forward, sparse loss, backward, optimiser step, and nothing else."""
+    assert batch.targets is not None
+    with run.autocast():
+        logits = state.model(run.normalize(batch.views))
+    soft_loss(logits, *batch.targets, batch.weights).backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
 
 
 def _optim() -> OptimConfig:

@@ -27,13 +27,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.arguments import parse, parser
-from benchmarks.feeding import resident_views
+from benchmarks.feeding import random_labels, resident_batch
 from benchmarks.machine import describe
 from benchmarks.memory import peak_mib
 from benchmarks.networks import random_network, student_run, student_state
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, several
 from tinyvit_kd.config.training import DistillLossConfig
-from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.training.batch import Batch
@@ -124,17 +123,12 @@ class Subject:
     @cached_property
     def batch(self) -> Batch:
         """Views and targets as stage two gets them, of a teacher with a spread."""
-        logits = 3 * torch.randn((self.size, self.options.classes), generator=torch.Generator().manual_seed(0))
-        indices, probs, residual = topk_probs(logits, self.options.topk)
-        tensors = {"views": resident_views(self.options, self.size), "weights": torch.ones(self.size)}
-        tensors |= {"indices": indices, "probs": probs, "residual": residual}
-        return Batch.of({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        return resident_batch(self.options, self.size, self.device)
 
     @cached_property
     def labels(self) -> torch.Tensor:
         """Labels of the views: int64 [B]."""
-        generator = torch.Generator().manual_seed(1)
-        return torch.randint(self.options.classes, (self.size,), generator=generator).to(self.device)
+        return random_labels(self.options.classes, self.size, self.device)
 
     @cached_property
     def task(self) -> nn.Module:
@@ -188,16 +182,6 @@ def times_of(options: argparse.Namespace, student: str, batch: int, job: Job) ->
         {name: several(step, options.steps) for name, step in columns.items()}, options.rounds, job.device
     )
     return {name: 1000 * seconds / options.steps for name, seconds in found.items()}
-
-
-def several(step: Callable[[], object], steps: int) -> Callable[[], None]:
-    """So many steps as one."""
-
-    def work() -> None:
-        for _ in range(steps):
-            step()
-
-    return work
 
 
 def peak_memory(given: list[str], student: str, batch: int, device: torch.device) -> Columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -35,6 +35,21 @@ def in_turns(columns: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
         for name, measure in columns.items():
             found[name].append(measure())
     return {name: each[1:] for name, each in found.items()}
+
+
+def several(step: Callable[[], object], steps: int) -> Callable[[], None]:
+    """So many steps as one."""
+
+    def work() -> None:
+        for _ in range(steps):
+            step()
+
+    return work
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
 
 
 def _synchronize(device: torch.device) -> None:
