@@ -34,7 +34,7 @@ DROP_PATH = {
     "tiny_vit_21m_224": 0.1,
     "tiny_vit_11m_224": 0.0,
     "tiny_vit_5m_224": 0.0,
-}  # of the recipes; else timm's own
+}  # of the recipes
 Steps = dict[str, Callable[[], object]]  # by column
 
 

@@ -1,8 +1,8 @@
 """The training step of the official TinyViT code, out of a checkout of github.com/microsoft/Cream.
 
-Its network (``models/tiny_vit.py``), optimiser (``optimizer.py``) and scaler of the loss (``utils.py``) are imported from
-the checkout as they are; widths and rates are those of its recipes ``configs/22k_distill``. What ``main.py`` does in a
-step is followed line by line: float16 autocast, targets of all C classes, gradients scaled and clipped.
+Its network (``models/tiny_vit.py``), optimiser (``optimizer.py``) and scaler of the loss (``utils.py``) are imported
+from the checkout as they are; widths and rates are those of its recipes ``configs/22k_distill``. What ``main.py`` does
+in a step is done in the same order: float16 autocast, targets of all C classes, gradients scaled and clipped.
 
 The code is of timm 0.4: names that timm has moved since then are lent to it while it is imported.
 """

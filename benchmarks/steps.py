@@ -15,10 +15,10 @@ rounds' ratios. Columns:
 * timm's step: its network, AdamW, autocast, cross-entropy to labels; compiled where ours is, in ours's memory format.
 
 Both peers let cuDNN try its convolutions, as their scripts do; we do so in the mode cudnn-benchmark alone. The mode
-graphs is torch.compile with CUDA graphs; planar is eager without channels-last. Cases that are first in their lists come
-first, these three modes last, so that whoever stops it has what is worth most. Peak memory is that of network, optimiser,
-batch and activations of a column alone. The utilisation of the device (MFU) counts matrix products and convolutions of
-forward and backward, over the most that the device can do in dense bfloat16.
+graphs is torch.compile with CUDA graphs; planar is eager without channels-last. Cases that are first in their lists
+come first, and these three modes last, so that whoever stops it has what is worth most. Peak memory is that of a
+column alone: network, optimiser, batch and activations. The utilisation of the device (MFU) is that of matrix products
+and convolutions, three forward passes a step, over the most that the device can do in dense bfloat16.
 """
 
 from __future__ import annotations
