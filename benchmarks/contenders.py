@@ -17,12 +17,11 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from benchmarks.feeding import random_labels
-from benchmarks.networks import bare_step, random_network, student_run, student_state
+from benchmarks.networks import bare_step, compile_or_refuse, random_network, student_run, student_state
 from benchmarks.official import RECIPES, OfficialStep
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch import Batch
@@ -142,8 +141,7 @@ def compile_as(how: Mode, network: nn.Module, job: Job) -> None:
     """
     if how.compiled is None:
         return
-    if not compile_network(network, job):
-        raise RuntimeError("torch.compile does not work here")
+    compile_or_refuse(network, job)
     if how.compiled != "default":
         network.compile(mode=how.compiled)
 

@@ -14,6 +14,7 @@ from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch import Batch
@@ -89,6 +90,16 @@ def student_run(
         name_samples=lambda _step, _rows: [],
         compile=compiled,
     )
+
+
+def compile_or_refuse(network: nn.Module, job: Job) -> None:
+    """Compile a network in place.
+
+    Raises:
+        RuntimeError: torch.compile does not work here.
+    """
+    if not compile_network(network, job):
+        raise RuntimeError("torch.compile does not work here")
 
 
 def bare_step(run: Run, state: TrainState, batch: Batch) -> None:

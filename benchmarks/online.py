@@ -1,24 +1,26 @@
 """What do stored targets save? A step of stage two over one with the teacher in the loop.
 
 Command:  python -m benchmarks.online [--views real --photos FOLDER] [--device cuda] [--batches 128 256]
+          [--precision bfloat16] [--compile] [--results FILE] [--tiny]
 Result:   a table of a step's milliseconds and peak memory, and a last line of JSON.
 
 Stored: ``train_step`` with stage two's objective. Online: timm's ``LogitDistillationTask`` for the same student,
 normalisation, autocast, clipping and optimiser; on a GPU also with the teacher's weights in bfloat16, and ratios are to
 the better of the two. Labels: the student's step with a cross-entropy to labels and nothing else, the bare limit.
-All work on the same resident batch, in turns, on one student. Memory is what a process of its own allocates at most on
-the GPU, where there is one, and else the most that it is resident with, libraries included.
+All work on the same resident batch, in turns, on one student; with --compile, student and teachers are compiled. Memory
+is what a column allocates at most on the GPU, where there is one; on the CPU, the most that a process of its own is
+resident with, libraries included.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.arguments import parse, parser
+from benchmarks.cases import Cases, Figures, release
 from benchmarks.feeding import random_labels, resident_batch
-from benchmarks.machine import describe
+from benchmarks.logit_task import logit_task
 from benchmarks.memory import peak_mib
-from benchmarks.networks import random_network, student_run, student_state
-from benchmarks.timing import interleaved, several
+from benchmarks.networks import compile_or_refuse, random_network, student_run, student_state
+from benchmarks.timing import interleaved, seconds, several
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job, start_job
@@ -53,11 +56,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "batches": [128, 256],
         "steps": 10,
     },
+    "tiny": {"teacher": "resnet10t", "students": ["resnet10t"], "batches": [2], "steps": 1},
 }
 STEPS_FOR_MEMORY = 3  # from the second on the optimiser's moments are there
+SHARED = ("classes", "topk", "size", "views", "rounds", "threads")
+SETTINGS = ("teacher", "students", "batches", "steps", "precision", "compile", *SHARED)
 Columns = dict[str, float]
-Figures = dict[str, Columns]  # of each student at each batch
-MemoryOf = Callable[[list[str], str, int, torch.device], Columns]
+MemoryOf = Callable[[list[str], argparse.Namespace, str, int, Job], Columns]
 
 
 def main(arguments: Sequence[str] | None = None, memory_of: MemoryOf | None = None) -> None:
@@ -74,11 +79,12 @@ def main(arguments: Sequence[str] | None = None, memory_of: MemoryOf | None = No
         if options.memory_of is not None:
             print(memory_here(options, job))
             return
-        cases = [(student, batch) for student in options.students for batch in options.batches]
-        memory = {name_of(*case): memory_of(given, *case, job.device) for case in cases}
-        times = {name_of(*case): times_of(options, *case, job) for case in cases}
-        print_table(times, memory)
-        print(json.dumps(result_of(options, job, times, memory)))
+        settings = {name: getattr(options, name) for name in SETTINGS}
+        cases = Cases(settings, job.device, options.results, summary)
+        for student, batch in product(options.students, options.batches):
+            cases.run(name_of(student, batch), partial(measure, given, options, student, batch, job, memory_of))
+    print_table(cases.done)
+    cases.end()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--students", nargs="+", help="timm's names")
     made.add_argument("--batches", nargs="+", type=int, help="views a step")
     made.add_argument("--steps", type=int, help="of a round")
+    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of autocast")
+    made.add_argument("--compile", action="store_true", help="compile student and teachers")
     made.add_argument("--memory-of", help="print the peak memory of this column in MiB, and nothing else")
     return made
 
@@ -102,7 +110,9 @@ class Subject:
     def __init__(self, options: argparse.Namespace, job: Job, student: str, batch: int) -> None:
         self.options, self.device, self.size = options, job.device, batch
         self.state = student_state(student, options.classes, options.size, batch, job.device)
-        self.run = student_run(self.state, batch, job, Path(tempfile.gettempdir()))
+        self.run = student_run(self.state, batch, job, Path(tempfile.gettempdir()), precision=options.precision)
+        if options.compile:
+            compile_or_refuse(self.state.model, job)
         self.objective = DistillObjective(DistillLossConfig())
 
     @property
@@ -141,19 +151,12 @@ class Subject:
         return self._task(torch.bfloat16)
 
     def _task(self, precision: torch.dtype) -> nn.Module:
-        from timm.task import LogitDistillationTask  # timm has it from 1.0.23 on
-
         options = self.options
-        teacher = random_network(options.teacher, options.classes, options.size).requires_grad_(False)
-        task: nn.Module = LogitDistillationTask(
-            self.state.model,
-            move_to_device(teacher, self.device, channels_last=True).to(precision),
-            criterion=nn.CrossEntropyLoss(),
-            task_loss_weight=0.0,  # the other term is that of the teacher
-            device=self.device,
-            verbose=False,
-        )
-        return task.train()
+        teacher = random_network(options.teacher, options.classes, options.size).eval()
+        teacher = move_to_device(teacher, self.device, channels_last=True).to(precision)
+        if options.compile:
+            compile_or_refuse(teacher, self.run.job)
+        return logit_task(self.state.model, teacher, self.device)
 
     def online(self, task: nn.Module) -> None:
         """A step with the teacher in the loop."""
@@ -181,12 +184,37 @@ def times_of(options: argparse.Namespace, student: str, batch: int, job: Job) ->
     found = interleaved(
         {name: several(step, options.steps) for name, step in columns.items()}, options.rounds, job.device
     )
-    return {name: 1000 * seconds / options.steps for name, seconds in found.items()}
+    return {name: 1000 * each / options.steps for name, each in found.items()}
 
 
-def peak_memory(given: list[str], student: str, batch: int, device: torch.device) -> Columns:
-    """Peak MiB of a few steps, by column."""
-    return {name: memory_of_column(given, student, batch, name) for name in columns_on(device)}
+def measure(
+    given: list[str], options: argparse.Namespace, student: str, batch: int, job: Job, memory_of: MemoryOf
+) -> Figures:
+    """A row's figures."""
+    memory = memory_of(given, options, student, batch, job)
+    times = times_of(options, student, batch, job)
+    return {
+        "step_time_ratio": ratio(times),
+        "memory_ratio": ratio(memory),
+        "step_over_labels_alone": round(times[STORED] / times[LABELS], 3),
+        "milliseconds": {name: round(value, 1) for name, value in times.items()},
+        "peak_mib": {name: round(value, 1) for name, value in memory.items()},
+    }
+
+
+def peak_memory(given: list[str], options: argparse.Namespace, student: str, batch: int, job: Job) -> Columns:
+    """Peak MiB of a few steps, by column. A tiny run on the CPU starts no processes, and so says nothing of memory."""
+    if job.device.type == "cuda" or options.tiny:
+        return {name: memory_in_turn(options, student, batch, name, job) for name in columns_on(job.device)}
+    return {name: memory_of_column(given, student, batch, name) for name in columns_on(job.device)}
+
+
+def memory_in_turn(options: argparse.Namespace, student: str, batch: int, name: str, job: Job) -> float:
+    """Peak MiB of this process while a column takes a few steps; on a GPU, what the column itself allocates."""
+    release(job.device)
+    others = torch.cuda.memory_allocated(job.device) if job.device.type == "cuda" else 0
+    seconds(several(Subject(options, job, student, batch).columns[name], STEPS_FOR_MEMORY), job.device)
+    return peak_mib(job.device) - others / 2**20
 
 
 def memory_of_column(given: list[str], student: str, batch: int, name: str) -> float:
@@ -208,36 +236,24 @@ def ratio(figures: Columns) -> float:
     return round(figures[STORED] / min(figures[name] for name in (ONLINE, LOW) if name in figures), 3)
 
 
-def print_table(times: Figures, memory: Figures) -> None:
+def print_table(rows: dict[str, Figures]) -> None:
     """Milliseconds and MiB of every column, with stored over online."""
-    names = list(next(iter(times.values())))
+    names = list(next(iter(rows.values()))["milliseconds"]) if rows else []
     print("| ms a step; peak MiB | " + " | ".join(names) + " | stored over online |")
     print("|---" * (len(names) + 2) + "|")
-    for row, found in times.items():
-        cells = [f"{found[name]:.0f}; {memory[row][name]:.0f}" for name in names]
-        print(f"| {row} | " + " | ".join(cells) + f" | {ratio(found):.3f}; {ratio(memory[row]):.3f} |")
+    for row, found in rows.items():
+        cells = [f"{found['milliseconds'][name]:.0f}; {found['peak_mib'][name]:.0f}" for name in names]
+        print(f"| {row} | " + " | ".join(cells) + f" | {found['step_time_ratio']:.3f}; {found['memory_ratio']:.3f} |")
 
 
-def result_of(options: argparse.Namespace, job: Job, times: Figures, memory: Figures) -> dict[str, object]:
-    """What the last line says."""
-    told = ("teacher", "classes", "topk", "size", "views", "steps", "rounds", "threads")
+def summary(done: dict[str, Figures]) -> dict[str, Any]:
+    """Stored over online, in time and memory: the largest, and each row's."""
+    by_row = {name: {row: found[name] for row, found in done.items()} for name in ("step_time_ratio", "memory_ratio")}
     return {
-        "machine": describe(),
-        "device": job.device.type,
-        **{name: getattr(options, name) for name in told},
-        "step_time_ratio": max(ratio(found) for found in times.values()),
-        "memory_ratio": max(ratio(found) for found in memory.values()),
-        "step_time_ratios": {row: ratio(found) for row, found in times.items()},
-        "memory_ratios": {row: ratio(found) for row, found in memory.items()},
-        "step_over_labels_alone": {row: round(found[STORED] / found[LABELS], 3) for row, found in times.items()},
-        "milliseconds": rounded(times),
-        "peak_mib": rounded(memory),
+        **{name: max(found.values(), default=None) for name, found in by_row.items()},
+        **{f"{name}s": found for name, found in by_row.items()},
+        "step_over_labels_alone": {row: found["step_over_labels_alone"] for row, found in done.items()},
     }
-
-
-def rounded(figures: Figures) -> Figures:
-    """To a tenth."""
-    return {row: {name: round(value, 1) for name, value in found.items()} for row, found in figures.items()}
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ Kullback-Leibler divergence over all C classes, and how many best classes are ke
 
 Weights are random under timm's names. Random networks answer nearly alike for all classes, so their heads are scaled
 until the best class has a probability of 0.7 in the mean, as it has with a trained teacher. That serves to compare
-precisions; how much of a trained teacher's answers is kept, its own weights tell: --checkpoint has them (--teachers then
-names the network, and C is its own), best with real views.
+precisions; how much of a trained teacher's answers is kept, its own weights tell: --checkpoint has them (--teachers
+then names the network, and C is its own), best with real views.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ from benchmarks.agreement import agreement, scale_head, spreading_scale
 from benchmarks.arguments import PRECISIONS, parse, parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.feeding import resident_views
-from benchmarks.networks import random_network
+from benchmarks.networks import compile_or_refuse, random_network
 from benchmarks.timing import in_turns, seconds, several
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts, build_teacher, topk_probs
-from tinyvit_kd.runtime.compiling import compile_network
 from tinyvit_kd.runtime.distributed import Job, start_job
 
 CPU = torch.device("cpu")
@@ -172,8 +171,8 @@ def warm_up(
     on_gpu = job.device.type == "cuda"
     others = torch.cuda.memory_allocated(job.device) - views.numel() if on_gpu else 0
     teacher = Teacher(deepcopy(network), facts, job.device, precision)
-    if compiled and not compile_network(teacher.network, job):
-        raise RuntimeError("torch.compile does not work here")
+    if compiled:
+        compile_or_refuse(teacher.network, job)
 
     def answer() -> None:
         with torch.inference_mode():

@@ -11,6 +11,7 @@ import torch
 from benchmarks import dump
 from benchmarks.arguments import parse, parser
 from benchmarks.feeding import grey_image, resident_views, write_shards
+from benchmarks.stage_one import seconds_between_commits
 from tests.benchmarks.conftest import SMALL_TEACHER, Result
 from tinyvit_kd.data.shards import ShardSet
 
@@ -20,9 +21,11 @@ ARGUMENTS = [*SMALL_TEACHER, "--batch", "8", "--batches", "3", "--groups", "3", 
 def test_stage_one_is_compared_with_its_teacher(result: Result) -> None:
     dump.main(ARGUMENTS)
     found = result()
-    assert found["views"] == "synthetic"
+    assert found["settings"]["views"] == "synthetic"
     assert found["over_bare_forward"] > 0
-    assert all(len(rates) == 1 and rates[0] > 0 for rates in found["views_per_second"].values())
+    assert found["failed"] == {}
+    rates = found["cases"]["auto"]["views_per_second"]
+    assert all(len(each) == 1 and each[0] > 0 for each in rates.values())
 
 
 def test_stage_one_is_timed_on_views_of_photos(result: Result, shared_data: Path) -> None:
@@ -46,7 +49,7 @@ def test_commits_are_timed_from_the_first_group_to_the_last(tmp_path: Path) -> N
             path = tmp_path / f"s{shard:06d}" / f"c.{view}.0.0"
             path.touch()
             os.utime(path, (0, commit - earlier))
-    assert dump.seconds_between_commits(tmp_path) == 3.0
+    assert seconds_between_commits(tmp_path) == 3.0
 
 
 def test_a_shard_set_repeats_its_images(tmp_path: Path) -> None:

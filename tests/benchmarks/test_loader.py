@@ -28,7 +28,7 @@ def test_the_loop_is_compared_with_bare_steps(views: str, result: Result, shared
     small = ["--device", "cpu", "--students", "resnet10t", *SMALL_NETWORK, "--batch", "8", "--steps", "4"]
     loop.main([*small, "--views", views, "--photos", str(shared_data / "photos")])
     found = result()
-    rates = found["students"]["resnet10t"]
+    rates = found["cases"]["resnet10t"]
     assert found["over_bare_step"] == pytest.approx(rates["loop"] / rates["bare"], abs=1e-4)  # of one round, rounded
     assert 0 <= rates["data_wait"] < 1
 
