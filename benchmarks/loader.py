@@ -35,14 +35,16 @@ from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.data.buffers import BatchMaker
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.store.store import LogitStore
+from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views import native
 from tinyvit_kd.views.render import render_views
 
 WORKERS, BATCH, LANES = (1, 2), 64, 8
 VIEWS = 2  # of the store
+CPU = torch.device("cpu")
 WARM_UP = 2  # batches a worker that are not timed
 
 
@@ -84,7 +86,8 @@ def measure_rates(options: argparse.Namespace, folder: Path) -> dict[str, float]
     columns: dict[str, Callable[[], float]] = {}
     for workers in WORKERS:
         columns[f"bare, {workers}"] = partial(bare_rate, shards, options, workers)
-        columns[f"loader, {workers}"] = partial(loader_rate, shards, store, options, workers)
+        maker = stored_batches(shards, store, BATCH, LANES)
+        columns[f"loader, {workers}"] = partial(loader_rate, maker, BATCH, options.seconds, workers)
     return {name: statistics.median(rates) for name, rates in in_turns(columns, options.rounds).items()}
 
 
@@ -119,17 +122,18 @@ def _render(shards: ShardSet, options: argparse.Namespace, number: int, processe
     rates.put(count / (time.perf_counter() - begin))
 
 
-def loader_rate(shards: ShardSet, store: LogitStore, options: argparse.Namespace, workers: int) -> float:
-    """Views a second of the loader, once it is under way."""
-    maker = stored_batches(shards, store, BATCH, LANES)
-    with loading(maker, range(1 << 40), RuntimeConfig(workers=workers), torch.device("cpu")) as batches:
+def loader_rate(
+    maker: BatchMaker[int, Batch], size: int, seconds: float, workers: int, device: torch.device = CPU
+) -> float:
+    """Views a second of the loader, once it is under way, with batches of ``size`` views."""
+    with loading(maker, range(1 << 40), RuntimeConfig(workers=workers), device) as batches:
         for _ in range(WARM_UP * workers + workers * RuntimeConfig().prefetch):  # what is there already is used up
             next(batches)
         begin, count = time.perf_counter(), 0
-        while time.perf_counter() - begin < options.seconds or count % workers:
+        while time.perf_counter() - begin < seconds or count % workers:
             next(batches)
             count += 1
-        return count * BATCH / (time.perf_counter() - begin)
+        return count * size / (time.perf_counter() - begin)
 
 
 def measure_large(samples: int, folder: Path) -> dict[str, float]:

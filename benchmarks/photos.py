@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 _MARKERS = (0x01, *range(0xC0, 0xFF))
@@ -26,6 +28,31 @@ def _members(tar: Path) -> list[bytes]:
     with tarfile.open(tar) as file:
         members = [file.extractfile(member) for member in file if member.name.endswith(".jpg")]
         return [member.read() for member in members if member is not None]
+
+
+def drawn(count: int, width: int = 500, height: int = 375, nbytes: int = 100_000) -> list[bytes]:
+    """JPEG files as large as photos, for where there are none: noise with the spectrum that photos have.
+
+    Args:
+        nbytes: about how long each file is.
+    """
+    draw = np.random.default_rng(0)
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    frequencies[0, 0] = np.inf
+    images = []
+    for _ in range(count):
+        brightness, *colours = (_pink(draw, frequencies) for _ in range(4))
+        channels = [118 + 45 * brightness + 12 * colour for colour in colours]
+        images.append(Image.fromarray(np.stack(channels, axis=2).clip(0, 255).astype(np.uint8)))
+    files = {quality: _encoded(images[0], {"quality": quality}) for quality in range(60, 99, 2)}
+    nearest = min(files, key=lambda quality: abs(len(files[quality]) - nbytes))
+    return [_encoded(image, {"quality": nearest}) for image in images]
+
+
+def _pink(draw: np.random.Generator, frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Noise whose amplitudes fall as 1 / frequency, of mean 0 and deviation 1."""
+    noise = np.fft.ifft2(np.fft.fft2(draw.normal(size=frequencies.shape)) / frequencies).real
+    return np.asarray(noise / noise.std())
 
 
 def encodings(photo: bytes) -> list[bytes]:

@@ -44,13 +44,13 @@ class Steps(NamedTuple):
     Attributes:
         device: kernels, copies and fills that began in the steps or behind them, by time.
         host: what began in the steps, the range itself left out.
-        count: of the steps.
+        number: how many steps.
         begin, end: of the steps on the host, microseconds.
     """
 
     device: list[Event]
     host: list[Event]
-    count: int
+    number: int
     begin: float
     end: float
 
@@ -174,7 +174,7 @@ def copies(steps: Steps) -> dict[str, Told]:
         numbers[event.name] += 1
         sizes[event.name] += event.size
     return {
-        name: {"a_step": round(number / steps.count, 2), "mib_a_step": round(sizes[name] / 2**20 / steps.count, 3)}
+        name: {"a_step": round(number / steps.number, 2), "mib_a_step": round(sizes[name] / 2**20 / steps.number, 3)}
         for name, number in numbers.most_common()
     }
 
@@ -183,9 +183,9 @@ def analyse(steps: Steps) -> Told:
     """All that a report tells; without a device, its operators alone."""
     operators = [event for event in steps.host if event.kind == OPERATOR]
     found: Told = {
-        "ms_a_step_on_the_host": round((steps.end - steps.begin) / 1000 / steps.count, 3),
-        "operators_a_step": round(len(operators) / steps.count, 1),
-        "largest_operators": largest(self_times(operators), _calls(operators), steps.count),
+        "ms_a_step_on_the_host": round((steps.end - steps.begin) / 1000 / steps.number, 3),
+        "operators_a_step": round(len(operators) / steps.number, 1),
+        "largest_operators": largest(self_times(operators), _calls(operators), steps.number),
         "synchronisations_a_step": _a_step(steps, SYNCHRONISES),
     }
     kernels = steps.kernels
@@ -197,11 +197,11 @@ def analyse(steps: Steps) -> Told:
     span = kernels[0].begin, max(kernel.end for kernel in kernels)
     launches = sum(1 for event in steps.host if LAUNCH.match(event.name))
     return found | {
-        "ms_a_step_on_the_device": round((span[1] - span[0]) / 1000 / steps.count, 3),
+        "ms_a_step_on_the_device": round((span[1] - span[0]) / 1000 / steps.number, 3),
         "device_busy": round(covered(kernels) / (span[1] - span[0]), 4),
-        "kernels_a_step": round(len(kernels) / steps.count, 1),
-        "launches_a_step": round(launches / steps.count, 1),
-        "largest_kernels": largest(spent, _calls(kernels), steps.count),
+        "kernels_a_step": round(len(kernels) / steps.number, 1),
+        "launches_a_step": round(launches / steps.number, 1),
+        "largest_kernels": largest(spent, _calls(kernels), steps.number),
         "longest_gaps": longest_gaps(steps),
         "copies": copies(steps),
     }
@@ -217,4 +217,4 @@ def _calls(events: Iterable[Event]) -> Counter[str]:
 
 def _a_step(steps: Steps, names: Sequence[str]) -> dict[str, float]:
     calls = _calls(steps.host)
-    return {name: round(calls[name] / steps.count, 2) for name in names if calls[name]}
+    return {name: round(calls[name] / steps.number, 2) for name in names if calls[name]}
