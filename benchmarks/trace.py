@@ -175,7 +175,8 @@ def _line(each: Told) -> str:
 def _gap(each: Told) -> str:
     host = ", ".join(f"{name} {time:.0f} µs" for name, time in each["host"].items()) or UNRECORDED
     between = f"between {each['after'][:60]} and {each['before'][:60]}"
-    return f"    {each['us']:.0f} µs at {each['at_ms']:.1f} ms, {between}; the host: {host}"
+    copying = f"; the device copies for {each['copying_us']:.0f} µs" if each["copying_us"] else ""
+    return f"    {each['us']:.0f} µs at {each['at_ms']:.1f} ms, {between}; the host: {host}{copying}"
 
 
 def summary(done: dict[str, Figures]) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Steps(NamedTuple):
         """Without copies and fills."""
         return [event for event in self.device if event.kind == KERNEL]
 
+    @property
+    def copies_and_fills(self) -> list[Event]:
+        """What else the device did."""
+        return [event for event in self.device if event.kind != KERNEL]
+
 
 def read_events(path: Path) -> list[Event]:
     """The events that have a duration, of a Chrome trace as gzipped JSON."""
@@ -137,7 +142,7 @@ def largest(spent: Times, calls: Counter[str], steps: int, most: int = MOST) -> 
 
 
 def longest_gaps(steps: Steps, most: int = MOST) -> list[Told]:
-    """The longest times between kernels in which none runs, with what the host did meanwhile."""
+    """The longest times between kernels in which none runs, with what the host did meanwhile, and copies on the device."""
     gaps: list[tuple[float, Event, Event]] = []
     last: Event | None = None  # that ends last so far
     for kernel in steps.kernels:
@@ -152,6 +157,7 @@ def longest_gaps(steps: Steps, most: int = MOST) -> list[Told]:
             "at_ms": round((before.end - steps.begin) / 1000, 3),
             "after": before.name,
             "before": after.name,
+            "copying_us": round(covered(steps.copies_and_fills, before.end, after.begin), 1),
             "host": host_between(steps, before.end, after.begin),
         }
         for length, before, after in gaps[:most]

@@ -28,6 +28,18 @@ def test_stage_one_is_compared_with_its_teacher(result: Result) -> None:
     assert all(len(each) == 1 and each[0] > 0 for each in rates.values())
 
 
+def test_precisions_are_dumped_one_by_one(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    dump.main(["--device", "cpu", "--tiny", "--precision", "float32", "bfloat16", "--results", str(path)])
+    found = result()
+    assert {name: case["precision"] for name, case in found["cases"].items()} == {
+        "float32": "float32",
+        "bfloat16": "bfloat16",
+    }
+    assert found["over_bare_forward"] == min(found["over_bare_forward_by_case"].values())
+    assert path.is_file()
+
+
 def test_stage_one_is_timed_on_views_of_photos(result: Result, shared_data: Path) -> None:
     dump.main([*ARGUMENTS, "--views", "real", "--photos", str(shared_data / "photos")])
     assert result()["over_bare_forward"] > 0

@@ -33,6 +33,15 @@ def test_the_loop_is_compared_with_bare_steps(views: str, result: Result, shared
     assert 0 <= rates["data_wait"] < 1
 
 
+def test_a_student_that_fails_is_passed_over(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    loop.main(["--device", "cpu", "--tiny", "--students", "no such network", "resnet10t", "--results", str(path)])
+    found = result()
+    assert list(found["failed"]) == ["no such network"]
+    assert list(found["over_bare_step_by_student"]) == ["resnet10t"]
+    assert path.is_file()
+
+
 def test_what_starts_and_ends_a_run_is_not_timed() -> None:
     times = Times(torch.device("cpu"), 4)
     batch = Batch(torch.zeros(0), torch.zeros(0), None, None)

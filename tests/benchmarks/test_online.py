@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks import online
 from benchmarks.arguments import parse
+from benchmarks.logit_task import LogitTask, logit_task
 from benchmarks.memory import peak_mib
 from tests.benchmarks.conftest import SMALL_TEACHER, Result
+from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.models.families import build_network
 from tinyvit_kd.runtime.distributed import solo_job
 
 CPU = torch.device("cpu")
@@ -38,6 +42,27 @@ def test_a_teachers_weights_may_be_in_bfloat16() -> None:
     subject.run = replace(subject.run, precision="bfloat16")
     subject.steps[online.LOW]()
     assert next(subject.low_task.get_submodule("teacher").parameters()).dtype == torch.bfloat16
+
+
+def test_a_row_that_fails_is_passed_over(result: Result) -> None:
+    online.main(["--device", "cpu", "--tiny", "--students", "no such network", "resnet10t"])
+    found = result()
+    assert list(found["failed"]) == ["no such network, batch 2"]
+    assert list(found["step_time_ratios"]) == ["resnet10t, batch 2"]
+
+
+def test_a_timm_without_the_task_is_helped_out() -> None:
+    task = pytest.importorskip("timm.task", reason="this timm has no distillation task to compare with")
+    student, teacher = (build_network(ModelSpec(name="resnet10t"), 5, 32, seed) for seed in (0, 1))
+    images, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 3])
+    theirs = logit_task(student, teacher, CPU)
+    assert isinstance(theirs, task.LogitDistillationTask)
+    ours = LogitTask(student, teacher).train()
+    assert student.training
+    assert not teacher.training
+    losses = [each.eval()(images, labels)["loss"].item() for each in (theirs, ours)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] > 0
 
 
 def test_the_peak_is_that_of_memory_which_was_used() -> None:
