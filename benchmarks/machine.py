@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,8 +28,11 @@ def describe() -> dict[str, str | int]:
 
 def _versions() -> dict[str, str]:
     """Of those libraries that are there; zarr, for one, is needed by tests alone."""
-    there = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
-    return {name: there[name] for name in LIBRARIES if name in there}
+    found = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _gpu() -> dict[str, str | int]:

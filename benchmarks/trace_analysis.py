@@ -142,7 +142,7 @@ def largest(spent: Times, calls: Counter[str], steps: int, most: int = MOST) -> 
 
 
 def longest_gaps(steps: Steps, most: int = MOST) -> list[Told]:
-    """The longest times between kernels in which none runs, with what the host did meanwhile, and copies on the device."""
+    """The longest times in which no kernel runs, with what the host did meanwhile, and what the device copied."""
     gaps: list[tuple[float, Event, Event]] = []
     last: Event | None = None  # that ends last so far
     for kernel in steps.kernels:
