@@ -19,7 +19,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The arguments that they share."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    made.add_argument("--threads", type=int, default=1, help="of the networks, on the CPU")
+    made.add_argument("--threads", type=int, help="of the host's computing: 1 on the CPU, on a GPU up to 4")
     made.add_argument("--classes", type=int, help=f"C of the head; {COMMON['classes']}")
     made.add_argument("--topk", type=int, help=f"K of the targets; {COMMON['topk']}")
     made.add_argument("--size", type=int, help=f"pixels; {COMMON['size']}")
@@ -43,7 +43,7 @@ def parse(
     if options.views == "real" and options.photos is None:
         given.error("--views real needs --photos")
     on_gpu = options.device != "cpu" and torch.cuda.is_available()
-    filled = {**COMMON, **defaults["cuda" if on_gpu else "cpu"]}
+    filled = {**COMMON, "threads": min(4, cores()) if on_gpu else 1, **defaults["cuda" if on_gpu else "cpu"]}
     if options.tiny:
         filled |= {**TINY, **defaults.get("tiny", {})}
     for name, value in filled.items():

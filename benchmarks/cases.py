@@ -6,6 +6,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,5 +91,6 @@ def release(device: torch.device) -> None:
     """Give back what is no longer used: networks that refer to themselves, and memory that torch keeps."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+        with suppress(RuntimeError):  # a device that an error has made unusable says so again in the next case
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)

@@ -1,8 +1,8 @@
 """Does stage one keep its teacher busy? ``dump-logits`` over the teacher's forward pass alone.
 
 Command:  python -m benchmarks.dump [--views real --photos FOLDER] [--device cuda] [--teacher NAME] [--batch 128]
-          [--precision float16 bfloat16 …] [--compile] [--results FILE] [--tiny]
-Result:   a table of views a second for each precision, and a last line of JSON.
+          [--precision float16 bfloat16 …] [--compile | --no-compile] [--results FILE] [--tiny]
+Result:   a table of views a second for each precision, eager and with --compile compiled, too; a last line of JSON.
 
 ``dump_logits`` itself runs, into a temporary folder, over shards that repeat the photos or, with synthetic views, with
 batches that are filled without any image work. A shard is one group of blocks and a whole number of batches. A run's
@@ -30,15 +30,25 @@ from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.wording import counted
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"teacher": "vit_small_patch16_224", "batch": 16, "batches": 8, "groups": 3, "workers": 1},
+    "cpu": {
+        "teacher": "vit_small_patch16_224",
+        "batch": 16,
+        "batches": 8,
+        "groups": 3,
+        "workers": 1,
+        "precision": ["auto"],
+        "compile": False,
+    },
     "cuda": {
         "teacher": "vit_large_patch14_clip_224",
         "batch": 128,
         "batches": 32,
-        "groups": 16,
+        "groups": 6,
         "workers": max(1, cores() - 2),
+        "precision": ["float16", "bfloat16", "float32"],
+        "compile": True,
     },
-    "tiny": {"teacher": "resnet10t", "batch": 8, "batches": 3, "groups": 3, "workers": 1},
+    "tiny": {"teacher": "resnet10t", "batch": 8, "batches": 3, "groups": 3, "workers": 1, "compile": False},
 }
 SHARED = ("classes", "topk", "size", "views", "rounds", "threads")
 SETTINGS = ("teacher", "batch", "batches", "groups", "workers", "precision", "compile", *SHARED)
@@ -54,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with start_job(options.device, options.threads) as job, tempfile.TemporaryDirectory() as folder:
         cases = Cases(settings, job.device, options.results, summary)
         shards = write_inputs(options, Path(folder))
-        for precision in options.precision:
-            case = partial(measure, options, precision, job, shards, Path(folder))
-            found = cases.run(f"{precision}, compiled" if options.compile else precision, case)
+        for precision, compiled in in_order(options.precision, options.compile):
+            case = partial(measure, options, precision, compiled, job, shards, Path(folder))
+            found = cases.run(f"{precision}, compiled" if compiled else precision, case)
             if found is not None:
                 print_table(found["views_per_second"])
                 loading = f"{options.views} views of {counted(options.workers, 'loading process')}"
@@ -72,14 +82,22 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--batches", type=int, help="of a group, which is a shard in all of its views")
     made.add_argument("--groups", type=int, help="of a run, at least 2; the first is not timed")
     made.add_argument("--workers", type=int, help="loading processes")
-    made.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"], help="the teacher's, one by one")
-    made.add_argument("--compile", action="store_true", help="compile the teacher")
+    made.add_argument("--precision", nargs="+", choices=PRECISIONS, help="the teacher's, one by one")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="once more with the teacher compiled")
     return made
 
 
-def measure(options: argparse.Namespace, precision: str, job: Job, shards: str, folder: Path) -> Figures:
+def in_order(precisions: Sequence[str], compiled: bool) -> list[tuple[str, bool]]:
+    """Precisions, and whether the teacher is compiled; float32 last, since it takes longest."""
+    found = [(precision, each) for each in ([False, True] if compiled else [False]) for precision in precisions]
+    return sorted(found, key=lambda case: case[0] == "float32")
+
+
+def measure(
+    options: argparse.Namespace, precision: str, compiled: bool, job: Job, shards: str, folder: Path
+) -> Figures:
     """The figures of one precision."""
-    subject = Subject(options, precision, job, shards, folder)
+    subject = Subject(options, precision, compiled, job, shards, folder)
     rates = subject.measure(options.rounds)
     loading = options.workers * statistics.median(rates[LOADING])
     return {

@@ -23,6 +23,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ STUDENTS = ["tiny_vit_21m_224", "tiny_vit_5m_224"]
 MANY = [number for number in (1, 2, 4, 8, 16) if number <= cores()]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {"students": STUDENTS[1:], "batch": 16, "samples": 128, "steps": 16, "workers": [1], "seconds": 4.0},
-    "cuda": {"students": STUDENTS, "batch": 256, "samples": 8192, "steps": 64, "workers": MANY, "seconds": 5.0},
+    "cuda": {"students": STUDENTS, "batch": 256, "samples": 4096, "steps": 48, "workers": MANY, "seconds": 2.0},
     "tiny": {"students": ["resnet10t"], "batch": 8, "samples": 32, "steps": 4, "workers": [1, 2], "seconds": 0.2},
 }
 SHARED = ("classes", "topk", "size", "rounds", "precision", "compile", "threads")
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             cases.run(loader_name(workers), partial(subject.loader_alone, workers))
         for student in options.students:
             cases.run(bare_name(student), partial(subject.bare, student))
-            for workers in sorted(options.workers, reverse=True):
-                cases.run(fed_name(student, workers), partial(subject.fed, student, workers))
+        for workers, student in product(sorted(options.workers, reverse=True), options.students):
+            cases.run(fed_name(student, workers), partial(subject.fed, student, workers))
     print_tables(cases.done, options)
     cases.end()
 

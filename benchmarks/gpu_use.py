@@ -24,7 +24,9 @@ class GpuUse:
     def __init__(self, device: torch.device) -> None:
         self.samples: list[tuple[float, float]] = []  # Unix time in seconds, and a share
         program = shutil.which("nvidia-smi") if device.type == "cuda" else None
-        self._command = None if program is None else [program, f"--id={_identity(device)}", *QUERY, f"-lms={EVERY}"]
+        self._command = (
+            None if program is None else [program, f"--id={_identity(device)}", *QUERY, f"--loop-ms={EVERY}"]
+        )
 
     def __enter__(self) -> GpuUse:
         if self._command is not None:
@@ -39,7 +41,7 @@ class GpuUse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._command is not None:
-            self._process.terminate()
+            self._process.kill()
             self._thread.join()
             self._process.wait()
 

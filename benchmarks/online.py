@@ -53,8 +53,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {
         "teacher": "vit_large_patch14_clip_224",
         "students": ["tiny_vit_21m_224", "tiny_vit_5m_224"],
-        "batches": [128, 256],
-        "steps": 10,
+        "batches": [256, 128],
+        "steps": 5,
     },
     "tiny": {"teacher": "resnet10t", "students": ["resnet10t"], "batches": [2], "steps": 1},
 }
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, memory_of: MemoryOf | None = No
             return
         settings = {name: getattr(options, name) for name in SETTINGS}
         cases = Cases(settings, job.device, options.results, summary)
-        for student, batch in product(options.students, options.batches):
+        for batch, student in product(options.batches, options.students):
             cases.run(name_of(student, batch), partial(measure, given, options, student, batch, job, memory_of))
     print_table(cases.done)
     cases.end()

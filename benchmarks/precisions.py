@@ -1,13 +1,13 @@
 """Which precision should a teacher run in? Its speed in each, and what becomes of its probabilities.
 
 Command:  python -m benchmarks.precisions [--teachers NAME …] [--checkpoint FILE] [--views real --photos FOLDER]
-          [--batch B] [--compiled no yes] [--results FILE] [--tiny]
-Result:   a table for each teacher, a row for each precision, eager and compiled; a last line of JSON.
+          [--batch B] [--precisions float16 …] [--compile | --no-compile] [--results FILE] [--tiny]
+Result:   a table for each teacher, a row for each precision, with --compile compiled as well; a last line of JSON.
 
 A row is a teacher as stage one builds it (autocast over weights in float32), with the top K of its answers, on a
-resident batch; rows take turns. Their answers are compared with those that the same network gives in float32, eager,
-with TF32 turned off, to the same views: the largest and the mean difference of its K largest probabilities, the
-Kullback-Leibler divergence over all C classes, and how many best classes are kept.
+resident batch; eager rows take turns, compiled ones come later, one by one. Their answers are compared with those that
+the same network gives in float32, eager, with TF32 turned off, to the same views: the largest and the mean difference
+of its K largest probabilities, the Kullback-Leibler divergence over all C classes, and how many best classes are kept.
 
 Weights are random under timm's names. Random networks answer nearly alike for all classes, so their heads are scaled
 until the best class has a probability of 0.7 in the mean, as it has with a trained teacher. That serves to compare
@@ -24,7 +24,7 @@ from copy import deepcopy
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.data import resolve_model_data_config
@@ -42,17 +42,12 @@ from tinyvit_kd.runtime.distributed import Job, start_job
 
 CPU = torch.device("cpu")
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"teachers": ["vit_tiny_patch16_224", "convnext_atto"], "batch": 16, "steps": 1, "compiled": ["no"]},
-    "cuda": {
-        "teachers": ["vit_large_patch14_clip_224", "convnext_base"],
-        "batch": 256,
-        "steps": 8,
-        "compiled": ["no", "yes"],
-    },
-    "tiny": {"teachers": ["vit_tiny_patch16_224", "convnext_atto"], "batch": 4, "steps": 1, "compiled": ["no"]},
+    "cpu": {"teachers": ["vit_tiny_patch16_224", "convnext_atto"], "batch": 16, "steps": 1, "compile": False},
+    "cuda": {"teachers": ["vit_large_patch14_clip_224", "convnext_base"], "batch": 128, "steps": 4, "compile": True},
+    "tiny": {"teachers": ["vit_tiny_patch16_224", "convnext_atto"], "batch": 4, "steps": 1, "compile": False},
 }
 SHARED = ("classes", "topk", "size", "views", "rounds", "threads")
-SETTINGS = ("teachers", "batch", "steps", "precisions", "compiled", *SHARED)
+SETTINGS = ("teachers", "batch", "steps", "precisions", "compile", *SHARED)
 WARM_UP = 2  # passes
 Pass = Callable[[], object]
 
@@ -67,10 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = {name: getattr(options, name) for name in SETTINGS}
         settings["weights"] = "random, head scaled" if options.checkpoint is None else options.checkpoint.name
         cases = Cases(settings, job.device, options.results, summary)
-        for name in options.teachers:
-            found = cases.run(name, partial(measure, name, options, job, cases))
+        for case in in_order(options):
+            found = cases.run(case.name, partial(measure, case, options, job, cases))
             if found is not None:
-                print_table(name, found)
+                best, classes = found["mean_best_probability"], found["best_classes"]
+                print(f"{case.name}: the best class has {best:.2f} in the mean; {classes} classes are best", flush=True)
+    for name in options.teachers:
+        print_table(name, rows_of(name, cases.done))
     cases.end()
 
 
@@ -81,17 +79,41 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--batch", type=int)
     made.add_argument("--steps", type=int, help="forward passes of each timing")
     made.add_argument("--precisions", nargs="+", choices=PRECISIONS[1:], default=["float16", "bfloat16", "float32"])
-    made.add_argument("--compiled", nargs="+", choices=("no", "yes"), help="whether rows are eager, compiled, or both")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="once more with the teacher compiled")
     return made
 
 
-def measure(name: str, options: argparse.Namespace, job: Job, cases: Cases) -> Figures:
-    """One teacher's rows; a row that fails is left out.
+class Case(NamedTuple):
+    """What is timed in turns: a teacher in some precisions."""
+
+    teacher: str
+    precisions: tuple[str, ...]
+    compiled: bool
+
+    @property
+    def name(self) -> str:
+        """For people and results."""
+        return f"{self.teacher}, compiled, {self.precisions[0]}" if self.compiled else f"{self.teacher}, eager"
+
+    def row(self, precision: str) -> str:
+        """The name of a row."""
+        return f"{precision}, {'compiled' if self.compiled else 'eager'}"
+
+
+def in_order(options: argparse.Namespace) -> list[Case]:
+    """Eager teachers first, in all precisions; then compiled ones, one precision at a time, since that takes a while."""
+    eager = [Case(teacher, tuple(options.precisions), False) for teacher in options.teachers]
+    compiled = product(options.precisions, options.teachers) if options.compile else ()
+    return eager + [Case(teacher, (precision,), True) for precision, teacher in compiled]
+
+
+def measure(case: Case, options: argparse.Namespace, job: Job, cases: Cases) -> Figures:
+    """A case's rows; one that fails is left out.
 
     Raises:
         RuntimeError: all of them failed.
     """
-    network, facts = network_of(name, options)
+    network, facts = network_of(case.teacher, options)
     views = resident_views(options, options.batch).to(job.device)
     reference = reference_logits(network, facts, views, job.device)
     scale = 1.0
@@ -100,29 +122,23 @@ def measure(name: str, options: argparse.Namespace, job: Job, cases: Cases) -> F
         scale_head(network, scale)
         reference = reference_logits(network, facts, views, job.device)
     passes, rows = dict[str, Pass](), dict[str, Figures]()
-    for compiled, precision in product(options.compiled, options.precisions):
-        row = f"{precision}, {'compiled' if compiled == 'yes' else 'eager'}"
-        work = partial(warm_up, network, facts, precision, compiled == "yes", views, reference, options.topk, job)
-        built = cases.attempt(f"{name}: {row}", work)
+    for precision in case.precisions:
+        row = case.row(precision)
+        work = partial(warm_up, network, facts, precision, case.compiled, views, reference, options.topk, job)
+        built = cases.attempt(f"{case.teacher}: {row}", work)
         if built is not None:
             passes[row], rows[row] = built
     if not passes:
         raise RuntimeError("the teacher runs in none of the precisions")
     times = {row: partial(timing, each, options.steps, job.device) for row, each in passes.items()}
-    rates = {row: options.batch / statistics.median(found) for row, found in in_turns(times, options.rounds).items()}
+    found = {row: statistics.median(seconds) for row, seconds in in_turns(times, options.rounds).items()}
     best = reference.softmax(dim=1)
     return {
+        "teacher": case.teacher,
         "head_scaled_by": scale,
         "mean_best_probability": round(best.amax(dim=1).mean().item(), 4),
         "best_classes": len(set(best.argmax(dim=1).tolist())),
-        "rows": {
-            row: {
-                "views_per_second": round(rate, 1),
-                "of_the_fastest": round(rate / max(rates.values()), 4),
-                **rows[row],
-            }
-            for row, rate in rates.items()
-        },
+        "rows": {row: {"views_per_second": round(options.batch / found[row], 1), **rows[row]} for row in rows},
     }
 
 
@@ -192,30 +208,37 @@ def timing(answer: Pass, steps: int, device: torch.device) -> float:
     return seconds(several(answer, steps), device) / steps
 
 
+def rows_of(teacher: str, done: dict[str, Figures]) -> dict[str, Figures]:
+    """All rows of a teacher, each with its share of the fastest one's rate."""
+    rows = {row: each for found in done.values() if found["teacher"] == teacher for row, each in found["rows"].items()}
+    fastest = max((each["views_per_second"] for each in rows.values()), default=0.0)
+    return {
+        row: each | {"share_of_the_fastest": round(each["views_per_second"] / fastest, 4)} for row, each in rows.items()
+    }
+
+
 def summary(done: dict[str, Figures]) -> dict[str, Any]:
-    """For each teacher, each precision's rate over float32's, both eager, and what is kept of its best classes."""
-    over: dict[str, dict[str, float]] = {}
-    kept: dict[str, dict[str, float]] = {}
-    for name, found in done.items():
-        rows = found["rows"]
-        kept[name] = {row: round(each["top1_kept"], 4) for row, each in rows.items()}
-        if (slow := rows.get("float32, eager")) is not None:
-            rate = slow["views_per_second"]
-            over[name] = {row: round(each["views_per_second"] / rate, 3) for row, each in rows.items()}
-    return {"rate_over_float32_eager": over, "top1_kept": kept}
+    """For each teacher, by precision: the share of the fastest, the rate over eager float32's, best classes kept."""
+    told: dict[str, dict[str, Any]] = {"share_of_the_fastest": {}, "rate_over_float32_eager": {}, "top1_kept": {}}
+    for teacher in dict.fromkeys(found["teacher"] for found in done.values()):
+        rows = rows_of(teacher, done)
+        rates = {row: each["views_per_second"] for row, each in rows.items()}
+        told["share_of_the_fastest"][teacher] = {row: each["share_of_the_fastest"] for row, each in rows.items()}
+        told["top1_kept"][teacher] = {row: round(each["top1_kept"], 4) for row, each in rows.items()}
+        if "float32, eager" in rates:
+            over = {row: round(rate / rates["float32, eager"], 3) for row, rate in rates.items()}
+            told["rate_over_float32_eager"][teacher] = over
+    return told
 
 
-def print_table(name: str, found: Figures) -> None:
+def print_table(teacher: str, rows: dict[str, Figures]) -> None:
     """A teacher's rows."""
-    best, classes = found["mean_best_probability"], found["best_classes"]
-    print(f"\n{name}: the best class has {best:.2f} in the mean; {classes} classes are the best of a view\n")
-    print(
-        "| | views/s | of the fastest | MiB | max Δp | mean Δp | KL | top-1 kept |\n|---|---|---|---|---|---|---|---|"
-    )
-    for row, each in found["rows"].items():
+    head = "views/s | of the fastest | MiB | max Δp | mean Δp | KL | top-1 kept |"
+    print(f"\n| {teacher} | {head}\n|---|---|---|---|---|---|---|---|")
+    for row, each in rows.items():
         mib = "–" if each["peak_mib"] is None else each["peak_mib"]
         print(
-            f"| {row} | {each['views_per_second']:,.1f} | {each['of_the_fastest']:.2f} | {mib} "
+            f"| {row} | {each['views_per_second']:,.1f} | {each['share_of_the_fastest']:.2f} | {mib} "
             f"| {each['max_difference']:.1e} | {each['mean_difference']:.1e} | {each['kl']:.1e} "
             f"| {each['top1_kept']:.1%} |",
             flush=True,

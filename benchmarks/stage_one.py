@@ -51,12 +51,16 @@ class Subject:
 
     Args:
         precision: the teacher's.
+        compiled: whether the teacher is.
         shards: what ``write_inputs`` returned.
         folder: what it wrote to; the store goes there, too.
     """
 
-    def __init__(self, options: argparse.Namespace, precision: str, job: Job, shards: str, folder: Path) -> None:
-        self.options, self.precision, self.job, self.shards, self.folder = options, precision, job, shards, folder
+    def __init__(
+        self, options: argparse.Namespace, precision: str, compiled: bool, job: Job, shards: str, folder: Path
+    ) -> None:
+        self.options, self.job, self.shards, self.folder = options, job, shards, folder
+        self.precision, self.compiled = precision, compiled
         self.kind: type[DumpBatches] = DumpBatches if options.views == "real" else StillBatches
         self.whole_runs: list[float] = []
 
@@ -88,7 +92,7 @@ class Subject:
                 "device": options.device,
                 "threads": options.threads,
                 "precision": self.precision,
-                "compile": options.compile,
+                "compile": self.compiled,
             },
         }
         return validate(DumpConfig, tree, "benchmark")

@@ -30,6 +30,7 @@ from tinyvit_kd.stages.pretrain import pretrain
 
 SHARDS = 4
 PREFETCH = RuntimeConfig().prefetch
+BARE_STEPS = 5  # of each timing
 FIRST = 4  # steps that are not timed, besides what is loaded ahead
 
 
@@ -67,9 +68,9 @@ class Subject:
         run = student_run(state, size, self.job, self.folder, precision=options.precision)
         if options.compile:
             compile_or_refuse(state.model, self.job)
-        steps = several(partial(bare_step, run, state, resident_batch(options, size, device)), options.steps)
+        steps = several(partial(bare_step, run, state, resident_batch(options, size, device)), BARE_STEPS)
         times = in_turns({"": partial(seconds, steps, device)}, options.rounds)[""]
-        self.bare_seconds[student] = statistics.median(times) / options.steps
+        self.bare_seconds[student] = statistics.median(times) / BARE_STEPS
         return {"views_per_second": round(size / self.bare_seconds[student], 1)}
 
     def fed(self, student: str, workers: int) -> Figures:

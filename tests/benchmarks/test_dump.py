@@ -45,6 +45,16 @@ def test_stage_one_is_timed_on_views_of_photos(result: Result, shared_data: Path
     assert result()["over_bare_forward"] > 0
 
 
+def test_float32_comes_last_and_compiled_teachers_behind_eager_ones() -> None:
+    assert dump.in_order(["float32", "float16"], compiled=True) == [
+        ("float16", False),
+        ("float16", True),
+        ("float32", False),
+        ("float32", True),
+    ]
+    assert dump.in_order(["auto"], compiled=False) == [("auto", False)]
+
+
 @pytest.mark.parametrize(
     "wrong", [["--groups", "1"], ["--batch", "6"]], ids=["one group", "batches of parts of samples"]
 )
