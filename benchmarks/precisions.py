@@ -101,7 +101,7 @@ class Case(NamedTuple):
 
 
 def in_order(options: argparse.Namespace) -> list[Case]:
-    """Eager teachers first, in all precisions; then compiled ones, one precision at a time, since that takes a while."""
+    """Eager teachers first, in all precisions; then compiled ones, a precision at a time, since that takes a while."""
     eager = [Case(teacher, tuple(options.precisions), False) for teacher in options.teachers]
     compiled = product(options.precisions, options.teachers) if options.compile else ()
     return eager + [Case(teacher, (precision,), True) for precision, teacher in compiled]
