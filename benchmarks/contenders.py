@@ -29,11 +29,8 @@ from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective
 
 OURS, BARE, OFFICIAL, WHOLE, TIMM = "train_step", "bare step", "official step", "official loop", "timm's step"
-DROP_PATH = {
-    "tiny_vit_21m_224": 0.1,
-    "tiny_vit_11m_224": 0.0,
-    "tiny_vit_5m_224": 0.0,
-}  # of the recipes
+# Stochastic depth of stage two's recipes, official and ours; others have timm's own.
+DROP_PATH = {"tiny_vit_21m_224": 0.1, "tiny_vit_11m_224": 0.0, "tiny_vit_5m_224": 0.0}
 Steps = dict[str, Callable[[], object]]  # by column
 
 
@@ -113,7 +110,7 @@ def official_steps(case: Case, batch: Batch, options: argparse.Namespace) -> Ste
 
 
 def timm_steps(case: Case, batch: Batch, options: argparse.Namespace, job: Job) -> Steps:
-    """timm's plain step: its network and AdamW, autocast, cross-entropy to labels; in ours's memory format."""
+    """timm's plain step: its network and AdamW, autocast, cross-entropy to labels; in the memory format of ours."""
     how, device = case.how, job.device
     network = random_network(case.student, options.classes, options.size, DROP_PATH.get(case.student))
     network = move_to_device(network, device, how.channels_last).train()

@@ -12,13 +12,13 @@ rounds' ratios. Columns:
 * official step: that of a checkout of the official code (--peer: the folder TinyViT of github.com/microsoft/Cream), see
   ``benchmarks/official.py``; official loop: with the accuracies that its loop brings to the host at every step. It is
   eager in every mode, as it has no other.
-* timm's step: its network, AdamW, autocast, cross-entropy to labels; compiled where ours is, in ours's memory format.
+* timm's step: its network, AdamW, autocast, cross-entropy to labels; compiled where ours is, in the same memory format.
 
 Both peers let cuDNN try its convolutions, as their scripts do; we do so in the mode cudnn-benchmark alone. The mode
 graphs is torch.compile with CUDA graphs; planar is eager without channels-last. Cases that are first in their lists
 come first, and these three modes last, so that whoever stops it has what is worth most. Peak memory is that of a
-column alone: network, optimiser, batch and activations. The utilisation of the device (MFU) is that of matrix products
-and convolutions, three forward passes a step, over the most that the device can do in dense bfloat16.
+column alone after warming up: network, optimiser, batch and activations. The utilisation of the device (MFU) is that of
+matrix products and convolutions, three forward passes a step, over the most that the device can do in dense bfloat16.
 """
 
 from __future__ import annotations
@@ -60,19 +60,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"students": STUDENTS, "batches": [256, 512, 1024, 128], "modes": list(MODES), "steps": 10},
     "tiny": {"students": ["tiny_vit_5m_224", "resnet10t"], "batches": [4], "modes": ["eager"], "steps": 1},
 }
-SETTINGS = (
-    "students",
-    "batches",
-    "modes",
-    "classes",
-    "topk",
-    "size",
-    "views",
-    "steps",
-    "rounds",
-    "precision",
-    "threads",
-)
+SHARED = ("classes", "topk", "size", "views", "rounds", "precision", "threads")
+SETTINGS = ("students", "batches", "modes", "steps", *SHARED)
 GOAL = 1.5  # over the official step
 WARM_UP = 3  # steps of each column; CUDA graphs are recorded in the second
 EXTRA = ("graphs", "cudnn-benchmark", "planar")
@@ -156,9 +145,10 @@ def warm_up(
     steps = build()
     for name, step in steps.items():
         set_benchmark(name, case.how)
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(device)
         seconds(several(step, WARM_UP), device)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)  # trying convolutions takes memory once
+            seconds(step, device)
         peaks[name] = (torch.cuda.max_memory_allocated(device) - others) / 2**20 if on_gpu else None
     return steps, peaks
 

@@ -48,19 +48,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "tiny": {"students": ["resnet10t"], "batch": 4, "steps": 2, "warm_up": 1, "workers": 1},
 }
-SETTINGS = (
-    "students",
-    "batch",
-    "steps",
-    "warm_up",
-    "workers",
-    "precision",
-    "compile",
-    "classes",
-    "topk",
-    "size",
-    "threads",
-)
+SHARED = ("classes", "topk", "size", "precision", "compile", "threads")
+SETTINGS = ("students", "batch", "steps", "warm_up", "workers", *SHARED)
 STEPS = "the steps"  # name of the range in the trace
 
 
