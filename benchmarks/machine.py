@@ -1,9 +1,10 @@
-"""What a result was measured on."""
+"""What a result was measured on; as a command, a line of JSON."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 from pathlib import Path
@@ -21,8 +22,15 @@ def describe() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         **_gpu(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in LIBRARIES},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # zarr is for tests alone
+        return "none"
 
 
 def _gpu() -> dict[str, str | int]:
@@ -35,3 +43,7 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
     return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+if __name__ == "__main__":
+    print(json.dumps(describe()))
