@@ -85,7 +85,7 @@ def packages(folder: Path | None, site: Path) -> Found:
     wanted, required = needs(of_the_steps(), wheels), needs(of_the_package(), wheels)
     found: Found = {"installed": []}
     if wanted.wheels:
-        done = _install(list(wanted.wheels.values()), site)
+        done = install(list(wanted.wheels.values()), site)
         if done.returncode == 0:
             found |= {"installed": sorted(wheel.path.name for wheel in wanted.wheels.values()), "site": str(site)}
         else:
@@ -94,7 +94,8 @@ def packages(folder: Path | None, site: Path) -> Found:
     return found | {"missing": sorted(required.missing.values()), "missing_of_tests": sorted(of_steps)}
 
 
-def _install(wheels: Sequence[Wheel], site: Path) -> subprocess.CompletedProcess[str]:
+def install(wheels: Sequence[Wheel], site: Path) -> subprocess.CompletedProcess[str]:
+    """Have pip unpack wheels into a folder, in place of older ones there, without an index; how pip ended."""
     site.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
     options = ["--no-deps", "--no-compile", "--no-cache-dir", "--upgrade", "--target", str(site)]
@@ -111,7 +112,7 @@ def renderer(folder: Path | None) -> Found:
     found = _look()
     if found.get("native"):
         return {"built": False, **found}
-    done = _run([sys.executable, "setup.py", "build_ext", "--inplace", "--force"], _flags(folder))
+    done = _run([sys.executable, "setup.py", "build_ext", "--inplace", "--force"], build_flags(folder))
     found = _look()
     if found.get("native"):
         return {"built": True, **found}
@@ -126,7 +127,7 @@ def _look() -> Found:
     return last_object(done.stdout) or {"native": False, "renders": _end_of(done)}
 
 
-def _flags(folder: Path | None) -> dict[str, str]:
+def build_flags(folder: Path | None) -> dict[str, str]:
     """Where the compiler finds the libjpeg-turbo that was carried along; nothing where none was."""
     if folder is None or not (folder / LIBJPEG).is_dir():
         return {}

@@ -86,7 +86,7 @@ class World:
             output,
             student=student | {"drop_path_rate": 0.1},
             schedule=schedule,
-            optim=TRAINING["optim"] if self.tiny else {},
+            optim=TRAINING["optim"] if self.tiny else {"base_lr": 1e-3, "warmup_lr": 1e-5, "min_lr": 1e-5},
             train={"log_every": 4, "checkpoint_every": 4, "ema_decay": 0.9},
             runtime=self._runtime | ({DETERMINISTIC: True} if deterministic else {}),
         )

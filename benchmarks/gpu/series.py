@@ -6,6 +6,7 @@ import datetime
 import os
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,11 +47,26 @@ class Settings:
     site: Path
     archive: Path | None = None
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of a step: the packages that were installed, the tree, and what is printed is written at once."""
+    def environment(self, temporary: str) -> dict[str, str]:
+        """Of a step: packages that were installed, then the tree; what is printed is written at once.
+
+        Args:
+            temporary: folder for its temporary files. What torch compiles is kept beyond the step.
+        """
         path = [str(self.site), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
+        return {
+            "TORCHINDUCTOR_CACHE_DIR": str(self.site.parent / "inductor"),
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": temporary,
+        }
+
+    def run(self, module: str, arguments: Sequence[str], limit: float, log: Path) -> Outcome:
+        """Run a module in a process of its own, and remove the temporary files that it left, killed or not."""
+        command = [sys.executable, "-m", module, *arguments]
+        with tempfile.TemporaryDirectory(prefix="tinyvit-kd-gpu-", ignore_cleanup_errors=True) as temporary:
+            return run(command, limit, log, self.environment(temporary))
 
 
 class Series:
@@ -88,12 +104,15 @@ class Series:
         return set(states) <= {DONE, NOT_RUN}
 
     def _look(self) -> None:
-        self.summary.machine = self.look(self, min(LOOK_LIMIT, self.left))
+        """Note what the machine is; where that cannot be found out, the steps' own logs will say why."""
+        found = self.look(self, min(LOOK_LIMIT, self.left))
+        if "error" not in found or not self.summary.machine:
+            self.summary.machine = found
         self.summary.write()
-        if self.settings.device == "cuda" and "gpu" not in self.summary.machine:
+        if self.settings.device == "cuda" and "torch" in found and "gpu" not in found:
             raise ConfigError(
                 "torch sees no GPU",
-                found=str(self.summary.machine.get("error") or f"torch {self.summary.machine.get('torch')}"),
+                found=f"torch {found['torch']}",
                 fix="run this where there is one, or rehearse it on the CPU: --tiny",
             )
 
@@ -106,23 +125,23 @@ class Series:
             return NOT_RUN
         for kind in ("json", "log"):
             _keep_older(self._file(step, kind))
-        command = self._command(step)
-        about: Note = {"state": INTERRUPTED, "command": command, "limit": round(limit), "when": now()}
+        arguments = self._arguments(step)
+        about: Note = {"state": INTERRUPTED, "module": step.module, "arguments": arguments, "tiny": self.settings.tiny}
+        about |= {"limit": round(limit), "when": now()}
         print(f"{step.name}: {step.about} (at most {limit:.0f} s)", file=sys.stderr, flush=True)
         try:
-            about |= _verdict(run(command, limit, self._file(step, "log"), self.settings.environment), limit)
+            about |= _verdict(self.settings.run(step.module, arguments, limit, self._file(step, "log")), limit)
         finally:
             self._note(step, about | self._found(step, about["state"]))
         return str(about["state"])
 
-    def _command(self, step: Step) -> list[str]:
+    def _arguments(self, step: Step) -> list[str]:
         settings = self.settings
-        command = [sys.executable, "-m", step.module, "--device", settings.device]
-        command += ["--results", str(self._file(step, "json").resolve())]
+        found = ["--device", settings.device, "--results", str(self._file(step, "json").resolve())]
         for name in step.takes:
             if name in settings.options:
-                command += [f"--{name}", str(settings.options[name].resolve())]
-        return [*command, "--tiny"] if settings.tiny else command
+                found += [f"--{name}", str(settings.options[name].resolve())]
+        return [*found, "--tiny"] if settings.tiny else found
 
     def _found(self, step: Step, state: str) -> Note:
         """The result that a step left, however it ended; the end of its log where it did not end well."""
@@ -163,7 +182,7 @@ def _keep_older(path: Path) -> None:
 def look_at_machine(series: Series, limit: float) -> Note:
     """What the steps will run on, as a process with their packages sees it; ``error`` says why that is not known."""
     log = series.settings.folder / "machine.log"
-    outcome = run([sys.executable, "-m", "benchmarks.machine"], limit, log, series.settings.environment)
+    outcome = series.settings.run("benchmarks.machine", [], limit, log)
     text = log.read_text(errors="replace")
     found = last_object(text)
     if found is not None and outcome.code == 0:

@@ -52,7 +52,11 @@ class Recorder:
         if report.outcome == FAILED:
             self.result["failures"][report.nodeid] = report.longreprtext[-2000:]
         counts = Counter(self.result["tests"].values())
-        self.result |= {outcome: counts[outcome] for outcome in (PASSED, FAILED, SKIPPED)}
+        self.keep({outcome: counts[outcome] for outcome in (PASSED, FAILED, SKIPPED)})
+
+    def keep(self, more: dict[str, Any]) -> None:
+        """Add to the result, and write it."""
+        self.result |= more
         if self.path is not None:
             write_json(self.path, self.result)
 
@@ -62,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     recorder = Recorder(renderers(), options.results)
     code = run_tests(recorder, files_that_need_a_gpu())
-    result = recorder.result | {"exit_code": code}
+    recorder.keep({"exit_code": code})
+    result = recorder.result
     for name, outcome in result["tests"].items():
         print(f"{outcome:8} {name}")
     print(json.dumps(result))

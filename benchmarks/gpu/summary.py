@@ -45,7 +45,7 @@ class Summary:
         write_text(self.folder / MARKDOWN, "\n".join(self._lines()) + "\n")
 
     def _lines(self) -> Iterator[str]:
-        yield f"# {self.machine.get('gpu', 'No GPU')}"
+        yield f"# {self.machine.get('gpu', 'Without a GPU')}"
         yield ""
         yield ", ".join(f"{name} {value}" for name, value in self.machine.items()) or "The machine was not looked at."
         yield from self._figures("Ratios and verdicts", ratios=True)
@@ -66,7 +66,8 @@ class Summary:
     def _states(self) -> Iterator[str]:
         yield from ("", "## Steps", "", "| step | state | seconds | when | |", "|---|---|---|---|---|")
         for name, note in self.steps.items():
-            cells = (note["state"], note.get("seconds", ""), note.get("when", ""), note.get("why", ""))
+            state = note["state"] + ", in small" * note.get("tiny", False)
+            cells = (state, note.get("seconds", ""), note.get("when", ""), note.get("why", ""))
             yield f"| {name} | " + " | ".join(map(str, cells)) + " |"
 
     def _logs(self) -> Iterator[str]:
