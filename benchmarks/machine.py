@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,15 +23,17 @@ def describe() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         **_gpu(),
         "python": platform.python_version(),
-        **{name: _version(name) for name in LIBRARIES},
+        **_versions(),
     }
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # zarr is for tests alone
-        return "none"
+def _versions() -> dict[str, str]:
+    """Of those libraries that are there; zarr, for one, is needed by tests alone."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _gpu() -> dict[str, str | int]:

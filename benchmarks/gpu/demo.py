@@ -3,8 +3,9 @@
 Command:  python -m benchmarks.gpu.demo [--device cuda] [--results FILE] [--tiny]
 Result:   a table, and a last line of JSON; exit code 1 if a digest differs, or a score is not near the CPU's.
 
-The demo's networks are tiny, and its views are drawn with one loading process, so that rates say how much launching
-costs rather than what a GPU can do. Scores of the same seed differ between devices by what another seed would differ.
+The demo's networks are tiny, and one loading process renders its views, so that rates say how much launching costs
+rather than what a GPU can do; nothing is compiled, which would take longer than the training. Scores of the same seed
+differ between devices by what another seed would differ.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ TINY = {"train_images": 240, "val_images": 48}
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, compare, print, exit."""
     options = _parser().parse_args(arguments)
+    os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # torch reads it when it is imported
     from tinyvit_kd.runtime.distributed import start_job
     from tinyvit_kd.stages.demo import demo, table
 

@@ -8,7 +8,7 @@ once undisturbed, and once killed with SIGKILL behind its first checkpoint and s
 compared bit for bit. Where they differ, the undisturbed run is repeated: if that differs, too, it is the device's
 kernels that add in another order each time, and no fault of resuming.
 
-All of it once as recipes have it and, where recipes have the field, once with ``runtime.deterministic``.
+All of it with ``runtime.deterministic`` where recipes have that field, then without it, and on a GPU also compiled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
 DETERMINISTIC = "deterministic"  # the field of ``runtime``
-PATIENCE = 120.0  # seconds that one run may take
+PLAIN, COMPILED = "plain", "compiled"
+PATIENCE = 240.0  # seconds that one run may take
 ATTEMPTS = 3  # at killing a run before it has finished
 Case = dict[str, Any]
 
@@ -74,10 +75,15 @@ class World:
 
     @property
     def _runtime(self) -> Case:
-        return {"device": self.device, "workers": 0 if self.tiny else 4, "threads": 1}
+        return {"device": self.device, "workers": 0 if self.tiny else 4, "threads": 1, "compile": False}
 
-    def command(self, output: Path, deterministic: bool) -> list[str]:
-        """A run of stage two: 48 steps, with a checkpoint after every fourth."""
+    def command(self, output: Path, changes: Case) -> list[str]:
+        """A run of stage two: 48 steps, with a checkpoint after every fourth.
+
+        Args:
+            output: its folder.
+            changes: of the recipe's section ``runtime``.
+        """
         student: Case = {"tiny_vit": NETWORK} if self.tiny else {"name": "tiny_vit_5m_224"}
         schedule = TRAINING["schedule"] | ({"epochs": 8} if self.tiny else {"epochs": 12, "global_batch_size": 80})
         recipe = pretrain_recipe(
@@ -88,7 +94,7 @@ class World:
             schedule=schedule,
             optim=TRAINING["optim"] if self.tiny else {"base_lr": 1e-3, "warmup_lr": 1e-5, "min_lr": 1e-5},
             train={"log_every": 4, "checkpoint_every": 4, "ema_decay": 0.9},
-            runtime=self._runtime | ({DETERMINISTIC: True} if deterministic else {}),
+            runtime=self._runtime | changes,
         )
         path = output.with_name(f"{output.name}.yaml")
         path.write_text(json.dumps(recipe))  # JSON is YAML
@@ -130,18 +136,25 @@ def has_deterministic_field() -> bool:
 def cases(world: World) -> Iterator[tuple[str, Case]]:
     """What comes of a kill, by what was asked for."""
     if has_deterministic_field():
-        yield "deterministic", compare(world, deterministic=True)
-    yield "as recipes have it", compare(world, deterministic=False)
+        yield DETERMINISTIC, compare(world, DETERMINISTIC, {DETERMINISTIC: True})
+    yield PLAIN, compare(world, PLAIN, {})
+    if world.device == "cuda":
+        yield COMPILED, compare(world, COMPILED, {"compile": True})
 
 
 def is_right(found: dict[str, Case]) -> bool:
     """Whether a deterministic run, or one that is the same whenever it is repeated, was the same after a kill."""
-    strict = [case for name, case in found.items() if name == "deterministic" or case["equal_without_a_kill"]]
+    strict = [case for name, case in found.items() if name == DETERMINISTIC or case["equal_without_a_kill"]]
     return all(case["equal"] for case in strict)
 
 
-def compare(world: World, deterministic: bool) -> Case:
+def compare(world: World, name: str, changes: Case) -> Case:
     """A killed run beside an undisturbed one.
+
+    Args:
+        world: that has been made.
+        name: of a folder for both.
+        changes: of the recipe's section ``runtime``.
 
     Returns:
         killed_at: the step of the checkpoint that it went on from;
@@ -152,14 +165,14 @@ def compare(world: World, deterministic: bool) -> Case:
     Raises:
         RuntimeError: a run fails, or always ends before it is killed.
     """
-    folder = world.folder / ("deterministic" if deterministic else "plain")
+    folder = world.folder / name
     folder.mkdir()
     whole, again = folder / "whole", folder / "again"
-    finish(world.command(whole, deterministic), folder)
-    killed, step = killed_run(world, folder, deterministic)
+    finish(world.command(whole, changes), folder)
+    killed, step = killed_run(world, folder, changes)
     equal = not weight_differences(killed, whole)
     if not equal:
-        finish(world.command(again, deterministic), folder)
+        finish(world.command(again, changes), folder)
     apart = differences(killed, whole)
     return {
         "killed_at": step,
@@ -170,11 +183,11 @@ def compare(world: World, deterministic: bool) -> Case:
     }
 
 
-def killed_run(world: World, folder: Path, deterministic: bool) -> tuple[Path, int]:
+def killed_run(world: World, folder: Path, changes: Case) -> tuple[Path, int]:
     """A run that was killed behind its first checkpoint and started again; and the step that it went on from."""
     for attempt in range(ATTEMPTS):
         output = folder / f"killed-{attempt}"
-        command = world.command(output, deterministic)
+        command = world.command(output, changes)
         running = start(command, folder)
         running.poll(partial(has_checkpoint, output), PATIENCE)
         ended = running.ended

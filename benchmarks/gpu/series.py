@@ -151,7 +151,9 @@ class Series:
         if result is None and (result := last_object(text)) is not None:
             write_json(file, result)
         tail = [] if state == DONE else text.splitlines()[-LOG_LINES:]
-        return {"result": result, "log_tail": tail}
+        failed = result.get("failed") if isinstance(result, dict) else None
+        why = {"why": f"failed: {', '.join(failed)}"} if state == DONE and failed and isinstance(failed, dict) else {}
+        return {"result": result, "log_tail": tail, **why}
 
     def _file(self, step: Step, kind: str) -> Path:
         return self.settings.folder / f"{step.name}.{kind}"

@@ -69,6 +69,13 @@ def test_a_step_that_fails_is_noted_with_the_end_of_its_log(steps: Steps, call: 
     assert "line 99\n```" in (out / "summary.md").read_text()
 
 
+def test_cases_that_failed_are_named_though_their_step_went_on(steps: Steps, call: Call, out: Path) -> None:
+    steps.add("cases", "file.write_text(json.dumps({'failed': {'batch 1024': 'out of memory'}}))")
+    assert call() == 0
+    assert summary(out)["cases"]["why"] == "failed: batch 1024"
+    assert "| cases | failed, batch 1024 | out of memory |" in (out / "summary.md").read_text()
+
+
 def test_a_step_that_hangs_is_killed_whole_and_keeps_what_it_had_measured(steps: Steps, call: Call, out: Path) -> None:
     steps.add("hanging", HANGING, limit=3)
     steps.add("good", GOOD)
