@@ -72,7 +72,7 @@ def _parser(table: Sequence[Step]) -> argparse.ArgumentParser:
     running.add_argument("--tiny", action="store_true", help="in small, to rehearse it all on a CPU")
     running.add_argument("--peer", type=Path, metavar="FOLDER", help="of TinyViT in a checkout of microsoft/Cream")
     running.add_argument("--photos", type=Path, metavar="FOLDER", help="of webdataset tars or JPEG files")
-    running.add_argument("--prepared", type=Path, metavar="FOLDER", help="what --prepare made, if it is elsewhere")
+    running.add_argument("--wheels", type=Path, metavar="FOLDER", help="what --prepare made, if it is elsewhere")
     running.add_argument("--site", type=Path, metavar="FOLDER", help=f"for its packages (default: {site_folder()})")
     running.add_argument("--archive", type=Path, metavar="FILE", help="a .tar.gz of the results, made after each step")
     preparing = made.add_argument_group("with --prepare")
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, table: Sequence[Step], look: Look | None) 
     """Run the steps, with the folders that they may be given; whether all ended well."""
     steps = chosen(options.only, table)
     site = options.site or site_folder()
-    folders = {"peer": options.peer, "photos": options.photos, "prepared": options.prepared or prepared_folder()}
+    folders = {"peer": options.peer, "photos": options.photos, "wheels": options.wheels or prepared_folder()}
     for name, folder in folders.items():
         if folder is not None and not folder.is_dir():
             raise ConfigError("there is no such folder", where=f"--{name}", found=str(folder))

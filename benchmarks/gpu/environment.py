@@ -1,6 +1,6 @@
 """What the other steps need, made where it is missing: packages from wheels, and the native renderer.
 
-Command:  python -m benchmarks.gpu.environment [--prepared FOLDER] [--site FOLDER] [--results FILE]
+Command:  python -m benchmarks.gpu.environment [--wheels FOLDER] [--site FOLDER] [--results FILE]
 Result:   a last line of JSON; exit code 1 if the package's own requirements are not met.
 
 In a full environment nothing is installed and nothing is built. Elsewhere the wheels of a prepared folder go into a
@@ -40,7 +40,7 @@ Found = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Install, build, look, print, exit."""
     options = _parser().parse_args(arguments)
-    folder = options.prepared or prepared_folder()
+    folder = options.wheels or prepared_folder()
     site = options.site or site_folder()
     found: Found = {"prepared": None if folder is None else str(folder), "python": sys.version.split()[0]}
     parts: tuple[Callable[[], Found], ...] = (partial(packages, folder, site), partial(renderer, folder))
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--prepared", type=Path, help=f"what --prepare made; else {PREPARED} in the tree or beside it")
+    made.add_argument("--wheels", type=Path, help=f"what --prepare made; else {PREPARED} in the tree or beside it")
     made.add_argument("--site", type=Path, help=f"folder for packages (default: {site_folder()})")
     made.add_argument("--results", type=Path, help="a JSON file of the result")
     made.add_argument("--device", help="where the steps run, which changes nothing here")

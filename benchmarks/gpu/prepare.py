@@ -105,7 +105,7 @@ def _gather(wheels: Path, carrier: Carrier, without: Iterable[str]) -> Needs:
 def _kept(wheels: Path, carrier: Carrier, without: Iterable[str]) -> Needs:
     """What is needed of the wheels that are there; the others are removed once nothing is missing."""
     there = wheels_in(wheels)
-    found = needs(of_the_steps(without), there, _nothing_is_there, carrier.python)
+    found = needs(of_the_steps(), there, _nothing_is_there, carrier.python, without)
     if not found.missing:
         for path in set(wheels.glob("*.whl")) - {wheel.path for wheel in found.wheels.values()}:
             path.unlink()

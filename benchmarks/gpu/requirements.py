@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SETUP = Path(__file__).resolve().parents[2] / "setup.cfg"
 # A GPU's machine has its own; another would not fit its driver.
-NEVER = ("torch", "torchvision", "triton")
+NEVER, NVIDIA = ("torch", "torchvision", "triton"), "nvidia-"
 # Of the dev extra, what no step runs.
 NO_STEP_NEEDS = ("ruff", "mypy", "types-pyyaml", "types-tqdm", "pytest-xdist")
 # Beyond setup.cfg: the reference renderer's bytes are Pillow 13's; benchmarks/online.py compares with timm.task.
@@ -48,16 +48,11 @@ def of_the_package() -> list[str]:
     return _setup()["options"]["install_requires"].strip().splitlines()
 
 
-def of_the_steps(without: Iterable[str] = ()) -> list[str]:
-    """What the package, its tests and the benchmarks require.
-
-    Args:
-        without: names of packages that need not be there.
-    """
+def of_the_steps() -> list[str]:
+    """What the package, its tests and the benchmarks require."""
     tests = _setup()["options.extras_require"]["dev"].strip().splitlines()
-    left_out = {*NO_STEP_NEEDS, *map(canonical, without)}
     lines = [*of_the_package(), *tests, *STRICTER]
-    return [line for line in lines if canonical(parsed(line).name) not in left_out]
+    return [line for line in lines if canonical(parsed(line).name) not in NO_STEP_NEEDS]
 
 
 def _setup() -> configparser.ConfigParser:
@@ -105,6 +100,7 @@ def needs(
     wheels: Mapping[str, Wheel],
     version_of: VersionOf = installed,
     python: str | None = None,
+    without: Iterable[str] = (),
 ) -> Needs:
     """Follow requirements from package to package.
 
@@ -113,7 +109,9 @@ def needs(
         wheels: what could be installed, by name.
         version_of: what is installed already.
         python: for which version, as ``3.12``, conditions are judged; None: the one that runs.
+        without: names of packages that are left alone, as torch is.
     """
+    left_alone = {*NEVER, *map(canonical, without)}
     found, left = Needs(), [(line, "") for line in requirements]
     followed: set[tuple[str, str]] = set()
     while left:
@@ -121,7 +119,7 @@ def needs(
         line, extra = left.pop()
         requirement = parsed(line)
         name = canonical(requirement.name)
-        if _is_the_machines(name) or not _applies(requirement, extra, python):
+        if name in left_alone or name.startswith(NVIDIA) or not _applies(requirement, extra, python):
             continue
         version, wheel = version_of(name), wheels.get(name)
         if version is not None and name not in found.wheels and requirement.specifier.contains(version, True):
@@ -133,10 +131,6 @@ def needs(
         required = {(each, extra) for each in wheel.requires for extra in ("", *requirement.extras)}
         left += sorted(required - followed)
     return found
-
-
-def _is_the_machines(name: str) -> bool:
-    return name in NEVER or name.startswith("nvidia-")
 
 
 def _applies(requirement: Requirement, extra: str, python: str | None) -> bool:

@@ -31,7 +31,7 @@ class Step:
 
 SETUP = "setup"
 STEPS = (
-    Step(SETUP, "benchmarks.gpu.environment", "is all there that the others need?", 150, 10, ("prepared", "site")),
+    Step(SETUP, "benchmarks.gpu.environment", "is all there that the others need?", 150, 10, ("wheels", "site")),
     Step("tests", "benchmarks.gpu.suite", "do the tests pass that need a GPU, and do views have the right bytes?", 90),
     Step("demo", "benchmarks.gpu.demo", "do all stages run, and do digests hold?", 180, 60),
     Step("resume", "benchmarks.gpu.resume", "does a killed run go on to the same bits?", 200, 60),

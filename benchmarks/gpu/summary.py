@@ -12,8 +12,11 @@ from benchmarks.gpu.json_files import read_json, write_json, write_text
 JSON, MARKDOWN = "summary.json", "summary.md"
 DONE, FAILED, TIMED_OUT, NOT_RUN, INTERRUPTED = "done", "failed", "timed out", "not run", "interrupted"
 # Words in the name of a figure that is a ratio or a verdict: these travel from machine to machine.
-RATIOS = {"equal", "mfu", "near", "over", "ratio", "ratios", "share", "speedup", "times", "utilisation", "utilization"}
-FIGURES = 40  # of a step that the page shows; all are in the step's own file
+RATIOS = {"busy", "equal", "kept", "linear", "mfu", "near", "over", "possible", "ratio", "ratios", "share", "wait"}
+FIGURES = 12  # of one part of a result that the page shows; all are in the step's own file
+NO_FIGURES = ("machine", "settings")  # parts of a result
+CASES = "cases"
+Figure = tuple[str, float | str | bool]  # its path, and what it is
 Note = dict[str, Any]  # of a step: state, seconds, limit, why, when, command, log_tail, result
 
 
@@ -56,19 +59,18 @@ class Summary:
     def _figures(self, title: str, ratios: bool) -> Iterator[str]:
         yield from ("", f"## {title}", "", "| step | figure | value |", "|---|---|---|")
         for name, note in self.steps.items():
-            result = note.get("result") or {}
-            found = [(path, value) for path, value in flat(result) if is_ratio(path) == ratios]
-            for path, value in found[:FIGURES]:
-                yield f"| {name} | {path} | {_shown(value)} |"
-            if len(found) > FIGURES:
-                yield f"| {name} | {len(found) - FIGURES} more | see {name}.json |"
+            for part, figures in parts(note.get("result") or {}, ratios):
+                for path, value in figures[:FIGURES]:
+                    yield f"| {name} | {_shown(path)} | {_shown(value)} |"
+                if len(figures) > FIGURES:
+                    yield f"| {name} | {part}: {len(figures) - FIGURES} more | see {name}.json |"
 
     def _states(self) -> Iterator[str]:
         yield from ("", "## Steps", "", "| step | state | seconds | when | |", "|---|---|---|---|---|")
         for name, note in self.steps.items():
             state = note["state"] + ", in small" * note.get("tiny", False)
             cells = (state, note.get("seconds", ""), note.get("when", ""), note.get("why", ""))
-            yield f"| {name} | " + " | ".join(map(str, cells)) + " |"
+            yield f"| {name} | " + " | ".join(map(_shown, cells)) + " |"
 
     def _logs(self) -> Iterator[str]:
         for name, note in self.steps.items():
@@ -76,12 +78,23 @@ class Summary:
                 yield from ("", f"## The end of {name}.log", "", "```text", *note["log_tail"], "```")
 
 
-def flat(value: Any, path: str = "") -> Iterator[tuple[str, float | str | bool]]:
-    """Every number, verdict and short text of a result, by the path that leads to it, without lists and the machine."""
+def parts(result: dict[str, Any], ratios: bool) -> Iterator[tuple[str, list[Figure]]]:
+    """The ratios and verdicts of a result, or all other figures, by its parts.
+
+    Ratios of single cases are left out where the result repeats them beside its cases.
+    """
+    found = {name: list(flat(part, name)) for name, part in result.items() if name not in NO_FIGURES}
+    kept = {name: [each for each in figures if is_ratio(each[0]) == ratios] for name, figures in found.items()}
+    if ratios and any(figures for name, figures in kept.items() if name != CASES):
+        kept.pop(CASES, None)
+    yield from kept.items()
+
+
+def flat(value: Any, path: str) -> Iterator[Figure]:
+    """Every number, verdict and short text in a value, without lists, by the path that leads to it."""
     if isinstance(value, dict):
         for name, part in value.items():
-            if name != "machine":
-                yield from flat(part, f"{path}, {name}" if path else str(name))
+            yield from flat(part, f"{path}, {name}")
     elif isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) < 80 and "\n" not in value):
         yield path, value
 
@@ -94,4 +107,4 @@ def is_ratio(path: str) -> bool:
 def _shown(value: float | str | bool) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value).replace("|", "/")
+    return str(value).replace("|", "/").replace("\n", " ")

@@ -28,7 +28,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name in ("torch", "torchvision"):
             continue
         version = next((each.version for each in requirement.specifier), "1.0")
-        requires = {"pydantic": ["pydantic-core==7.1"], "timm": ["torch"]}.get(name, [])
+        requires = {"pydantic": ["pydantic-core==7.1"], "timm": ["torch"], "zarr": ["numpy"]}.get(name, [])
         write_wheel(folder, name, version, requires, SIZES.get(name, 0))
     write_wheel(folder, "pydantic-core", "7.2")
     write_wheel(folder, "pydantic-core", "7.1", ['only-before; python_version < "3.12"'])

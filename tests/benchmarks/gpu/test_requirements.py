@@ -45,6 +45,12 @@ def test_what_no_wheel_offers_is_named_with_the_versions_that_would_do(folder: P
     assert found.missing == {"top-level": "top_level>=3", "absent": "absent<2,>=1", "ancient": "ancient"}
 
 
+def test_what_is_left_alone_is_not_looked_for_in_what_others_require_either(folder: Path) -> None:
+    found = needs(["top_level", "absent"], wheels_in(folder), lambda _: None, "3.12", ["Bottom", "absent"])
+    assert set(found.wheels) == {"top-level", "middle"}
+    assert not found.missing
+
+
 def test_a_machines_torch_is_never_replaced(tmp_path: Path) -> None:
     write_wheel(tmp_path, "torch", "9.0")
     found = needs(["torch>=2.6", "torchvision", "nvidia-cudnn-cu13"], wheels_in(tmp_path), lambda _: None)
@@ -53,12 +59,12 @@ def test_a_machines_torch_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_the_steps_require_what_setup_cfg_says_and_what_tests_import() -> None:
-    package, steps = of_the_package(), of_the_steps(without=["SciPy"])
+    package, steps = of_the_package(), of_the_steps()
     assert "pydantic>=2.9.0" in package
     assert set(package) < set(steps)
     names = {line.partition(">=")[0] for line in steps}
     assert {"pytest", "hypothesis", "zarr"} <= names
-    assert not {"ruff", "mypy", "scipy", "types-PyYAML"} & names
+    assert not {"ruff", "mypy", "types-PyYAML"} & names
 
 
 def test_this_environment_has_all_of_the_packages_requirements() -> None:
