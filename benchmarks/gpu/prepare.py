@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu.environment import LIBJPEG, PREPARED, WHEELS
-from benchmarks.gpu.json_files import write_json
+from benchmarks.gpu.json_files import read_json, write_json
 from benchmarks.gpu.requirements import Needs, needs, of_the_steps, wheels_in
 from tinyvit_kd.errors import ConfigError
 
@@ -30,6 +31,7 @@ https://github.com/libjpeg-turbo/libjpeg-turbo/blob/main/LICENSE.md
 This software is based in part on the work of the Independent JPEG Group.
 """
 MIB = 1 << 20
+CONTENTS = "contents.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def prepare(folder: Path, carrier: Carrier) -> str:
         ConfigError: pip cannot get the packages.
     """
     wheels, dropped = folder / WHEELS, list[str]()
+    if (read_json(folder / CONTENTS) or {}).get("python") != carrier.python:
+        shutil.rmtree(wheels, ignore_errors=True)  # of another Python, or a call that did not end
     wheels.mkdir(parents=True, exist_ok=True)
     jpeg = _carry_libjpeg(folder / LIBJPEG)
     found = _gather(wheels, carrier, carrier.without)
@@ -76,7 +80,7 @@ def prepare(folder: Path, carrier: Carrier) -> str:
         "missing": sorted(found.missing.values()),
         "libjpeg": jpeg,
     }
-    write_json(folder / "contents.json", contents)
+    write_json(folder / CONTENTS, contents)
     lines = [
         f"{folder}: {len(found.wheels)} wheels for Python {carrier.python}; libjpeg-turbo: {jpeg}",
         f"{_mib(folder):.1f} MiB of {carrier.limit_mib:g} MiB" + (", TOO MUCH: name more with --without" * too_much),
@@ -126,8 +130,8 @@ def _download(lines: list[str], wheels: Path, carrier: Carrier) -> None:
     """Have pip fetch these requirements, without what they require."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", carrier.python]
-    for platform in (*OLDER, *(f"manylinux_2_{minor}_x86_64" for minor in GLIBC)):
-        command += ["--platform", platform]
+    for system in (*OLDER, *(f"manylinux_2_{minor}_x86_64" for minor in GLIBC)):
+        command += ["--platform", system]
     if carrier.find_links is not None:
         command += ["--no-index", "--find-links", str(carrier.find_links)]
     done = subprocess.run([*command, "--dest", str(wheels), *lines], capture_output=True, text=True, check=False)
@@ -147,8 +151,8 @@ def _mib(folder: Path) -> float:
 def _carry_libjpeg(folder: Path) -> str:
     """Copy this machine's headers and shared library, without links; returns what was copied, or why nothing was."""
     includes, library = _libjpeg_headers(), _libjpeg_library()
-    if includes is None or library is None:
-        return "none here (install libjpeg-dev and a C compiler); the machine has to have its own"
+    if includes is None or library is None or platform.machine() != "x86_64":
+        return "none for x86-64 here (install libjpeg-dev and a C compiler); the machine has to have its own"
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("include", "lib"):
         (folder / name).mkdir(parents=True)

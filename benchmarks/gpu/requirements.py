@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
-import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from pathlib import Path
@@ -84,13 +84,18 @@ def installed(name: str) -> str | None:
 
 
 def wheels_in(folder: Path) -> dict[str, Wheel]:
-    """The wheels of a folder, by canonical name; of several versions the last file."""
-    return {wheel.name: wheel for wheel in map(_opened, sorted(folder.glob("*.whl")))}
+    """The wheels of a folder, by canonical name; of several versions the last file. Damaged ones are none."""
+    found = dict[str, Wheel]()
+    for path in sorted(folder.glob("*.whl")):
+        with suppress(zipfile.BadZipFile, ValueError):
+            wheel = _opened(path)
+            found[wheel.name] = wheel
+    return found
 
 
 def _opened(path: Path) -> Wheel:
     with zipfile.ZipFile(path) as file:
-        name = next(each for each in file.namelist() if each.count("/") == 1 and each.endswith(".dist-info/METADATA"))
+        (name,) = (each for each in file.namelist() if each.count("/") == 1 and each.endswith(".dist-info/METADATA"))
         said = HeaderParser().parsestr(file.read(name).decode("utf-8"))
     return Wheel(path, canonical(said["Name"]), said["Version"], tuple(said.get_all("Requires-Dist") or ()))
 
@@ -148,8 +153,3 @@ def _joined(known: str | None, requirement: Requirement) -> str:
     if known is None or known == plain:
         return plain
     return f"{requirement.name}{parsed(known).specifier & requirement.specifier}"
-
-
-def python_version() -> str:
-    """Of the Python that runs, as ``3.12``."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -193,12 +193,12 @@ def killed_run(world: World, folder: Path, changes: Case) -> tuple[Path, int]:
         ended = running.ended
         running.kill_all()
         code = running.wait(PATIENCE)
-        if not ended:
+        if not ended and has_checkpoint(output):
             newest = checkpoints(output / CHECKPOINTS)[0]
             finish(command, folder)
             return output, int(newest.stem.rpartition("-")[2])
         if code != 0:
-            raise RuntimeError(f"a run failed before it was killed: {running.printed()[-2000:]}")
+            raise RuntimeError(f"a run wrote no checkpoint, exit code {code}: {running.printed()[-2000:]}")
     raise RuntimeError(f"{ATTEMPTS} runs had finished before they were killed")
 
 

@@ -51,6 +51,12 @@ def test_what_is_left_alone_is_not_looked_for_in_what_others_require_either(fold
     assert not found.missing
 
 
+def test_a_damaged_wheel_is_none(folder: Path) -> None:
+    for path in folder.glob("middle*"):
+        path.write_bytes(path.read_bytes()[:-40])
+    assert set(wheels_in(folder)) == {"top-level", "bottom", "for-extra"}
+
+
 def test_a_machines_torch_is_never_replaced(tmp_path: Path) -> None:
     write_wheel(tmp_path, "torch", "9.0")
     found = needs(["torch>=2.6", "torchvision", "nvidia-cudnn-cu13"], wheels_in(tmp_path), lambda _: None)

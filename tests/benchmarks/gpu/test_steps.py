@@ -76,7 +76,7 @@ def test_packages_are_installed_from_wheels_alone(tmp_path: Path) -> None:
     wheels = wheels_in(write_wheel(tmp_path / "wheels", "Made.Up", "1.5").parent)
     site = tmp_path / "site"
     assert environment.install(list(wheels.values()), site).returncode == 0
-    assert (site / "Made_Up_made_up.py").exists() or (site / "Made.Up_made_up.py").exists()
+    assert (site / "Made_Up_made_up.py").read_text() == "VERSION = '1.5'\n"
     newer = wheels_in(write_wheel(tmp_path / "newer", "Made.Up", "2.0").parent)
     assert environment.install(list(newer.values()), site).returncode == 0
     assert [path.read_text() for path in site.glob("*_made_up.py")] == ["VERSION = '2.0'\n"]

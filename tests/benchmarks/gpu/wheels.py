@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 def write_wheel(folder: Path, name: str, version: str, requires: Sequence[str] = (), size: int = 0) -> Path:
     """A wheel with one module that says its version, and ``size`` bytes of ballast that cannot be compressed away."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = name.replace("-", "_")
+    plain = re.sub(r"[-.]+", "_", name)
     info = f"{plain}-{version}.dist-info"
     head = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {line}" for line in requires)]
     files = {
