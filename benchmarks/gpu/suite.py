@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -105,6 +106,7 @@ def files_that_need_a_gpu() -> list[Path]:
 
 def run_tests(recorder: Recorder, files: Sequence[Path]) -> int:
     """Run the tests of these files that need a GPU; pytest's exit code, 0 where none of them failed."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # whatever else is installed was made for another pytest
     import pytest
 
     options = ["-m", MARKER, "-p", "no:cacheprovider", "--continue-on-collection-errors", "--rootdir", str(REPOSITORY)]
