@@ -34,7 +34,7 @@ STEPS = (
     Step(SETUP, "benchmarks.gpu.environment", "is all there that the others need?", 150, 10, ("wheels", "site")),
     Step("tests", "benchmarks.gpu.suite", "do the tests pass that need a GPU, and do views have the right bytes?", 90),
     Step("demo", "benchmarks.gpu.demo", "do all stages run, and do digests hold?", 180, 60),
-    Step("resume", "benchmarks.gpu.resume", "does a killed run go on to the same bits?", 200, 60),
+    Step("resume", "benchmarks.gpu.resume", "does a killed run go on to the same bits?", 240, 60),
     Step("steps", "benchmarks.steps", "how fast are training steps, and the official code's?", 240, 45, ("peer",)),
     Step("online", "benchmarks.online", "what does a teacher in the loop cost?", 120),
     Step("precisions", "benchmarks.precisions", "do float16, bfloat16 and compiled teachers say the same?", 90),
