@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,14 +33,19 @@ def libjpeg(kind: str) -> list[str]:
     return found.stdout.split() if found.returncode == 0 else []
 
 
+def given(name: str) -> list[str]:
+    """Flags of the caller's, for a libjpeg-turbo that is in none of the usual places."""
+    return shlex.split(os.environ.get(name, ""))
+
+
 def native() -> Extension:
     """``tinyvit_kd.views._native``."""
     return Extension(
         "tinyvit_kd.views._native",
         sources=sorted(str(path) for path in SOURCES.glob("*.c")),
         depends=sorted(str(path) for path in SOURCES.rglob("*.h")),
-        extra_compile_args=FLAGS + libjpeg("--cflags") + os.environ.get("TINYVIT_KD_CFLAGS", "").split(),
-        extra_link_args=libjpeg("--libs") or ["-ljpeg"],
+        extra_compile_args=FLAGS + libjpeg("--cflags") + given("TINYVIT_KD_CFLAGS"),
+        extra_link_args=given("TINYVIT_KD_LDFLAGS") + (libjpeg("--libs") or ["-ljpeg"]),
         optional=True,
     )
 

@@ -1,9 +1,10 @@
-"""What a result was measured on."""
+"""What a result was measured on; as a command, a line of JSON."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 from contextlib import suppress
@@ -45,3 +46,7 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
     return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+if __name__ == "__main__":
+    print(json.dumps(describe()))

@@ -38,8 +38,14 @@ gc.disable()
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+NEEDS_GPU = pytest.mark.gpu
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker(NEEDS_GPU.name) is not None and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 def pytest_collection_finish() -> None:

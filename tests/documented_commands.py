@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -136,12 +137,26 @@ def _python(words: list[str], recipes: Recipes) -> None:
     if module == "tinyvit_kd":
         _own(rest, recipes)
     elif module == "pytest":
-        assert all((REPOSITORY / word).exists() for word in rest if not word.startswith("-")), rest
+        _pytest(rest)
     elif module == "tinyvit_kd.config.recipes_page":
         assert not rest  # it rewrites docs/RECIPES.md, which tests/config holds in step
     else:
         assert module.startswith("benchmarks."), module
         _benchmark(module, rest)
+
+
+def _pytest(words: list[str]) -> None:
+    """Options, files that exist, and behind -m a mark that pyproject.toml has."""
+    given = argparse.ArgumentParser()
+    given.add_argument("-m", dest="mark", choices=_marks())
+    given.add_argument("files", nargs="*")
+    known, _ = given.parse_known_args(words)
+    assert all((REPOSITORY / file).exists() for file in known.files), words
+
+
+def _marks() -> list[str]:
+    options = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    return [line.partition(":")[0] for line in options["markers"]]
 
 
 class _AcceptedError(Exception):
@@ -150,7 +165,10 @@ class _AcceptedError(Exception):
 
 def _benchmark(module: str, words: list[str]) -> None:
     """Run a benchmark's main function up to where it has taken its arguments."""
-    parse, main = argparse.ArgumentParser.parse_args, importlib.import_module(module).main
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):  # a package is run by its __main__
+        found = importlib.import_module(f"{module}.__main__")
+    parse, main = argparse.ArgumentParser.parse_args, found.main
 
     def parse_and_stop(parser: argparse.ArgumentParser, given: Any = None, into: Any = None) -> None:
         parse(parser, given, into)

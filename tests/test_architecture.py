@@ -79,7 +79,7 @@ def source_of(path: Path) -> Source:
 def part_of(name: str) -> str | None:
     """The room or file at the top that a dotted name belongs to; None for names of other packages."""
     package, *rest = name.split(".")
-    if package != NAME:
+    if package != NAME or rest == ["__version__"]:  # a text, which anybody may say
         return None
     return rest[0] if rest and rest[0] in ALLOWED else "__init__"
 
@@ -178,7 +178,7 @@ FORMS = {
     "from a import a module": ("from tinyvit_kd.store import codec", "store"),
     "from the package import a room": ("from tinyvit_kd import store", "store"),
     "from the package import a file": ("from tinyvit_kd import errors as wrong", "errors"),
-    "from the package import what it defines": ("from tinyvit_kd import __version__", "__init__"),
+    "from the package import what it defines": ("from tinyvit_kd import __all__", "__init__"),
     "the package, and through it a room": ("import tinyvit_kd\nread = tinyvit_kd.store.codec.read", "store"),
     "the package by another name": ("import tinyvit_kd as kd\nread = kd.store.codec.read", "store"),
     "a relative module": ("from .codec import encode", "store"),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from benchmarks.fault_injection.proc import command_line, stat
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARK = "TINYVIT_KD_FAULTS"
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 STOPS = {"SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGINT": signal.SIGINT}
 # SIGKILL to the process that was started, to its group, to one of its workers; or a signal that asks it to stop.
 PLAIN_KILLS = ("main", "group", "worker", *STOPS)
@@ -46,12 +47,13 @@ class Running:
         command: what to run.
         mark: no other command of the campaign has it.
         log: takes what it prints to stderr.
+        settings: variables of its environment, beside those of this process.
     """
 
-    def __init__(self, command: list[str], mark: str, log: Path) -> None:
+    def __init__(self, command: list[str], mark: str, log: Path, settings: Mapping[str, str] = NO_GPU) -> None:
         self.mark, self.log = mark, log
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {MARK: mark, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **settings, MARK: mark}
         self.process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -61,7 +63,7 @@ class Running:
             stderr=subprocess.PIPE,  # not the file itself, to which a limit on the size of files would apply
             start_new_session=True,
         )
-        self._began = int(stat(self.process.pid)[19])  # as the system counts, from its start: no member is older
+        self._began = began(self.process.pid)  # no member is older
         self._copying = threading.Thread(target=self._copy, daemon=True)
         self._copying.start()
 
@@ -82,10 +84,7 @@ class Running:
 
     def members(self) -> list[Member]:
         """The live processes that carry the mark; one that has ended and was not waited for is none."""
-        wanted = f"{MARK}={self.mark}".encode()
-        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        found = (_member(pid, wanted, self._began) for pid in pids)
-        return [member for member in found if member is not None]
+        return _marked(f"{MARK}={self.mark}", self._began)
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not longer than the process lives."""
@@ -121,6 +120,26 @@ class Running:
                 _send(member.pid, signal.SIGKILL)
             self.process.poll()  # or its own entry would stay
             time.sleep(0.01)
+
+
+def began(pid: int) -> int:
+    """When a process began, as the system counts from its own start."""
+    return int(stat(pid)[19])
+
+
+def kill_marked(setting: str, since: int, patience: float) -> None:
+    """SIGKILL to every process that has a setting, as ``NAME=VALUE``, in its environment.
+
+    Args:
+        setting: the whole entry.
+        since: when the first of them began, as ``stat`` counts.
+        patience: seconds after which those that a driver holds are left.
+    """
+    deadline = time.monotonic() + patience
+    while (members := _marked(setting, since)) and time.monotonic() < deadline:
+        for member in members:
+            _send(member.pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def strike(running: Running, kind: str, rng: random.Random) -> str:
@@ -168,6 +187,13 @@ def _workers(running: Running) -> list[Member]:
         for member in running.members()
         if member.parent in parents and "resource_tracker" not in member.command  # of Python's own
     ]
+
+
+def _marked(setting: str, since: int) -> list[Member]:
+    """The live processes that began no earlier and have a setting in their environment."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    found = (_member(pid, setting.encode(), since) for pid in pids)
+    return [member for member in found if member is not None]
 
 
 def _member(pid: int, wanted: bytes, since: int) -> Member | None:

@@ -1,7 +1,8 @@
-"""A store is made in one precision, which its manifest names."""
+"""A store is made in one precision, which its manifest names, as it names the versions that made it."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from benchmarks.tiny_world import World
+from tinyvit_kd import __version__
 from tinyvit_kd.errors import ManifestMismatchError
 from tinyvit_kd.runs.new_store import dump_precision
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
 
 ON_A_GPU = replace(solo_job(), device=torch.device("cuda"))  # nothing is computed on it
@@ -45,3 +48,16 @@ def test_a_store_begun_when_gpus_had_bfloat16_goes_on_in_it(world: World, capsys
     asked = {"workers": 0, "precision": "float16"}
     assert dump_precision(world.dump(store=store, runtime=asked), ON_A_GPU) == "float16"
     assert dump_precision(world.dump(store=store), solo_job()) == "float32"
+
+
+def test_a_tree_that_was_not_installed_dumps_and_trains(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "tinyvit_kd":  # a tree on the path has no metadata
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    manifest = LogitStore.open(dumped_in(world, "float32")).manifest
+    assert manifest.versions["tinyvit_kd"] == __version__
+    assert manifest.versions["torch"] == "1.0"
+    pretrain(world.pretrain(), solo_job())

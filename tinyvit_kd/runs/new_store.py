@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from tinyvit_kd import __version__
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
@@ -21,7 +22,7 @@ from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
 
-LIBRARIES = ("tinyvit_kd", "torch", "timm", "numpy", "numcodecs")
+LIBRARIES = ("torch", "timm", "numpy", "numcodecs")
 
 
 def dump_precision(config: DumpConfig, job: Job) -> str:
@@ -163,7 +164,8 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
 
 def _versions(spec: ViewSpec) -> dict[str, str]:
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return libraries | renderer_versions() | transform_versions(spec)
+    # Its own is not asked for: a tree that is on the path, but was not installed, has no metadata.
+    return {"tinyvit_kd": __version__} | libraries | renderer_versions() | transform_versions(spec)
 
 
 def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from tinyvit_kd import __version__
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.lines import log_file
@@ -33,5 +33,4 @@ def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractCon
 
 
 def _title(stage: str, job: Job) -> str:
-    version = importlib.metadata.version("tinyvit_kd")
-    return f"{stage}, tinyvit_kd {version}, {counted(job.world_size, 'process')} on {job.device.type}"
+    return f"{stage}, tinyvit_kd {__version__}, {counted(job.world_size, 'process')} on {job.device.type}"
