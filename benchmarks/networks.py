@@ -14,6 +14,7 @@ from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.learning_rate import build_scheduler
@@ -75,7 +76,7 @@ def student_run(
         precision=precision,
         set_rates=build_scheduler(state.optimizer, _optim(), STEPS, 0, batch).step_update,
         name_samples=lambda _step, _rows: [],
-        compile=compiled,
+        compiler=Compiler(job, compiled),
     )
 
 

@@ -39,6 +39,7 @@ from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.student_forward import student_forward
 
 STORED, ONLINE, LOW, LABELS = (
     "stored targets",
@@ -104,6 +105,7 @@ class Subject:
         self.options, self.device, self.size = options, job.device, batch
         self.state = student_state(student, options.classes, options.size, batch, job.device)
         self.run = student_run(self.state, batch, job, Path(tempfile.gettempdir()))
+        self.forward = student_forward(self.run, self.state)
         self.objective = DistillObjective(DistillLossConfig())
 
     @property
@@ -115,7 +117,7 @@ class Subject:
     def steps(self) -> dict[str, Callable[[], object]]:
         """Each makes one step."""
         return {
-            STORED: lambda: train_step(self.run, self.state, self.state.model, self.batch, self.objective),
+            STORED: lambda: train_step(self.run, self.state, self.forward, self.batch, self.objective),
             ONLINE: lambda: self.online(self.task),
             LOW: lambda: self.online(self.low_task),
             LABELS: lambda: self.step(lambda images: F.cross_entropy(self.state.model(images), self.labels)),

@@ -168,7 +168,8 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
 def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with lines_for_a_log(), start_job(config.runtime.device, config.runtime.threads, independent) as job:
+    runtime = config.runtime
+    with lines_for_a_log(), start_job(runtime.device, runtime.threads, independent, runtime) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:

@@ -18,6 +18,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.meters import Meters
 from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.student_forward import student_forward
 
 pytestmark = NEEDS_GPU
 
@@ -39,10 +40,11 @@ def test_a_step_and_its_meters_do_not_wait(tmp_path: Path) -> None:
     maker = SyntheticBatches(8, 64, 10, 1000)
     objective = DistillObjective(DistillLossConfig())
     with loading(maker, range(4), RuntimeConfig(workers=0), job.device) as batches:
-        train_step(run, state, state.model, next(batches), objective)  # the first step creates the optimiser's state
+        forward = student_forward(run, state)
+        train_step(run, state, forward, next(batches), objective)  # the first step creates the optimiser's state
         for batch in batches:
             with waiting_is_an_error():
-                meters.update(train_step(run, state, state.model, batch, objective), state.step, 0.0)
+                meters.update(train_step(run, state, forward, batch, objective), state.step, 0.0)
             state.step += 1
     assert state.step == 3
 

@@ -104,7 +104,7 @@ def _entry(
 def values_in_words(schema: dict[str, Any]) -> str:
     """A field's JSON schema in words: ``list of 3 numbers``, ``one of soft, hard, token``, ``integer >= 1 or null``."""
     if "anyOf" in schema:
-        return " or ".join(values_in_words(each) for each in schema["anyOf"])
+        return " or ".join(each.get("const") or values_in_words(each) for each in schema["anyOf"])
     if "$ref" in schema:
         return "section"
     if "const" in schema:
