@@ -17,7 +17,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError
-from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
+from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import lines_for_a_log, own_rank
 from tinyvit_kd.runtime.refusals import from_os_error
@@ -240,6 +240,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
         refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
+        refused = refused or determinism_refused(error)
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)

@@ -23,6 +23,8 @@ from tinyvit_kd.runtime.wording import duration
 
 Result = TypeVar("Result")
 Backend = str | Callable[..., Any]
+BACKEND: Backend = "inductor"
+"""What a recipe's networks are compiled by; tests count with another."""
 
 
 class Compiler:
@@ -171,7 +173,7 @@ def compiler_of(runtime: RuntimeConfig, job: Job) -> Compiler:
     """The compiler that a recipe asks for; a line says so where a setting is without effect."""
     if runtime.cuda_graphs and job.device.type != "cuda":
         say(job, "runtime.cuda_graphs is for CUDA alone, and left out of account on the CPU")
-    return Compiler(job, runtime.compile, runtime.cuda_graphs)
+    return Compiler(job, runtime.compile, runtime.cuda_graphs, BACKEND)
 
 
 @contextmanager
