@@ -24,7 +24,7 @@ def launches(work: Callable[[], object]) -> Counter[str]:
     return calls.counts
 
 
-def waits(work: Callable[[], object], besides: str | None = None) -> list[str]:
+def waits(work: Callable[[], object], besides: str = "") -> list[str]:
     """The operators among ``WAITS`` that torch's profiler saw.
 
     Args:
