@@ -193,3 +193,19 @@ def test_a_step_of_two_heads_is_compiled_too(tmp_path: Path) -> None:
     assert warm_up(run, state, student_forward(run, state), whole, objective) > 0
     assert run.compiler.on
     assert counter.frame_count == 2
+
+
+@pytest.mark.slow
+def test_what_torchs_own_compiler_makes_trains_as_the_network_itself(tmp_path: Path) -> None:
+    losses = []
+    for compiled in (False, True):
+        run, state = made(tmp_path / str(compiled), "inductor" if compiled else None, micro_batches=3)
+        state.model.get_submodule("body.3").eval()  # the compiler draws other random numbers
+        forward = student_forward(run, state)
+        warm_up(run, state, forward, batch(), OBJECTIVE)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            steps = [train_step(run, state, forward, batch(), OBJECTIVE) for _ in range(3)]
+        losses.append([step.scalars["loss"] for step in steps])
+        assert run.compiler.on is compiled
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
+    assert losses[0][0] != losses[0][2]

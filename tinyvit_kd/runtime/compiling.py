@@ -140,9 +140,7 @@ class Compiler:
             with generators_kept(self.job.device):
                 attempt()
         except Exception as error:  # torch, its compilers and the system raise errors of many kinds
-            cause = getattr(
-                error, "inner_exception", error
-            )  # of torch's BackendCompilerFailed, whose line says nothing
+            cause = getattr(error, "inner_exception", error)  # torch's BackendCompilerFailed says little itself
             reason = f"{type(cause).__name__}: {first_line_of(cause)}"
             return f"torch.compile fails, and the network runs without it: {reason}"
         return None

@@ -73,7 +73,7 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
     _report_start(dump, len(missing), views)
     if missing:
         dump.teacher.warm_up(dump.config.batch_size, dump.config.views.size)
-    say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
+        say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
     begin = time.perf_counter()
     counts = job.sum(_make_blocks(dump, groups))
     for left in blocks_left(dump.missing_blocks, job, dump.store.where):
