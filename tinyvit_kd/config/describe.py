@@ -104,13 +104,13 @@ def _entry(
 def values_in_words(schema: dict[str, Any]) -> str:
     """A field's JSON schema in words: ``list of 3 numbers``, ``one of soft, hard, token``, ``integer >= 1 or null``."""
     if "anyOf" in schema:
-        return " or ".join(each.get("const") or values_in_words(each) for each in schema["anyOf"])
+        return " or ".join(values_in_words(each) for each in schema["anyOf"])
     if "$ref" in schema:
         return "section"
     if "const" in schema:
         return f"only {schema['const']}"
     if "enum" in schema:
-        return f"one of {', '.join(schema['enum'])}"
+        return f"one of {', '.join(map(yaml_value, schema['enum']))}"
     if schema["type"] == "array":
         return _list_in_words(schema)
     names = {"string": "text", "boolean": "true or false", "object": "mapping"}

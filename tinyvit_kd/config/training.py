@@ -223,7 +223,7 @@ class RuntimeConfig(Section):
         description="computing threads on the CPU; null: torch's choice. Leave some cores to the workers",
         json_schema_extra=unit("threads per rank"),
     )
-    compile: Literal["auto"] | bool = Field(
+    compile: Literal["auto", True, False] = Field(
         "auto",
         description="whether to compile networks and losses with torch.compile; auto: on CUDA, not on the CPU. Where "
         "it does not work, a line says why, and they run as they are",
