@@ -25,18 +25,22 @@ class Average:
 
     def __init__(self, ema: ModelEmaV3, model: nn.Module) -> None:
         self._decay = ema.get_decay
-        pairs = list(zip(ema.module.state_dict().values(), model.state_dict().values(), strict=True))
-        self._moved = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._averages, self._counters = _split(ema.module)
+        self._values, self._counted = _split(model)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average after step number ``step``; timm copies the weights after the first two."""
-        averages, values = map(list, zip(*self._moved, strict=True))
-        torch._foreach_lerp_(averages, values, weight=1.0 - self._decay(step))
-        if self._copied:
-            copies, counters = map(list, zip(*self._copied, strict=True))
-            torch._foreach_copy_(copies, counters)
+        torch._foreach_lerp_(self._averages, self._values, weight=1.0 - self._decay(step))
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counted)
+
+
+def _split(network: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """A network's weights and statistics, and its other tensors, such as counters of steps."""
+    tensors = network.state_dict().values()
+    floats = [each for each in tensors if each.is_floating_point()]
+    return floats, [each for each in tensors if not each.is_floating_point()]
 
 
 @dataclass

@@ -87,7 +87,6 @@ def warm_up(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objec
     """
     chunk = next(batch.chunks(run.micro_batches))
     bare = forward.module if isinstance(forward, DistributedDataParallel) else forward
-    trained = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
 
     def attempt() -> None:
         run.compiler.begin_step()
@@ -96,7 +95,7 @@ def warm_up(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objec
                 output = bare(chunk.views)
             loss = run.compiler(measure, objective, output, chunk).scalars["loss"]
             # Unlike backward(), this calls no hook of data parallelism, which would wait for the other processes.
-            torch.autograd.grad(loss, trained, allow_unused=True)
+            torch.autograd.grad(loss, state.trained, allow_unused=True)
 
     return run.compiler.try_out("the network for training", attempt)
 
