@@ -17,15 +17,11 @@ from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.models.families import build_network
-from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import Scorer, build_scorer
-from tinyvit_kd.runtime import compiling
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.stages.evaluate import evaluate
-from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS
 
@@ -122,28 +118,3 @@ def test_a_batch_is_scored_without_waiting_in_float32_wherever_the_network_ran_i
                 metric.update(scored)
 
     assert waits(score) == []
-
-
-def test_training_evaluations_and_a_continued_run_share_three_graphs(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    counter = CompileCounter()
-    monkeypatch.setattr(compiling, "BACKEND", counter)
-    evaluation = {"shards": {"path": str(world.shards), "split": "train"}, "views": {"size": SIZE}, "batch_size": 7}
-    train = {"checkpoint_every": 4, "keep_checkpoints": 9, "log_every": 2, "ema_decay": 0.5}
-    runtime = {"workers": 0, "compile": True}
-    recipe = world.finetune(eval=evaluation, train=train, runtime=runtime)
-    folder = world.folder / "finetuned"
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        first = finetune(recipe, solo_job())
-        for path in (folder / "model.safetensors", folder / "summary.json"):
-            path.unlink()
-        sorted((folder / "checkpoints").iterdir())[-1].unlink()
-        again = finetune(recipe, solo_job())
-        assert "continuing from step" in capsys.readouterr().err
-        assert evaluate(world.evaluate(model=str(folder), runtime=runtime), solo_job())["top1"] == first["top1"]
-    assert counter.frame_count == 3  # network and loss in training, and answers
-    assert {name: again[name] for name in ("loss", "top1", "raw_top1")} == {
-        name: first[name] for name in ("loss", "top1", "raw_top1")
-    }
-    assert load_model_file(folder)[1] is not None
