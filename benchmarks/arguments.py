@@ -49,6 +49,8 @@ def parse(
     for name, value in filled.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if getattr(options, "compile", False) is None:
+        options.compile = on_gpu and not options.tiny  # as stages do
     return options
 
 

@@ -17,7 +17,14 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from benchmarks.feeding import random_labels
-from benchmarks.networks import bare_step, compile_or_refuse, random_network, student_run, student_state
+from benchmarks.networks import (
+    bare_step,
+    compile_or_refuse,
+    random_network,
+    require_compiling,
+    student_run,
+    student_state,
+)
 from benchmarks.official import RECIPES, OfficialStep
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
@@ -27,11 +34,13 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.student_forward import student_forward
 
 OURS, BARE, OFFICIAL, WHOLE, TIMM = "train_step", "bare step", "official step", "official loop", "timm's step"
 # Stochastic depth of stage two's recipes, official and ours; others have timm's own.
 DROP_PATH = {"tiny_vit_21m_224": 0.1, "tiny_vit_11m_224": 0.0, "tiny_vit_5m_224": 0.0}
 Steps = dict[str, Callable[[], object]]  # by column
+GRAPHS = "reduce-overhead"  # torch.compile's mode that makes CUDA graphs
 
 
 @dataclass(frozen=True)
@@ -45,14 +54,14 @@ class Mode:
 
     compiled: str | None = None
     channels_last: bool = True
-    benchmark: bool = False
+    benchmark: bool = True
 
 
 MODES = {
     "eager": Mode(),
     "compiled": Mode("default"),
-    "graphs": Mode("reduce-overhead"),  # CUDA graphs
-    "cudnn-benchmark": Mode(benchmark=True),
+    "graphs": Mode(GRAPHS),
+    "no-cudnn-benchmark": Mode(benchmark=False),
     "planar": Mode(channels_last=False),
 }
 
@@ -90,11 +99,22 @@ def our_steps(case: Case, batch: Batch, options: argparse.Namespace, job: Job) -
     setting = case.student, options.classes, options.size, case.size, job.device
     state = student_state(*setting, drop_path, how.channels_last)
     folder = Path(tempfile.gettempdir())  # nothing is written to it
-    run = student_run(state, case.size, job, folder, precision=options.precision, channels_last=how.channels_last)
-    compile_as(how, state.model, job)
+    if how.compiled is not None:
+        require_compiling(job)
+    run = student_run(
+        state,
+        case.size,
+        job,
+        folder,
+        precision=options.precision,
+        compiled=how.compiled is not None,
+        channels_last=how.channels_last,
+        cuda_graphs=how.compiled == GRAPHS,
+    )
+    forward = student_forward(run, state)
     objective = DistillObjective(DistillLossConfig())
     return {
-        OURS: lambda: train_step(run, state, state.model, batch, objective),
+        OURS: lambda: train_step(run, state, forward, batch, objective),
         BARE: lambda: bare_step(run, state, batch),
     }
 
@@ -136,11 +156,8 @@ def compile_as(how: Mode, network: nn.Module, job: Job) -> None:
     Raises:
         RuntimeError: torch.compile does not work here.
     """
-    if how.compiled is None:
-        return
-    compile_or_refuse(network, job)
-    if how.compiled != "default":
-        network.compile(mode=how.compiled)
+    if how.compiled is not None:
+        compile_or_refuse(network, job, how.compiled)
 
 
 def device_bytes(batch: Batch) -> int:

@@ -1,7 +1,7 @@
 """Do the cores keep the GPU fed? The whole of stage two on real views, by the number of loading processes.
 
-Command:  python -m benchmarks.fed [--photos FOLDER] [--workers 1 2 4 8 16] [--students NAME …] [--batch B] [--compile]
-          [--results FILE] [--tiny]
+Command:  python -m benchmarks.fed [--photos FOLDER] [--workers 1 2 4 8 16] [--students NAME …] [--batch B]
+          [--no-compile] [--results FILE] [--tiny]
 Result:   a table of views a second by workers for each student, and for the loader alone; a last line of JSON.
 
 ``pretrain`` itself runs, on a store with made-up probabilities and true digests, which are all checked. FOLDER holds
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="of each timing, at least; whole epochs are timed")
     made.add_argument("--seconds", type=float, help="of each timing of the loader alone")
     made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    made.add_argument("--compile", action="store_true", help="compile the student")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

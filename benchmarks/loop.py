@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="of each timing")
     made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     made.add_argument("--workers", type=int, help="loading processes")
-    made.add_argument("--compile", action="store_true")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

@@ -14,7 +14,7 @@ from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.runtime.compiling import compile_network
+from tinyvit_kd.runtime.compiling import Compiler, why_not
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch import Batch
@@ -23,6 +23,7 @@ from tinyvit_kd.training.loss import soft_loss
 from tinyvit_kd.training.optim import build_optimizer
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
+from tinyvit_kd.training.student_forward import student_logits
 
 STEPS = 1 << 20  # of the schedule: more than are timed
 
@@ -71,8 +72,15 @@ def student_run(
     precision: str = "auto",
     compiled: bool = False,
     channels_last: bool = True,
+    cuda_graphs: bool = False,
 ) -> Run:
-    """What the training loop needs beside the state; ``folder`` is written to at the end alone, after ``steps``."""
+    """What the training loop needs beside the state; ``folder`` is written to at the end alone, after ``steps``.
+
+    The state's gradients get memory of their own where CUDA graphs write them.
+    """
+    compiler = Compiler(job, compiled, cuda_graphs)
+    if compiler.cuda_graphs:
+        state.hold_gradients()
     return Run(
         job=job,
         folder=folder,
@@ -88,28 +96,36 @@ def student_run(
         precision=precision,
         set_rates=build_scheduler(state.optimizer, _optim(), STEPS, 0, batch).step_update,
         name_samples=lambda _step, _rows: [],
-        compile=compiled,
+        compiler=compiler,
     )
 
 
-def compile_or_refuse(network: nn.Module, job: Job) -> None:
-    """Compile a network in place.
+def compile_or_refuse(network: nn.Module, job: Job, mode: str | None = None) -> None:
+    """Compile a network of others in place, as their scripts do.
 
     Raises:
         RuntimeError: torch.compile does not work here.
     """
-    if not compile_network(network, job):
-        raise RuntimeError("torch.compile does not work here")
+    require_compiling(job)
+    network.compile(mode=mode)
+
+
+def require_compiling(job: Job) -> None:
+    """Raise a RuntimeError where torch.compile does not work."""
+    if (reason := why_not(job.device)) is not None:
+        raise RuntimeError(f"torch.compile does not work here: {reason}")
 
 
 def bare_step(run: Run, state: TrainState, batch: Batch) -> None:
-    """Forward, sparse loss, backward, optimiser step, and nothing else."""
+    """Forward, sparse loss, backward, optimiser step, and nothing else; compiled as the run is."""
     assert batch.targets is not None
+    run.compiler.begin_step()
     with run.autocast():
-        logits = state.model(run.normalize(batch.views))
-    soft_loss(logits, *batch.targets, batch.weights).backward()  # type: ignore[no-untyped-call]
+        logits = run.compiler(student_logits, state.model, run.normalize, batch.views)
+    loss: torch.Tensor = run.compiler(soft_loss, logits, *batch.targets, batch.weights)
+    loss.backward()  # type: ignore[no-untyped-call]
     state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=not run.compiler.cuda_graphs)
 
 
 def _optim() -> OptimConfig:

@@ -33,7 +33,13 @@ from benchmarks.cases import Cases, Figures, release
 from benchmarks.feeding import random_labels, resident_batch
 from benchmarks.logit_task import logit_task
 from benchmarks.memory import peak_mib
-from benchmarks.networks import compile_or_refuse, random_network, student_run, student_state
+from benchmarks.networks import (
+    compile_or_refuse,
+    random_network,
+    require_compiling,
+    student_run,
+    student_state,
+)
 from benchmarks.timing import interleaved, seconds, several
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.runtime.device import move_to_device
@@ -41,6 +47,7 @@ from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective
+from tinyvit_kd.training.student_forward import student_forward
 
 STORED, ONLINE, LOW, LABELS = (
     "stored targets",
@@ -110,9 +117,12 @@ class Subject:
     def __init__(self, options: argparse.Namespace, job: Job, student: str, batch: int) -> None:
         self.options, self.device, self.size = options, job.device, batch
         self.state = student_state(student, options.classes, options.size, batch, job.device)
-        self.run = student_run(self.state, batch, job, Path(tempfile.gettempdir()), precision=options.precision)
+        folder = Path(tempfile.gettempdir())  # nothing is written to it
         if options.compile:
-            compile_or_refuse(self.state.model, job)
+            require_compiling(job)
+        self.run = student_run(self.state, batch, job, folder, precision=options.precision, compiled=options.compile)
+        self.forward = student_forward(self.run, self.state)
+        self.network: Any = torch.compile(self.state.model) if options.compile else self.state.model  # of other steps
         self.objective = DistillObjective(DistillLossConfig())
 
     @property
@@ -124,10 +134,10 @@ class Subject:
     def steps(self) -> dict[str, Callable[[], object]]:
         """Each makes one step."""
         return {
-            STORED: lambda: train_step(self.run, self.state, self.state.model, self.batch, self.objective),
+            STORED: lambda: train_step(self.run, self.state, self.forward, self.batch, self.objective),
             ONLINE: lambda: self.online(self.task),
             LOW: lambda: self.online(self.low_task),
-            LABELS: lambda: self.step(lambda images: F.cross_entropy(self.state.model(images), self.labels)),
+            LABELS: lambda: self.step(lambda images: F.cross_entropy(self.network(images), self.labels)),
         }
 
     @cached_property
@@ -156,7 +166,7 @@ class Subject:
         teacher = move_to_device(teacher, self.device, channels_last=True).to(precision)
         if options.compile:
             compile_or_refuse(teacher, self.run.job)
-        return logit_task(self.state.model, teacher, self.device)
+        return logit_task(self.network, teacher, self.device)
 
     def online(self, task: nn.Module) -> None:
         """A step with the teacher in the loop."""

@@ -34,10 +34,11 @@ from benchmarks.agreement import agreement, scale_head, spreading_scale
 from benchmarks.arguments import PRECISIONS, parse, parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.feeding import resident_views
-from benchmarks.networks import compile_or_refuse, random_network
+from benchmarks.networks import random_network, require_compiling
 from benchmarks.timing import in_turns, seconds, several
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts, build_teacher, topk_probs
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import Job, start_job
 
 CPU = torch.device("cpu")
@@ -186,19 +187,19 @@ def warm_up(
     """
     on_gpu = job.device.type == "cuda"
     others = torch.cuda.memory_allocated(job.device) - views.numel() if on_gpu else 0
-    teacher = Teacher(deepcopy(network), facts, job.device, precision)
     if compiled:
-        compile_or_refuse(teacher.network, job)
+        require_compiling(job)
+    teacher = Teacher(deepcopy(network), facts, job.device, precision, compiler=Compiler(job, compiled))
 
     def answer() -> None:
-        with torch.inference_mode():
+        with teacher.compiler.without_gradients():
             topk_probs(teacher(views), topk)
 
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(job.device)
     seconds(several(answer, WARM_UP), job.device)
     peak = round((torch.cuda.max_memory_allocated(job.device) - others) / 2**20) if on_gpu else None
-    with torch.inference_mode():
+    with teacher.compiler.without_gradients():
         compared = agreement(teacher(views), reference, topk)
     return answer, {"peak_mib": peak, **compared._asdict()}
 

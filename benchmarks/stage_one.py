@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.feeding import StillBatches, grey_image, write_shards
-from benchmarks.networks import compile_or_refuse, write_teacher
+from benchmarks.networks import write_teacher
 from benchmarks.photos import load
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.batches.dump_batches import DumpBatch, DumpBatches
@@ -26,6 +26,7 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.block_writer import Assembler
+from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages import dump_logits as stage
 from tinyvit_kd.store.store import LogitStore
@@ -100,10 +101,9 @@ class Subject:
     @cached_property
     def teacher(self) -> Teacher:
         """As stage one builds it."""
-        built = build_teacher(self.config.teacher, self.job.device, self.config.runtime.precision)
-        if self.config.runtime.compile:
-            compile_or_refuse(built.network, self.job)
-        return built
+        runtime = self.config.runtime
+        compiler = compiler_of(runtime, self.job)
+        return build_teacher(self.config.teacher, self.job.device, runtime.precision, compiler=compiler)
 
     @cached_property
     def make(self) -> DumpBatches:
@@ -127,7 +127,7 @@ class Subject:
         """The rate of a group's forward passes."""
 
         def work() -> None:
-            with torch.inference_mode():
+            with self.teacher.compiler.without_gradients():
                 for _ in self.group:
                     forward()
 

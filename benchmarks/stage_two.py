@@ -17,7 +17,7 @@ from benchmarks.feeding import resident_batch, write_shards
 from benchmarks.gpu_use import GpuUse
 from benchmarks.loader import loader_rate
 from benchmarks.local_files import store_folder
-from benchmarks.networks import bare_step, compile_or_refuse, student_run, student_state
+from benchmarks.networks import bare_step, student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds, several
 from tinyvit_kd.config.load import validate
@@ -65,9 +65,7 @@ class Subject:
         options, device = self.options, self.job.device
         size = options.batch
         state = student_state(student, options.classes, options.size, size, device, DROP_PATH.get(student))
-        run = student_run(state, size, self.job, self.folder, precision=options.precision)
-        if options.compile:
-            compile_or_refuse(state.model, self.job)
+        run = student_run(state, size, self.job, self.folder, precision=options.precision, compiled=options.compile)
         steps = several(partial(bare_step, run, state, resident_batch(options, size, device)), BARE_STEPS)
         times = in_turns({"": partial(seconds, steps, device)}, options.rounds)[""]
         self.bare_seconds[student] = statistics.median(times) / BARE_STEPS

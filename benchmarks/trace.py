@@ -1,6 +1,7 @@
 """What does the device wait for, and what keeps it busy? A trace of ten steps of the training loop.
 
-Command:  python -m benchmarks.trace [--students NAME …] [--batch B] [--steps 10] [--compile] [--results FILE] [--tiny]
+Command:  python -m benchmarks.trace [--students NAME …] [--batch B] [--steps 10] [--no-compile]
+          [--results FILE] [--tiny]
 Result:   for each student the largest kernels, the longest gaps between kernels with what the host did meanwhile, and
           counts of a step; a last line of JSON; the trace itself, as STEM-STUDENT.trace.json.gz beside FILE.
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--warm-up", type=int, help="steps before them")
     made.add_argument("--workers", type=int, help="loading processes")
     made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    made.add_argument("--compile", action="store_true")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

@@ -17,7 +17,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.commands import recipe_command, shards_group, store_group
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.errors import ConfigError, StalledError, TinyVitKdError
-from tinyvit_kd.runtime.foreign_errors import error_chain, shortage_behind
+from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import lines_for_a_log, own_rank
 from tinyvit_kd.runtime.refusals import from_os_error
@@ -168,7 +168,8 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
 def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
     from tinyvit_kd.runtime.distributed import start_job
 
-    with lines_for_a_log(), start_job(config.runtime.device, config.runtime.threads, independent) as job:
+    runtime = config.runtime
+    with lines_for_a_log(), start_job(runtime.device, runtime.threads, independent, runtime) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:
@@ -239,6 +240,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
         _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
         refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
+        refused = refused or determinism_refused(error)
         if debug or refused is None:
             raise
         _leave(str(refused), USER_ERROR)

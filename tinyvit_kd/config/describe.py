@@ -110,7 +110,7 @@ def values_in_words(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"only {schema['const']}"
     if "enum" in schema:
-        return f"one of {', '.join(schema['enum'])}"
+        return f"one of {', '.join(map(yaml_value, schema['enum']))}"
     if schema["type"] == "array":
         return _list_in_words(schema)
     names = {"string": "text", "boolean": "true or false", "object": "mapping"}

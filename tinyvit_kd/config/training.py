@@ -223,8 +223,38 @@ class RuntimeConfig(Section):
         description="computing threads on the CPU; null: torch's choice. Leave some cores to the workers",
         json_schema_extra=unit("threads per rank"),
     )
-    compile: bool = Field(False, description="whether to compile the network with torch.compile")
+    compile: Literal["auto", True, False] = Field(
+        "auto",
+        description="whether to compile networks and losses with torch.compile; auto: on CUDA, not on the CPU. Where "
+        "it does not work, a line says why, and they run as they are",
+    )
+    cuda_graphs: bool = Field(
+        False,
+        description="whether compiled code is replayed as CUDA graphs (torch.compile's mode reduce-overhead), which "
+        "spares small networks the time of launching; needs compile, and memory; without effect on the CPU",
+    )
     channels_last: bool = Field(True, description="whether to use the channels-last memory format on CUDA")
+    tf32: bool = Field(
+        False,
+        description="whether float32 on CUDA may be computed in TF32, with 10 bits of mantissa for 23; what runs in "
+        "bfloat16 or float16 is not affected",
+    )
+    cudnn_autotune: bool = Field(
+        True,
+        description="whether cuDNN times its algorithms for each shape and takes the fastest; on CUDA, and not with "
+        "deterministic",
+    )
+    deterministic: bool = Field(
+        False,
+        description="whether CUDA may use only operators that give the same bits each time, so that a run that was "
+        "killed ends as one that was not; slower. On the CPU this is so in any case",
+    )
     fsync: bool = Field(
         False, description="whether to flush blocks and checkpoints to disk, so that they survive a power loss"
     )
+
+    @model_validator(mode="after")
+    def _graphs_are_of_compiled_code(self) -> RuntimeConfig:
+        if self.cuda_graphs and self.compile is False:
+            raise ValueError("cuda_graphs replays compiled code: leave compile out, or set it to true")
+        return self

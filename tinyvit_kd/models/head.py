@@ -28,9 +28,14 @@ def remap_rows(rows: torch.Tensor, class_map: ClassMap) -> torch.Tensor:
     return extended[index]  # -1 is the last row, the mean
 
 
-def select_columns(logits: torch.Tensor, class_map: ClassMap) -> torch.Tensor:
-    """Logits [B, source classes] to [B, target classes]; zero for classes that the source lacks."""
-    index = torch.from_numpy(class_map).to(logits.device)
+def select_columns(logits: torch.Tensor, class_map: ClassMap | torch.Tensor) -> torch.Tensor:
+    """Logits [B, source classes] to [B, target classes]; zero for classes that the source lacks.
+
+    Args:
+        class_map: as a tensor on the logits' device where this is called often: otherwise it is copied there each time,
+            for which the host waits.
+    """
+    index = torch.as_tensor(class_map, device=logits.device)
     return torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)[:, index]
 
 

@@ -10,12 +10,15 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TeacherConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.answer import answer, ready_to_answer
 from tinyvit_kd.models.families import build_network, create
 from tinyvit_kd.models.input_size import require_size, resize_views
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _SIZE = "teacher.kwargs.img_size"
@@ -39,13 +42,21 @@ class Teacher(nn.Module):
         facts: what it is; its input size decides whether views are resized (``resize_views``).
         precision: that it runs in: float32, bfloat16 or float16.
         weights_hash: 32 hexadecimal digits over all names and tensors.
+        compiler: runs the network.
     """
 
     def __init__(
-        self, network: nn.Module, facts: TeacherFacts, device: torch.device, precision: str, channels_last: bool = True
+        self,
+        network: nn.Module,
+        facts: TeacherFacts,
+        device: torch.device,
+        precision: str,
+        channels_last: bool = True,
+        compiler: Compiler | None = None,
     ) -> None:
         super().__init__()
         self.facts, self.device = facts, device
+        self.compiler = compiler or Compiler(solo_job())
         self.precision = resolve_precision(device, precision, trains=False)
         self.weights_hash = hash_weights(network.state_dict())
         self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
@@ -53,17 +64,38 @@ class Teacher(nn.Module):
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """uint8 views [B, 3, S, S] to float32 logits [B, C]."""
+        size, memory_format = self.facts.image_size, self.normalize.memory_format
         with autocast(self.device, self.precision):
-            images = resize_views(views, self.facts.image_size, self.normalize.memory_format)
-            logits: torch.Tensor = self.network(self.normalize(images))
-        return logits.float()
+            images = views if views.shape[-1] == size else resize_views(views, size, memory_format)
+            return self.compiler(answer, self.network, self.normalize, images)
+
+    def warm_up(self, batch_size: int, size: int) -> None:
+        """Compile the network for batches of views of ``size`` pixels, where it is compiled; every process must call.
+
+        Nothing is left of the answers that this takes.
+        """
+        ready_to_answer(self.network, self.device)
+        views = torch.zeros(batch_size, 3, size, size, dtype=torch.uint8, device=self.device)
+
+        def attempt() -> None:
+            with self.compiler.without_gradients():
+                self(views)
+
+        self.compiler.try_out("the teacher", attempt)
 
 
-def build_teacher(config: TeacherConfig, device: torch.device, precision: str, channels_last: bool = True) -> Teacher:
+def build_teacher(
+    config: TeacherConfig,
+    device: torch.device,
+    precision: str,
+    channels_last: bool = True,
+    compiler: Compiler | None = None,
+) -> Teacher:
     """The teacher of a recipe, with weights from a local file or from timm's hub.
 
     Args:
         channels_last: memory format of convolutions on CUDA.
+        compiler: runs the network; None: as it is.
 
     Raises:
         ConfigError: timm knows no such model, the name is missing, or two sizes of its input are given.
@@ -75,7 +107,7 @@ def build_teacher(config: TeacherConfig, device: torch.device, precision: str, c
     else:
         network, card = _from_file(config)
         facts = _facts(config, network, card)
-    return Teacher(network, facts, device, precision, channels_last)
+    return Teacher(network, facts, device, precision, channels_last, compiler)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
 from tinyvit_kd.config.recipes import EvalConfig
@@ -16,11 +18,13 @@ from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.answer import answer, ready_to_answer
 from tinyvit_kd.models.head import distilled_heads, forward_heads, select_columns
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runs.class_lists import assumed_classes, card_classes, label_map
 from tinyvit_kd.runs.label_checks import require_labels
 from tinyvit_kd.runs.open_shards import open_shards
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
@@ -28,6 +32,7 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
+from tinyvit_kd.training.meters import finite_rows
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Scorer:
     num_classes: int  # C, classes of the labels
     normalize: Callable[[torch.Tensor], torch.Tensor]
     compares_names: bool  # False: class i of the labels is taken for class i of the network
+    compiler: Compiler  # runs networks with one head
+    _tried: set[str] = field(default_factory=set)  # precisions for which it has been tried out
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """The results of all ``training.evaluation_metrics.METRICS``.
@@ -52,7 +59,7 @@ class Scorer:
             distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and has
             top1_head and top1_head_dist besides, each head's own, and top1_mean_of_logits, as DeiT's code scores it.
         """
-        network.eval()
+        ready_to_answer(network, self.job.device)
         precision = resolve_precision(self.job.device, self.runtime.precision, trains=False)
         results, overflown = self._measure(network, precision)
         if overflown and precision == "float16":
@@ -68,6 +75,7 @@ class Scorer:
     def _measure(self, network: nn.Module, precision: str) -> tuple[dict[str, float], int]:
         """The results in one precision, and for how many of the scored samples an output was NaN or infinite."""
         device = self.job.device
+        self._warm_up(network, precision)
         heads = tuple(distilled_heads(network))
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
         overflown = torch.zeros((), dtype=torch.float64, device=device)
@@ -75,14 +83,13 @@ class Scorer:
         with (
             saying("evaluation", self._batches(), "batch") as beat,
             loading(make, self._tasks(), self.runtime, device) as batches,
-            torch.inference_mode(),
+            self.compiler.without_gradients(),
         ):
             for batch in batches:
                 raise_if_stopped()
                 beat.advance()
                 scored = self._score(network, batch, precision)
-                finite = torch.isfinite(scored.scores).all(dim=1)
-                overflown += (batch.weights * ~finite).sum()
+                overflown += (batch.weights * ~finite_rows(scored.scores)).sum()
                 for metric in metrics:
                     metric.update(scored)
         results: dict[str, float] = {}
@@ -107,18 +114,49 @@ class Scorer:
     def _score(self, network: nn.Module, batch: Batch, precision: str) -> ScoredBatch:
         """Scores of the labels' classes, and each head's own logits where there are two."""
         assert batch.labels is not None
+        if not distilled_heads(network):
+            scores = self._select(self.answers(network, batch.views, precision))
+            return ScoredBatch(scores, {}, batch.labels, batch.weights)
         with autocast(self.job.device, precision):
-            logits, by_head = forward_heads(network, self.normalize(batch.views))
-        heads = {name: self._select(each) for name, each in by_head.items()}
-        if heads:
-            scores = torch.stack([each.softmax(dim=1) for each in heads.values()]).mean(dim=0)
-        else:
-            scores = self._select(logits)
+            _, by_head = forward_heads(network, self.normalize(batch.views))
+        heads = {name: self._select(each.float()) for name, each in by_head.items()}
+        scores = torch.stack([each.softmax(dim=1) for each in heads.values()]).mean(dim=0)
         return ScoredBatch(scores, heads, batch.labels, batch.weights)
 
+    def answers(self, network: nn.Module, views: torch.Tensor, precision: str) -> torch.Tensor:
+        """A network's logits, float32 [B, C], on the device of the views, uint8 [B, 3, S, S].
+
+        Where it is compiled, a shard's last batch is filled up with black views, whose answers are dropped: another
+        number of views would be compiled anew.
+        """
+        count = len(views)
+        if self.compiler.on and count < self.config.batch_size:
+            views = F.pad(views, (0, 0) * 3 + (0, self.config.batch_size - count))
+        self.compiler.begin_step()
+        with autocast(self.job.device, precision):
+            return self.compiler(answer, network, self.normalize, views)[:count]
+
+    def _warm_up(self, network: nn.Module, precision: str) -> None:
+        """Compile the network, if that is asked for and this is the first one in this precision."""
+        if precision in self._tried or distilled_heads(network):
+            return
+        self._tried.add(precision)
+        size, device = self.config.views.size, self.job.device
+        views = torch.zeros(self.config.batch_size, 3, size, size, dtype=torch.uint8, device=device)
+
+        def attempt() -> None:
+            with self.compiler.without_gradients():
+                self.answers(network, views, precision)
+
+        self.compiler.try_out("the network for evaluation", attempt)
+
+    @cached_property
+    def _columns(self) -> torch.Tensor | None:
+        """``columns`` on the device."""
+        return None if self.columns is None else torch.from_numpy(self.columns).to(self.job.device)
+
     def _select(self, logits: torch.Tensor) -> torch.Tensor:
-        logits = logits.float()
-        return logits if self.columns is None else select_columns(logits, self.columns)
+        return logits if self._columns is None else select_columns(logits, self._columns)
 
 
 def build_scorer(
@@ -127,12 +165,14 @@ def build_scorer(
     runtime: RuntimeConfig,
     normalize: Callable[[torch.Tensor], torch.Tensor],
     card: ModelCard,
+    compiler: Compiler,
     views_field: str = "eval.views",
 ) -> Scorer:
     """Open the labelled shards and match their classes and views with the network's.
 
     Args:
         card: what the network is: its classes, where known, and the side of its input.
+        compiler: runs networks with one head.
         views_field: the recipe's name for the views, for messages.
 
     Raises:
@@ -156,4 +196,4 @@ def build_scorer(
     if (assumed := assumed_classes(labels, classes, "the model")) is not None:
         say(job, assumed)
     num_classes = card.num_classes if columns is None else len(columns)
-    return Scorer(job, config, runtime, shards, columns, num_classes, normalize, assumed is None)
+    return Scorer(job, config, runtime, shards, columns, num_classes, normalize, assumed is None, compiler)

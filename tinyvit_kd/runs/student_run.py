@@ -29,6 +29,7 @@ from tinyvit_kd.runs.run_log import student_log
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
+from tinyvit_kd.runtime.compiling import Compiler, compiler_of
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
@@ -83,10 +84,11 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             plan = step_plan(config, data, job, saved)
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
-        run = _run_settings(config, data, identity, job, plan, state)
+        compiler = compiler_of(config.runtime, job)
+        run = _run_settings(config, data, identity, compiler, plan, state)
         scorer = None
         if config.eval is not None:
-            scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card)
+            scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
         _require_space(config, state)
         if saved is not None:
             state.restore(saved, job)
@@ -135,9 +137,14 @@ def _build_state(
 
 
 def _run_settings(
-    config: TrainingConfig, data: TrainingData, identity: dict[str, str], job: Job, plan: StepPlan, state: TrainState
+    config: TrainingConfig,
+    data: TrainingData,
+    identity: dict[str, str],
+    compiler: Compiler,
+    plan: StepPlan,
+    state: TrainState,
 ) -> Run:
-    schedule = config.schedule
+    schedule, job = config.schedule, compiler.job
     steps_per_epoch = plan.steps_per_epoch
     rates = build_scheduler(
         state.optimizer,
@@ -162,7 +169,7 @@ def _run_settings(
         set_rates=rates.step_update,
         name_samples=SampleNames(data.shards, plan),
         stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
-        compile=config.runtime.compile,
+        compiler=compiler,
         fsync=config.runtime.fsync,
         data_timeout=config.runtime.data_timeout,
     )

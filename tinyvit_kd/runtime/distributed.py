@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
+from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.device_switches import set_environment, set_switches
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 from tinyvit_kd.runtime.launch import place_in_job
 from tinyvit_kd.runtime.meeting import join
@@ -109,7 +111,12 @@ def solo_job() -> Job:
 
 
 @contextmanager
-def start_job(device: str = "auto", threads: int | None = None, independent: bool = False) -> Iterator[Job]:
+def start_job(
+    device: str = "auto",
+    threads: int | None = None,
+    independent: bool = False,
+    runtime: RuntimeConfig | None = None,
+) -> Iterator[Job]:
     """Join the processes that torchrun started, or be the only one.
 
     NCCL carries gradients between GPUs; a gloo group beside it carries small control messages over the CPU, so
@@ -119,6 +126,7 @@ def start_job(device: str = "auto", threads: int | None = None, independent: boo
         device: auto, cpu or cuda.
         threads: computing threads on the CPU; None leaves torch's choice.
         independent: this process has work of its own, whatever other tasks of srun or mpirun do.
+        runtime: whose switches a GPU gets; None: the defaults.
 
     Raises:
         ConfigError: CUDA is asked for and there is none, or the environment is that of a job, and contradicts itself.
@@ -127,7 +135,11 @@ def start_job(device: str = "auto", threads: int | None = None, independent: boo
     place = place_in_job(os.environ, independent)
     if threads is not None:
         torch.set_num_threads(threads)
+    runtime = runtime or RuntimeConfig()
+    set_environment(runtime)  # before anything asks for a GPU
     chosen = _device(device, place.local_rank)
+    if chosen.type == "cuda":
+        set_switches(runtime)
     if place.world_size == 1:
         yield Job(0, 1, chosen)
         return

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from pickle import UnpicklingError
 
-from tinyvit_kd.errors import FEWER_PROCESSES, LESS_MEMORY, TinyVitKdError
+from tinyvit_kd.errors import FEWER_PROCESSES, LESS_MEMORY, ConfigError, TinyVitKdError
 
 _LOST_PEER = re.compile(
     "Connection (closed|reset) by peer|Connection refused|Broken pipe|Timed out waiting|gloo|NCCL"
@@ -199,6 +199,23 @@ def shortage_behind(error: BaseException) -> TinyVitKdError | None:
     if is_allocation_refusal(error):
         return TinyVitKdError("there is not enough memory", found=first_line_of(error), fix=LESS_MEMORY)
     return None
+
+
+def determinism_refused(error: BaseException) -> ConfigError | None:
+    """An operator that has no deterministic form on this device, as one of our errors; None for any other error.
+
+    torch 2.15 raises a bare RuntimeError ("adaptive_avg_pool2d_backward_cuda does not have a deterministic
+    implementation, but you set 'torch.use_deterministic_algorithms(True)'", ``aten/src/ATen/Context.cpp``).
+    """
+    operator, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not found or not isinstance(error, RuntimeError):
+        return None
+    return ConfigError(
+        "an operator of this network does not give the same bits each time",
+        where="runtime.deterministic",
+        found=operator.splitlines()[-1],
+        fix="set it to false: then a run that is killed and goes on may end in other bits; or take another network",
+    )
 
 
 def system_error_behind(error: BaseException) -> OSError | None:

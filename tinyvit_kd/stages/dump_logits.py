@@ -27,7 +27,8 @@ from tinyvit_kd.runs.run_log import dump_log
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
-from tinyvit_kd.runtime.compiling import compile_network
+from tinyvit_kd.runtime.compiling import compiler_of
+from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
@@ -70,6 +71,9 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
     groups = dump.groups(missing)
     views = _count_views(groups)
     _report_start(dump, len(missing), views)
+    if missing:
+        dump.teacher.warm_up(dump.config.batch_size, dump.config.views.size)
+        say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
     begin = time.perf_counter()
     counts = job.sum(_make_blocks(dump, groups))
     for left in blocks_left(dump.missing_blocks, job, dump.store.where):
@@ -131,10 +135,9 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
     shards = open_shards(config.shards, job, config.runtime)
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
     first_teacher = None if first_store is None else _open_first_teacher(config, first_store, samples.reader, job)
+    compiler, precision = compiler_of(config.runtime, job), dump_precision(config, job)
     with saying("building the teacher"):
-        teacher = build_teacher(config.teacher, job.device, dump_precision(config, job), config.runtime.channels_last)
-    if config.runtime.compile:
-        compile_network(teacher.network, job)
+        teacher = build_teacher(config.teacher, job.device, precision, config.runtime.channels_last, compiler)
     check_topk(config, teacher)
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)
@@ -193,7 +196,8 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
     ):
         for batch in batches:
             raise_if_stopped()
-            with torch.inference_mode():
+            dump.teacher.compiler.begin_step()
+            with dump.teacher.compiler.without_gradients():
                 answers = topk_probs(dump.teacher(batch.views), config.store.topk)
             writer.submit(batch, dump.quality.noting(batch, to_host(answers)))
             progress.add(batch)

@@ -14,8 +14,9 @@ from tinyvit_kd.models.modelfile import ModelCard, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import build_scorer
-from tinyvit_kd.runtime.compiling import compile_network
-from tinyvit_kd.runtime.device import move_to_device
+from tinyvit_kd.runtime.compiling import compiler_of
+from tinyvit_kd.runtime.device import move_to_device, resolve_precision
+from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.training.evaluation_metrics import as_raw
@@ -43,9 +44,11 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         card = replace(card, class_name=classes.name, class_ids=classes.ids)
     normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
     scored = EvalConfig(shards=config.shards, views=config.views.over(card.eval_views), batch_size=config.batch_size)
-    scorer = build_scorer(job, scored, config.runtime, normalize, card, views_field="views")
+    compiler = compiler_of(config.runtime, job)
+    scorer = build_scorer(job, scored, config.runtime, normalize, card, compiler, views_field="views")
     say(job, f"{config.model}: scored in views of {scored.views}{_difference(scored.views, card)}")
     scores = scorer(network)
+    say_device(compiler, network, resolve_precision(job.device, config.runtime.precision, trains=False))
     raw = raw_model_file(config.model)
     said = f"{config.model}: " if raw is None else f"{config.model}, the average of the weights: "
     say(job, said + _message(scores))
@@ -59,8 +62,6 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
 def _opened(model: Path, config: EvaluateConfig, job: Job) -> tuple[nn.Module, ModelCard]:
     network, card = open_model(model)
     move_to_device(network, job.device, config.runtime.channels_last)
-    if config.runtime.compile:
-        compile_network(network, job)
     return network, card
 
 

@@ -36,10 +36,9 @@ class RunningStats:
 
     def write(self, values: torch.Tensor) -> None:
         """Set the statistics to what ``read`` returned: float32 [n]."""
-        start = 0
-        for buffer in self._buffers:
-            buffer.copy_(values[start : start + buffer.numel()])
-            start += buffer.numel()
+        if self._buffers:
+            parts = torch.split(values.to(self._buffers[0].device), [buffer.numel() for buffer in self._buffers])
+            torch._foreach_copy_(self._buffers, list(parts))  # in one launch on a GPU
 
     def over_micro_batches(self, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
         """Yield a step's micro-batches. Each updates the statistics from the same start; the mean of the updates stays.
@@ -50,15 +49,16 @@ class RunningStats:
             yield chunks[0]
             return
         before = self.read()
-        counters_before = [counter.clone() for counter in self._counters]
+        counters_before = torch.stack(self._counters) if self._counters else None
         total = torch.zeros_like(before, dtype=torch.float64)  # in float64, unchanged statistics keep every bit
         for chunk in chunks:
             self.write(before)
             yield chunk
             total += self.read()
         self.write((total / len(chunks)).float())
-        for counter, value in zip(self._counters, counters_before, strict=True):
-            counter.copy_(torch.minimum(counter, value + 1))
+        if counters_before is not None:
+            counters = torch.minimum(torch.stack(self._counters), counters_before + 1)
+            torch._foreach_copy_(self._counters, list(counters.unbind()))
 
     def average(self, job: Job) -> None:
         """Replace the statistics by their mean over all processes; every process must call."""

@@ -5,15 +5,14 @@ Stages two and three pass different batches and objectives to the same loop.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 
 import torch
 from torch import nn
 
-from tinyvit_kd.runtime.compiling import compile_network
+from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
@@ -24,12 +23,14 @@ from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
 from tinyvit_kd.training.data_parallel import data_parallel, gradient_sync
 from tinyvit_kd.training.evaluation_metrics import as_raw
+from tinyvit_kd.training.gradient_norm import gradient_norm
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
 from tinyvit_kd.training.progress import log_progress, told_scores
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
+from tinyvit_kd.training.student_forward import Measured, measure, student_forward, warm_up
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 MAX_SKIPS_IN_A_ROW = 100  # with more, the run has diverged
@@ -59,15 +60,14 @@ def fit(
         NonFiniteLossError: the loss or a gradient became NaN or infinite; no checkpoint was written after that.
         Preempted: a stop was requested, and a checkpoint was written.
     """
-    if run.compile:
-        compile_network(state.model, run.job)
-    forward = data_parallel(state.model, run.job)
+    forward = data_parallel(student_forward(run, state), run.job)
     vote = StopVote(run.job, stop)
     meters = Meters(run.job.device, run.name_samples)
     results: dict[str, float] = {}
     first_step = state.step
     seconds = 0.0
     skips_in_a_row = 0
+    is_ready = False
     _train_mode(run, state.model)
     with (
         closing(MetricsWriter(run.job, run.folder)) as writer,
@@ -75,8 +75,11 @@ def fit(
     ):
         if evaluate is not None and state.step > 0 and _evaluation_due(run, state.step):
             results |= _evaluate(run, state, evaluate, writer, stop)  # the run was stopped between the two
-        begin = time.perf_counter()
+        begin = meters.begin = time.perf_counter()
         for batch, waited in _timed(run, state, batches, stop, meters):
+            if not is_ready:
+                begin += _get_ready(run, state, forward, batch, objective, meters)
+                is_ready = True
             result = train_step(run, state, forward, batch, objective)
             meters.update(result, state.step, waited)
             skips_in_a_row = 0 if result.applied else skips_in_a_row + 1
@@ -88,7 +91,8 @@ def fit(
             due = evaluate is not None and _evaluation_due(run, state.step)
             if state.step % run.config.log_every == 0 or finished:
                 results |= log_progress(run, state, meters, writer)
-            seconds += time.perf_counter() - begin
+            end = time.perf_counter()
+            seconds += end - begin
             stopping = vote.collect()
             if stopping or finished or due or state.step % run.config.checkpoint_every == 0:
                 meters.require_finite(run.job)
@@ -98,48 +102,47 @@ def fit(
             if evaluate is not None and due:
                 results |= _evaluate(run, state, evaluate, writer, stop)
             begin = time.perf_counter()
+            meters.leave_out(begin - end)
     state.average_running_stats(run.job)
     results["images_per_second"] = (state.step - first_step) * run.global_batch_size / max(seconds, 1e-9)
     return results
 
 
 def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objective: Objective) -> StepResult:
-    """One optimiser step; its result stays on the device."""
+    """One optimiser step; its result stays on the device.
+
+    Args:
+        forward: views to logits: ``student_forward``, over several processes inside ``data_parallel``.
+    """
     run.set_rates(state.step)
     may_skip = run.config.on_non_finite == "skip"
     stats_before = state.running_stats.read() if may_skip else None
-    scalars: dict[str, torch.Tensor] = {}
-    finite_rows = []
+    parts: list[Measured] = []
     chunks = list(batch.chunks(run.micro_batches))
     for number, chunk in enumerate(state.running_stats.over_micro_batches(chunks)):
         # Only stochastic depth uses torch's generator. Its draws follow from the seed, the step and the number of the
         # micro-batch in the global batch.
         torch.manual_seed(hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1)
+        run.compiler.begin_step()
         with gradient_sync(forward, number == len(chunks) - 1):
             with run.autocast():
-                output: Output = forward(run.normalize(chunk.views))
-            chunk_scalars = objective(output, chunk)
-            (chunk_scalars["loss"] / len(chunks)).backward()  # type: ignore[no-untyped-call]
-        heads = output if isinstance(output, tuple) else (output,)
-        finite_rows.append(torch.stack([torch.isfinite(logits.detach()).all(dim=1) for logits in heads]).all(dim=0))
-        for name, value in chunk_scalars.items():
-            scalars[name] = scalars.get(name, 0) + value.detach() / len(chunks)
-    # The norm is needed even without clipping: an infinite gradient under a finite loss must not reach a checkpoint.
-    limit = math.inf if run.clip_grad is None else run.clip_grad
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    scalars["grad_norm"] = norm
+                output: Output = forward(chunk.views)
+            part = run.compiler(measure, objective, output, chunk)
+            _share_of(part.scalars["loss"], len(chunks)).backward()  # type: ignore[no-untyped-call]
+        parts.append(part.kept_by(run.compiler))
+    norm = gradient_norm(state.trained, run.clip_grad)
     # Synchronises with the device if steps may be skipped. All processes agree, as they have the same reduced gradient.
     applied = not may_skip or bool(torch.isfinite(norm))
     if applied:
         state.optimizer.step()
-        if state.ema is not None:
-            state.ema.update(state.model, step=state.step)
+        state.update_average()
     elif stats_before is not None:
         state.running_stats.write(stats_before)
         state.skipped_steps += 1
-    state.optimizer.zero_grad(set_to_none=True)
+    # Graphs write gradients to memory that they use again; those of a step are added up in memory of its own.
+    state.optimizer.zero_grad(set_to_none=not run.compiler.cuda_graphs)
     state.checked_here += batch.checked
-    return StepResult(scalars, torch.cat(finite_rows), applied)
+    return StepResult(_means(parts) | {"grad_norm": norm}, _joined(parts), applied)
 
 
 def checkpoint(run: Run, state: TrainState) -> None:
@@ -151,6 +154,35 @@ def checkpoint(run: Run, state: TrainState) -> None:
             doing(f"writing a checkpoint to {folder}")
             save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
     run.job.barrier()
+
+
+def _get_ready(
+    run: Run, state: TrainState, forward: nn.Module, batch: Batch, objective: Objective, meters: Meters
+) -> float:
+    """Compile the step, and say how a GPU is used; returns the seconds that no rate should include."""
+    seconds = warm_up(run, state, forward, batch, objective)
+    meters.leave_out(seconds)
+    if run.compiler.cuda_graphs:
+        state.hold_gradients()
+    say_device(run.compiler, state.model, run.resolved_precision)
+    return seconds
+
+
+def _share_of(value: torch.Tensor, count: int) -> torch.Tensor:
+    return value if count == 1 else value / count
+
+
+def _means(parts: Sequence[Measured]) -> dict[str, torch.Tensor]:
+    """Means of micro-batches' scalars."""
+    first, *others = ({name: _share_of(each, len(parts)) for name, each in part.scalars.items()} for part in parts)
+    for other in others:
+        first = {name: value + other[name] for name, value in first.items()}
+    return first
+
+
+def _joined(parts: Sequence[Measured]) -> torch.Tensor:
+    """Which rows of a step's batch are finite."""
+    return parts[0].finite_rows if len(parts) == 1 else torch.cat([part.finite_rows for part in parts])
 
 
 def _train_mode(run: Run, model: nn.Module) -> None:

@@ -45,7 +45,9 @@ def soft_loss(
     Returns:
         a scalar: the Kullback-Leibler divergence plus the teacher's entropy, which has no gradient.
     """
-    logits = student_logits.float() / temperature
+    logits = student_logits.float()
+    # The view costs nothing. Its gradient is added up apart, as that of the quotient: in one order, so to the same sum.
+    logits = logits.view_as(logits) if temperature == 1 else logits / temperature
     stored = logits.gather(1, indices)
     absent = torch.full_like(residual, logits.shape[1] - indices.shape[1])
     if distinct is not None:
@@ -79,9 +81,10 @@ def plain_loss(
     Returns:
         a scalar.
     """
-    losses = _cross_entropy(student_logits.float(), labels, smoothing)
+    logits = student_logits.float()
+    losses = _cross_entropy(logits, labels, smoothing)
     if partner_labels is not None and lam is not None:
-        losses = lam * losses + (1 - lam) * _cross_entropy(student_logits.float(), partner_labels, smoothing)
+        losses = lam * losses + (1 - lam) * _cross_entropy(logits, partner_labels, smoothing)
     return (losses * weights).sum() / len(weights)
 
 

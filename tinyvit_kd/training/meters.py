@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -37,7 +38,8 @@ class Meters:
         self._restart()
 
     def _restart(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.names: tuple[str, ...] = ()
+        self.sums = torch.zeros(0)
         self.steps = 0
         self.applied = 0
         self.waited = 0.0
@@ -50,15 +52,20 @@ class Meters:
         if not result.applied:
             return
         self.applied += 1
-        for name, value in result.scalars.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.names = tuple(result.scalars)
+        values = torch.stack([value.detach().float() for value in result.scalars.values()])
+        self.sums = self.sums + values if len(self.sums) else values
         # All scalars, not the loss alone: with an infinite gradient norm, the weights are spoilt one step before the
         # loss becomes infinite.
-        bad = ~torch.isfinite(torch.stack([value.detach().float() for value in result.scalars.values()])).all()
+        finite = (values.abs() < math.inf).all()
         seen = self.first_bad_step < step
         rows = result.finite_rows
         self.finite_rows = rows if self.finite_rows is None else torch.where(seen, self.finite_rows, rows)
-        self.first_bad_step = torch.where(bad, self.first_bad_step.clamp(max=step), self.first_bad_step)
+        self.first_bad_step = torch.where(finite, self.first_bad_step, self.first_bad_step.clamp(max=step))
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave out time that was spent on something else than steps, since the last reading."""
+        self.begin += seconds
 
     def require_finite(self, job: Job) -> None:
         """Stop every process if the loss or gradient of any was not finite (synchronises with the device).
@@ -77,14 +84,22 @@ class Meters:
     def read(self, job: Job) -> dict[str, float]:
         """Means over steps and processes since the last call, which starts them anew (synchronises with the device)."""
         self.require_finite(job)
-        names = sorted(self.sums)
-        sums = torch.stack([self.sums[name].double() for name in names]) if names else torch.zeros(0)
-        total = job.sum(sums) / (max(self.applied, 1) * job.world_size)
+        total = job.sum(self.sums.double()) / (max(self.applied, 1) * job.world_size)
         seconds = time.perf_counter() - self.begin
-        values = dict(zip(names, total.tolist(), strict=True))
+        values = dict(sorted(zip(self.names, total.tolist(), strict=True)))
         values |= {"step_seconds": seconds / self.steps, "data_wait": self.waited / max(seconds, 1e-9)}
         self._restart()
         return values
+
+
+def finite_rows(*heads: torch.Tensor) -> torch.Tensor:
+    """Which samples have finite logits in all of their heads: bool [B], from one [B, C] or several.
+
+    The largest and the smallest tell; NaN is both, and fails both comparisons. That is two passes that read, where
+    ``isfinite`` takes four, three of which also write.
+    """
+    rows = [(logits.amin(dim=1) > -math.inf) & (logits.amax(dim=1) < math.inf) for logits in heads]
+    return rows[0] if len(rows) == 1 else torch.stack(rows).all(dim=0)
 
 
 def non_finite_error(job: Job, name_samples: NameSamples, step: int, finite_rows: torch.Tensor) -> NonFiniteLossError:

@@ -32,7 +32,9 @@ class DistillObjective:
     teachers: Teachers = field(default_factory=Teachers)
 
     def __call__(self, output: Output, batch: Batch) -> dict[str, torch.Tensor]:
-        class_logits, teacher_logits = output if isinstance(output, tuple) else (output, output)
+        # Converted here, where both losses share one copy.
+        heads = tuple(logits.float() for logits in (output if isinstance(output, tuple) else (output,)))
+        class_logits, teacher_logits = heads[0], heads[-1]
         assert batch.targets is not None
         targets = self.teachers.mean(batch.targets, teacher_logits.shape[1])
         teacher_loss = TEACHER_LOSSES[self.config.kind](teacher_logits, targets, batch.weights, self.config)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from tinyvit_kd.config.training import TrainConfig
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, resolve_precision
-from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.training.meters import NameSamples
 
 
@@ -35,10 +36,15 @@ class Run:
     set_rates: Callable[[int], None]  # sets the learning rates of a step
     name_samples: NameSamples
     stage_state: dict[str, Any] = field(default_factory=dict)  # saved in each checkpoint, as "kept", for the stage
-    compile: bool = False
+    compiler: Compiler = field(default_factory=lambda: Compiler(solo_job()))  # by default, compiles nothing
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer from the disk
 
     def autocast(self) -> AbstractContextManager[None]:
         """The autocast context of a forward pass."""
-        return autocast(self.job.device, resolve_precision(self.job.device, self.precision, trains=True))
+        return autocast(self.job.device, self.resolved_precision)
+
+    @property
+    def resolved_precision(self) -> str:
+        """What ``precision`` means here: float32 or bfloat16."""
+        return resolve_precision(self.job.device, self.precision, trains=True)

@@ -13,6 +13,36 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch_norm import RunningStats
 
 
+class Average:
+    """The moving average of a network's weights and running statistics, in timm's arithmetic.
+
+    ``ModelEmaV3.update`` builds both state dicts at each step, and copies each counter of a batch norm by itself.
+
+    Args:
+        ema: the average; its decay at each step, too.
+        model: the network, which keeps its tensors.
+    """
+
+    def __init__(self, ema: ModelEmaV3, model: nn.Module) -> None:
+        self._decay = ema.get_decay
+        self._averages, self._counters = _split(ema.module)
+        self._values, self._counted = _split(model)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average after step number ``step``; timm copies the weights after the first two."""
+        torch._foreach_lerp_(self._averages, self._values, weight=1.0 - self._decay(step))
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counted)
+
+
+def _split(network: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """A network's weights and statistics, and its other tensors, such as counters of steps."""
+    tensors = network.state_dict().values()
+    floats = [each for each in tensors if each.is_floating_point()]
+    return floats, [each for each in tensors if not each.is_floating_point()]
+
+
 @dataclass
 class TrainState:
     """Weights, their average, the optimiser, and counters."""
@@ -28,6 +58,18 @@ class TrainState:
     def __post_init__(self) -> None:
         self.running_stats = RunningStats(self.model)
         self._all_stats = RunningStats(self.model, *([self.ema.module] if self.ema is not None else []))
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._average = None if self.ema is None else Average(self.ema, self.model)
+
+    def update_average(self) -> None:
+        """Move the average of the weights, if there is one, towards the weights after the current step."""
+        if self._average is not None:
+            self._average.update(self.step)
+
+    def hold_gradients(self) -> None:
+        """Give each trained parameter a gradient of zeros in memory of its own."""
+        for parameter in self.trained:
+            parameter.grad = torch.zeros_like(parameter)
 
     def gather(self, job: Job) -> dict[str, Any]:
         """What a checkpoint holds; every process must call.
