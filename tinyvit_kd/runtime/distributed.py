@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.allocator import keep_freed_memory
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 from tinyvit_kd.runtime.launch import place_in_job
 from tinyvit_kd.runtime.meeting import join
@@ -128,6 +129,8 @@ def start_job(device: str = "auto", threads: int | None = None, independent: boo
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = _device(device, place.local_rank)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if place.world_size == 1:
         yield Job(0, 1, chosen)
         return
