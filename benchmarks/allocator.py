@@ -3,11 +3,12 @@
 Command:  python -m benchmarks.allocator --shards FOLDER [--checkpoint FILE] [--teacher NAME] [--stages dump-logits …]
 Result:   a table of rates, processor seconds and memory, and a last line of JSON.
 
-The stages run as commands, in turns with ``runtime.allocator`` and without. What switches it off is MALLOC_PERTURB_=0 in
-the environment: whoever sets glibc's allocator up is left alone, and this changes nothing. FOLDER is a labelled shard set,
-which is copied. Seconds are those of the command with its loading processes. Memory is PSS, which counts a page that two
-processes share once, looked at ten times a second: of the command with its loading processes at most; of its main process
-alone in the middle of the run and at the end, which tells whether it grows; and what one loading process had for itself.
+The stages run as commands, in turns with ``runtime.allocator`` and without. What switches it off is MALLOC_PERTURB_=0
+in the environment: whoever sets glibc's allocator up is left alone, and this changes nothing. FOLDER is a labelled
+shard set, which is copied. Seconds are those of the command with its loading processes. Memory is PSS, which counts a
+page that two processes share once, looked at ten times a second: of the command with its loading processes at most;
+of its main process alone in the middle of the run and at the end, which tells whether it grows; and what one loading
+process had for itself.
 """
 
 from __future__ import annotations
@@ -100,7 +101,12 @@ def write_recipes(options: argparse.Namespace, folder: Path) -> dict[str, dict[s
         **shared,
         "student": {"name": options.student},
         "optim": {"base_lr": 2.5e-4, "weight_decay": 0.01},
-        "schedule": {"epochs": options.epochs, "warmup_epochs": 0, "global_batch_size": options.train_batch, "lanes": 8},
+        "schedule": {
+            "epochs": options.epochs,
+            "warmup_epochs": 0,
+            "global_batch_size": options.train_batch,
+            "lanes": 8,
+        },
         "train": {"checkpoint_every": 1 << 20},
     }
     scored = {"shards": shards, "views": views, "batch_size": options.batch}
@@ -143,7 +149,7 @@ def use_of(command: list[str], environment: Mapping[str, str]) -> Use:
     others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     begin, started = os.times(), time.perf_counter()
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(command, stdout=out, env=others | environment)
+        process = subprocess.Popen(command, stdout=out, env={**others, **environment})
         whole, main_process, worker = watch(process)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}")
@@ -154,7 +160,9 @@ def use_of(command: list[str], environment: Mapping[str, str]) -> Use:
     seconds = end.children_user - begin.children_user, end.children_system - begin.children_system
     tenth = max(1, len(main_process) // 10)
     middle = statistics.median(main_process[5 * tenth : 6 * tenth] or main_process)
-    return Use(ended - started, rate, *seconds, max(whole), middle, max(main_process[-2 * tenth :]), max(worker, default=0.0))
+    return Use(
+        ended - started, rate, *seconds, max(whole), middle, max(main_process[-2 * tenth :]), max(worker, default=0.0)
+    )
 
 
 def watch(process: subprocess.Popen[bytes]) -> tuple[list[float], list[float], list[float]]:
@@ -175,12 +183,18 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[list[float], list[float], l
 
 def print_table(found: Mapping[str, Mapping[str, Sequence[Use]]]) -> None:
     """Medians of the rounds."""
-    print("| | seconds | views/s | user, s | system, s | MiB at most | main process: middle | end | one loading process |")
+    print(
+        "| | seconds | views/s | user, s | system, s | MiB at most | main process: middle | end | one loading process |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for stage, columns in found.items():
         for name, uses in columns.items():
             seconds, rate, *others = (statistics.median(figures) for figures in zip(*uses, strict=True))
-            print(f"| {stage}, {name} | {seconds:.1f} | {rate:.1f} | " + " | ".join(f"{figure:,.0f}" for figure in others) + " |")
+            print(
+                f"| {stage}, {name} | {seconds:.1f} | {rate:.1f} | "
+                + " | ".join(f"{figure:,.0f}" for figure in others)
+                + " |"
+            )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,12 @@ with start_job("cpu", 1):
     told["after fork"] = faults(1)
 print(json.dumps(told))
 """
-# A preloaded allocator that does nothing of its own: it passes on to glibc and counts what it is told to keep.
+ASKED = """
+import json
+from tinyvit_kd.runtime.allocator import glibc, keep_freed_memory
+print(json.dumps([glibc() is None, keep_freed_memory()]))
+"""
+# A preloaded allocator that does nothing of its own: it passes on to glibc.
 OTHER = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -129,8 +134,8 @@ def test_it_is_set_by_the_numbers_of_glibcs_header(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(allocator, "_return_memory_in_forks", lambda: library.calls.append((0, 0)))
     assert allocator.keep_freed_memory({})
     assert library.calls == [(-4, 0), (-1, -1), (0, 0)]
-    assert {-4: 0, -1: -1} == KEEPING
-    assert {-4: 65536, -3: 4 * 2**20, -1: 8 * 2**20} == RETURNING
+    assert KEEPING == {-4: 0, -1: -1}
+    assert RETURNING == {-4: 65536, -3: 4 * 2**20, -1: 8 * 2**20}
     assert not allocator.keep_freed_memory({"MALLOC_ARENA_MAX": "1"})
     assert len(library.calls) == 3
 
@@ -154,11 +159,8 @@ def test_a_preloaded_allocator_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "other.c").write_text(OTHER)
     library = tmp_path / "other.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "other.c", "-ldl"], check=True)
-    asked = (
-        "import json; from tinyvit_kd.runtime.allocator import *; print(json.dumps([glibc() is None, keep_freed_memory()]))"
-    )
-    assert script(asked, LD_PRELOAD=str(library)) == [[True, False]]
-    assert script(asked) == [[False, True]]
+    assert script(ASKED, LD_PRELOAD=str(library)) == [[True, False]]
+    assert script(ASKED) == [[False, True]]
 
 
 @ON_GLIBC

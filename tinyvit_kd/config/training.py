@@ -224,6 +224,11 @@ class RuntimeConfig(Section):
         json_schema_extra=unit("threads per rank"),
     )
     compile: bool = Field(False, description="whether to compile the network with torch.compile")
+    gradient_compression: Literal["none", "bfloat16"] = Field(
+        "none",
+        description="how gradients are sent between the processes of a training; bfloat16 halves what is sent, and "
+        "rounds it. One process sends none",
+    )
     channels_last: bool = Field(True, description="whether to use the channels-last memory format on CUDA")
     fsync: bool = Field(
         False, description="whether to flush blocks and checkpoints to disk, so that they survive a power loss"

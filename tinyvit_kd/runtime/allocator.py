@@ -38,8 +38,8 @@ class _Origin(ctypes.Structure):
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """From now on, keep what is freed for the next forward pass; call it before the first one.
 
-    Before this process forks, it returns all that is free: else both would hold it, as soon as one of them writes to it.
-    A forked process, which loads data, returns what it frees.
+    Before this process forks, it returns all that is free: else both would hold it as soon as one of them writes to
+    it. A forked process, which loads data, returns what it frees.
 
     Args:
         environment: whoever sets the allocator up there, by ``MALLOC_*`` or ``GLIBC_TUNABLES``, is left alone.

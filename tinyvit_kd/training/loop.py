@@ -61,7 +61,7 @@ def fit(
     """
     if run.compile:
         compile_network(state.model, run.job)
-    forward = data_parallel(state.model, run.job)
+    forward = data_parallel(state.model, run.job, run.gradient_compression)
     vote = StopVote(run.job, stop)
     meters = Meters(run.job.device, run.name_samples)
     results: dict[str, float] = {}

@@ -36,6 +36,7 @@ class Run:
     name_samples: NameSamples
     stage_state: dict[str, Any] = field(default_factory=dict)  # saved in each checkpoint, as "kept", for the stage
     compile: bool = False
+    gradient_compression: str = "none"  # as ``runtime.gradient_compression`` of a recipe
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer from the disk
 
