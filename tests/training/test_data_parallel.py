@@ -24,7 +24,7 @@ from tinyvit_kd.training.data_parallel import data_parallel, gradient_sync
 
 # Trains each recipe twice, the second time with torch's averaging as it is; prints the models' digests by recipe.
 TRAIN = """
-import hashlib, json, sys
+import hashlib, json, sys, warnings
 from pathlib import Path
 from torch.nn.parallel import DistributedDataParallel
 from tinyvit_kd.config.load import load_recipe
@@ -34,7 +34,9 @@ from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.training import loop
 
 def plain(model, job, compression):
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, broadcast_buffers=False)
 
 def digest(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
