@@ -39,7 +39,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """From now on, keep what is freed for the next forward pass; call it before the first one.
 
     Before this process forks, it returns all that is free: else both would hold it as soon as one of them writes to
-    it. A forked process, which loads data, returns what it frees.
+    it. A forked process, which loads data, returns large blocks that it frees.
 
     Args:
         environment: whoever sets the allocator up there, by ``MALLOC_*`` or ``GLIBC_TUNABLES``, is left alone.

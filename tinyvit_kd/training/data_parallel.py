@@ -66,7 +66,7 @@ def _require_gradients(model: nn.Module) -> None:
     unused = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
     if unused:
         raise ConfigError(
-            "the student has parameters that the loss does not depend on, whose gradients processes cannot average",
+            "several processes cannot average gradients of parameters that the loss does not depend on",
             where="student",
             found=", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""),
             fix="train it in one process, or take a student all of whose parameters are used",
