@@ -10,9 +10,7 @@ from its second step to its last. Real views are replayed from a store with made
 compared; synthetic ones cost nothing, so that what is seen is the loop's own. Rounds are interleaved, and ratios are
 medians of the rounds' ratios.
 
-On a CPU the network gets --threads threads and the loading process what is left. There the allocator gives large blocks
-back after every step, and what they cost to have again varies; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=68719476736 in
-the environment keeps them, for both columns alike.
+On a CPU the network gets --threads threads and the loading process what is left.
 """
 
 from __future__ import annotations

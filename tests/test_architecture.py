@@ -48,7 +48,10 @@ ONLY_IN: dict[str, set[str]] = {
     "fcntl": {"runtime/files.py"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
-    "torch.distributed": {"runtime", "training/batch_norm.py", "training/stop_vote.py"},
+    "torch.distributed": {
+        "runtime",
+        *(f"training/{name}.py" for name in ("batch_norm", "data_parallel", "stop_vote")),
+    },
 }
 # Only these files and rooms know where things are on disk. All others are given paths, or use names in a storage.
 JOINS_PATHS = {

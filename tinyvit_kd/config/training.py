@@ -233,6 +233,11 @@ class RuntimeConfig(Section):
         description="whether compiled code is replayed as CUDA graphs (torch.compile's mode reduce-overhead), which "
         "spares small networks the time of launching; needs compile, and memory; without effect on the CPU",
     )
+    gradient_compression: Literal["none", "bfloat16"] = Field(
+        "none",
+        description="how gradients are sent between the processes of a training; bfloat16 halves what is sent, and "
+        "rounds it. One process sends none",
+    )
     channels_last: bool = Field(True, description="whether to use the channels-last memory format on CUDA")
     tf32: bool = Field(
         False,

@@ -170,6 +170,7 @@ def _run_settings(
         name_samples=SampleNames(data.shards, plan),
         stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compiler=compiler,
+        gradient_compression=config.runtime.gradient_compression,
         fsync=config.runtime.fsync,
         data_timeout=config.runtime.data_timeout,
     )

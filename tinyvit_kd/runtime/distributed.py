@@ -16,6 +16,7 @@ from torch._C._distributed_c10d import Store
 
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.allocator import keep_freed_memory
 from tinyvit_kd.runtime.device_switches import set_environment, set_switches
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 from tinyvit_kd.runtime.launch import place_in_job
@@ -140,6 +141,8 @@ def start_job(
     chosen = _device(device, place.local_rank)
     if chosen.type == "cuda":
         set_switches(runtime)
+    else:
+        keep_freed_memory()
     if place.world_size == 1:
         yield Job(0, 1, chosen)
         return

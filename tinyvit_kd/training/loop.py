@@ -60,7 +60,7 @@ def fit(
         NonFiniteLossError: the loss or a gradient became NaN or infinite; no checkpoint was written after that.
         Preempted: a stop was requested, and a checkpoint was written.
     """
-    forward = data_parallel(student_forward(run, state), run.job)
+    forward = data_parallel(student_forward(run, state), run.job, run.gradient_compression, run.static_graph)
     vote = StopVote(run.job, stop)
     meters = Meters(run.job.device, run.name_samples)
     results: dict[str, float] = {}

@@ -37,8 +37,18 @@ class Run:
     name_samples: NameSamples
     stage_state: dict[str, Any] = field(default_factory=dict)  # saved in each checkpoint, as "kept", for the stage
     compiler: Compiler = field(default_factory=lambda: Compiler(solo_job()))  # by default, compiles nothing
+    gradient_compression: str = "none"  # as ``runtime.gradient_compression`` of a recipe
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer from the disk
+
+    @property
+    def static_graph(self) -> bool:
+        """Whether processes may rely on the order in which gradients came in the first step (``data_parallel``).
+
+        Not on the CPU: gradients would be added in buckets of other bounds, and the sums of three processes would have
+        other bits. Not with micro-batches: torch 2.14 fails in the first step if that has some that are not averaged.
+        """
+        return self.job.device.type == "cuda" and self.micro_batches == 1
 
     def autocast(self) -> AbstractContextManager[None]:
         """The autocast context of a forward pass."""

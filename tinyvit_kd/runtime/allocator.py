@@ -1,0 +1,93 @@
+"""What becomes of the memory that a network's activations leave behind, where glibc allocates it.
+
+glibc returns large blocks to the kernel as soon as they are freed, and every forward pass takes them anew, page by
+page. A network on the CPU can spend half of its processor time on that. A process that computes keeps its memory
+instead; it then stays at its peak.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+
+# Numbers of mallopt's parameters, from glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_NEVER = -1  # as a threshold: glibc turns it into the largest size
+# No block is mapped on its own, which would be unmapped when it is freed; and the end of the heap is never cut off.
+# (M_MMAP_THRESHOLD would do as well, but glibc before 2.35 takes 32 MiB at most.)
+KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER}
+# glibc's own thresholds grow with the blocks that are freed, until one of them is set. These are about where a process
+# that decodes photos arrives by itself. 65536 is glibc's own, too.
+RETURNING = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 4 << 20, _TRIM_THRESHOLD: 8 << 20}
+
+
+class _Origin(ctypes.Structure):
+    """``Dl_info``: where a symbol comes from."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
+    """From now on, keep what is freed for the next forward pass; call it before the first one.
+
+    Before this process forks, it returns all that is free: else both would hold it as soon as one of them writes to
+    it. A forked process, which loads data, returns large blocks that it frees.
+
+    Args:
+        environment: whoever sets the allocator up there, by ``MALLOC_*`` or ``GLIBC_TUNABLES``, is left alone.
+
+    Returns:
+        whether it does; not where another allocator than glibc's is in use, such as a preloaded jemalloc.
+    """
+    library = None if is_set_up(environment) else glibc()
+    if library is None or not _set(library, KEEPING):
+        return False
+    _return_memory_in_forks()
+    return True
+
+
+def is_set_up(environment: Mapping[str, str]) -> bool:
+    """Whether the user has set glibc's allocator up."""
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc." in tunables or any(name.startswith("MALLOC_") for name in environment)
+
+
+def glibc() -> ctypes.CDLL | None:
+    """This process's C library if it is glibc and ``malloc`` is its own; None otherwise."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        loaded = ctypes.CDLL(None)
+        # musl has no function of this name. An allocator that was preloaded or linked comes first in the search.
+        origins = {_base(loaded, name) for name in ("gnu_get_libc_version", "malloc", "free", "mallopt", "malloc_trim")}
+    except (OSError, AttributeError):
+        return None
+    return loaded if len(origins) == 1 else None
+
+
+def _base(loaded: ctypes.CDLL, symbol: str) -> int | None:
+    """Where the file is loaded that a function comes from."""
+    origin = _Origin()
+    address = ctypes.cast(getattr(loaded, symbol), ctypes.c_void_p)
+    return origin.base if loaded.dladdr(address, ctypes.byref(origin)) else None
+
+
+def _set(library: ctypes.CDLL, parameters: Mapping[int, int]) -> bool:
+    return [library.mallopt(number, value) for number, value in parameters.items()] == [1] * len(parameters)
+
+
+@cache
+def _return_memory_in_forks() -> None:
+    library = glibc()
+    assert library is not None, "its settings were changed"
+    os.register_at_fork(
+        before=lambda: library.malloc_trim(ctypes.c_size_t(0)), after_in_child=lambda: _set(library, RETURNING)
+    )
