@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import START_METHOD, BatchMaker, BatchT, TaskT, shared_buffers
+from tinyvit_kd.data.buffers import BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.files import require_open_files
@@ -28,6 +28,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_worker_death,
 )
 from tinyvit_kd.runtime.parallel import require_threads
+from tinyvit_kd.runtime.shared_memory import START_METHOD
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
@@ -76,6 +77,11 @@ class _IssueBuffers(Generic[TaskT]):
         return cycle(range(len(self.transfer.buffers)))
 
 
+def steps_in_work(runtime: RuntimeConfig) -> int:
+    """Within how many consecutive tasks all those lie that loading processes work on at the same time."""
+    return runtime.workers * runtime.prefetch if runtime.workers > 1 else 1
+
+
 @contextmanager
 def loading(
     maker: BatchMaker[TaskT, BatchT],
@@ -103,7 +109,7 @@ def loading(
     """
     loaded = _load(maker, tasks, runtime, device, check_every)
     try:
-        with closing(loaded):
+        with maker.shared() if runtime.workers else nullcontext(), closing(loaded):
             yield loaded
     except Exception as error:
         # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
