@@ -111,7 +111,7 @@ def loading(
     """
     loaded = _load(maker, tasks, runtime, device, check_every)
     try:
-        with maker.shared() if runtime.workers else nullcontext(), closing(loaded):
+        with maker.shared() if runtime.workers > 1 else nullcontext(), closing(loaded):
             yield loaded
     except Exception as error:
         # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
