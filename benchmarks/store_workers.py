@@ -6,8 +6,8 @@ Result:   a table, and a last line of JSON.
 
 A store with made-up records, of shards as long as those of ImageNet-21k in 2,048, is written first: about 1.1 MB a
 block. Then processes read the records of the first rank's batches, in the recipes' order and without any images: as
-many batches as go through four windows of each lane, or --steps. They take batches in turn as loading processes do, and stay as
-near to each other. "Shared": with one cache of blocks, as in the loader; "separate": each with a cache of its own.
+many batches as go through four windows of each lane, or --steps. They take batches in turn as loading processes do, and
+stay as near to each other. "Shared": with one cache of blocks, as in the loader; "separate": each with its own.
 
 * Blocks decompressed are those of all processes together; "needed" is how many different ones there are.
 * Records a second of a worker are over its own processor time, waiting and other processes not counted, so that they

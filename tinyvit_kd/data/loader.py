@@ -19,6 +19,7 @@ from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.buffers import BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.allocator import keep_freed_memory
 from tinyvit_kd.runtime.cores import Cores
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.foreign_errors import (
@@ -218,6 +219,7 @@ def _unchanged(made: object) -> object:
 def _start_worker(notes: Notes, cores: Cores | None, worker: int) -> None:
     pin_worker(cores, worker)  # before there are threads
     torch.set_num_threads(1)
+    keep_freed_memory()
     sys.excepthook = _unless_left_alone
     register_worker(notes, worker)  # first: where no thread can be started, a signal has to do
     # Preemption and Ctrl-C reach the whole process group. The main process decides; until then workers carry on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from tinyvit_kd.runtime.topology import Topology, as_list
@@ -29,15 +29,15 @@ class Cores:
         """A line for the user."""
         used = set(self.workers)
         near = "" if self.node is None else f" (NUMA node {self.node}, the GPU's, first)"
-        pinned = f"{counted(len(self.workers), 'worker')} pinned to cores {as_list(used)}"
+        pinned = f"{counted(len(self.workers), 'worker')} pinned to {_named(used)}"
         if len(self.workers) > len(used):
             most = -(-len(self.workers) // len(used))
             return (
                 f"{pinned}{near}, up to {most} on each, as there are no more cores; lower runtime.workers. The main "
-                f"process shares cores {as_list(self.main)} with them"
+                f"process shares {_named(self.main)} with them"
             )
         verb = "shares" if self.main & used else "keeps"
-        return f"{pinned}{near}; the main process {verb} cores {as_list(self.main)}"
+        return f"{pinned}{near}; the main process {verb} {_named(self.main)}"
 
 
 def share_cores(topology: Topology, homes: Sequence[int | None], rank: int, workers: int) -> Cores:
@@ -67,6 +67,10 @@ def share_cores(topology: Topology, homes: Sequence[int | None], rank: int, work
         chosen = [threads[worker % len(threads)] for worker in range(workers)]
         main = frozenset(_threads(near))
     return Cores(main, tuple(chosen), homes[rank] if at_home else None)
+
+
+def _named(threads: Set[int]) -> str:
+    return f"{'core' if len(threads) == 1 else 'cores'} {as_list(threads)}"
 
 
 def _shares(topology: Topology, homes: Sequence[int | None], rank: int) -> tuple[list[_Core], list[_Core]]:
