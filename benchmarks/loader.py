@@ -8,6 +8,9 @@ Bare views: processes, as many as there are workers, that render the same views 
 else, at the same time. The loader does the whole of stage two's input beside it: order, reading images and records,
 decoding records, digests, batches. FOLDER is a shard set; a store of it with made-up probabilities is written first.
 
+Processor time is that of the rendering or loading processes alone. On a machine that is busy with other work its ratio
+says more than that of rates by the clock.
+
 The last column is the loader's rate over that of a single bare process times the number of workers: what is lost to
 memory, to clocks that fall as more cores work, and to cores that are shared. More workers than there are cores are
 marked with a star.
@@ -54,6 +57,7 @@ from tinyvit_kd.views.render import render_views
 
 BATCH, LANES = 64, 8
 VIEWS = 2  # of the store
+Timing = tuple[float, float]  # views a second of all processes, microseconds of processor time per view
 WARM_UP = 2  # batches a worker that are not timed
 
 
@@ -91,6 +95,7 @@ class Result:
 
     Attributes:
         rates: views a second of each round, by column.
+        costs: microseconds of processor time per view of each round, by column.
         large: what the large sets took, by number of samples.
     """
 
@@ -98,14 +103,16 @@ class Result:
         self.workers: list[int] = sorted(set(options.workers))
         self.pinned: bool = options.pin
         self.rates: dict[str, list[float]] = {}
+        self.costs: dict[str, list[float]] = {}
         self.large: dict[int, dict[str, float]] = {}
         self._file: Path | None = options.results
         self._machine = describe()
 
-    def noting(self, name: str, measure: Callable[[], float]) -> float:
+    def noting(self, name: str, measure: Callable[[], Timing]) -> float:
         """A rate, which goes into the file. The first of each column is a round to warm up."""
-        rate = measure()
+        rate, cost = measure()
         self.rates.setdefault(name, []).append(rate)
+        self.costs.setdefault(name, []).append(cost)
         self._write()
         return rate
 
@@ -116,8 +123,12 @@ class Result:
 
     def rate(self, name: str) -> float | None:
         """Median of a column's rounds, or the round to warm up if there is no other yet."""
-        rates = self.rates.get(name)
-        return statistics.median(rates[1:] or rates) if rates else None
+        return _median(self.rates.get(name))
+
+    def cheaper(self, workers: int) -> float | None:
+        """The processor time of a bare view over that of a view of the loader's."""
+        bare, loaded = _median(self.costs.get(f"bare, {workers}")), _median(self.costs.get(f"loader, {workers}"))
+        return bare / loaded if bare and loaded else None
 
     def over(self, workers: int, bare: int) -> float | None:
         """The loader's rate over that of so many bare processes, for each worker of one."""
@@ -128,7 +139,8 @@ class Result:
         """Machine, ratios, rates."""
         shares = {f"over_bare_views_{workers}": self.over(workers, workers) for workers in self.workers}
         single = {f"over_single_bare_views_{workers}": self.over(workers, 1) for workers in self.workers}
-        known = {name: round(share, 4) for name, share in (shares | single).items() if share is not None}
+        costs = {f"over_bare_processor_time_{workers}": self.cheaper(workers) for workers in self.workers}
+        known = {name: round(share, 4) for name, share in (shares | single | costs).items() if share is not None}
         return {
             "machine": self._machine,
             "cores": cores(),
@@ -138,12 +150,17 @@ class Result:
             "over_bare_views": min((known[name] for name in shares if name in known), default=None),
             **known,
             "views_per_second": {name: round(self.rate(name) or 0, 1) for name in self.rates},
+            "processor_us_per_view": {name: round(_median(costs) or 0, 1) for name, costs in self.costs.items()},
             "large_sets": {str(samples): row for samples, row in self.large.items()},
         }
 
     def _write(self) -> None:
         if self._file is not None:
             write_json(self._file, self.as_json())
+
+
+def _median(rounds: list[float] | None) -> float | None:
+    return statistics.median(rounds[1:] or rounds) if rounds else None
 
 
 def measure_rates(options: argparse.Namespace, folder: Path, result: Result) -> None:
@@ -153,7 +170,7 @@ def measure_rates(options: argparse.Namespace, folder: Path, result: Result) -> 
         photos = write_shards(folder / "grey", [grey_image()], shards=2, samples=64)
     shards = ShardSet.load(photos, options.split if options.photos else None, index_dir=folder / "indexes")
     store = made_up_store(folder / "store", shards, ViewSpec(size=options.size), topk=100, classes=21841, views=VIEWS)
-    columns: dict[str, Callable[[], float]] = {}
+    columns: dict[str, Callable[[], Timing]] = {}
     for workers in sorted({1, *result.workers}):
         columns[f"bare, {workers}"] = partial(bare_rate, shards, options, workers)
         if workers in result.workers:
@@ -161,8 +178,8 @@ def measure_rates(options: argparse.Namespace, folder: Path, result: Result) -> 
     in_turns({name: partial(result.noting, name, measure) for name, measure in columns.items()}, options.rounds)
 
 
-def bare_rate(shards: ShardSet, options: argparse.Namespace, processes: int) -> float:
-    """Views a second of processes that only render, together."""
+def bare_rate(shards: ShardSet, options: argparse.Namespace, processes: int) -> Timing:
+    """Processes that only render, together."""
     context = multiprocessing.get_context("fork")
     counts = context.SimpleQueue()
     running = [
@@ -171,13 +188,15 @@ def bare_rate(shards: ShardSet, options: argparse.Namespace, processes: int) -> 
     ]
     for process in running:
         process.start()
-    rates = [counts.get() for _ in running]
+    parts: list[tuple[int, float, float]] = [counts.get() for _ in running]
     for process in running:
         process.join()
-    return float(sum(rates))
+    views = sum(count for count, _, _ in parts)
+    rate = sum(count / seconds for count, seconds, _ in parts)
+    return rate, 1e6 * sum(busy for _, _, busy in parts) / views
 
 
-def _render(shards: ShardSet, options: argparse.Namespace, number: int, processes: int, rates: Any) -> None:
+def _render(shards: ShardSet, options: argparse.Namespace, number: int, processes: int, counts: Any) -> None:
     spec, reader = ViewSpec(size=options.size), shards.reader()
     images = [
         reader.read(shard, index) for shard, length in enumerate(shards.lengths.tolist()) for index in range(length)
@@ -185,25 +204,33 @@ def _render(shards: ShardSet, options: argparse.Namespace, number: int, processe
     images = images[number::processes]
     for seed, image in enumerate(images[: WARM_UP * BATCH]):
         render_views(image, [seed], spec)
-    begin, count = time.perf_counter(), 0
+    begin, idle, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - begin < options.seconds:
         render_views(images[count % len(images)], [count], spec)
         count += 1
-    rates.put(count / (time.perf_counter() - begin))
+    counts.put((count, time.perf_counter() - begin, time.process_time() - idle))
 
 
-def loader_rate(shards: ShardSet, store: LogitStore, options: argparse.Namespace, workers: int) -> float:
-    """Views a second of the loader, once it is under way."""
+def loader_rate(shards: ShardSet, store: LogitStore, options: argparse.Namespace, workers: int) -> Timing:
+    """The loader, once it is under way."""
     runtime = RuntimeConfig(workers=workers, pin_workers=options.pin)
     maker = stored_batches(shards, store, BATCH, LANES, steps=steps_in_work(runtime))
     with loading(maker, range(1 << 40), runtime, torch.device("cpu")) as batches:
         for _ in range(WARM_UP * workers + workers * runtime.prefetch):  # what is there already is used up
             next(batches)
-        begin, count = time.perf_counter(), 0
+        begin, idle, count = time.perf_counter(), _busy_seconds(), 0
         while time.perf_counter() - begin < options.seconds or count % workers:
             next(batches)
             count += 1
-        return count * BATCH / (time.perf_counter() - begin)
+        views = count * BATCH
+        return views / (time.perf_counter() - begin), 1e6 * (_busy_seconds() - idle) / views
+
+
+def _busy_seconds() -> float:
+    """Processor time of all processes that this one has started, if they are running; Linux."""
+    # A process's clock is numbered by its id: see clock_getcpuclockid(3).
+    children = multiprocessing.active_children()
+    return sum(time.clock_gettime((~(child.pid or 0) << 3) | 2) for child in children)
 
 
 def measure_large(samples: int, folder: Path) -> dict[str, float]:
@@ -219,15 +246,15 @@ def print_rates(result: Result) -> None:
     """Views a second and the loader's share of the bare ones."""
     print(
         f"{counted(cores(), 'core')}, workers {'pinned to them' if result.pinned else 'not pinned'}\n\n"
-        "| workers | bare views/s | loader, views/s | loader over bare "
-        "| loader over a single bare process times workers |\n|---|---|---|---|---|"
+        "| workers | bare views/s | loader, views/s | loader over bare | bare over loader, processor time "
+        "| loader over a single bare process times workers |\n|---|---|---|---|---|---|"
     )
     for workers in result.workers:
         bare, loaded = result.rate(f"bare, {workers}") or 0, result.rate(f"loader, {workers}") or 0
         star = "*" if workers > cores() else ""
         print(
             f"| {workers}{star} | {bare:,.0f} | {loaded:,.0f} | {result.over(workers, workers) or 0:.3f} "
-            f"| {result.over(workers, 1) or 0:.3f} |"
+            f"| {result.cheaper(workers) or 0:.3f} | {result.over(workers, 1) or 0:.3f} |"
         )
     if max(result.workers) > cores():
         print(f"\n* more workers than cores: they share {counted(cores(), 'core')}")

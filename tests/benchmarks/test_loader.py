@@ -40,12 +40,13 @@ def test_the_loader_is_rehearsed_without_photos_at_any_number_of_workers(result:
 def test_a_result_that_is_not_whole_yet_says_what_is_known(tmp_path: Path) -> None:
     options = argparse.Namespace(workers=[2], pin=False, results=tmp_path / "loader.json")
     growing = loader.Result(options)
-    for rate in (5.0, 10.0):  # of the round to warm up, and of another
-        growing.noting("bare, 2", lambda rate=rate: rate)  # type: ignore[misc]
-    growing.noting("loader, 2", lambda: 8.0)
+    growing.noting("bare, 2", lambda: (5.0, 1000.0))  # a round to warm up
+    growing.noting("bare, 2", lambda: (10.0, 900.0))
+    growing.noting("loader, 2", lambda: (8.0, 1000.0))
     known = json.loads((tmp_path / "loader.json").read_text())
     assert known["views_per_second"] == {"bare, 2": 10, "loader, 2": 8}
     assert known["over_bare_views"] == known["over_bare_views_2"] == 0.8
+    assert known["over_bare_processor_time_2"] == 0.9
     assert "over_single_bare_views_2" not in known
 
 
