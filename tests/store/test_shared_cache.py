@@ -371,6 +371,7 @@ class Gathers(BatchMaker[int, int]):
         return int(tensors["seeds"].to(torch.int64).sum())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_a_process_that_is_killed_with_the_lock_ends_the_run_and_does_not_hold_up_the_end(store: Watched) -> None:
     begin = time.monotonic()
     runtime = RuntimeConfig(workers=3, prefetch=2)
