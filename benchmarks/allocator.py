@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import describe
-from benchmarks.memory import children, private_mib, proportional_mib
+from benchmarks.memory import children, private_mib, pss_mib
 from benchmarks.networks import write_teacher
 
 OFF = {"MALLOC_PERTURB_": "0"}
@@ -170,9 +170,9 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[list[float], list[float], l
     whole, alone, workers = [0.0], [0.0], []
     while process.poll() is None:
         try:
-            own = proportional_mib(process.pid)
+            own = pss_mib([process.pid])
             forked = children(process.pid)
-            whole.append(own + sum(proportional_mib(child) for child in forked))
+            whole.append(own + pss_mib(forked))
             alone.append(own)
             workers += [private_mib(child) for child in forked]
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,18 +13,12 @@ STATUS = Path("/proc/self/status")
 
 def private_mib(process: int) -> float:
     """Memory that no other process shares, MiB; Linux. A forked process's own is what it has written to."""
-    return _rolled_up(process, "Private_")
+    return _rollup_mib(process, "Private_")
 
 
-def proportional_mib(process: int) -> float:
-    """Memory of a process, MiB, where what n processes share counts as an n-th (PSS); Linux."""
-    return _rolled_up(process, "Pss:")
-
-
-def _rolled_up(process: int, field: str) -> float:
-    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-    rows = (line.split() for line in rollup.splitlines()[1:])
-    return sum(int(row[1]) for row in rows if row[0].startswith(field)) / 1024
+def pss_mib(processes: Iterable[int]) -> float:
+    """Memory of some processes together, MiB; Linux. What several processes share counts in parts, and so once."""
+    return sum(_rollup_mib(process, "Pss:") for process in processes)
 
 
 def children(process: int) -> list[int]:
@@ -37,6 +32,12 @@ def peak_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return _resident_kib() / 1024
+
+
+def _rollup_mib(process: int, rows: str) -> float:
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    fields = (line.split() for line in rollup.splitlines()[1:])
+    return sum(int(field[1]) for field in fields if field[0].startswith(rows)) / 1024
 
 
 def _resident_kib() -> int:

@@ -24,6 +24,7 @@ from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.data.loader import steps_in_work
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.stages.pretrain import pretrain
@@ -55,8 +56,10 @@ class Subject:
 
     def loader_alone(self, workers: int) -> Figures:
         """The rate of the loader with its batches on the device, where nothing computes."""
-        maker = stored_batches(self.shards, self.store, self.options.batch, self.lanes)
-        rate = loader_rate(maker, self.options.batch, self.options.seconds, workers, self.job.device)
+        runtime = RuntimeConfig(workers=workers)
+        size, steps = self.options.batch, steps_in_work(runtime)
+        maker = stored_batches(self.shards, self.store, size, self.lanes, steps=steps)
+        rate, _ = loader_rate(maker, size, self.options.seconds, runtime, self.job.device)
         self.loader_rates[workers] = rate
         return {"workers": workers, "views_per_second": round(rate, 1)}
 

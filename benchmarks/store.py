@@ -13,6 +13,7 @@ by one by their keys.
   --records samples is read in the recipes' order (64 lanes, windows of 4,096), round after round; the raw file has
   --raw-records, and is read as the official code does, and as barely as it can be. Cold rates are by the clock, after
   the system was asked to forget the files, which says nothing of caches outside of the system.
+* What several loading processes cost together: ``benchmarks.store_workers``.
 * A worker: a fresh process that opens the store and reads 50 batches as one of 14 workers of one of 8 processes does.
   Time and memory are counted from after the imports.
 

@@ -88,12 +88,16 @@ def _see(reader: ShardReader, shard: int, index: int, spec: ViewSpec, blocks: li
 
 
 def stored_batches(
-    shards: ShardSet, store: LogitStore, batch: int, lanes: int, verify_rate: float = 1.0
+    shards: ShardSet, store: LogitStore, batch: int, lanes: int, verify_rate: float = 1.0, steps: int = 1
 ) -> StoredBatches:
-    """Stage two's batches, as its defaults have them, of more epochs than are timed."""
+    """Stage two's batches, as its defaults have them, of more epochs than are timed.
+
+    Args:
+        steps: within how many consecutive steps loading processes work at the same time.
+    """
     schedule = ScheduleConfig(epochs=1 << 20, global_batch_size=batch, lanes=lanes)
     manifest, config = store.manifest, StoredTargetsConfig(path=store_folder(store), verify_rate=verify_rate)
     views = ViewSchedule(1, ((0, manifest.views),))
     plan = StepPlan(tuple(shards.lengths.tolist()), schedule, rank_lanes(lanes, 0, 1), stored=views)
     samples = SampleViews(shards.reader(), ViewSpec.model_validate(manifest.view_spec), manifest.seed)
-    return StoredBatches(samples, block_caches(config, [store], plan), config, plan)
+    return StoredBatches(samples, block_caches(config, [store], plan, steps), config, plan)

@@ -59,6 +59,7 @@ JOINS_PATHS = {
     *(
         "runtime/files.py",
         "runtime/metric_loggers.py",
+        "runtime/topology.py",
         "models/modelfile.py",
         "training/checkpoint.py",
         "training/loop.py",

@@ -67,7 +67,7 @@ def ours(options: argparse.Namespace) -> Numbers:
         "first_record_s": first - begin,
         "first_batch_s": ready - begin,
         "mib": peak - before,
-        "blocks_kept_at_most": plan.blocks_at_a_time,
+        "blocks_kept_at_most": cache.slots,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.store.cache import BlockCache
+from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import view_digest
 
@@ -44,6 +46,18 @@ def stored(request: pytest.FixtureRequest, dumped: Path, tmp_path_factory: pytes
     return world.pretrain(store={"path": path})
 
 
+READS = multiprocessing.get_context("fork").Value("i", 0)
+
+
+class Counting(LogitStore):
+    """Counts the blocks that it reads, with those of other processes."""
+
+    def read_planes(self, shard: int, view: int) -> Planes:
+        with READS.get_lock():
+            READS.value += 1
+        return super().read_planes(shard, view)
+
+
 def global_batches(config: PretrainConfig, ranks: int, workers: int, first_step: int = 0) -> list[Global]:
     """What all ranks together train on, step by step."""
     shares = [list(rank_batches(config, rank, ranks, workers, first_step)) for rank in range(ranks)]
@@ -52,7 +66,7 @@ def global_batches(config: PretrainConfig, ranks: int, workers: int, first_step:
 
 def rank_batches(config: PretrainConfig, rank: int, ranks: int, workers: int, first_step: int) -> Iterator[Global]:
     shards = ShardSet.load(config.shards.path, "train")
-    store = LogitStore.open(config.store.path)
+    store = Counting.open(config.store.path)
     spec = ViewSpec.model_validate(store.manifest.view_spec)
     pairs_seed = store.manifest.seed if spec.mixes else None
     lanes = rank_lanes(config.schedule.lanes, rank, ranks)
@@ -90,6 +104,15 @@ def test_batches_do_not_depend_on_the_number_of_processes_and_workers(
     stored: PretrainConfig, ranks: int, workers: int
 ) -> None:
     assert global_batches(stored, ranks, workers) == global_batches(stored, 1, 0)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_workers_read_each_block_once_between_them(stored: PretrainConfig, workers: int) -> None:
+    READS.value = 0
+    global_batches(stored, 1, workers)
+    manifest = LogitStore.open(stored.store.path).manifest
+    assert READS.value == manifest.views * len(manifest.shard_lengths)
 
 
 def test_a_run_may_change_its_number_of_processes_at_any_step(stored: PretrainConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,31 @@ def test_the_loader_is_compared_with_bare_views(result: Result, shared_data: Pat
     large = found["large_sets"]["30000"]
     assert large["samples"] >= 30_000
     assert large["worker_peak_mib"] > 0
+
+
+def test_the_loader_is_rehearsed_without_photos_at_any_number_of_workers(result: Result, tmp_path: Path) -> None:
+    loader.main(["--tiny", "--workers", "3", "1", "--results", str(tmp_path / "loader.json")])
+    found = result()
+    rates = found["views_per_second"]
+    assert sorted(rates) == ["bare, 1", "bare, 3", "loader, 1", "loader, 3"]
+    assert found["over_bare_views_3"] == pytest.approx(rates["loader, 3"] / rates["bare, 3"], rel=1e-2)
+    assert found["over_single_bare_views_3"] == pytest.approx(rates["loader, 3"] / rates["bare, 1"] / 3, rel=1e-2)
+    assert found["over_single_bare_views_1"] == found["over_bare_views_1"]
+    assert found["more_workers_than_cores"] == [workers for workers in (1, 3) if workers > found["cores"]]
+    assert json.loads((tmp_path / "loader.json").read_text()) == found
+
+
+def test_a_result_that_is_not_whole_yet_says_what_is_known(tmp_path: Path) -> None:
+    options = argparse.Namespace(workers=[2], pin=False, results=tmp_path / "loader.json")
+    growing = loader.Result(options)
+    growing.noting("bare, 2", lambda: (5.0, 1000.0))  # a round to warm up
+    growing.noting("bare, 2", lambda: (10.0, 900.0))
+    growing.noting("loader, 2", lambda: (8.0, 1000.0))
+    known = json.loads((tmp_path / "loader.json").read_text())
+    assert known["views_per_second"] == {"bare, 2": 10, "loader, 2": 8}
+    assert known["over_bare_views"] == known["over_bare_views_2"] == 0.8
+    assert known["over_bare_processor_time_2"] == 0.9
+    assert "over_single_bare_views_2" not in known
 
 
 @pytest.mark.parametrize("views", ["synthetic", "real"])

@@ -11,9 +11,10 @@ import torch
 
 from tests.conftest import NEEDS_GPU
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import START_METHOD, Arrays, BatchMaker, Layout, Tensors, shared_buffers
+from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors, shared_buffers
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.transfer import to_host
+from tinyvit_kd.runtime.shared_memory import START_METHOD
 
 LAYOUT = Layout(views=((2, 3, 5), np.uint8), labels=((7,), np.int64), weights=((2, 2), np.float32), last=((), np.uint8))
 

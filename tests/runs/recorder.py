@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
@@ -104,6 +105,12 @@ class ObservedMaker(BatchMaker[int, Batch]):
     def layout(self) -> Layout:
         """The layout of the wrapped maker."""
         return self.maker.layout
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Share what the wrapped maker shares."""
+        with self.maker.shared():
+            yield
 
     def fill(self, task: int, arrays: Arrays) -> tuple[int, Any]:
         """Fill by the wrapped maker; the step travels with what it returns."""

@@ -17,7 +17,7 @@ from benchmarks.tiny_world import World
 from tests.conftest import REPOSITORY
 from tests.stages.commands import command
 from tinyvit_kd.runtime import allocator
-from tinyvit_kd.runtime.allocator import KEEPING, RETURNING, glibc, is_set_up
+from tinyvit_kd.runtime.allocator import KEEPING, LOADING, glibc, is_set_up
 
 ON_GLIBC = pytest.mark.skipif(glibc() is None, reason="needs glibc's allocator")
 OFF = {"MALLOC_PERTURB_": "0"}  # glibc's own default
@@ -49,6 +49,22 @@ with start_job("cpu", 1):
     os.wait()
     told["after fork"] = faults(1)
 print(json.dumps(told))
+"""
+# Pages that a loading process is given for 50 times 2 MB in blocks of 100 kB, which it frees each time.
+VIEWS = """
+import resource
+from tinyvit_kd.runtime.allocator import keep_buffers
+
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        blocks = [bytearray(b"x") * 100_000 for _ in range(20)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_buffers()
+faults(1)
+print(faults(50))
 """
 ASKED = """
 import json
@@ -136,9 +152,12 @@ def test_it_is_set_by_the_numbers_of_glibcs_header(monkeypatch: pytest.MonkeyPat
     assert allocator.keep_freed_memory({})
     assert library.calls == [(-4, 0), (-1, -1), (0, 0)]
     assert KEEPING == {-4: 0, -1: -1}
-    assert RETURNING == {-4: 65536, -3: 4 * 2**20, -1: 8 * 2**20}
+    assert LOADING == {-4: 65536, -3: 16 * 2**20, -1: 16 * 2**20}
+    assert allocator.keep_buffers({})
+    assert library.calls[3:] == list(LOADING.items())
     assert not allocator.keep_freed_memory({"MALLOC_ARENA_MAX": "1"})
-    assert len(library.calls) == 3
+    assert not allocator.keep_buffers({"MALLOC_ARENA_MAX": "1"})
+    assert len(library.calls) == 6
 
 
 def test_an_allocator_that_refuses_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +181,13 @@ def test_a_preloaded_allocator_is_left_alone(tmp_path: Path) -> None:
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "other.c", "-ldl"], check=True)
     assert script(ASKED, LD_PRELOAD=str(library)) == [[True, False]]
     assert script(ASKED) == [[False, True]]
+
+
+@ON_GLIBC
+def test_a_loading_process_is_not_given_the_pages_of_a_view_again() -> None:
+    (kept,), (returned,) = script(VIEWS), script(VIEWS, **OFF)
+    whole = 50 * 20 * 100_000 // 4096
+    assert kept < 0.05 * whole < 0.5 * whole < returned
 
 
 @ON_GLIBC

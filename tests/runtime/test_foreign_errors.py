@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.models.shells import shells
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.data.buffers import START_METHOD
 from tinyvit_kd.runtime.foreign_errors import (
     error_chain,
     first_line_of,
@@ -48,6 +47,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     system_error_behind,
     what_a_peer_did,
 )
+from tinyvit_kd.runtime.shared_memory import START_METHOD
 
 LOADER_TEXTS = (is_worker_death, is_loader_timeout, is_raised_in_worker)
 

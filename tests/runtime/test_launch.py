@@ -16,8 +16,10 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **MET}
 PLACES = {
     "nobody": ({}, Place()),
     "one process of torchrun": ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", **MET}, Place()),
-    "torchrun": (TORCHRUN, Place(3, 4, 1)),
-    "torchrun in tasks of srun": (TORCHRUN | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, Place(3, 4, 1)),
+    "torchrun": (TORCHRUN, Place(3, 4, 1, 2)),
+    "torchrun in tasks of srun": (TORCHRUN | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, Place(3, 4, 1, 2)),
+    "torchrun with more processes on this machine": (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place(3, 4, 1, 4)),
+    "a number of local processes that is none": (TORCHRUN | {"LOCAL_WORLD_SIZE": ""}, Place(3, 4, 1, 2)),
     "another launcher without local ranks": ({"RANK": "1", "WORLD_SIZE": "2", **MET}, Place(1, 2, 0)),
     "a world of one without a rank": ({"WORLD_SIZE": "1"}, Place()),
     "one task of srun": ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place()),

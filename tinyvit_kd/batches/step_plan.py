@@ -56,15 +56,18 @@ class StepPlan:
 
         Where lanes are many, it is the shards of this rank's part of the epoch, and some more, as their lengths differ.
         """
-        shards, lanes = len(self.shard_lengths), self.schedule.lanes
-        mean_length = max(1, sum(self.shard_lengths) // shards)
-        part = shards * len(self.lanes) * 5 // (lanes * 4) + 4
-        return min(len(self.lanes) * (2 + self.schedule.window // mean_length), part, shards)
+        return self._shards_of(windows=1)
 
-    @property
-    def blocks_at_a_time(self) -> int:
-        """Enough blocks for all that this rank's lanes read at once."""
-        return self.shards_at_a_time * self.views_per_sample
+    def blocks_at_a_time(self, steps: int = 1) -> int:
+        """Enough blocks for all that this rank's lanes read at once.
+
+        Args:
+            steps: how many consecutive steps processes work on at the same time. Those of more than one may lie in
+                several windows of a lane; all lanes change windows at the same step.
+        """
+        samples = steps * self._samples_per_step // self.schedule.lanes
+        windows = 1 if steps == 1 else 2 + max(0, samples - 2) // self.schedule.window
+        return self._shards_of(windows) * self.views_per_sample
 
     def samples(self, step: int) -> tuple[int, Int32, Int32]:
         """The epoch of a step, and shards [B/M] and indexes [B/M] of the samples in this rank's batch."""
@@ -83,6 +86,16 @@ class StepPlan:
         For stored views it is the first of the epoch's numbers. New views are all paired by the number of the epoch.
         """
         return epoch if self.stored is None else self.stored.numbers(epoch)[0]
+
+    def _shards_of(self, windows: int) -> int:
+        """Shards of so many consecutive windows of each lane of this rank, or of its part of an epoch if it has fewer.
+
+        The lengths of shards differ, so that a part may have some more.
+        """
+        shards, lanes = len(self.shard_lengths), self.schedule.lanes
+        mean_length = max(1, sum(self.shard_lengths) // shards)
+        part = shards * len(self.lanes) * 5 // (lanes * 4) + 4
+        return min(len(self.lanes) * (2 + windows * self.schedule.window // mean_length), part, shards)
 
     @property
     def _samples_per_step(self) -> int:

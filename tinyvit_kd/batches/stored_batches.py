@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,10 +26,16 @@ from tinyvit_kd.training.batch import Batch
 _TARGETS = ("indices", "probs", "residual")
 
 
-def block_caches(config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: StepPlan) -> tuple[BlockCache, ...]:
-    """A worker's caches of blocks: together as large as the recipe's limit or, without one, as the plan needs."""
+def block_caches(
+    config: StoredTargetsConfig, stores: Sequence[LogitStore], plan: StepPlan, steps: int = 1
+) -> tuple[BlockCache, ...]:
+    """A rank's caches of blocks: together as large as the recipe's limit or, without one, as the plan needs.
+
+    Args:
+        steps: within how many consecutive steps loading processes work at the same time.
+    """
     limit = config.block_cache_mib
-    needed = [plan.blocks_at_a_time * block_bytes(store.manifest) for store in stores]
+    needed = [plan.blocks_at_a_time(steps) * block_bytes(store.manifest) for store in stores]
     allowed = needed if limit is None else [(limit << 20) * each // sum(needed) for each in needed]
     return tuple(BlockCache(store, size) for store, size in zip(stores, allowed, strict=True))
 
@@ -59,6 +66,14 @@ class StoredBatches(BatchMaker[int, Batch]):
         spec = self.samples.spec
         labelled = self.labels is not None
         return batch_layout(self.plan.batch_size, spec.size, topks, labelled, labelled and spec.mixes)
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Loading processes that are started meanwhile read each block once between them."""
+        with ExitStack() as caches:
+            for cache in self.blocks:
+                caches.enter_context(cache.shared())
+            yield
 
     def fill(self, task: int, arrays: Arrays) -> int:
         """Make the batch of step ``task``; returns how many digests were compared.

@@ -136,9 +136,9 @@ class StoredTargetsConfig(Section):
     block_cache_mib: int | None = Field(
         None,
         ge=1,
-        description="memory for store blocks; null: enough for every block this rank's lanes read at once. A smaller "
-        "cache has to read blocks repeatedly",
-        json_schema_extra=unit("MiB per worker"),
+        description="memory for store blocks, which all workers of a rank share; null: enough for every block that the "
+        "rank's lanes read at once. A smaller cache has to read blocks repeatedly",
+        json_schema_extra=unit("MiB per rank"),
     )
     trust_transform: bool = Field(
         False,

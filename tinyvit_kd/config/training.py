@@ -211,6 +211,11 @@ class RuntimeConfig(Section):
     prefetch: int = Field(
         4, ge=1, description="batches that each worker prepares ahead", json_schema_extra=unit("batches per worker")
     )
+    pin_workers: bool = Field(
+        False,
+        description="whether to pin each worker to a core of its own, those near the rank's GPU first, and to keep the "
+        "main process on the cores that are left. On the CPU, set threads to their number",
+    )
     data_timeout: float = Field(
         600,
         gt=0,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.shared_memory import shared_bytes
 
 TaskT = TypeVar("TaskT")
 BatchT = TypeVar("BatchT")
@@ -23,8 +24,6 @@ Tensors = Mapping[str, torch.Tensor]
 Field = tuple[tuple[int, ...], npt.DTypeLike]  # shape and type
 
 _ALIGNMENT = 64  # bytes; of the start of every array
-# A forked process shares its parent's memory; where processes are spawned, memory is passed to them as a file.
-START_METHOD = "fork" if sys.platform == "linux" else None
 
 
 class Layout:
@@ -90,6 +89,11 @@ class BatchMaker(ABC, Generic[TaskT, BatchT]):
     def join(self, tensors: Tensors, extra: Any) -> BatchT:
         """The batch, from the filled arrays as tensors on the device and from what ``fill`` returned."""
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """While this lasts, loading processes that are started share what a maker wants them to have in common."""
+        yield
+
     def __call__(self, task: TaskT) -> BatchT:
         """Make a batch in this process, in memory of its own."""
         buffer = torch.zeros(self.layout.nbytes, dtype=torch.uint8)
@@ -100,17 +104,12 @@ class BatchMaker(ABC, Generic[TaskT, BatchT]):
 def shared_buffers(count: int, nbytes: int) -> torch.Tensor:
     """Memory that is shared with all processes started later: uint8 [count, nbytes].
 
-    On Linux it is not a file, so that the size of ``/dev/shm`` (64 MiB in a container) does not limit it.
-
     Raises:
         ConfigError: there is not enough memory.
     """
     stride = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
-        if START_METHOD == "fork":
-            whole = torch.frombuffer(mmap.mmap(-1, count * stride), dtype=torch.uint8)
-        else:
-            whole = torch.zeros(count * stride, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        whole = shared_bytes(count * stride)
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             "there is not enough memory for the batches that are prepared ahead",

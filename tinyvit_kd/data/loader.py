@@ -16,9 +16,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import START_METHOD, BatchMaker, BatchT, TaskT, shared_buffers
+from tinyvit_kd.data.buffers import BatchMaker, BatchT, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
+from tinyvit_kd.runtime.allocator import keep_buffers
+from tinyvit_kd.runtime.cores import Cores
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.foreign_errors import (
     error_chain,
@@ -28,6 +30,8 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_worker_death,
 )
 from tinyvit_kd.runtime.parallel import require_threads
+from tinyvit_kd.runtime.pinning import choose_cores, main_pinned, pin_worker
+from tinyvit_kd.runtime.shared_memory import START_METHOD
 from tinyvit_kd.runtime.signals import ignore_signals
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
@@ -76,6 +80,11 @@ class _IssueBuffers(Generic[TaskT]):
         return cycle(range(len(self.transfer.buffers)))
 
 
+def steps_in_work(runtime: RuntimeConfig) -> int:
+    """Within how many consecutive tasks all those lie that loading processes work on at the same time."""
+    return runtime.workers * runtime.prefetch if runtime.workers > 1 else 1
+
+
 @contextmanager
 def loading(
     maker: BatchMaker[TaskT, BatchT],
@@ -103,7 +112,7 @@ def loading(
     """
     loaded = _load(maker, tasks, runtime, device, check_every)
     try:
-        with closing(loaded):
+        with maker.shared() if runtime.workers > 1 else nullcontext(), closing(loaded):
             yield loaded
     except Exception as error:
         # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
@@ -133,6 +142,7 @@ def _load(
 ) -> Generator[BatchT, None, None]:
     workers = runtime.workers
     layout = maker.layout
+    cores = choose_cores(device, workers) if runtime.pin_workers and workers else None
     require_open_files(_OPEN_FILES, workers)
     require_threads(_OWN_THREADS + _THREADS_PER_WORKER * workers)
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
@@ -145,7 +155,7 @@ def _load(
         sampler=issue,
         num_workers=workers,
         prefetch_factor=runtime.prefetch if workers else None,
-        worker_init_fn=partial(_start_worker, notes),
+        worker_init_fn=partial(_start_worker, notes, cores),
         multiprocessing_context=START_METHOD if workers else None,
         collate_fn=_unchanged,
         timeout=min(check_every, runtime.data_timeout) if workers else 0,
@@ -154,6 +164,9 @@ def _load(
     try:
         iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
         with (
+            # After the processes have been started, which torch warns of where the main one has few cores, and before
+            # memory is pinned, which lies near the core that first touches it.
+            main_pinned(cores),
             watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
             transferring(buffers, device) as issue.transfer,
@@ -203,8 +216,10 @@ def _unchanged(made: object) -> object:
     return made
 
 
-def _start_worker(notes: Notes, worker: int) -> None:
+def _start_worker(notes: Notes, cores: Cores | None, worker: int) -> None:
+    pin_worker(cores, worker)  # before there are threads
     torch.set_num_threads(1)
+    keep_buffers()
     sys.excepthook = _unless_left_alone
     register_worker(notes, worker)  # first: where no thread can be started, a signal has to do
     # Preemption and Ctrl-C reach the whole process group. The main process decides; until then workers carry on.

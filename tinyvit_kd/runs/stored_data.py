@@ -16,6 +16,7 @@ from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
+from tinyvit_kd.data.loader import steps_in_work
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import assumed_classes, label_map, stored_classes
@@ -55,7 +56,7 @@ class StoredData(TrainingData):
         reader = self.shards.reader(plan.shards_at_a_time)
         samples = SampleViews(reader, self.spec, self.stores[0].manifest.seed)
         labels = Labels(reader, self.class_map) if self.config.loss.uses_labels else None
-        caches = block_caches(self.config.store, self.stores, plan)
+        caches = block_caches(self.config.store, self.stores, plan, steps_in_work(self.config.runtime))
         return StoredBatches(samples, caches, self.config.store, plan, labels)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule:

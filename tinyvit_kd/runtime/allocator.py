@@ -1,8 +1,8 @@
-"""What becomes of the memory that a network's activations leave behind, where glibc allocates it.
+"""What becomes of the memory that a network's activations, or a view's buffers, leave behind, where glibc allocates it.
 
 glibc returns large blocks to the kernel as soon as they are freed, and every forward pass takes them anew, page by
-page. A network on the CPU can spend half of its processor time on that. A process that computes keeps its memory
-instead; it then stays at its peak.
+page. A network on the CPU can spend half of its processor time on that, and a loading process a few percent. A process
+that computes keeps its memory instead, and then stays at its peak; one that loads data keeps a few MiB.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from functools import cache
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER = -1  # as a threshold: glibc turns it into the largest size
 # No block is mapped on its own, which would be unmapped when it is freed; and the end of the heap is never cut off.
-# (M_MMAP_THRESHOLD would do as well, but glibc before 2.35 takes 32 MiB at most.)
+# (M_MMAP_THRESHOLD does as well with glibc 2.36, but mallopt(3) promises 32 MiB at most.)
 KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER}
-# glibc's own thresholds grow with the blocks that are freed, until one of them is set. These are about where a process
-# that decodes photos arrives by itself. 65536 is glibc's own, too.
-RETURNING = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 4 << 20, _TRIM_THRESHOLD: 8 << 20}
+# A view takes a few buffers of some hundred kilobytes; larger ones, of large photos, are returned. 65536 is glibc's own.
+LOADING = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 16 << 20, _TRIM_THRESHOLD: 16 << 20}
 
 
 class _Origin(ctypes.Structure):
@@ -39,7 +38,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """From now on, keep what is freed for the next forward pass; call it before the first one.
 
     Before this process forks, it returns all that is free: else both would hold it as soon as one of them writes to
-    it. A forked process, which loads data, returns large blocks that it frees.
+    it. A forked process, which loads data, does as ``keep_buffers`` says.
 
     Args:
         environment: whoever sets the allocator up there, by ``MALLOC_*`` or ``GLIBC_TUNABLES``, is left alone.
@@ -52,6 +51,12 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     _return_memory_in_forks()
     return True
+
+
+def keep_buffers(environment: Mapping[str, str] = os.environ) -> bool:
+    """From now on, keep up to 16 MiB that are freed for the next view; returns whether it does, as above."""
+    library = None if is_set_up(environment) else glibc()
+    return library is not None and _set(library, LOADING)
 
 
 def is_set_up(environment: Mapping[str, str]) -> bool:
@@ -89,5 +94,5 @@ def _return_memory_in_forks() -> None:
     library = glibc()
     assert library is not None, "its settings were changed"
     os.register_at_fork(
-        before=lambda: library.malloc_trim(ctypes.c_size_t(0)), after_in_child=lambda: _set(library, RETURNING)
+        before=lambda: library.malloc_trim(ctypes.c_size_t(0)), after_in_child=lambda: _set(library, LOADING)
     )

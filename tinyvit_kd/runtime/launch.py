@@ -25,11 +25,13 @@ class Place:
 
     Attributes:
         local_rank: its number among the job's processes on this machine.
+        local_world_size: how many of them there are on this machine, as torchrun says; otherwise those up to this one.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_world_size: int = 1
 
 
 def place_in_job(environment: Mapping[str, str], independent: bool = False) -> Place:
@@ -68,7 +70,8 @@ def place_in_job(environment: Mapping[str, str], independent: bool = False) -> P
         )
     if world_size > 1:
         _number(environment, "MASTER_PORT")
-    return Place(rank, world_size, local_rank)
+    local = environment.get("LOCAL_WORLD_SIZE", "")
+    return Place(rank, world_size, local_rank, max(int(local) if local.isdecimal() else 1, local_rank + 1))
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.shared_memory import START_METHOD
+from tinyvit_kd.runtime.watchdog import doing
+from tinyvit_kd.store.block_slots import BlockSlots, SlotSizes
 from tinyvit_kd.store.codec import decode_rows, row_bytes, rows_of
 from tinyvit_kd.store.encodings import Rows
 from tinyvit_kd.store.manifest import Manifest
@@ -15,6 +23,9 @@ from tinyvit_kd.store.store import LogitStore
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+
+_PATIENCE = 10.0  # seconds; a read takes milliseconds, and one that hangs is not waited for by all
+_POLL = 0.002  # seconds
 
 
 def block_bytes(manifest: Manifest) -> int:
@@ -28,25 +39,47 @@ class BlockCache:
     All blocks lie in one array, in slots of equal size, and a table maps each block to its slot. A batch needs only a
     few records of each of many blocks, and one call gathers them all. Replacing a block allocates no memory.
 
+    Processes that are started within ``shared`` have one cache: what one of them has read, all of them find. Otherwise
+    each process has a cache of its own.
+
     Args:
         store: where the blocks are read from.
         max_bytes: limit of the encoded blocks that are kept, though at least one is. Memory is used up only as blocks
             are read.
+        patience: seconds for which a block is waited for that another process is reading; then it is read here, too.
     """
 
-    def __init__(self, store: LogitStore, max_bytes: int) -> None:
+    def __init__(self, store: LogitStore, max_bytes: int, patience: float = _PATIENCE) -> None:
         manifest = store.manifest
         self.store = store
+        self._patience = patience
         self._coding = manifest.encoding, manifest.topk, manifest.num_classes
         self._lengths = np.array(manifest.shard_lengths, dtype=np.int64)
-        self._row_bytes = row_bytes(*self._coding)
-        self._slot_rows = block_bytes(manifest) // self._row_bytes
-        blocks = manifest.views * len(self._lengths)
-        slots = max(1, min(max_bytes // block_bytes(manifest), blocks))
-        self._slot_of = np.full(blocks, -1, dtype=np.int32)  # by block number: view * shards + shard
-        self._block_in = np.full(slots, -1, dtype=np.int64)
-        self._last_used = np.zeros(slots, dtype=np.int64)  # number of the call that last read from a slot
-        self._calls = 0
+        blocks = manifest.views * len(self._lengths)  # numbered as view * shards + shard
+        self.slots = max(1, min(max_bytes // block_bytes(manifest), blocks))
+        self._sizes = SlotSizes(blocks, self.slots, max(1, *manifest.shard_lengths), row_bytes(*self._coding))
+        self._shared: BlockSlots | None = None
+
+    @contextmanager
+    def shared(self, start_method: str | None = START_METHOD) -> Iterator[None]:
+        """While this lasts, all processes that are started have one cache, empty at first.
+
+        Raises:
+            ConfigError: there is not enough memory.
+        """
+        try:
+            self._shared = BlockSlots.shared(self._sizes, start_method)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                "there is not enough memory for the blocks of a store",
+                where="store.block_cache_mib",
+                found=f"{self._sizes.memory_bytes / 2**20:,.0f} MiB for {self.slots} blocks; {error}",
+                fix="set store.block_cache_mib to less, or use fewer lanes per process",
+            ) from error
+        try:
+            yield
+        finally:
+            self._shared = None
 
     def gather(self, shards: Int32, indexes: Int32, view: int) -> Block:
         """Gather the records of one view of B samples, from any shards.
@@ -69,42 +102,57 @@ class BlockCache:
         """As ``gather``, for samples of one shard."""
         return self.gather(np.full(len(indexes), shard, dtype=np.int32), indexes, view)
 
+    @property
+    def _slots(self) -> BlockSlots:
+        return self._private if self._shared is None else self._shared
+
     @cached_property
-    def _memory(self) -> Rows:
-        # Allocated on first use: this object is sent to each loading process, which needs memory of its own.
-        return np.empty((len(self._last_used) * self._slot_rows, self._row_bytes), dtype=np.uint8)
+    def _private(self) -> BlockSlots:
+        return BlockSlots.private(self._sizes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is sent this object has blocks of its own, unless they are shared with it.
+        return {name: value for name, value in vars(self).items() if name != "_private"}
 
     def _rows(self, blocks: Int64, indexes: Int32) -> Rows:
         """Encoded records of samples in any blocks: [B, bytes per record]."""
-        self._read_missing(blocks)
-        slots = self._slot_of[blocks]
-        if (slots >= 0).all():
-            return self._memory.take(slots * np.int64(self._slot_rows) + indexes, axis=0)
-        rows = np.empty((len(blocks), self._row_bytes), dtype=np.uint8)
-        for block in np.unique(blocks):  # more blocks than slots: one block at a time
-            wanted = blocks == block
-            rows[wanted] = self._rows(blocks[wanted], indexes[wanted])
+        slots = self._slots
+        turn = slots.next_turn()
+        here, copied = slots.copy(blocks, indexes, turn)
+        if here.all():
+            return copied
+        rows = np.empty((len(blocks), self._sizes.row_bytes), dtype=np.uint8)
+        rows[here] = copied
+        left = np.flatnonzero(~here)
+        noted = False
+        while len(left):
+            claimed = slots.claim(blocks[left], self._patience)
+            if claimed is not None:
+                done = blocks[left] == claimed
+                rows[left[done]] = self._read(slots, claimed, indexes[left[done]], turn)
+                noted = False
+            else:
+                done, copied = slots.copy(blocks[left], indexes[left], turn)
+                rows[left[done]] = copied
+                if not done.any():
+                    if not noted:
+                        self._note_waiting(int(blocks[left[0]]))
+                        noted = True
+                    time.sleep(_POLL)
+            left = left[~done]
         return rows
 
-    def _read_missing(self, blocks: Int64) -> None:
-        """Read the missing blocks into the least recently used slots, but not into slots that this call needs."""
-        self._calls += 1
-        slots = self._slot_of[blocks]
-        self._last_used[slots[slots >= 0]] = self._calls
-        missing = np.unique(blocks[slots < 0])
-        if len(missing):
-            replaceable = np.flatnonzero(self._last_used < self._calls)
-            oldest_first = replaceable[np.argsort(self._last_used[replaceable], kind="stable")]
-            for block, slot in zip(missing.tolist(), oldest_first.tolist(), strict=False):
-                self._read(block, slot)
-
-    def _read(self, block: int, slot: int) -> None:
+    def _read(self, slots: BlockSlots, block: int, indexes: Int32, turn: int) -> Rows:
+        """Read a claimed block, into a slot if one can be had, and take records of it: [n, bytes per record]."""
         view, shard = divmod(block, len(self._lengths))
-        planes = self.store.read_planes(shard, view)
-        if self._block_in[slot] >= 0:
-            self._slot_of[self._block_in[slot]] = -1  # first, so that no half-replaced slot is ever found
-        start = slot * self._slot_rows
-        rows_of(planes, self._memory[start : start + planes.shape[1]])
-        self._block_in[slot] = block
-        self._last_used[slot] = self._calls
-        self._slot_of[block] = slot
+        try:
+            planes = self.store.read_planes(shard, view)
+            with slots.slot_for(block, turn) as slot:
+                rows = rows_of(planes, None if slot is None else slot[: planes.shape[1]])
+                return rows[indexes]
+        finally:
+            slots.release(block)
+
+    def _note_waiting(self, block: int) -> None:
+        view, shard = divmod(block, len(self._lengths))
+        doing(f"waiting for {self.store.block_location(shard, view)}, which another loading process is reading")
