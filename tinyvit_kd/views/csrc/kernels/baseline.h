@@ -108,7 +108,7 @@ static Rows *open_baseline(const uint8_t *data, size_t size, const Header *heade
     jpeg->region = wanted;
     jpeg->wide[0].sums = NULL;
     jpeg->planes[0] = NULL;
-    jpeg->stride = (size_t)wanted.width;
+    jpeg->stride = (size_t)round_up(wanted.width, COLOURS);
     jpeg->room = room < wanted.height ? room : wanted.height;
     jpeg->top = jpeg->end = 0;
     if (blocks_open(&jpeg->blocks, data, size, header, &jpeg->region) && wide_new(jpeg) && planes_new(jpeg)) {

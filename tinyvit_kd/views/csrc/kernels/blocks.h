@@ -14,35 +14,39 @@ typedef struct {
     int turn;          /* row y is at rows + (y & turn) * stride */
 } Samples;
 
-enum { MOST_BLOCKS = 6 }; /* in an MCU */
+enum { MOST_BLOCKS = 6, ENOUGH = 6, MOST_WAITING = ENOUGH - 1 + MOST_BLOCKS }; /* in an MCU; until they are transformed */
 
-/* A block whose coefficients have been read, and the place of its samples. */
+/* How a block of an MCU is read, and where its samples go. */
 typedef struct {
-    int last;  /* index of its last coefficient, or -1 */
-    int first; /* DC, dequantised */
-    uint32_t wide;
-    uint8_t *to;
-    size_t stride;
-} Pending;
+    int component;
+    const Huffman *dc, *ac;
+    const int16_t *quantization;
+    uint8_t *to; /* in the first column of the first row of MCUs */
+    size_t stride, next_column, next_row;
+} Plan;
 
+/* Blocks that have been read. */
 typedef struct {
-    int16_t numbers[MOST_BLOCKS][64]; /* all 0 except between reading and transforming */
-    Pending pending[MOST_BLOCKS];
-} Mcu;
+    int16_t numbers[MOST_WAITING][64]; /* all 0 except between reading and transforming */
+    Transform blocks[MOST_WAITING];
+    int count;
+} Waiting;
 
 typedef struct {
     const Header *header;
     Stream stream;
     Bits bits;
     Huffman tables[2][4];
+    int16_t quantization[3][64]; /* of each component */
     Samples samples[3];
     int across, down;       /* the largest sampling factors */
     int columns, rows;      /* of MCUs */
     int left, top, right;   /* MCUs that are transformed */
     int interval, segment, at, end; /* MCUs in a restart interval; the interval that is read, its next MCU, its end */
     int last[3];            /* latest DC coefficients */
-    int blocks[3], wide[3]; /* blocks of each component in an MCU, and in a row of an MCU */
-    Mcu mcu;
+    Plan plans[MOST_BLOCKS];
+    int blocks;             /* in an MCU */
+    Waiting waiting;
 } Blocks;
 
 static int ceil_div(int value, int by) { return (value + by - 1) / by; }
@@ -100,7 +104,7 @@ static int samples_new(Blocks *jpeg, const Region *wanted) {
         samples->width = ceil_div(header->width * own->across, jpeg->across);
         samples->height = ceil_div(header->height * own->down, jpeg->down);
         samples->turn = 16 * own->down - 1;
-        samples->stride = (size_t)(jpeg->right - jpeg->left) * own->across * 8;
+        samples->stride = (size_t)(jpeg->right - jpeg->left) * own->across * 8 + 64;
         samples->rows = malloc(samples->stride * (size_t)own->down * 16 + PIXELS_SLACK);
         if (samples->rows == NULL) {
             return 0;
@@ -109,78 +113,83 @@ static int samples_new(Blocks *jpeg, const Region *wanted) {
     return 1;
 }
 
-/* Transform a block to samples; its coefficients are 0 again afterwards. */
-static inline int transform(const Pending *pending, int16_t *numbers) {
-    int done;
-    if (pending->last == 0) {
-        return idct_level(pending->first, pending->to, pending->stride);
+/* Factors above 32767 make any number too wide, and so does 32767. */
+static void quantization_new(int16_t *to, const uint16_t *from) {
+    for (int i = 0; i < 64; i++) {
+        to[i] = (int16_t)(from[i] < 32767 ? from[i] : 32767);
     }
-    if (pending->last < 0 || pending->wide > 32767 || pending->first > 16383 || pending->first < -16384) {
-        return 0;
-    }
-    numbers[0] = (int16_t)pending->first;
-    done = idct_block(numbers, pending->to, pending->stride);
-    memset(numbers, 0, 64 * sizeof *numbers);
-    return done;
 }
 
-/* Read a block up to its last coefficient. */
-static inline int read_block(Blocks *jpeg, const Component *own, int *dc, int16_t *numbers, Pending *pending) {
-    const Huffman *ac = &jpeg->tables[1][own->ac];
-    Block block = {numbers, jpeg->header->tables.quantization[own->quantization], 0};
-    Bits bits = jpeg->bits; /* a copy, which stays in registers */
-    int difference, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
-    *dc += difference;
-    if (!found || *dc > 4095 || *dc < -4095) {
-        return 0;
-    }
-    pending->last = read_ac(ac, &bits, &block);
-    pending->first = *dc * block.quantization[0];
-    pending->wide = block.wide;
-    jpeg->bits = bits;
-    return pending->last >= 0;
-}
-
-static int skip_mcu(Blocks *jpeg) {
-    Bits bits = jpeg->bits;
-    for (int i = 0; i < jpeg->header->components; i++) {
-        const Component *own = &jpeg->header->component[i];
-        for (int k = 0; k < jpeg->blocks[i]; k++) {
-            int difference, found = read_dc(&jpeg->tables[0][own->dc], &bits, &difference);
-            jpeg->last[i] += difference;
-            if (!found || jpeg->last[i] > 4095 || jpeg->last[i] < -4095 || read_ac(&jpeg->tables[1][own->ac], &bits, NULL) < 0) {
-                return 0;
-            }
-        }
-    }
-    jpeg->bits = bits;
-    return 1;
-}
-
-/* All blocks are read before the first is transformed; else the transform would wait for the latest store. */
-static int read_mcu(Blocks *jpeg, int column, int row) {
-    Mcu *mcu = &jpeg->mcu;
-    int count = 0;
+static void plan_blocks(Blocks *jpeg) {
+    jpeg->blocks = 0;
     for (int i = 0; i < jpeg->header->components; i++) {
         const Component *own = &jpeg->header->component[i];
         const Samples *samples = &jpeg->samples[i];
-        uint8_t *to = samples->rows + (size_t)(row * own->down * 8 & samples->turn) * samples->stride +
-                      (size_t)(column - jpeg->left) * jpeg->wide[i] * 8;
-        for (int k = 0; k < jpeg->blocks[i]; k++, count++) {
-            Pending *pending = &mcu->pending[count];
-            pending->to = to + (size_t)(k / jpeg->wide[i]) * 8 * samples->stride + (size_t)(k % jpeg->wide[i]) * 8;
-            pending->stride = samples->stride;
-            if (!read_block(jpeg, own, &jpeg->last[i], mcu->numbers[count], pending)) {
-                return 0;
-            }
+        quantization_new(jpeg->quantization[i], jpeg->header->tables.quantization[own->quantization]);
+        for (int k = 0; k < own->across * own->down; k++) {
+            uint8_t *to = samples->rows + (size_t)(k / own->across) * 8 * samples->stride + (size_t)(k % own->across) * 8;
+            jpeg->plans[jpeg->blocks++] = (Plan){i, &jpeg->tables[0][own->dc], &jpeg->tables[1][own->ac], jpeg->quantization[i], to,
+                                                 samples->stride, (size_t)own->across * 8, (size_t)own->down * 8 * samples->stride};
         }
     }
-    for (int k = 0; k < count; k++) {
-        if (!transform(&mcu->pending[k], mcu->numbers[k])) {
+}
+
+/* Transform the blocks that wait, two at a time. All coefficients are 0 again afterwards. Returns 0 for wild numbers. */
+static int transform_waiting(Waiting *waiting) {
+    int done = 1;
+    for (int k = 0; k < waiting->count; k += 2) {
+        const Transform *first = &waiting->blocks[k], *second = k + 1 < waiting->count ? first + 1 : first;
+        done &= idct_pair(first, second);
+    }
+    memset(waiting->numbers, 0, sizeof *waiting->numbers * (size_t)waiting->count);
+    waiting->count = 0;
+    return done;
+}
+
+/* Read a DC coefficient into the latest one of its component. */
+static inline int read_level(const Plan *plan, Bits *bits, int *last) {
+    int difference, found = read_dc(plan->dc, bits, &difference);
+    *last += difference;
+    return found && *last <= 4095 && *last >= -4095;
+}
+
+/* Read a block up to its last coefficient. If it has but one, its levels are written; else it waits. */
+static inline int read_block(const Plan *plan, Bits *bits, int *last, uint8_t *to, Waiting *waiting) {
+    int16_t *numbers = waiting->numbers[waiting->count];
+    int index;
+    if (!read_level(plan, bits, last) || (index = read_ac(plan->ac, bits, numbers)) < 0) {
+        return 0;
+    }
+    if (index == 0) {
+        return idct_level(*last * plan->quantization[0], to, plan->stride);
+    }
+    numbers[0] = (int16_t)*last;
+    waiting->blocks[waiting->count++] = (Transform){numbers, plan->quantization, to, plan->stride};
+    return 1;
+}
+
+static int skip_mcu(Blocks *jpeg) {
+    Bits bits = jpeg->bits; /* a copy, which stays in registers */
+    for (const Plan *plan = jpeg->plans; plan < jpeg->plans + jpeg->blocks; plan++) {
+        if (!read_level(plan, &bits, &jpeg->last[plan->component]) || read_ac(plan->ac, &bits, NULL) < 0) {
             return 0;
         }
     }
+    jpeg->bits = bits;
     return 1;
+}
+
+/* Several blocks are read before the first is transformed; else the transform would wait for the latest store. */
+static int read_mcu(Blocks *jpeg, int column, int row) {
+    Bits bits = jpeg->bits;
+    for (const Plan *plan = jpeg->plans; plan < jpeg->plans + jpeg->blocks; plan++) {
+        uint8_t *to = plan->to + (size_t)(row & 1) * plan->next_row + (size_t)(column - jpeg->left) * plan->next_column;
+        if (!read_block(plan, &bits, &jpeg->last[plan->component], to, &jpeg->waiting)) {
+            return 0;
+        }
+    }
+    jpeg->bits = bits;
+    return jpeg->waiting.count < ENOUGH || transform_waiting(&jpeg->waiting);
 }
 
 static void start_segment(Blocks *jpeg, int segment) {
@@ -208,7 +217,7 @@ static int read_mcus(Blocks *jpeg, int stop) {
         }
     }
     ptrdiff_t left = (ptrdiff_t)(8 * length) - (8 * (jpeg->bits.next - start) - jpeg->bits.count);
-    return left >= 0 && (stop < jpeg->end || left < 8);
+    return left >= 0 && (stop < jpeg->end || left < 8) && transform_waiting(&jpeg->waiting);
 }
 
 /* Reads rows of MCUs up to number `row`. */
@@ -237,7 +246,7 @@ static void blocks_close(Blocks *jpeg) {
 static int blocks_open(Blocks *jpeg, const uint8_t *data, size_t size, const Header *header, const Region *wanted) {
     memset(&jpeg->stream, 0, sizeof jpeg->stream);
     memset(jpeg->samples, 0, sizeof jpeg->samples);
-    memset(&jpeg->mcu, 0, sizeof jpeg->mcu);
+    memset(&jpeg->waiting, 0, sizeof jpeg->waiting);
     if (!header->plain_scan || !space_is_known(header)) {
         return 0;
     }
@@ -246,16 +255,13 @@ static int blocks_open(Blocks *jpeg, const uint8_t *data, size_t size, const Hea
     jpeg->down = header->components == 1 ? 1 : header->component[0].down;
     jpeg->columns = ceil_div(header->width, 8 * jpeg->across);
     jpeg->rows = ceil_div(header->height, 8 * jpeg->down);
-    for (int i = 0; i < header->components; i++) {
-        jpeg->wide[i] = header->component[i].across;
-        jpeg->blocks[i] = header->component[i].across * header->component[i].down;
-    }
     int mcus = jpeg->columns * jpeg->rows;
     jpeg->interval = header->restarts > 0 ? header->restarts : mcus;
     if (!tables_new(jpeg) || !stream_open(data, size, header, ceil_div(mcus, jpeg->interval), &jpeg->stream) ||
         !samples_new(jpeg, wanted)) {
         return 0;
     }
+    plan_blocks(jpeg);
     start_segment(jpeg, jpeg->top * jpeg->columns / jpeg->interval);
     return 1;
 }

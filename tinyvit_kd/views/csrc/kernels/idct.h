@@ -1,4 +1,124 @@
-/* libjpeg's accurate integer inverse DCT ("islow"), eight columns at a time. */
+/* libjpeg's accurate integer inverse DCT ("islow"): with vectors of 16-bit numbers, two blocks at a time; else one block, of
+ * which eight columns at a time.
+ */
+
+/* A block of coefficients, what they are multiplied by, and the place of its 8 x 8 levels. */
+typedef struct {
+    const int16_t *numbers, *quantization;
+    uint8_t *to;
+    size_t stride;
+} Transform;
+
+#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
+
+
+/* a * x + b * y of 16-bit numbers: 32-bit sums, those of each half's first four numbers and those of its last four. */
+typedef struct {
+    __m256i low, high;
+} Sums;
+
+static inline Sums sums_of(__m256i x, __m256i y, int a, int b) {
+    const __m256i factors = _mm256_set1_epi32((int)((uint32_t)(uint16_t)b << 16 | (uint16_t)a));
+    return (Sums){_mm256_madd_epi16(_mm256_unpacklo_epi16(x, y), factors), _mm256_madd_epi16(_mm256_unpackhi_epi16(x, y), factors)};
+}
+
+static inline Sums plus(Sums a, Sums b) { return (Sums){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+
+static inline Sums minus(Sums a, Sums b) { return (Sums){_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+
+static inline __m256i shifted(Sums sums, int shift) {
+    return _mm256_packs_epi32(_mm256_srai_epi32(sums.low, shift), _mm256_srai_epi32(sums.high, shift));
+}
+
+/* One dimension, in place. Constants have 13 fractional bits; the results are rounded and shifted down by `shift`. Sums of
+ * two inputs must fit into 16 bits. */
+static inline void idct_pair_1d(__m256i *v, int shift) {
+    const __m256i rounding = _mm256_set1_epi32(1 << (shift - 1));
+    const Sums half = {rounding, rounding};
+    Sums t0 = plus(sums_of(v[0], v[4], 8192, 8192), half), t1 = plus(sums_of(v[0], v[4], 8192, -8192), half);
+    Sums t2 = sums_of(v[2], v[6], 4433, 4433 - 15137), t3 = sums_of(v[2], v[6], 4433 + 6270, 4433);
+    Sums e0 = plus(t0, t3), e3 = minus(t0, t3), e1 = plus(t1, t2), e2 = minus(t1, t2);
+    __m256i s3 = _mm256_add_epi16(v[7], v[3]), s4 = _mm256_add_epi16(v[5], v[1]);
+    Sums z3 = sums_of(s3, s4, 9633 - 16069, 9633), z4 = sums_of(s3, s4, 9633, 9633 - 3196);
+    Sums o0 = plus(z3, sums_of(v[7], v[1], 2446 - 7373, -7373)), o3 = plus(z4, sums_of(v[7], v[1], -7373, 12299 - 7373));
+    Sums o1 = plus(z4, sums_of(v[5], v[3], 16819 - 20995, -20995)), o2 = plus(z3, sums_of(v[5], v[3], -20995, 25172 - 20995));
+    v[0] = shifted(plus(e0, o3), shift);
+    v[7] = shifted(minus(e0, o3), shift);
+    v[1] = shifted(plus(e1, o2), shift);
+    v[6] = shifted(minus(e1, o2), shift);
+    v[2] = shifted(plus(e2, o1), shift);
+    v[5] = shifted(minus(e2, o1), shift);
+    v[3] = shifted(plus(e3, o0), shift);
+    v[4] = shifted(minus(e3, o0), shift);
+}
+
+/* Of each block. */
+static inline void transpose_pair(__m256i *v) {
+    __m256i a[8], b[8];
+    for (int i = 0; i < 4; i++) { /* 16-bit numbers of rows i and i + 4 */
+        a[2 * i] = _mm256_unpacklo_epi16(v[i], v[i + 4]);
+        a[2 * i + 1] = _mm256_unpackhi_epi16(v[i], v[i + 4]);
+    }
+    for (int i = 0; i < 4; i++) {
+        b[2 * i] = _mm256_unpacklo_epi16(a[i], a[i + 4]);
+        b[2 * i + 1] = _mm256_unpackhi_epi16(a[i], a[i + 4]);
+    }
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = _mm256_unpacklo_epi16(b[i], b[i + 4]);
+        v[2 * i + 1] = _mm256_unpackhi_epi16(b[i], b[i + 4]);
+    }
+}
+
+/* Has the highest bit of a 16-bit number where that does not fit into 15 bits. */
+static inline __m256i beyond_15_bits(__m256i v) { return _mm256_add_epi16(v, _mm256_set1_epi16(16384)); }
+
+static inline int has_highest_bit(__m256i v) { return (_mm256_movemask_epi8(v) & (int)0xAAAAAAAA) != 0; }
+
+static inline __m256i load_two(const int16_t *first, const int16_t *second) {
+    __m256i low = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)first));
+    return _mm256_inserti128_si256(low, _mm_loadu_si128((const __m128i *)second), 1);
+}
+
+/* Row i of two blocks. The highest bits of *beyond are set where a product does not fit into 15 bits. */
+static inline __m256i dequantised(const Transform *first, const Transform *second, int i, __m256i *beyond) {
+    __m256i numbers = load_two(first->numbers + 8 * i, second->numbers + 8 * i);
+    __m256i factors = load_two(first->quantization + 8 * i, second->quantization + 8 * i);
+    __m256i low = _mm256_mullo_epi16(numbers, factors), high = _mm256_mulhi_epi16(numbers, factors);
+    /* The high half of a product of 16 bits is its sign. */
+    __m256i more = _mm256_xor_si256(high, _mm256_srai_epi16(low, 15));
+    *beyond = _mm256_or_si256(*beyond, _mm256_or_si256(beyond_15_bits(low), _mm256_or_si256(more, _mm256_sub_epi16(_mm256_setzero_si256(), more))));
+    return low;
+}
+
+static inline void store_two_rows(const Transform *block, int row, __m128i levels) {
+    _mm_storel_epi64((__m128i *)(block->to + (size_t)row * block->stride), levels);
+    _mm_storeh_pd((double *)(block->to + (size_t)(row + 1) * block->stride), _mm_castsi128_pd(levels));
+}
+
+/* Returns 0 if versions of libjpeg would differ: if a number that is transformed does not fit into 15 bits. Sums of two that
+ * do fit into 16, as its vector code assumes. */
+static inline int idct_pair(const Transform *first, const Transform *second) {
+    __m256i v[8], beyond = _mm256_setzero_si256();
+    for (int i = 0; i < 8; i++) {
+        v[i] = dequantised(first, second, i, &beyond);
+    }
+    idct_pair_1d(v, 11);
+    for (int i = 0; i < 8; i++) {
+        beyond = _mm256_or_si256(beyond, beyond_15_bits(v[i]));
+    }
+    transpose_pair(v);
+    idct_pair_1d(v, 18);
+    transpose_pair(v);
+    for (int i = 0; i < 8; i += 2) {
+        const __m256i middle = _mm256_set1_epi16(128);
+        __m256i levels = _mm256_packus_epi16(_mm256_add_epi16(v[i], middle), _mm256_add_epi16(v[i + 1], middle));
+        store_two_rows(first, i, _mm256_castsi256_si128(levels));
+        store_two_rows(second, i, _mm256_extracti128_si256(levels, 1));
+    }
+    return !has_highest_bit(beyond);
+}
+
+#else
 
 #define SHUFFLE8(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
@@ -58,30 +178,35 @@ static inline int is_zero(i32x8 v) {
     return (words[0] | words[1] | words[2] | words[3]) == 0;
 }
 
+static inline int idct_one(const Transform *block) {
+    i32x8 v[8], wide;
+    for (int i = 0; i < 8; i++) {
+        v[i] = load_i16(block->numbers + 8 * i) * load_i16(block->quantization + 8 * i);
+    }
+    wide = beyond_14_bits(v);
+    idct_1d(v, 11);
+    wide |= beyond_14_bits(v);
+    transpose_8x8(v);
+    idct_1d(v, 18);
+    transpose_8x8(v);
+    for (int i = 0; i < 8; i++) {
+        store_8_levels(block->to + (size_t)i * block->stride, v[i] + 128);
+    }
+    return is_zero(wide);
+}
+
+/* Returns 0 if versions of libjpeg would differ. */
+static inline int idct_pair(const Transform *first, const Transform *second) { return idct_one(first) & idct_one(second); }
+
+#endif
+
 static inline void store_level(uint8_t *to, size_t stride, int level) {
     for (int y = 0; y < 8; y++) {
         memset(to + (size_t)y * stride, level, 8);
     }
 }
 
-/* From dequantised coefficients, of at most 15 bits, to 8 x 8 levels. Returns 0 if versions of libjpeg would differ. */
-static inline int idct_block(const int16_t *block, uint8_t *to, size_t stride) {
-    i32x8 v[8], wide;
-    for (int i = 0; i < 8; i++) {
-        v[i] = load_i16(block + 8 * i);
-    }
-    idct_1d(v, 11);
-    wide = beyond_14_bits(v);
-    transpose_8x8(v);
-    idct_1d(v, 18);
-    transpose_8x8(v);
-    for (int i = 0; i < 8; i++) {
-        store_8_levels(to + (size_t)i * stride, v[i] + 128);
-    }
-    return is_zero(wide);
-}
-
-/* The same if all coefficients but the first are 0. */
+/* The levels of a block if all coefficients but the first are 0. */
 static inline int idct_level(int first, uint8_t *to, size_t stride) {
     if (first < -4096 || first >= 4096) {
         return 0;

@@ -49,15 +49,57 @@ static void chroma_row(const Blocks *jpeg, const Samples *samples, int y, int le
     }
 }
 
-static inline uint8_t level(int value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
+#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
+enum { COLOURS = 32 };
 
-static void colour_row(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int count, uint8_t *const *out) {
-    uint8_t *r = out[0], *g = out[1], *b = out[2];
-    for (int i = 0; i < count; i++) {
-        int y = luma[i], cb = blue[i] - 128, cr = red[i] - 128;
-        r[i] = level(y + ((91881 * cr + 32768) >> 16));
-        g[i] = level(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
-        b[i] = level(y + ((116130 * cb + 32768) >> 16));
-    }
+static inline __m256i widen_16(const uint8_t *from) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from)); }
+
+/* (value * factor + 32768) >> 16, where twice the value is given. */
+static inline __m256i scaled(__m256i twice, int factor) {
+    __m256i product = _mm256_mulhi_epi16(twice, _mm256_set1_epi16((short)factor));
+    return _mm256_srai_epi16(_mm256_add_epi16(product, _mm256_set1_epi16(1)), 1);
 }
 
+/* Sixteen pixels as red, green and blue of 16 bits: sums of 16-bit factors, and of whole differences for the rest of each. */
+static inline void colour_16(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, __m256i *rgb) {
+    const __m256i middle = _mm256_set1_epi16(128), factors = _mm256_set1_epi32((int)(18734u << 16 | (uint16_t)-22554));
+    const __m256i half = _mm256_set1_epi32(32768);
+    __m256i y = widen_16(luma), cb = _mm256_sub_epi16(widen_16(blue), middle), cr = _mm256_sub_epi16(widen_16(red), middle);
+    __m256i twice_cb = _mm256_add_epi16(cb, cb), twice_cr = _mm256_add_epi16(cr, cr);
+    __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(cb, cr), factors);
+    __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(cb, cr), factors);
+    low = _mm256_srai_epi32(_mm256_add_epi32(low, half), 16);
+    high = _mm256_srai_epi32(_mm256_add_epi32(high, half), 16);
+    rgb[0] = _mm256_add_epi16(_mm256_add_epi16(y, cr), scaled(twice_cr, 91881 - 65536));
+    rgb[1] = _mm256_add_epi16(_mm256_sub_epi16(y, cr), _mm256_packs_epi32(low, high));
+    rgb[2] = _mm256_add_epi16(_mm256_add_epi16(y, twice_cb), scaled(twice_cb, 116130 - 131072));
+}
+
+static inline void colour_pixels(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, uint8_t *const *out, int at) {
+    __m256i left[3], right[3];
+    colour_16(luma + at, blue + at, red + at, left);
+    colour_16(luma + at + 16, blue + at + 16, red + at + 16, right);
+    for (int i = 0; i < 3; i++) {
+        __m256i levels = _mm256_permute4x64_epi64(_mm256_packus_epi16(left[i], right[i]), 0xD8);
+        _mm256_storeu_si256((__m256i *)(out[i] + at), levels);
+    }
+}
+#else
+enum { COLOURS = 1 };
+
+static inline uint8_t level(int value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
+
+static inline void colour_pixels(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, uint8_t *const *out, int at) {
+    int y = luma[at], cb = blue[at] - 128, cr = red[at] - 128;
+    out[0][at] = level(y + ((91881 * cr + 32768) >> 16));
+    out[1][at] = level(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
+    out[2][at] = level(y + ((116130 * cb + 32768) >> 16));
+}
+#endif
+
+/* All buffers have room for a whole number of COLOURS pixels. */
+static void colour_row(const uint8_t *luma, const uint8_t *blue, const uint8_t *red, int count, uint8_t *const *out) {
+    for (int i = 0; i < count; i += COLOURS) {
+        colour_pixels(luma, blue, red, out, i);
+    }
+}
