@@ -20,7 +20,7 @@ typedef struct {
 typedef int DecodeRegion(const uint8_t *data, size_t size, const Header *header, Region wanted, Pixels *pixels);
 
 typedef struct {
-    const uint8_t *planes[3]; /* the first pixel of a row in each channel; 16 bytes past a row's end may be read */
+    const uint8_t *planes[3]; /* the first pixel of a row in each channel; 32 bytes past a row's end may be read */
     size_t stride;
 } Source;
 

@@ -7,7 +7,7 @@
 /* An entry holds, from its lowest bit: the length of code and number (7 bits); whether the number has yet to be read; the
  * coefficients to advance (8), or 0 if the code is longer than LOOK bits; and the number (16) or, if it has yet to be read,
  * the lengths of the code (8) and of the number (8). */
-enum { LOOK = 10, UNREAD = 1 << 7, END_OF_BLOCK = 127, NO_SYMBOL = 255 << 8 };
+enum { LOOK = 11, UNREAD = 1 << 7, END_OF_BLOCK = 127, NO_SYMBOL = 255 << 8 };
 
 typedef struct {
     uint32_t codes[1 << LOOK];

@@ -72,22 +72,22 @@ static inline void transpose_pair(__m256i *v) {
 /* Has the highest bit of a 16-bit number where that does not fit into 15 bits. */
 static inline __m256i beyond_15_bits(__m256i v) { return _mm256_add_epi16(v, _mm256_set1_epi16(16384)); }
 
-static inline int has_highest_bit(__m256i v) { return (_mm256_movemask_epi8(v) & (int)0xAAAAAAAA) != 0; }
+/* Whether one of these bits is set in some 16-bit number. */
+static inline int has_bits(__m256i v, int bits) { return !_mm256_testz_si256(v, _mm256_set1_epi16((short)bits)); }
 
 static inline __m256i load_two(const int16_t *first, const int16_t *second) {
     __m256i low = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)first));
     return _mm256_inserti128_si256(low, _mm_loadu_si128((const __m128i *)second), 1);
 }
 
-/* Row i of two blocks. The highest bits of *beyond are set where a product does not fit into 15 bits. */
+/* Row i of two blocks. Something but the lowest bits of *beyond is set where a product does not fit into 15 bits: numbers
+ * have at most 13, and a product of 15 bits without its lowest 14 is 0 or -1. */
 static inline __m256i dequantised(const Transform *first, const Transform *second, int i, __m256i *beyond) {
     __m256i numbers = load_two(first->numbers + 8 * i, second->numbers + 8 * i);
     __m256i factors = load_two(first->quantization + 8 * i, second->quantization + 8 * i);
-    __m256i low = _mm256_mullo_epi16(numbers, factors), high = _mm256_mulhi_epi16(numbers, factors);
-    /* The high half of a product of 16 bits is its sign. */
-    __m256i more = _mm256_xor_si256(high, _mm256_srai_epi16(low, 15));
-    *beyond = _mm256_or_si256(*beyond, _mm256_or_si256(beyond_15_bits(low), _mm256_or_si256(more, _mm256_sub_epi16(_mm256_setzero_si256(), more))));
-    return low;
+    __m256i high = _mm256_mulhi_epi16(_mm256_slli_epi16(numbers, 2), factors);
+    *beyond = _mm256_or_si256(*beyond, _mm256_add_epi16(high, _mm256_set1_epi16(1)));
+    return _mm256_mullo_epi16(numbers, factors);
 }
 
 static inline void store_two_rows(const Transform *block, int row, __m128i levels) {
@@ -95,27 +95,44 @@ static inline void store_two_rows(const Transform *block, int row, __m128i level
     _mm_storeh_pd((double *)(block->to + (size_t)(row + 1) * block->stride), _mm_castsi128_pd(levels));
 }
 
+/* From columns of 16-bit numbers to rows of levels, two in each half of a vector. */
+static inline void levels_of(const __m256i *columns, __m256i *rows) {
+    /* Bytes of columns 2i and 2i + 1 in turn; then four columns; then all of them. */
+    const __m256i turns = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
+    __m256i two[4], four[4];
+    for (int i = 0; i < 4; i++) {
+        __m256i packed = _mm256_packs_epi16(columns[2 * i], columns[2 * i + 1]);
+        two[i] = _mm256_shuffle_epi8(_mm256_xor_si256(packed, _mm256_set1_epi8((char)128)), turns);
+    }
+    for (int i = 0; i < 2; i++) {
+        four[i] = _mm256_unpacklo_epi16(two[2 * i], two[2 * i + 1]);
+        four[2 + i] = _mm256_unpackhi_epi16(two[2 * i], two[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        rows[2 * i] = _mm256_unpacklo_epi32(four[2 * i], four[2 * i + 1]);
+        rows[2 * i + 1] = _mm256_unpackhi_epi32(four[2 * i], four[2 * i + 1]);
+    }
+}
+
 /* Returns 0 if versions of libjpeg would differ: if a number that is transformed does not fit into 15 bits. Sums of two that
  * do fit into 16, as its vector code assumes. */
 static inline int idct_pair(const Transform *first, const Transform *second) {
-    __m256i v[8], beyond = _mm256_setzero_si256();
+    __m256i v[8], rows[4], beyond = _mm256_setzero_si256(), beyond_again = beyond;
     for (int i = 0; i < 8; i++) {
         v[i] = dequantised(first, second, i, &beyond);
     }
     idct_pair_1d(v, 11);
     for (int i = 0; i < 8; i++) {
-        beyond = _mm256_or_si256(beyond, beyond_15_bits(v[i]));
+        beyond_again = _mm256_or_si256(beyond_again, beyond_15_bits(v[i]));
     }
     transpose_pair(v);
     idct_pair_1d(v, 18);
-    transpose_pair(v);
-    for (int i = 0; i < 8; i += 2) {
-        const __m256i middle = _mm256_set1_epi16(128);
-        __m256i levels = _mm256_packus_epi16(_mm256_add_epi16(v[i], middle), _mm256_add_epi16(v[i + 1], middle));
-        store_two_rows(first, i, _mm256_castsi256_si128(levels));
-        store_two_rows(second, i, _mm256_extracti128_si256(levels, 1));
+    levels_of(v, rows);
+    for (int i = 0; i < 4; i++) {
+        store_two_rows(first, 2 * i, _mm256_castsi256_si128(rows[i]));
+        store_two_rows(second, 2 * i, _mm256_extracti128_si256(rows[i], 1));
     }
-    return !has_highest_bit(beyond);
+    return !has_bits(beyond, ~1) && !has_bits(beyond_again, 1 << 15);
 }
 
 #else

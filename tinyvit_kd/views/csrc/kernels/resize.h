@@ -42,20 +42,22 @@ static void weigh(const uint8_t *from, size_t stride, const int32_t *weights, in
 
 /* Transpose up to sixteen rows of three planes to [width][3][16]; if there are fewer, the last one is repeated. */
 static void turn_rows(Source source, int count, int width, uint8_t *turned) {
-    uint8_t block[GROUP * GROUP];
+    uint8_t block[GROUP * 2 * GROUP];
     for (int channel = 0; channel < 3; channel++) {
         const uint8_t *plane = source.planes[channel];
         uint8_t *to = turned + channel * GROUP;
-        for (int x = 0; x < width; x += GROUP, to += GROUP * PIXEL) {
-            if (count == GROUP) {
-                transpose_16x16(plane + x, source.stride, to, PIXEL);
-                continue;
-            }
-            for (int i = 0; i < GROUP; i++) {
+        for (int x = 0; x < width; x += 2 * GROUP, to += 2 * GROUP * PIXEL) {
+            const uint8_t *from = plane + x;
+            size_t stride = source.stride;
+            for (int i = 0; count < GROUP && i < GROUP; i++) {
                 int row = i < count ? i : count - 1;
-                memcpy(block + i * GROUP, plane + (size_t)row * source.stride + x, GROUP);
+                memcpy(block + i * 2 * GROUP, plane + (size_t)row * source.stride + x, 2 * GROUP);
             }
-            transpose_16x16(block, GROUP, to, PIXEL);
+            if (count < GROUP) {
+                from = block;
+                stride = 2 * GROUP;
+            }
+            transpose_16x32(from, stride, to, to + GROUP * PIXEL, PIXEL);
         }
     }
 }
@@ -69,11 +71,11 @@ typedef struct {
 
 static int across_new(Across *across, const View *view, const Weights *weights, int size) {
     int width = view->used.width, padded = round_up(size, GROUP);
-    uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
+    uint8_t *turned = malloc((size_t)(width + padded + 3 * GROUP) * PIXEL);
     if (turned == NULL) {
         return 0;
     }
-    *across = (Across){weights, width, size, view->flip, padded, turned, turned + (size_t)(width + GROUP) * PIXEL};
+    *across = (Across){weights, width, size, view->flip, padded, turned, turned + (size_t)(width + 2 * GROUP) * PIXEL};
     memset(across->resized, 0, (size_t)padded * PIXEL);
     return 1;
 }
@@ -87,11 +89,11 @@ static void resize_group(const Across *across, Source source, int count, uint8_t
         uint8_t *column = across->resized + (size_t)(across->flip ? across->size - 1 - i : i) * PIXEL;
         weigh(across->turned + (size_t)weights->first[i] * PIXEL, PIXEL, own, weights->count[i], column, PIXEL);
     }
-    for (int channel = 0; channel < 3; channel++) {
-        for (int x = 0; x < across->padded; x += GROUP) {
-            const uint8_t *block = across->resized + (size_t)x * PIXEL + channel * GROUP;
-            transpose_16x16(block, PIXEL, to + (size_t)channel * plane + x, (size_t)across->padded);
-        }
+    for (int x = 0; x < across->padded; x += GROUP) {
+        const uint8_t *pixels = across->resized + (size_t)x * PIXEL;
+        uint8_t *red = to + x, *green = red + plane, *blue = green + plane;
+        transpose_16x32(pixels, PIXEL, red, green, (size_t)across->padded);
+        transpose_16x16(pixels + 2 * GROUP, PIXEL, blue, (size_t)across->padded);
     }
 }
 
