@@ -83,10 +83,13 @@ static int wide_new(Baseline *jpeg) {
     jpeg->count = ceil_div(region->left + region->width, jpeg->blocks.across) - jpeg->left;
     size_t room = 2 * (size_t)jpeg->count + 64;
     int16_t *sums = malloc((sizeof(int16_t) + 2) * room);
+    if (sums == NULL) {
+        return 0;
+    }
     uint8_t *row = (uint8_t *)(sums + room);
     jpeg->wide[0] = (Wide){sums, row};
     jpeg->wide[1] = (Wide){sums, row + room};
-    return sums != NULL;
+    return 1;
 }
 
 static int planes_new(Baseline *jpeg) {
