@@ -109,7 +109,7 @@ static void check_rows(const Image *image, const Numbers *numbers, const Style *
     const Processor *processor = processor_named("");
     Outcome one = views_render(image, &(Params){params, numbers->count}, style, processor, &(Out){alone, bytes});
     Outcome two = views_render(image, &(Params){params, twice.count}, style, processor, &(Out){together, 2 * bytes});
-    require(one == two, "a view is made alone and not beside another, or the other way round");
+    require(one != VIEWS_MADE || two == VIEWS_MADE, "a view is made alone, and not beside another");
     require(one != VIEWS_MADE || (memcmp(alone, together, bytes) == 0 && memcmp(alone, together + bytes, bytes) == 0),
             "a view is another one beside another");
     free(alone);

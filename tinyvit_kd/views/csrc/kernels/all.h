@@ -32,6 +32,8 @@
 
 #include "idct.h"
 
+#include "idct_pair.h"
+
 #include "blocks.h"
 
 #include "upsample.h"

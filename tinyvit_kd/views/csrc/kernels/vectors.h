@@ -105,31 +105,3 @@ static inline u8x16 narrow_u8(i32x16 wide) {
     return load_u8(bytes);
 #endif
 }
-
-static inline i32x8 load_i16(const int16_t *from) {
-#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
-    return (i32x8)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)from));
-#else
-    int32_t numbers[8];
-    i32x8 wide;
-    for (int i = 0; i < 8; i++) {
-        numbers[i] = from[i];
-    }
-    memcpy(&wide, numbers, sizeof wide);
-    return wide;
-#endif
-}
-
-/* Clipped to 0..255. */
-static inline void store_8_levels(uint8_t *to, i32x8 wide) {
-#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
-    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)wide), _mm256_extracti128_si256((__m256i)wide, 1));
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
-#else
-    int32_t numbers[8];
-    memcpy(numbers, &wide, sizeof numbers);
-    for (int i = 0; i < 8; i++) {
-        to[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
-    }
-#endif
-}
