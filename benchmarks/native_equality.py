@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,11 @@ import numpy.typing as npt
 from benchmarks.machine import describe
 from benchmarks.photos import damaged, encodings, load
 from benchmarks.remote_renderer import RemoteRenderer
-from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, reference_mix, sample_mix
-from tinyvit_kd.views.render import reference_views
+from tinyvit_kd.views.render import reference_eval, reference_views
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROCESSORS = ("baseline", "avx2", "avx512")
@@ -54,6 +54,17 @@ SPECS = {
 }
 MIXED_SPEC = ViewSpec(size=97, mixup=0.8, cutmix=1.0)
 DAMAGED_SPEC = ViewSpec(size=32, scale=(0.02, 0.5), auto_augment=None, color_jitter=0, erase_prob=0)
+EVALUATIONS = {
+    "center": EvalViewSpec(),
+    "center, bilinear": EvalViewSpec(size=384, crop_pct=1, interpolation="bilinear"),
+    "squash": EvalViewSpec(size=512, mode="squash"),
+    "squash, bilinear": EvalViewSpec(mode="squash", interpolation="bilinear"),
+}
+DAMAGED_EVALUATIONS = (
+    EvalViewSpec(size=32),
+    EvalViewSpec(size=21, crop_pct=0.4, interpolation="bilinear"),
+    EvalViewSpec(size=32, mode="squash"),
+)
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -113,16 +124,18 @@ def compare(options: argparse.Namespace) -> dict[str, Count]:
     """Every row of the table."""
     photos, draw = load(options.photos), random.Random(options.seed)
     rows: dict[str, Count] = {}
-    views = options.views // (len(SPECS) + 1) // len(processors())
+    views = options.views // (len(SPECS) + 2) // len(processors())
     for name, spec in SPECS.items():
         rows |= compare_photos(name, photos, spec, views, draw)
     if options.through is None:  # which mixes nothing
         rows |= compare_mixed(photos, views, draw)
+    for name, evaluation in EVALUATIONS.items():
+        rows |= compare_evaluations(name, photos, evaluation, views // len(EVALUATIONS), draw)
     if options.odd is not None:
-        rows["odd images"] = compare_files(load(options.odd) * 4, draw)
+        rows |= compare_files("odd images", load(options.odd) * 4, draw)
     sources = [*photos[::9], *(kind for photo in photos[::5] for kind in encodings(photo))]
-    rows["damaged files"] = compare_files((damaged(draw.choice(sources), draw) for _ in range(options.damaged)), draw)
-    return rows
+    harmed = (damaged(draw.choice(sources), draw) for _ in range(options.damaged))
+    return rows | compare_files("damaged files", harmed, draw)
 
 
 def compare_photos(
@@ -177,19 +190,48 @@ def mix_natively(own: UInt8, partner: UInt8, mix: Mix, processor: str) -> UInt8:
     return out
 
 
-def compare_files(files: Sequence[bytes] | Iterator[bytes], draw: random.Random) -> Count:
-    """Files that may be holes; one view each."""
-    count = Count()
+def compare_evaluations(
+    name: str, photos: Sequence[bytes], spec: EvalViewSpec, views: int, draw: random.Random
+) -> dict[str, Count]:
+    """A row for every instruction set: the fixed view of random photos or of their encodings in other kinds of JPEG."""
+    rows = {f"evaluation, {name}, {processor}": Count() for processor in processors()}
+    for _ in range(views):
+        photo = draw.choice(photos)
+        file = photo if draw.random() < 0.5 else draw.choice(encodings(photo))
+        expected = reference_eval(file, spec)[None]
+        for processor in processors():
+            rows[f"evaluation, {name}, {processor}"].add(native_eval(file, spec, processor), expected, 1)
+    return rows
+
+
+def native_eval(file: bytes, spec: EvalViewSpec, processor: str = "") -> UInt8 | None:
+    """The native renderer's fixed view of a file, uint8 [1, 3, S, S]; None where Pillow must decode it."""
+    view = np.empty((3, spec.size, spec.size), np.uint8)
+    return view[None] if native.render_eval(file, spec, view, processor) else None
+
+
+def compare_files(name: str, files: Iterable[bytes], draw: random.Random) -> dict[str, Count]:
+    """Files that may be holes: a row for one view each, and one for one evaluation view each."""
+    training, evaluation = Count(), Count()
     for file in files:
-        seeds = [draw.randrange(2**32)]
-        count.add(native.render_views(file, seeds, DAMAGED_SPEC), reference_or_hole(file, seeds), 1)
-    return count
+        seeds, spec = [draw.randrange(2**32)], draw.choice(DAMAGED_EVALUATIONS)
+        training.add(native.render_views(file, seeds, DAMAGED_SPEC), reference_or_hole(file, seeds), 1)
+        evaluation.add(native_eval(file, spec), reference_eval_or_hole(file, spec), 1)
+    return {name: training, f"{name}, evaluation": evaluation}
 
 
 def reference_or_hole(file: bytes, seeds: Sequence[int]) -> UInt8 | None:
     """The reference's views; None where the file is a hole."""
     try:
         return reference_views(file, seeds, DAMAGED_SPEC)
+    except BadImageError:
+        return None
+
+
+def reference_eval_or_hole(file: bytes, spec: EvalViewSpec) -> UInt8 | None:
+    """The reference's evaluation view, uint8 [1, 3, S, S]; None where there is none."""
+    try:
+        return reference_eval(file, spec)[None]
     except BadImageError:
         return None
 
@@ -227,9 +269,9 @@ def unoptimised(arguments: list[str]) -> int:
 
 def print_table(rows: dict[str, Count]) -> None:
     """Compared, differing, and left to the reference."""
-    print(f"| {'':26} | compared | differing | left to the reference |\n|---|---|---|---|")
+    print(f"| {'':40} | compared | differing | left to the reference |\n|---|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name:26} | {row.compared:8,} | {row.differing:9,} | {row.given_up:21,} |")
+        print(f"| {name:40} | {row.compared:8,} | {row.differing:9,} | {row.given_up:21,} |")
 
 
 if __name__ == "__main__":

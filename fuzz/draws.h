@@ -101,9 +101,10 @@ static void add_box(Draw *from, Numbers *numbers, int size, int noise_length) {
 static void add_view(Draw *from, Numbers *numbers, int width, int height, const Style *style) {
     int across = 1 + up_to(from, width - 1), down = 1 + up_to(from, height - 1), operations = below(from, 5), boxes = below(from, 3);
     int left = up_to(from, width - across), top = up_to(from, height - down);
-    int from_x = one_in(from, 4) ? below(from, 40) : 0, from_y = one_in(from, 4) ? below(from, 40) : 0;
-    int full_width = style->size + from_x + (one_in(from, 4) ? below(from, 40) : 0);
-    int full_height = style->size + from_y + (one_in(from, 4) ? below(from, 40) : 0);
+    int from_x = one_in(from, 4) ? below(from, one_in(from, 4) ? 2000 : 40) : 0;
+    int from_y = one_in(from, 4) ? below(from, one_in(from, 4) ? 2000 : 40) : 0;
+    int full_width = style->size + from_x + (one_in(from, 4) ? below(from, one_in(from, 4) ? 2000 : 40) : 0);
+    int full_height = style->size + from_y + (one_in(from, 4) ? below(from, one_in(from, 4) ? 2000 : 40) : 0);
     const double head[PARAMS_HEAD] = {left, top, across, down, full_width, full_height, from_x, from_y, below(from, 2), operations, boxes};
     add_all(numbers, head, PARAMS_HEAD);
     for (int i = 0; i < operations; i++) {

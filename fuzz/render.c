@@ -96,6 +96,27 @@ static void check_views(Draw *from, const Image *image, const Numbers *numbers, 
     free(params);
 }
 
+/* A single view, whose rows are decoded as they are needed, is the same as two views of pixels that are decoded at once. */
+static void check_rows(const Image *image, const Numbers *numbers, const Style *style) {
+    size_t bytes = 3 * (size_t)style->size * (size_t)style->size;
+    Numbers twice = *numbers;
+    if (2 * numbers->count > MOST_NUMBERS) {
+        return;
+    }
+    add_all(&twice, numbers->list, (int)numbers->count);
+    double *params = exact_copy(&twice);
+    uint8_t *alone = new_bytes(bytes), *together = new_bytes(2 * bytes);
+    const Processor *processor = processor_named("");
+    Outcome one = views_render(image, &(Params){params, numbers->count}, style, processor, &(Out){alone, bytes});
+    Outcome two = views_render(image, &(Params){params, twice.count}, style, processor, &(Out){together, 2 * bytes});
+    require(one != VIEWS_MADE || two == VIEWS_MADE, "a view is made alone, and not beside another");
+    require(one != VIEWS_MADE || (memcmp(alone, together, bytes) == 0 && memcmp(alone, together + bytes, bytes) == 0),
+            "a view is another one beside another");
+    free(alone);
+    free(together);
+    free(params);
+}
+
 static void try_views(Draw *from, const Image *image, int width, int height) {
     Style style = draw_style(from);
     uint8_t *noise = new_noise(style.noise_length);
@@ -115,6 +136,9 @@ static void try_views(Draw *from, const Image *image, int width, int height) {
     }
     style.noise = noise;
     check_views(from, image, &numbers, &style, style.size > 0 ? count : 1);
+    if (count == 1 && style.size > 0 && one_in(from, 4)) {
+        check_rows(image, &numbers, &style);
+    }
     free(noise);
 }
 

@@ -229,7 +229,8 @@ def test_evaluation_views_equal_the_reference(mode: str, interpolation: str, pro
             )
             file = encoded(image, "PNG")
             decoded, window = decode_for_eval(file, spec)
-            found = native.render_window(decoded, window, size, spec.interpolation, processor)
+            found = np.empty((3, size, size), np.uint8)
+            assert native.render_window(decoded, window, spec, found, processor)
             np.testing.assert_array_equal(found, reference_eval(file, spec), err_msg=f"{sides} {spec}")
 
 

@@ -37,7 +37,7 @@ class EvalBatches(BatchMaker[tuple[int, int, int], Batch]):
         weights[:] = 1
         for row, index in enumerate(indexes.tolist()):
             try:
-                views[row] = render_eval(self.reader.read(shard, index), self.spec)
+                render_eval(self.reader.read(shard, index), self.spec, out=views[row])
             except BadImageError:
                 make_hole(views, row, weights)
         labels[:] = self.reader.labels(shard, indexes)

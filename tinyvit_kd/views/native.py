@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
@@ -17,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.config.view_spec import Interpolation, ViewSpec
+from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.views.erasing import noise_table
+from tinyvit_kd.views.eval_window import eval_window
 from tinyvit_kd.views.operations import mean_colour
 from tinyvit_kd.views.packing import Window, pack_views, pack_window
 from tinyvit_kd.views.params import ViewParams, sample_params
-from tinyvit_kd.views.view_arrays import output
+from tinyvit_kd.views.view_arrays import output, require_views
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -77,18 +79,38 @@ def render_image(image: Image.Image, params: ViewParams, spec: ViewSpec, process
     return None if views is None else views[0]
 
 
-def render_window(
-    image: Image.Image, window: Window, size: int, interpolation: Interpolation, processor: str = ""
-) -> UInt8 | None:
-    """A square of an RGB image that was resized as a whole: uint8 [3, S, S]; None if not on or not able to."""
+def render_eval(image_bytes: bytes, spec: EvalViewSpec, view: UInt8, processor: str = "") -> bool:
+    """The fixed view of a usual JPEG file into ``view``, uint8 [3, S, S]; False if Pillow must decode the file.
+
+    Args:
+        view: C-contiguous; its content is undefined if the result is False.
+        processor: as for ``render_views``.
+    """
     if not is_on():
-        return None
-    view = np.empty((3, size, size), np.uint8)
+        return False
+    header = module().size(image_bytes)
+    if header is None:
+        return False
+    width, height, doubtful = header
+    window = eval_window(spec, width, height)
+    # Whatever is too large, the image or its resized form, Pillow finds an error in, maybe another one before.
+    if doubtful or not _within_limits(width, height, spec.max_pixels):
+        return False
+    if not _within_limits(window.width, window.height, spec.max_pixels):
+        return False
+    return _render_window(image_bytes, (0, 0), pack_window(width, height, window), spec, view, processor)
+
+
+def render_window(image: Image.Image, window: Window, spec: EvalViewSpec, view: UInt8, processor: str = "") -> bool:
+    """A square of an RGB image that is resized as a whole into ``view``; False if not on or not able to.
+
+    Args:
+        view, processor: as for ``render_eval``.
+    """
+    if not is_on():
+        return False
     numbers = pack_window(*image.size, window)
-    bicubic = interpolation == "bicubic"
-    # No operation, nothing erased: colours do not matter.
-    done = module().render(image.tobytes(), image.size, numbers, size, bicubic, (0, 0, 0), 0, bytes(3), view, processor)
-    return view if done else None
+    return _render_window(image.tobytes(), image.size, numbers, spec, view, processor)
 
 
 def mixup(own: UInt8, partner: UInt8, weight: int, out: UInt8, processor: str = "") -> None:
@@ -138,6 +160,16 @@ def _render(
         processor,
     )
     return views if done else None
+
+
+def _render_window(
+    data: bytes, rgb_size: tuple[int, int], numbers: array[float], spec: EvalViewSpec, view: UInt8, processor: str
+) -> bool:
+    """As ``_render``, with no operation and nothing erased, so that colours do not matter."""
+    require_views(view, (3, spec.size, spec.size), "view")
+    bicubic = spec.interpolation == "bicubic"
+    done = module().render(data, rgb_size, numbers, spec.size, bicubic, (0, 0, 0), 0, bytes(3), view, processor)
+    return bool(done)
 
 
 def is_on() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,6 +17,7 @@ from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.decode import check_pixels, decode
 from tinyvit_kd.views.erasing import erase
+from tinyvit_kd.views.eval_window import eval_window
 from tinyvit_kd.views.operations import RESAMPLING, Canvas, apply_operation, mean_colour
 from tinyvit_kd.views.packing import Window
 from tinyvit_kd.views.params import ViewParams, sample_params
@@ -75,24 +75,36 @@ def reference_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, ou
     return _reference_views(image, [sample_params(seed, spec, *image.size) for seed in seeds], spec, out)
 
 
-def render_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
+def render_eval(image_bytes: bytes, spec: EvalViewSpec, out: UInt8 | None = None) -> UInt8:
     """The fixed view for evaluation, as in timm's ``transforms_imagenet_eval``: uint8 [3, S, S], C-contiguous.
 
+    It is rendered natively if possible, and an ordinary JPEG file is decoded natively, too, without what the view does
+    not show.
+
+    Args:
+        out: the array to fill and return, of that shape; a new one by default.
+
     Raises:
-        BadImageError: the image cannot be decoded, or it or its resized form has more than ``max_pixels``.
+        BadImageError: the image cannot be decoded, or it or its resized form has more than ``max_pixels``; the content
+            of ``out`` is then undefined.
         RendererError: only the reference can render the view, and it is switched off.
+        ValueError: ``out`` is not such an array.
     """
-    image, window = decode_for_eval(image_bytes, spec)
-    view = native.render_window(image, window, spec.size, spec.interpolation)
-    if view is not None:
+    view = output(out, (3, spec.size, spec.size))
+    if native.render_eval(image_bytes, spec, view):
         return view
-    _require_reference(image)
-    return _reference_eval(image, window, spec)
+    image, window = decode_for_eval(image_bytes, spec)
+    if not native.render_window(image, window, spec, view):
+        _require_reference(image)
+        _reference_eval(view, image, window, spec)
+    return view
 
 
-def reference_eval(image_bytes: bytes, spec: EvalViewSpec) -> UInt8:
+def reference_eval(image_bytes: bytes, spec: EvalViewSpec, out: UInt8 | None = None) -> UInt8:
     """The same with Pillow alone."""
-    return _reference_eval(*decode_for_eval(image_bytes, spec), spec)
+    view = output(out, (3, spec.size, spec.size))
+    _reference_eval(view, *decode_for_eval(image_bytes, spec), spec)
+    return view
 
 
 def view_digest(view: UInt8) -> int:
@@ -124,19 +136,16 @@ def _reference_views(image: Image.Image, params: Sequence[ViewParams], spec: Vie
 def decode_for_eval(image_bytes: bytes, spec: EvalViewSpec) -> tuple[Image.Image, Window]:
     """The image, and the square that becomes the view, once the image is resized."""
     image = decode(image_bytes, spec.max_pixels)
-    width, height = _eval_size(spec, *image.size)
+    window = eval_window(spec, *image.size)
     # A thin image of few pixels can become huge when its short side is enlarged.
-    check_pixels(width, height, spec.max_pixels)
-    # round() rounds half to even, as torchvision's center_crop does.
-    return image, Window(width, height, round((width - spec.size) / 2), round((height - spec.size) / 2))
+    check_pixels(window.width, window.height, spec.max_pixels)
+    return image, window
 
 
-def _reference_eval(image: Image.Image, window: Window, spec: EvalViewSpec) -> UInt8:
+def _reference_eval(view: UInt8, image: Image.Image, window: Window, spec: EvalViewSpec) -> None:
     if image.size != (window.width, window.height):
         image = image.resize((window.width, window.height), RESAMPLING[spec.interpolation])
-    view = np.empty((3, spec.size, spec.size), np.uint8)
     _write_planes(view, image.crop((window.left, window.top, window.left + spec.size, window.top + spec.size)))
-    return view
 
 
 def _render_into(view: UInt8, image: Image.Image, params: ViewParams, spec: ViewSpec) -> None:
@@ -163,12 +172,3 @@ def _write_planes(view: UInt8, image: Image.Image) -> None:
     """Copy an RGB image into ``view``, uint8 [3, S, S]. Band by band, this is twice as fast as a transposed copy."""
     for plane, band in zip(view, "RGB", strict=True):
         plane[:] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
-
-
-def _eval_size(spec: EvalViewSpec, width: int, height: int) -> tuple[int, int]:
-    """Width and height after resizing and before the central crop."""
-    side = math.floor(spec.size / spec.crop_fraction)
-    if spec.mode == "squash":
-        return side, side
-    # The longer side is truncated, not rounded, as torchvision's Resize does.
-    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)

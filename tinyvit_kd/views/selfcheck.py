@@ -19,9 +19,15 @@ from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
 from tinyvit_kd.errors import RendererError
 from tinyvit_kd.views import native
 from tinyvit_kd.views.mixing import Mix, mix_views, reference_mix
-from tinyvit_kd.views.packing import Window
 from tinyvit_kd.views.params import Operation, ViewParams
-from tinyvit_kd.views.render import decode, reference_eval, reference_views, render, switch_reference_off, view_digest
+from tinyvit_kd.views.render import (
+    decode_for_eval,
+    reference_eval,
+    reference_views,
+    render,
+    switch_reference_off,
+    view_digest,
+)
 from tinyvit_kd.views.spec_hash import RENDERER_VERSION, renderer_versions
 
 UInt8 = npt.NDArray[np.uint8]
@@ -60,7 +66,10 @@ _OPERATIONS = (
     Operation("GaussianBlur", 1.7),
 )
 
-_EVALUATION = EvalViewSpec(size=32)
+_EVALUATIONS = {
+    "evaluation": EvalViewSpec(size=32),
+    "squashed evaluation": EvalViewSpec(size=24, mode="squash", interpolation="bilinear"),
+}
 
 _MIXES = {"Mixup": Mix(23_457), "CutMix": Mix(43_691, (5, 9, 36, 48))}
 
@@ -70,6 +79,7 @@ _EXPECTED: Mapping[str, int] = {
     "view of seed 6": 0xB9BCE5AA,
     "view of seed 7": 0xD6EA2928,
     "evaluation": 0x1E203450,
+    "squashed evaluation": 0x57FC14FE,
     "Mixup": 0x802220FB,
     "CutMix": 0x25D784C9,
     "resize 90x40": 0x429375B4,
@@ -141,16 +151,25 @@ def reference_differences(expected: Mapping[str, int] = _EXPECTED) -> list[str]:
 def fixed_digests() -> dict[str, int]:
     """Digest of every fixed view, by the name of what it tests."""
     digests = _digests(reference_views, render, reference_mix)
-    return digests | {"evaluation": view_digest(reference_eval(b64decode(_JPEG), _EVALUATION))}
+    return digests | {name: view_digest(reference_eval(_jpeg(), spec)) for name, spec in _EVALUATIONS.items()}
 
 
 def native_digests() -> dict[str, int]:
     """The same from the native renderer; black views or 0 where it cannot render one."""
-    image = decode(b64decode(_JPEG), _EVALUATION.max_pixels)
-    # 32 pixels of 36 x 50: the short side is resized to 32 / .875.
-    evaluation = native.render_window(image, Window(50, 36, 9, 2), _EVALUATION.size, _EVALUATION.interpolation)
     digests = _digests(native.render_views, native.render_image, mix_views)
-    return digests | {"evaluation": 0 if evaluation is None else view_digest(evaluation)}
+    return digests | {name: _native_evaluation(spec) for name, spec in _EVALUATIONS.items()}
+
+
+def _native_evaluation(spec: EvalViewSpec) -> int:
+    """Digest of an evaluation view that is the same from the file and from its pixels; else 0."""
+    of_file, of_pixels = np.zeros((2, 3, spec.size, spec.size), np.uint8)
+    image, window = decode_for_eval(_jpeg(), spec)
+    made = native.render_eval(_jpeg(), spec, of_file) and native.render_window(image, window, spec, of_pixels)
+    return view_digest(of_file) if made and np.array_equal(of_file, of_pixels) else 0
+
+
+def _jpeg() -> bytes:
+    return b64decode(_JPEG)
 
 
 def _digests(
@@ -164,7 +183,7 @@ def _digests(
         view = render_image(_arithmetic_image(width, height), params, ViewSpec(size=32))
         return 0 if view is None else view_digest(view)
 
-    views = render_jpeg(b64decode(_JPEG), range(4, 8), ViewSpec(size=48, erase_prob=0.5))
+    views = render_jpeg(_jpeg(), range(4, 8), ViewSpec(size=48, erase_prob=0.5))
     if views is None:
         views = np.zeros((4, 3, 48, 48), np.uint8)
     digests = {f"view of seed {seed}": view_digest(view) for seed, view in enumerate(views, 4)}

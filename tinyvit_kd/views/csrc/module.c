@@ -124,11 +124,20 @@ static PyObject *module_coefficients(PyObject *self, PyObject *argument) {
     return PyBool_FromLong(done);
 }
 
+/* bytes [height, width] */
+static PyObject *plane_of(const Pixels *pixels, int channel) {
+    size_t width = (size_t)pixels->region.width, height = (size_t)pixels->region.height;
+    PyObject *plane = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(width * height));
+    for (size_t y = 0; plane != NULL && y < height; y++) {
+        memcpy(PyBytes_AS_STRING(plane) + y * width, pixels->planes[channel] + y * pixels->stride, width);
+    }
+    return plane;
+}
+
 static PyObject *region_of(const Pixels *pixels) {
     const Region *region = &pixels->region;
-    Py_ssize_t plane = (Py_ssize_t)(pixels->stride * (size_t)region->height);
-    return Py_BuildValue("iiiiy#y#y#", region->left, region->top, region->width, region->height, (const char *)pixels->planes[0],
-                         plane, (const char *)pixels->planes[1], plane, (const char *)pixels->planes[2], plane);
+    return Py_BuildValue("iiiiNNN", region->left, region->top, region->width, region->height, plane_of(pixels, 0),
+                         plane_of(pixels, 1), plane_of(pixels, 2));
 }
 
 /* For tests and timing of decoding alone. */

@@ -1,4 +1,4 @@
-/* Part of an image, as planes of red, green and blue. */
+/* Part of an image, as planes of red, green and blue: all of it at once, or row by row. */
 #ifndef VIEWS_PIXELS_H
 #define VIEWS_PIXELS_H
 
@@ -18,5 +18,22 @@ typedef struct {
 
 /* Returns 1, or 0 if this decoder cannot decode the file. */
 typedef int DecodeRegion(const uint8_t *data, size_t size, const Header *header, Region wanted, Pixels *pixels);
+
+typedef struct {
+    const uint8_t *planes[3]; /* the first pixel of a row in each channel; 32 bytes past a row's end may be read */
+    size_t stride;
+} Source;
+
+/* Hands out the rows of a region from top to bottom, so that not all of them need to be in memory. */
+typedef struct Rows {
+    /* Finds `count` rows from row `top` of the region on. Neither `top` nor `top + count` may be less than in the call
+     * before. They are there until the next call. Returns 0 if they cannot be decoded. */
+    int (*fetch)(struct Rows *rows, int top, int count, Source *found);
+    void (*close)(struct Rows *rows);
+} Rows;
+
+/* With room for `room` rows, which no call of `fetch` may exceed. `header` must stay. Returns NULL if this decoder cannot
+ * decode the file. */
+typedef Rows *OpenRows(const uint8_t *data, size_t size, const Header *header, Region wanted, int room);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "pixels.h"
+#include "weights.h"
 
 /* The operations, numbered as in tinyvit_kd/views/native.py. */
 typedef enum {
@@ -29,6 +30,8 @@ typedef enum { ERASE_CONST, ERASE_RAND, ERASE_PIXEL } EraseMode;
 /* Larger views are refused, and larger files are left to Pillow, whose pixels may be MAX_PIXELS_SIDE wide and high. */
 enum { MAX_SIDE = 1 << 14, MAX_PIXELS_SIDE = 1 << 16 };
 
+enum { GROUP_ROWS = 16 }; /* rows that are resized together */
+
 enum { PARAMS_HEAD = 11, PARAMS_OPERATION = 7, PARAMS_BOX = 5 };
 
 typedef struct {
@@ -48,7 +51,15 @@ typedef struct {
     int flip;
     int operations, boxes;
     const double *rest; /* operations, then boxes */
+    Side across, down;  /* how the crop's columns and rows are resized */
+    Region used;        /* the part of the image that the view is made of: the crop, or less if the view shows less */
 } View;
+
+/* Pillow 13 resizes columns first where they lose much more than rows do. */
+static inline int view_is_vertical_first(const View *view) {
+    int less_width = view->width - view->full_width, less_height = view->height - view->full_height;
+    return less_height > 0 && less_height > 2 * less_width;
+}
 
 /* What all views of a spec have in common. */
 typedef struct {
@@ -60,13 +71,8 @@ typedef struct {
     size_t noise_length;
 } Style;
 
-typedef struct {
-    const uint8_t *planes[3]; /* the first pixel of the crop in each channel; 16 bytes past its end may be read */
-    size_t stride;
-} Source;
-
-/* Writes the view, uint8 [3, size, size]; returns 0 if memory is short. */
-typedef int RenderView(const Style *style, const View *view, Source source, uint8_t *out);
+/* Writes the view, uint8 [3, size, size], of the rows of its `used` region; returns 0 if memory is short or rows are missing. */
+typedef int RenderView(const Style *style, const View *view, Rows *rows, uint8_t *out);
 
 /* Mixes `count` levels of two views into out; weight is own's, in 1/65536. */
 typedef void MixLevels(const uint8_t *own, const uint8_t *partner, size_t count, int weight, uint8_t *out);
@@ -76,6 +82,7 @@ typedef struct {
     const char *name;
     RenderView *render;
     DecodeRegion *decode; /* of sequential files */
+    OpenRows *open;       /* of sequential files */
     MixLevels *mix;
 } Processor;
 

@@ -50,6 +50,13 @@ static int boxes_fit(const View *view, const Style *style) {
     return 1;
 }
 
+static void plan_resizing(View *view, const Style *style) {
+    view->across = (Side){view->width, view->full_width, view->from_x, style->size, style->bicubic};
+    view->down = (Side){view->height, view->full_height, view->from_y, style->size, style->bicubic};
+    Span columns = weights_span(&view->across), rows = weights_span(&view->down);
+    view->used = (Region){view->left + columns.first, view->top + rows.first, columns.end - columns.first, rows.end - rows.first};
+}
+
 /* Reads one view and advances past it; returns 0 if the numbers do not describe a view of the image. */
 static int read_view(const double **place, const double *end, const Header *header, const Style *style, View *view) {
     const double *head = *place;
@@ -61,7 +68,8 @@ static int read_view(const double **place, const double *end, const Header *head
             return 0;
         }
     }
-    *view = (View){(int)head[0], (int)head[1], (int)head[2], (int)head[3], (int)head[4], (int)head[5], (int)head[6], (int)head[7], (int)head[8], (int)head[9], (int)head[10], head + PARAMS_HEAD};
+    *view = (View){(int)head[0], (int)head[1], (int)head[2], (int)head[3], (int)head[4], (int)head[5], (int)head[6], (int)head[7],
+                   (int)head[8], (int)head[9], (int)head[10], head + PARAMS_HEAD, {0}, {0}, {0}};
     ptrdiff_t length = (ptrdiff_t)view->operations * PARAMS_OPERATION + (ptrdiff_t)view->boxes * PARAMS_BOX;
     if (end - view->rest < length || view->width < 1 || view->height < 1 ||
         view->left > header->width - view->width || view->top > header->height - view->height ||
@@ -69,6 +77,7 @@ static int read_view(const double **place, const double *end, const Header *head
         return 0;
     }
     *place = view->rest + length;
+    plan_resizing(view, style);
     return operations_fit(view) && boxes_fit(view, style);
 }
 
@@ -82,14 +91,15 @@ static int read_views(const Params *params, const Header *header, const Style *s
     return place == end;
 }
 
-/* The smallest region that contains all crops. */
+/* The smallest region that contains what all views are made of. */
 static Region bounding(const View *views, int count) {
     int left = MAX_NUMBER, top = MAX_NUMBER, right = 0, bottom = 0;
     for (const View *view = views; view < views + count; view++) {
-        left = view->left < left ? view->left : left;
-        top = view->top < top ? view->top : top;
-        right = view->left + view->width > right ? view->left + view->width : right;
-        bottom = view->top + view->height > bottom ? view->top + view->height : bottom;
+        const Region *used = &view->used;
+        left = used->left < left ? used->left : left;
+        top = used->top < top ? used->top : top;
+        right = used->left + used->width > right ? used->left + used->width : right;
+        bottom = used->top + used->height > bottom ? used->top + used->height : bottom;
     }
     return (Region){left, top, right - left, bottom - top};
 }
@@ -115,31 +125,63 @@ static int is_within_side(const Header *header, int side) { return header->width
 
 static int is_jpeg(const Image *image) { return image->width == 0 && image->height == 0; }
 
-static int pixels_of(const Image *image, const Header *header, const Processor *processor, Region wanted, Pixels *pixels) {
+/* `several`: for several views; else our own decoder has been tried already. */
+static int pixels_of(const Image *image, const Header *header, const Processor *processor, int several, Region wanted, Pixels *pixels) {
     if (!is_jpeg(image)) {
         return copy_pixels(image, pixels);
     }
-    return processor->decode(image->data, image->bytes, header, wanted, pixels) ||
+    return (several && processor->decode(image->data, image->bytes, header, wanted, pixels)) ||
            decode_region(image->data, image->bytes, header, wanted, pixels);
 }
 
-static Source source_of(const Pixels *pixels, const View *view) {
-    size_t row = (size_t)(view->top - pixels->region.top), column = (size_t)(view->left - pixels->region.left);
+/* Rows that are all in memory. */
+typedef struct {
+    Rows rows;
+    Source first;
+} PixelRows;
+
+static int fetch_pixels(Rows *rows, int top, int count, Source *found) {
+    const Source *first = &((PixelRows *)rows)->first;
+    size_t offset = (size_t)top * first->stride;
+    (void)count;
+    *found = (Source){{first->planes[0] + offset, first->planes[1] + offset, first->planes[2] + offset}, first->stride};
+    return 1;
+}
+
+static PixelRows rows_of(const Pixels *pixels, const Region *used) {
+    size_t row = (size_t)(used->top - pixels->region.top), column = (size_t)(used->left - pixels->region.left);
     size_t offset = row * pixels->stride + column;
-    return (Source){{pixels->planes[0] + offset, pixels->planes[1] + offset, pixels->planes[2] + offset}, pixels->stride};
+    const Source first = {{pixels->planes[0] + offset, pixels->planes[1] + offset, pixels->planes[2] + offset}, pixels->stride};
+    return (PixelRows){{fetch_pixels, NULL}, first};
 }
 
 static size_t bytes_of_view(const Style *style) { return 3 * (size_t)style->size * (size_t)style->size; }
+
+/* A view whose rows are decoded as they are needed, so that the pixels are never all in memory. */
+static int render_one(const Image *image, const Header *header, const Style *style, const Processor *processor, const View *view, uint8_t *out) {
+    /* Columns first needs the rows of one output at a time, and moves them up where there is no room for the next ones. */
+    int room = view_is_vertical_first(view) ? weights_taps(&view->down) + GROUP_ROWS : GROUP_ROWS;
+    Rows *rows = processor->open(image->data, image->bytes, header, view->used, room);
+    int done = rows != NULL && processor->render(style, view, rows, out);
+    if (rows != NULL) {
+        rows->close(rows);
+    }
+    return done;
+}
 
 static int render_all(const Image *image, const Header *header, const Style *style, const Processor *processor,
                       const View *views, int count, uint8_t *out) {
     Pixels pixels;
     int done = 1;
-    if (!pixels_of(image, header, processor, bounding(views, count), &pixels)) {
+    if (is_jpeg(image) && count == 1 && render_one(image, header, style, processor, views, out)) {
+        return 1;
+    }
+    if (!pixels_of(image, header, processor, count > 1, bounding(views, count), &pixels)) {
         return 0;
     }
     for (int i = 0; done && i < count; i++) {
-        done = processor->render(style, &views[i], source_of(&pixels, &views[i]), out + (size_t)i * bytes_of_view(style));
+        PixelRows rows = rows_of(&pixels, &views[i].used);
+        done = processor->render(style, &views[i], &rows.rows, out + (size_t)i * bytes_of_view(style));
     }
     free(pixels.planes[0]);
     return done;

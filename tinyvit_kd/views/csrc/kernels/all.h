@@ -32,6 +32,12 @@
 
 #include "idct.h"
 
+#include "idct_pair.h"
+
+#include "blocks.h"
+
+#include "upsample.h"
+
 #include "baseline.h"
 
-const Processor PROCESSOR = {PROCESSOR_NAME, render_view, decode_baseline, mix_levels};
+const Processor PROCESSOR = {PROCESSOR_NAME, render_view, decode_baseline, open_baseline, mix_levels};

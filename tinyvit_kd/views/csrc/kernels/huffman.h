@@ -1,14 +1,14 @@
-/* Huffman decoding with tables that look up a code together with the length of the number that follows it.
+/* Huffman decoding with tables that look up a code together with the number that follows it.
  *
  * Anything that no encoder writes (unknown codes, too many coefficients, data that ends early) ends the attempt; the
  * file is then left to libjpeg.
  */
 
-enum { LOOK = 10, END_OF_BLOCK = 127 };
+/* An entry holds, from its lowest bit: the length of code and number (7 bits); whether the number has yet to be read; the
+ * coefficients to advance (8), or 0 if the code is longer than LOOK bits; and the number (16) or, if it has yet to be read,
+ * the lengths of the code (8) and of the number (8). */
+enum { LOOK = 11, UNREAD = 1 << 7, END_OF_BLOCK = 127, NO_SYMBOL = 255 << 8 };
 
-/* `codes` is for codes of at most LOOK bits. An entry holds, from its lowest bit: the length of code and number (6 bits),
- * of the code (5) and of the number (5), and the coefficients to advance (7). It is 0 for longer codes, which are found
- * by their limits. */
 typedef struct {
     uint32_t codes[1 << LOOK];
     int32_t limit[17];  /* the first 16-bit window that starts with no code of up to this length */
@@ -34,9 +34,10 @@ static inline void refill(Bits *bits) {
     bits->count |= 56;
 }
 
-static inline void consume(Bits *bits, int count) {
-    bits->bits <<= count;
-    bits->count -= count;
+/* Past the code and number of an entry. */
+static inline void consume(Bits *bits, uint32_t entry) {
+    bits->bits <<= entry & 63;
+    bits->count -= (int)(entry & 63);
 }
 
 /* The number that the first `size` bits encode. */
@@ -45,6 +46,11 @@ static inline int extend(uint64_t bits, int size) {
     return value - (negative & ((1 << size) - 1));
 }
 
+static inline int advance_of(uint32_t entry) { return (int)(entry >> 8 & 255); }
+
+/* The number of an entry that has yet to be read. */
+static inline int number_of(uint32_t entry, uint64_t bits) { return extend(bits << (entry >> 16 & 255), (int)(entry >> 24)); }
+
 /* A symbol is a run and a size in AC tables, a size in DC tables. Returns 0 for symbols that no encoder writes. */
 static inline uint32_t entry_of(int symbol, int length, int is_dc) {
     int run = is_dc ? 0 : symbol >> 4, size = is_dc ? symbol : symbol & 15;
@@ -52,12 +58,23 @@ static inline uint32_t entry_of(int symbol, int length, int is_dc) {
     if (size > (is_dc ? 11 : 10) || (!is_dc && size == 0 && run != 0 && run != 15)) {
         return 0;
     }
-    return (uint32_t)(length + size) | (uint32_t)length << 6 | (uint32_t)size << 11 | (uint32_t)advance << 16;
+    return (uint32_t)(length + size) | UNREAD | (uint32_t)advance << 8 | (uint32_t)length << 16 | (uint32_t)size << 24;
+}
+
+/* The same for a window of LOOK bits. In AC tables it holds the number if the window does. */
+static inline uint32_t entry_in_window(uint32_t entry, uint64_t window, int is_dc) {
+    if (entry == 0 || (entry & 63) > LOOK || is_dc) {
+        return entry == 0 ? UNREAD : entry;
+    }
+    int number = number_of(entry, window << (64 - LOOK));
+    return (entry & 0xFFFF & ~(uint32_t)UNREAD) | (uint32_t)number << 16;
 }
 
 static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
     int code = 0, symbol = 0;
-    memset(table->codes, 0, sizeof table->codes);
+    for (int i = 0; i < 1 << LOOK; i++) {
+        table->codes[i] = UNREAD;
+    }
     table->symbols = definition + 16;
     table->is_dc = is_dc;
     for (int length = 1; length <= 16; length++, code <<= 1) {
@@ -68,7 +85,8 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
                 return 0;
             }
             for (int rest = 0; length <= LOOK && code < 1 << length && rest < 1 << (LOOK - length); rest++) {
-                table->codes[code << (LOOK - length) | rest] = entry;
+                uint32_t window = (uint32_t)code << (LOOK - length) | (uint32_t)rest;
+                table->codes[window] = entry_in_window(entry, window, is_dc);
             }
         }
         if (symbol > 0 && code >= 1 << length) { /* no code is all ones */
@@ -79,7 +97,7 @@ static int huffman_new(Huffman *table, const uint8_t *definition, int is_dc) {
     return 1;
 }
 
-/* The entry of a code of more than LOOK bits, or 0. */
+/* The entry of a code of more than LOOK bits, whose number has yet to be read, or 0. */
 static uint32_t long_entry(const Huffman *table, uint64_t bits) {
     int window = (int)(bits >> 48), length = 1; /* starts at 1: a short code may be here because of its symbol */
     while (length <= 16 && window >= table->limit[length]) {
@@ -93,58 +111,50 @@ static uint32_t long_entry(const Huffman *table, uint64_t bits) {
 
 static inline uint32_t next_entry(const Huffman *table, const Bits *bits) {
     uint32_t entry = table->codes[bits->bits >> (64 - LOOK)];
-    return __builtin_expect(entry == 0, 0) ? long_entry(table, bits->bits) : entry;
-}
-
-static inline int number_of(uint32_t entry, const Bits *bits) {
-    return extend(bits->bits << (entry >> 6 & 31), (int)(entry >> 11 & 31));
+    return __builtin_expect(entry == UNREAD, 0) ? long_entry(table, bits->bits) : entry;
 }
 
 static inline int read_dc(const Huffman *table, Bits *bits, int *difference) {
     refill(bits);
     uint32_t entry = next_entry(table, bits);
-    *difference = number_of(entry, bits);
-    consume(bits, (int)(entry & 63));
+    *difference = number_of(entry, bits->bits);
+    consume(bits, entry);
     return entry != 0;
 }
 
-/* Dequantised coefficients of a block, and whether one of them needs more than 15 bits. */
-typedef struct {
-    int16_t *numbers;
-    const uint16_t *quantization;
-    uint32_t wide; /* 32768 or more if one does */
-} Block;
-
-/* Reads one symbol of a block. Returns the index of its coefficient, END_OF_BLOCK and more at the end of the block, or
- * 2 * END_OF_BLOCK for an error. `block` is NULL if the coefficients are not needed. */
-static inline int read_coefficient(const Huffman *table, Bits *bits, int k, Block *block) {
-    uint32_t entry = next_entry(table, bits);
-    k += (int)(entry >> 16);
-    if (entry == 0) {
-        return 2 * END_OF_BLOCK;
+/* Reads one symbol of a block of coefficients, which is NULL if they are not needed, and advances k. Returns 1 at the end of
+ * the block. */
+static inline int read_symbol(const Huffman *table, Bits *bits, int16_t *numbers, unsigned *k) {
+    uint32_t entry = table->codes[bits->bits >> (64 - LOOK)];
+    int number = (int32_t)entry >> 16;
+    if (__builtin_expect((entry & UNREAD) != 0, 0)) {
+        refill(bits);
+        entry = next_entry(table, bits);
+        number = number_of(entry, bits->bits);
+        consume(bits, entry);
+        refill(bits);
+        entry = entry == 0 ? NO_SYMBOL : entry & 0xFF00 /* it is consumed */;
     }
-    if (block != NULL && k < 64) {
-        int place = NATURAL_ORDER[k], product = number_of(entry, bits) * block->quantization[place];
-        block->wide |= (uint32_t)(product + 16384);
-        block->numbers[place] = (int16_t)product;
+    consume(bits, entry);
+    *k += (unsigned)advance_of(entry);
+    if (*k < 63) {
+        if (numbers != NULL) {
+            numbers[NATURAL_ORDER[*k]] = (int16_t)number;
+        }
+        return 0;
     }
-    consume(bits, (int)(entry & 63));
-    return k;
+    if (*k == 63 && numbers != NULL) {
+        numbers[63] = (int16_t)number;
+    }
+    return 1;
 }
 
-/* Reads all coefficients of a block except the first. Returns the index of the last one, or -1 for an error. Two symbols,
- * of at most 26 bits each, are read per refill. */
-static inline int read_ac(const Huffman *table, Bits *bits, Block *block) {
-    int k = 0, last;
+/* Reads all coefficients of a block except the first. Returns the index of the last one, or -1 for an error. */
+static inline int read_ac(const Huffman *table, Bits *bits, int16_t *numbers) {
+    unsigned k = 0;
     do {
-        refill(bits);
-        last = k;
-        k = read_coefficient(table, bits, k, block);
-        if (k >= 63) {
-            break;
-        }
-        last = k;
-        k = read_coefficient(table, bits, k, block);
-    } while (k < 63);
-    return k == 63 ? 63 : k >= END_OF_BLOCK && k < 2 * END_OF_BLOCK ? last : -1;
+        refill(bits); /* enough for five symbols of at most LOOK bits; a longer one has a refill of its own */
+    } while (!(read_symbol(table, bits, numbers, &k) || read_symbol(table, bits, numbers, &k) || read_symbol(table, bits, numbers, &k) ||
+               read_symbol(table, bits, numbers, &k) || read_symbol(table, bits, numbers, &k)));
+    return k == 63 ? 63 : k >= END_OF_BLOCK && k < 2 * END_OF_BLOCK ? (int)k - END_OF_BLOCK : -1;
 }

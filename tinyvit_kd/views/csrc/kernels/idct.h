@@ -1,4 +1,48 @@
-/* libjpeg's accurate integer inverse DCT ("islow"), eight columns at a time. */
+/* libjpeg's accurate integer inverse DCT ("islow") for any processor, eight columns of a block at a time. */
+
+/* A block of coefficients, what they are multiplied by, and the place of its 8 x 8 levels. */
+typedef struct {
+    const int16_t *numbers, *quantization;
+    uint8_t *to;
+    size_t stride;
+} Transform;
+
+static inline void store_level(uint8_t *to, size_t stride, int level) {
+    for (int y = 0; y < 8; y++) {
+        memset(to + (size_t)y * stride, level, 8);
+    }
+}
+
+/* The levels of a block if all coefficients but the first are 0. */
+static inline int idct_level(int first, uint8_t *to, size_t stride) {
+    if (first < -4096 || first >= 4096) {
+        return 0;
+    }
+    int level = ((first * 4 * (1 << 13) + (1 << 17)) >> 18) + 128;
+    store_level(to, stride, level < 0 ? 0 : level > 255 ? 255 : level);
+    return 1;
+}
+
+#if !defined(VIEWS_AVX512) && !defined(VIEWS_AVX2)
+
+static inline i32x8 load_i16(const int16_t *from) {
+    int32_t numbers[8];
+    i32x8 wide;
+    for (int i = 0; i < 8; i++) {
+        numbers[i] = from[i];
+    }
+    memcpy(&wide, numbers, sizeof wide);
+    return wide;
+}
+
+/* Clipped to 0..255. */
+static inline void store_8_levels(uint8_t *to, i32x8 wide) {
+    int32_t numbers[8];
+    memcpy(numbers, &wide, sizeof numbers);
+    for (int i = 0; i < 8; i++) {
+        to[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
+    }
+}
 
 #define SHUFFLE8(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
@@ -58,35 +102,24 @@ static inline int is_zero(i32x8 v) {
     return (words[0] | words[1] | words[2] | words[3]) == 0;
 }
 
-static inline void store_level(uint8_t *to, size_t stride, int level) {
-    for (int y = 0; y < 8; y++) {
-        memset(to + (size_t)y * stride, level, 8);
-    }
-}
-
-/* From dequantised coefficients, of at most 15 bits, to 8 x 8 levels. Returns 0 if versions of libjpeg would differ. */
-static inline int idct_block(const int16_t *block, uint8_t *to, size_t stride) {
+static inline int idct_one(const Transform *block) {
     i32x8 v[8], wide;
     for (int i = 0; i < 8; i++) {
-        v[i] = load_i16(block + 8 * i);
+        v[i] = load_i16(block->numbers + 8 * i) * load_i16(block->quantization + 8 * i);
     }
-    idct_1d(v, 11);
     wide = beyond_14_bits(v);
+    idct_1d(v, 11);
+    wide |= beyond_14_bits(v);
     transpose_8x8(v);
     idct_1d(v, 18);
     transpose_8x8(v);
     for (int i = 0; i < 8; i++) {
-        store_8_levels(to + (size_t)i * stride, v[i] + 128);
+        store_8_levels(block->to + (size_t)i * block->stride, v[i] + 128);
     }
     return is_zero(wide);
 }
 
-/* The same if all coefficients but the first are 0. */
-static inline int idct_level(int first, uint8_t *to, size_t stride) {
-    if (first < -4096 || first >= 4096) {
-        return 0;
-    }
-    int level = ((first * 4 * (1 << 13) + (1 << 17)) >> 18) + 128;
-    store_level(to, stride, level < 0 ? 0 : level > 255 ? 255 : level);
-    return 1;
-}
+/* Returns 0 if versions of libjpeg would differ. */
+static inline int idct_pair(const Transform *first, const Transform *second) { return idct_one(first) & idct_one(second); }
+
+#endif

@@ -104,12 +104,12 @@ static Box read_box(const double *numbers) {
     return box;
 }
 
-static int render_view(const Style *style, const View *view, Source source, uint8_t *out) {
+static int render_view(const Style *style, const View *view, Rows *rows, uint8_t *out) {
     size_t bytes = 3 * (size_t)style->size * style->size;
     uint8_t *spare = view->operations > 0 ? malloc(bytes) : out;
     Planes planes = {out, spare};
     const double *rest = view->rest;
-    int done = spare != NULL && resize_crop(source, view, style->size, style->bicubic, planes.current);
+    int done = spare != NULL && resize_crop(rows, view, style->size, planes.current);
     for (int i = 0; done && i < view->operations; i++, rest += PARAMS_OPERATION) {
         Operation operation = read_operation(rest);
         done = apply_operation(&planes, style, &operation);

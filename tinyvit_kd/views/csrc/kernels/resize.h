@@ -4,64 +4,7 @@
  * vectors that are a stride apart.
  */
 
-enum { PRECISION = 22, GROUP = LANES, PIXEL = 3 * GROUP }; /* a column of a transposed group: 16 rows of three channels */
-
-typedef struct {
-    int taps;      /* slots per output */
-    int *first;    /* index of the first input of each output */
-    int *count;
-    int32_t *weights;
-} Weights;
-
-static inline double bilinear_weight(double x) {
-    x = fabs(x);
-    return x < 1.0 ? 1.0 - x : 0.0;
-}
-
-static inline double bicubic_weight(double x) {
-    const double a = -0.5;
-    x = fabs(x);
-    if (x < 1.0) {
-        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-    }
-    return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
-}
-
-/* Weights of `count` outputs from number `from` on, of `out` in all. */
-static int weights_new(Weights *weights, int in, int out, int from, int count, int bicubic) {
-    double scale = (double)(float)in / out, stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (bicubic ? 2.0 : 1.0) * stretch, inverse = 1.0 / stretch;
-    int taps = (int)ceil(support) * 2 + 1;
-    double *exact = malloc(sizeof(double) * (size_t)taps);
-    weights->taps = taps;
-    weights->first = malloc(sizeof(int) * 2 * (size_t)count + sizeof(int32_t) * (size_t)taps * (size_t)count);
-    if (exact == NULL || weights->first == NULL) {
-        free(exact);
-        free(weights->first);
-        return 0;
-    }
-    weights->count = weights->first + count;
-    weights->weights = (int32_t *)(weights->count + count);
-    for (int i = 0; i < count; i++) {
-        double centre = 0.0 + (from + i + 0.5) * scale, sum = 0.0;
-        int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
-        first = first < 0 ? 0 : first;
-        end = end > in ? in : end;
-        for (int k = 0; k < end - first; k++) {
-            double x = (k + first - centre + 0.5) * inverse;
-            exact[k] = bicubic ? bicubic_weight(x) : bilinear_weight(x);
-            sum += exact[k];
-        }
-        for (int k = 0; k < end - first; k++) {
-            double weight = (sum != 0.0 ? exact[k] / sum : exact[k]) * (1 << PRECISION);
-            weights->weights[i * taps + k] = (int32_t)(weight < 0 ? -0.5 + weight : 0.5 + weight);
-        }
-        weights->first[i] = first;
-        weights->count[i] = end - first;
-    }
-    free(exact);
-    return 1;
-}
+enum { GROUP = GROUP_ROWS, PIXEL = 3 * GROUP }; /* a column of a transposed group: 16 rows of three channels */
 
 static inline i32x16 weighted(u8x16 bytes, int32_t weight) {
     return widen_u8(bytes) * weight;
@@ -97,51 +40,61 @@ static void weigh(const uint8_t *from, size_t stride, const int32_t *weights, in
     }
 }
 
-/* Transpose sixteen rows of three planes to [width][3][16]; if there are fewer, the last one is repeated. */
-static void turn_rows(Source source, int top, int height, int width, uint8_t *turned) {
-    uint8_t block[GROUP * GROUP];
+/* Transpose up to sixteen rows of three planes to [width][3][16]; if there are fewer, the last one is repeated. */
+static void turn_rows(Source source, int count, int width, uint8_t *turned) {
+    uint8_t block[GROUP * 2 * GROUP];
     for (int channel = 0; channel < 3; channel++) {
         const uint8_t *plane = source.planes[channel];
         uint8_t *to = turned + channel * GROUP;
-        for (int x = 0; x < width; x += GROUP, to += GROUP * PIXEL) {
-            if (top + GROUP <= height) {
-                transpose_16x16(plane + (size_t)top * source.stride + x, source.stride, to, PIXEL);
-                continue;
+        for (int x = 0; x < width; x += 2 * GROUP, to += 2 * GROUP * PIXEL) {
+            const uint8_t *from = plane + x;
+            size_t stride = source.stride;
+            for (int i = 0; count < GROUP && i < GROUP; i++) {
+                int row = i < count ? i : count - 1;
+                memcpy(block + i * 2 * GROUP, plane + (size_t)row * source.stride + x, 2 * GROUP);
             }
-            for (int i = 0; i < GROUP; i++) {
-                int row = top + i < height ? top + i : height - 1;
-                memcpy(block + i * GROUP, plane + (size_t)row * source.stride + x, GROUP);
+            if (count < GROUP) {
+                from = block;
+                stride = 2 * GROUP;
             }
-            transpose_16x16(block, GROUP, to, PIXEL);
+            transpose_16x32(from, stride, to, to + GROUP * PIXEL, PIXEL);
         }
     }
 }
 
-/* Resize rows: planes [height, width] to planes [height rounded up, padded size]. */
-static int resize_rows(Source source, int width, int height, const Weights *weights, int size, int flip, uint8_t *planes) {
-    int padded = round_up(size, GROUP), rows = round_up(height, GROUP);
-    uint8_t *turned = malloc((size_t)(width + padded + 2 * GROUP) * PIXEL);
+/* How rows are resized, sixteen at a time. */
+typedef struct {
+    const Weights *weights;
+    int width, size, flip, padded; /* of the input; of the output, and rounded up to whole groups */
+    uint8_t *turned, *resized;     /* transposed input and output; the first must be freed */
+} Across;
+
+static int across_new(Across *across, const View *view, const Weights *weights, int size) {
+    int width = view->used.width, padded = round_up(size, GROUP);
+    uint8_t *turned = malloc((size_t)(width + padded + 3 * GROUP) * PIXEL);
     if (turned == NULL) {
         return 0;
     }
-    uint8_t *resized = turned + (size_t)(width + GROUP) * PIXEL;
-    memset(resized, 0, (size_t)padded * PIXEL);
-    for (int top = 0; top < rows; top += GROUP) {
-        turn_rows(source, top, height, width, turned);
-        for (int i = 0; i < size; i++) {
-            const int32_t *own = weights->weights + (size_t)i * (size_t)weights->taps;
-            uint8_t *to = resized + (size_t)(flip ? size - 1 - i : i) * PIXEL;
-            weigh(turned + (size_t)weights->first[i] * PIXEL, PIXEL, own, weights->count[i], to, PIXEL);
-        }
-        for (int channel = 0; channel < 3; channel++) {
-            uint8_t *plane = planes + ((size_t)channel * rows + top) * padded;
-            for (int x = 0; x < padded; x += GROUP) {
-                transpose_16x16(resized + (size_t)x * PIXEL + channel * GROUP, PIXEL, plane + x, (size_t)padded);
-            }
-        }
-    }
-    free(turned);
+    *across = (Across){weights, width, size, view->flip, padded, turned, turned + (size_t)(width + 2 * GROUP) * PIXEL};
+    memset(across->resized, 0, (size_t)padded * PIXEL);
     return 1;
+}
+
+/* Resize up to sixteen rows to sixteen, `padded` apart, in planes that are `plane` apart. */
+static void resize_group(const Across *across, Source source, int count, uint8_t *to, size_t plane) {
+    const Weights *weights = across->weights;
+    turn_rows(source, count, across->width, across->turned);
+    for (int i = 0; i < across->size; i++) {
+        const int32_t *own = weights->weights + (size_t)i * (size_t)weights->taps;
+        uint8_t *column = across->resized + (size_t)(across->flip ? across->size - 1 - i : i) * PIXEL;
+        weigh(across->turned + (size_t)weights->first[i] * PIXEL, PIXEL, own, weights->count[i], column, PIXEL);
+    }
+    for (int x = 0; x < across->padded; x += GROUP) {
+        const uint8_t *pixels = across->resized + (size_t)x * PIXEL;
+        uint8_t *red = to + x, *green = red + plane, *blue = green + plane;
+        transpose_16x32(pixels, PIXEL, red, green, (size_t)across->padded);
+        transpose_16x16(pixels + 2 * GROUP, PIXEL, blue, (size_t)across->padded);
+    }
 }
 
 /* Resize columns: rows a stride apart to `size` rows `to_stride` apart; `length` is a multiple of 16. */
@@ -161,16 +114,22 @@ static void copy_planes(const uint8_t *planes, int rows, int padded, int size, u
     }
 }
 
-static int resize_horizontal_first(Source source, const View *view, const Weights *across, const Weights *down, int size,
-                                   uint8_t *out) {
-    int padded = round_up(size, GROUP), rows = round_up(view->height, GROUP);
-    size_t plane = (size_t)rows * padded, square = (size_t)padded * padded;
+static int resize_horizontal_first(Rows *rows, int height, const Across *across, const Weights *down, uint8_t *out) {
+    int size = across->size, padded = across->padded, done = 1;
+    size_t plane = (size_t)round_up(height, GROUP) * padded, square = (size_t)padded * padded;
     uint8_t *planes = malloc(3 * (plane + square));
     if (planes == NULL) {
         return 0;
     }
     uint8_t *squares = planes + 3 * plane;
-    int done = resize_rows(source, view->width, view->height, across, size, view->flip, planes);
+    for (int top = 0; done && top < height; top += GROUP) {
+        Source source;
+        int count = height - top < GROUP ? height - top : GROUP;
+        done = rows->fetch(rows, top, count, &source);
+        if (done) {
+            resize_group(across, source, count, planes + (size_t)top * padded, plane);
+        }
+    }
     for (int channel = 0; done && channel < 3; channel++) {
         uint8_t *to = padded == size ? out : squares;
         resize_columns(planes + channel * plane, (size_t)padded, down, size, to + channel * square, (size_t)padded, padded);
@@ -182,41 +141,51 @@ static int resize_horizontal_first(Source source, const View *view, const Weight
     return done;
 }
 
-static int resize_vertical_first(Source source, const View *view, const Weights *across, const Weights *down, int size,
-                                 uint8_t *out) {
-    int padded = round_up(size, GROUP), length = round_up(view->width, GROUP);
-    size_t plane = (size_t)length * size;
-    uint8_t *rows = malloc(3 * plane + GROUP + 3 * (size_t)padded * padded);
-    if (rows == NULL) {
+static int resize_vertical_first(Rows *rows, const Across *across, const Weights *down, uint8_t *out) {
+    int size = across->size, padded = across->padded, length = round_up(across->width, GROUP), done = 1;
+    size_t plane = (size_t)length * size, square = (size_t)padded * padded;
+    uint8_t *planes = malloc(3 * plane + GROUP + 3 * square);
+    if (planes == NULL) {
         return 0;
     }
-    uint8_t *squares = rows + 3 * plane + GROUP;
-    Source halfway = {{rows, rows + plane, rows + 2 * plane}, (size_t)length};
-    for (int channel = 0; channel < 3; channel++) {
-        uint8_t *to = rows + channel * plane;
-        resize_columns(source.planes[channel], source.stride, down, size, to, (size_t)length, length);
+    uint8_t *squares = planes + 3 * plane + GROUP;
+    for (int i = 0; done && i < size; i++) {
+        Source source;
+        done = rows->fetch(rows, down->first[i], down->count[i], &source);
+        for (int channel = 0; done && channel < 3; channel++) {
+            const int32_t *own = down->weights + (size_t)i * (size_t)down->taps;
+            uint8_t *to = planes + channel * plane + (size_t)i * length;
+            weigh(source.planes[channel], source.stride, own, down->count[i], to, length);
+        }
     }
-    int done = resize_rows(halfway, view->width, size, across, size, view->flip, squares);
+    for (int top = 0; done && top < size; top += GROUP) {
+        const uint8_t *row = planes + (size_t)top * length;
+        const Source source = {{row, row + plane, row + 2 * plane}, (size_t)length};
+        resize_group(across, source, size - top < GROUP ? size - top : GROUP, squares + (size_t)top * padded, square);
+    }
     if (done) {
         copy_planes(squares, padded, padded, size, out);
     }
-    free(rows);
+    free(planes);
     return done;
 }
 
 /* The view's part of the resized crop, mirrored if the view is flipped: planes uint8 [3, size, size]. */
-static int resize_crop(Source source, const View *view, int size, int bicubic, uint8_t *out) {
-    Weights across, down;
-    int less_width = view->width - view->full_width, less_height = view->height - view->full_height;
-    int vertical_first = less_height > 0 && less_height > 2 * less_width, done = 0;
-    if (!weights_new(&across, view->width, view->full_width, view->from_x, size, bicubic)) {
+static int resize_crop(Rows *rows, const View *view, int size, uint8_t *out) {
+    Weights across_weights, down;
+    Across across;
+    int done = 0;
+    if (!weights_new(&across_weights, &view->across)) {
         return 0;
     }
-    if (weights_new(&down, view->height, view->full_height, view->from_y, size, bicubic)) {
-        done = vertical_first ? resize_vertical_first(source, view, &across, &down, size, out)
-                              : resize_horizontal_first(source, view, &across, &down, size, out);
-        free(down.first);
+    if (weights_new(&down, &view->down)) {
+        if (across_new(&across, view, &across_weights, size)) {
+            done = view_is_vertical_first(view) ? resize_vertical_first(rows, &across, &down, out)
+                                                : resize_horizontal_first(rows, view->used.height, &across, &down, out);
+            free(across.turned);
+        }
+        weights_free(&down);
     }
-    free(across.first);
+    weights_free(&across_weights);
     return done;
 }

@@ -3,6 +3,7 @@
  */
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
+typedef uint8_t u8x32 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
 
@@ -36,6 +37,32 @@ static inline void transpose_16x16(const uint8_t *from, size_t from_stride, uint
     }
     for (int i = 0; i < 16; i++) {
         store_u8(to + (size_t)i * to_stride, rows[i]);
+    }
+}
+
+#define LOW_TWO(a, b)                                                                                                           \
+    __builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 16, 48, 17, 49, 18, 50, 19, 51, 20, \
+                            52, 21, 53, 22, 54, 23, 55)
+#define HIGH_TWO(a, b)                                                                                                          \
+    __builtin_shufflevector(a, b, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47, 24, 56, 25, 57, 26, 58, 27,   \
+                            59, 28, 60, 29, 61, 30, 62, 31, 63)
+
+/* Two blocks of 16 x 16 bytes that lie beside each other. Four rounds of interleaving rows i and i + 8 transpose them. */
+static inline void transpose_16x32(const uint8_t *from, size_t from_stride, uint8_t *to, uint8_t *to_second, size_t to_stride) {
+    u8x32 rows[16], next[16];
+    for (int i = 0; i < 16; i++) {
+        memcpy(&rows[i], from + (size_t)i * from_stride, sizeof rows[i]);
+    }
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 8; i++) {
+            next[2 * i] = LOW_TWO(rows[i], rows[i + 8]);
+            next[2 * i + 1] = HIGH_TWO(rows[i], rows[i + 8]);
+        }
+        memcpy(rows, next, sizeof rows);
+    }
+    for (int i = 0; i < 16; i++) {
+        memcpy(to + (size_t)i * to_stride, &rows[i], 16);
+        memcpy(to_second + (size_t)i * to_stride, (const uint8_t *)&rows[i] + 16, 16);
     }
 }
 
@@ -76,33 +103,5 @@ static inline u8x16 narrow_u8(i32x16 wide) {
         bytes[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
     }
     return load_u8(bytes);
-#endif
-}
-
-static inline i32x8 load_i16(const int16_t *from) {
-#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
-    return (i32x8)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)from));
-#else
-    int32_t numbers[8];
-    i32x8 wide;
-    for (int i = 0; i < 8; i++) {
-        numbers[i] = from[i];
-    }
-    memcpy(&wide, numbers, sizeof wide);
-    return wide;
-#endif
-}
-
-/* Clipped to 0..255. */
-static inline void store_8_levels(uint8_t *to, i32x8 wide) {
-#if defined(VIEWS_AVX512) || defined(VIEWS_AVX2)
-    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)wide), _mm256_extracti128_si256((__m256i)wide, 1));
-    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
-#else
-    int32_t numbers[8];
-    memcpy(numbers, &wide, sizeof numbers);
-    for (int i = 0; i < 8; i++) {
-        to[i] = (uint8_t)(numbers[i] < 0 ? 0 : numbers[i] > 255 ? 255 : numbers[i]);
-    }
 #endif
 }
