@@ -1,4 +1,4 @@
-"""What becomes of the memory that a network's activations, or a view's buffers, leave behind, where glibc allocates it.
+"""What becomes of the memory that activations and the buffers of views leave behind, where glibc allocates it.
 
 glibc returns large blocks to the kernel as soon as they are freed, and every forward pass takes them anew, page by
 page. A network on the CPU can spend half of its processor time on that, and a loading process a few percent. A process
