@@ -90,6 +90,21 @@ def test_where_processes_cannot_be_pinned_a_line_says_so(
         pinning.pin_worker(None, 0)
 
 
+@needs_affinity
+def test_where_it_is_not_known_who_shares_the_machine_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert choose_cores(CPU, 2) is None
+    assert "LOCAL_WORLD_SIZE is not set" in capfd.readouterr().err
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    choose_cores.cache_clear()
+    assert choose_cores(CPU, 2) is not None
+
+
 @pytest.mark.parametrize(
     ("facts", "address"),
     [
