@@ -29,7 +29,7 @@ def choose_cores(device: torch.device, workers: int) -> Cores | None:
         warn_once("pin_workers", "runtime.pin_workers has no effect: this system cannot pin processes to cores")
         return None
     place = place_in_job(os.environ, independent=True)
-    if place.world_size > 1 and not os.environ.get("LOCAL_WORLD_SIZE"):
+    if place.world_size > 1 and not os.environ.get("LOCAL_WORLD_SIZE", "").isdecimal():
         warn_once(
             "pin_workers beside others",
             "runtime.pin_workers has no effect: LOCAL_WORLD_SIZE is not set, so that nobody knows how many processes "
