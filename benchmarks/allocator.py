@@ -26,8 +26,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.fault_injection.proc import children
 from benchmarks.machine import describe
-from benchmarks.memory import children, private_mib, pss_mib
+from benchmarks.memory import private_mib, pss_mib
 from benchmarks.networks import write_teacher
 
 OFF = {"MALLOC_PERTURB_": "0"}

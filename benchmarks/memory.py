@@ -21,12 +21,6 @@ def pss_mib(processes: Iterable[int]) -> float:
     return sum(_rollup_mib(process, "Pss:") for process in processes)
 
 
-def children(process: int) -> list[int]:
-    """The processes that a process has started; Linux."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
 def peak_mib(device: torch.device) -> float:
     """MiB that this process has had at most: allocated on the GPU, or resident where it computes on the CPU."""
     if device.type == "cuda":

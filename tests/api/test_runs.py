@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,14 @@ from tests.api.world import shards_of
 from tests.conftest import REPOSITORY
 from tests.data import tars
 from tinyvit_kd.api.samples import Sample
+from tinyvit_kd.batches.step_plan import StepPlan
+from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
 from tinyvit_kd.errors import BadImageError, CheckpointError, ConfigError, ShardError, StoreError
 from tinyvit_kd.runs.labelled_data import open_labelled_data
-from tinyvit_kd.runs.stored_data import open_stored_data
+from tinyvit_kd.runs.stored_data import StoredData, open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import solo_job
@@ -77,6 +79,25 @@ def test_batches_are_those_that_training_sees(
     assert not (tmp_path / "another").exists()
     with pytest.raises(IndexError):
         batches[len(batches)]
+
+
+def test_batches_of_several_workers_have_blocks_for_all_that_these_work_on(mixed: World, tmp_path: Path) -> None:
+    """However many the recipe has: two workers of four batches each may be eight batches apart."""
+    asked: list[int] = []
+
+    class Noting(StoredData):
+        def batch_maker(self, plan: StepPlan, steps: int = 1) -> StoredBatches:
+            asked.append(steps)
+            return super().batch_maker(plan, steps)
+
+    config = _pretraining(mixed, tmp_path / "run")
+    opened = tinyvit_kd.open_batches(config)
+    noting = Noting(**{each.name: getattr(opened.data, each.name) for each in fields(opened.data)})
+    batches = replace(opened, data=noting)
+    for workers in (1, 2):
+        assert len(list(batches.iterate(0, 2, workers))) == 2
+    assert _same(batches[0], opened[0])
+    assert asked == [1, 2 * config.runtime.prefetch, 1]
 
 
 def _same(one: Batch, other: Batch) -> bool:

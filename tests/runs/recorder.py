@@ -131,9 +131,9 @@ class ObservedData(TrainingData):
     data: TrainingData
     observe: Observer
 
-    def batch_maker(self, plan: StepPlan) -> ObservedMaker:
+    def batch_maker(self, plan: StepPlan, steps: int = 1) -> ObservedMaker:
         """The wrapped batch maker."""
-        return ObservedMaker(self.data.batch_maker(plan), self.observe)
+        return ObservedMaker(self.data.batch_maker(plan, steps), self.observe)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
         """The schedule of the wrapped data."""

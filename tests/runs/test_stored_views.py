@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.local_files import block_file
 from benchmarks.tiny_world import TRAINING, World
 from tests.runs.recorder import RunRecorder
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.errors import BlockMissingError, ConfigError
-from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.runs.stored_views import schedule_stored_views
+from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.store.store import LogitStore
@@ -69,6 +72,20 @@ def test_views_that_are_still_being_dumped_do_not_stop_a_resumed_run(world: Worl
             world.pretrain(schedule=TRAINING["schedule"] | {"epochs": 4}, output=str(world.folder / "new")),
             solo_job(),
         )
+
+
+class Behind(Job):
+    """A job whose other process opened the store when it had one view."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, 1]
+
+
+def test_processes_that_opened_a_store_while_it_grew_use_the_views_that_all_of_them_know(world: World) -> None:
+    config, stores = world.pretrain(), [LogitStore.open(world.store)]
+    for job, used in ((solo_job(), (0, 1)), (Behind(0, 2, torch.device("cpu")), (0, 0))):
+        schedule = schedule_stored_views(config, stores, job, None, 0)
+        assert tuple(number for epoch in range(2) for number in schedule.numbers(epoch)) == used
 
 
 def test_a_run_cannot_be_continued_with_fewer_views(world: World) -> None:

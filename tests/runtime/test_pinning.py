@@ -80,6 +80,26 @@ def test_what_is_pinned_within_what_is_pinned_has_the_same_cores() -> None:
             assert list(inner) == outside
 
 
+@needs_affinity
+def test_torch_does_not_warn_of_workers_whose_cores_have_been_told(recwarn: pytest.WarningsRecorder) -> None:
+    """As it would of those of an evaluation, which start while the main process is pinned to what they leave."""
+    before = os.sched_getaffinity(0)
+    runtime = RuntimeConfig(workers=2, prefetch=1)
+    warned = []
+    try:
+        for pinned in (True, False):
+            choose_cores(CPU, 2)
+            os.sched_setaffinity(0, {min(before)})
+            with loading(Where(), range(2), runtime.model_copy(update={"pin_workers": pinned}), CPU) as batches:
+                assert len(list(batches)) == 2
+            warned.append([str(each.message) for each in recwarn.list if "DataLoader will create" in str(each.message)])
+            recwarn.clear()
+    finally:
+        os.sched_setaffinity(0, before)
+    assert warned[0] == []
+    assert warned[1]
+
+
 def test_where_processes_cannot_be_pinned_a_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +108,21 @@ def test_where_processes_cannot_be_pinned_a_line_says_so(
     assert "runtime.pin_workers has no effect" in capfd.readouterr().err
     with pinning.main_pinned(None):
         pinning.pin_worker(None, 0)
+
+
+@needs_affinity
+def test_where_it_is_not_known_who_shares_the_machine_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert choose_cores(CPU, 2) is None
+    assert "LOCAL_WORLD_SIZE is not set" in capfd.readouterr().err
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    choose_cores.cache_clear()
+    assert choose_cores(CPU, 2) is not None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -149,23 +150,23 @@ def _load(
     issue = _IssueBuffers(tasks, buffers)
     notes = Notes(workers)
     watchdog = Watchdog(notes, runtime.data_timeout)
-    loader: DataLoader[object] = DataLoader(
-        _FillBuffers(maker, buffers),
-        batch_size=None,
-        sampler=issue,
-        num_workers=workers,
-        prefetch_factor=runtime.prefetch if workers else None,
-        worker_init_fn=partial(_start_worker, notes, cores),
-        multiprocessing_context=START_METHOD if workers else None,
-        collate_fn=_unchanged,
-        timeout=min(check_every, runtime.data_timeout) if workers else 0,
-    )
     iterator: Any = None
     try:
-        iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
+        with nullcontext() if cores is None else _cores_are_told():
+            loader: DataLoader[object] = DataLoader(
+                _FillBuffers(maker, buffers),
+                batch_size=None,
+                sampler=issue,
+                num_workers=workers,
+                prefetch_factor=runtime.prefetch if workers else None,
+                worker_init_fn=partial(_start_worker, notes, cores),
+                multiprocessing_context=START_METHOD if workers else None,
+                collate_fn=_unchanged,
+                timeout=min(check_every, runtime.data_timeout) if workers else 0,
+            )
+            iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
         with (
-            # After the processes have been started, which torch warns of where the main one has few cores, and before
-            # memory is pinned, which lies near the core that first touches it.
+            # Before memory is pinned, which lies near the core that first touches it.
             main_pinned(cores),
             watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
@@ -182,6 +183,18 @@ def _load(
     finally:
         notes.dismiss()
         del iterator  # ends the processes, and waits for them
+
+
+@contextmanager
+def _cores_are_told() -> Iterator[None]:
+    """Keep torch from warning of more workers than cores.
+
+    Where processes are pinned, a line has told of it; and a main process that is pinned has few cores, of which torch
+    would think that they are all.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
 
 def _receive(iterator: Iterator[Any], watchdog: Watchdog) -> Any:

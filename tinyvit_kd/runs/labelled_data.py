@@ -23,8 +23,9 @@ class LabelledData(TrainingData):
 
     config: FinetuneConfig
 
-    def batch_maker(self, plan: StepPlan) -> LabelledBatches:
+    def batch_maker(self, plan: StepPlan, steps: int = 1) -> LabelledBatches:
         """Makes the batches of this rank, from new views."""
+        del steps
         reader = self.shards.reader(plan.shards_at_a_time)
         samples = SampleViews(reader, self.config.views, self.config.schedule.seed)
         return LabelledBatches(samples, self.config.on_bad_image, plan)

@@ -16,7 +16,6 @@ from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
-from tinyvit_kd.data.loader import steps_in_work
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import assumed_classes, label_map, stored_classes
@@ -51,12 +50,12 @@ class StoredData(TrainingData):
     spec: ViewSpec
     class_map: npt.NDArray[np.int64] | None
 
-    def batch_maker(self, plan: StepPlan) -> StoredBatches:
+    def batch_maker(self, plan: StepPlan, steps: int = 1) -> StoredBatches:
         """Makes the batches of this rank, from replayed views."""
         reader = self.shards.reader(plan.shards_at_a_time)
         samples = SampleViews(reader, self.spec, self.stores[0].manifest.seed)
         labels = Labels(reader, self.class_map) if self.config.loss.uses_labels else None
-        caches = block_caches(self.config.store, self.stores, plan, steps_in_work(self.config.runtime))
+        caches = block_caches(self.config.store, self.stores, plan, steps)
         return StoredBatches(samples, caches, self.config.store, plan, labels)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule:

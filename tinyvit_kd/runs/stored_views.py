@@ -29,10 +29,10 @@ def schedule_stored_views(
     """
     schedule = config.schedule
     limit = config.store.views
-    # While a store grows, a resumed run uses the complete views. The processes may count them at different moments, so
-    # rank 0's count is used.
+    # While a store grows, a resumed run uses the complete views. The processes may count them at different moments, and
+    # may have opened the store before it grew; so those are used that all of them know of.
     available = min(store.manifest.views if counts is None else store.complete_views() for store in stores)
-    count = job.broadcast(min(available, limit or available))
+    count = min(job.gather(min(available, limit or available)))
     seed = schedule.seed if config.store.view_schedule == "permutation" else None
     views = ViewSchedule(schedule.views_per_sample, counts or ((0, count),), seed)
     if counts is not None:

@@ -13,7 +13,7 @@ from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import TrainingConfig
-from tinyvit_kd.data.loader import loading
+from tinyvit_kd.data.loader import loading, steps_in_work
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
@@ -97,7 +97,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         if job.is_main:
             _write_recipe(config)
         report_start(config, data.shards, card, run, state)
-        batch_maker = data.batch_maker(plan)
+        batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, data.objective, stop, scorer)

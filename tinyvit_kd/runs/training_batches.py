@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.buffers import BatchMaker
-from tinyvit_kd.data.loader import loading
+from tinyvit_kd.data.loader import loading, steps_in_work
 from tinyvit_kd.runs.batch_sizes import check_schedule
 from tinyvit_kd.runs.labelled_data import open_labelled_data
 from tinyvit_kd.runs.stored_data import open_stored_data
@@ -81,7 +81,8 @@ class TrainingBatches:
             yield from map(self._maker, steps)
             return
         runtime = self.config.runtime.model_copy(update={"workers": workers})
-        with loading(self._maker, steps, runtime, solo_job().device) as loaded:
+        maker = self.data.batch_maker(self.plan, steps_in_work(runtime))
+        with loading(maker, steps, runtime, solo_job().device) as loaded:
             for batch in loaded:
                 yield batch.clone()
 

@@ -44,8 +44,12 @@ class TrainingData(ABC):
     trains_both_heads: bool
 
     @abstractmethod
-    def batch_maker(self, plan: StepPlan) -> BatchMaker[int, Batch]:
-        """Makes the batches of this rank, step by step."""
+    def batch_maker(self, plan: StepPlan, steps: int = 1) -> BatchMaker[int, Batch]:
+        """Makes the batches of this rank, step by step.
+
+        Args:
+            steps: within how many consecutive steps loading processes work at the same time.
+        """
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
         """Which stored views each epoch uses; None if new views are made.

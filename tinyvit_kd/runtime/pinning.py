@@ -29,6 +29,13 @@ def choose_cores(device: torch.device, workers: int) -> Cores | None:
         warn_once("pin_workers", "runtime.pin_workers has no effect: this system cannot pin processes to cores")
         return None
     place = place_in_job(os.environ, independent=True)
+    if place.world_size > 1 and not os.environ.get("LOCAL_WORLD_SIZE", "").isdecimal():
+        warn_once(
+            "pin_workers beside others",
+            "runtime.pin_workers has no effect: LOCAL_WORLD_SIZE is not set, so that nobody knows how many processes "
+            "share this machine; torchrun sets it",
+        )
+        return None
     homes = [_home(device, local_rank) for local_rank in range(place.local_world_size)]
     cores = share_cores(read_topology(_allowed()), homes, place.local_rank, workers)
     note(cores.describe())
