@@ -39,7 +39,7 @@ STEPS = (
     Step("steps", "benchmarks.steps", "how fast are training steps, and the official code's?", 240, 45, ("peer",)),
     Step("resume", "benchmarks.gpu.resume", "does a killed run go on to the same bits?", 180, 60),
     Step("online", "benchmarks.online", "what does a teacher in the loop cost?", 120, 45),
-    Step("precisions", "benchmarks.precisions", "do float16, bfloat16 and compiled teachers say the same?", 90),
+    Step("precisions", "benchmarks.precisions", "do float16, bfloat16 and compiled teachers say the same?", 120),
     Step("dump", "benchmarks.dump", "does stage one keep its teacher busy?", 120, 45),
     Step("loop", "benchmarks.loop", "what does the training loop cost beside bare steps?", 90),
     Step("fed", "benchmarks.fed", "do the loading processes keep the GPU busy?", 120, 45, ("photos",)),
