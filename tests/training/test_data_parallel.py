@@ -161,10 +161,10 @@ def test_gradients_are_averaged_and_rounded_only_where_that_is_asked_for(tmp_pat
         ("cuda", 1, False, True),
         ("cpu", 1, False, False),
         ("cuda", 2, False, False),
-        ("cuda", 1, True, False),  # by default: torch fails in its first step with both
+        ("cuda", 1, True, False),  # by default
     ],
 )
-def test_the_order_of_gradients_is_relied_on_only_where_torch_can_observe_it(
+def test_the_order_of_gradients_is_relied_on_only_where_torch_takes_that(
     device: str, micro_batches: int, compiled: bool, static: bool, tmp_path: Path
 ) -> None:
     network = nn.Linear(2, 2)
