@@ -42,7 +42,7 @@ STEPS = (
     Step("precisions", "benchmarks.precisions", "do float16, bfloat16 and compiled teachers say the same?", 120),
     Step("dump", "benchmarks.dump", "does stage one keep its teacher busy?", 120, 45),
     Step("loop", "benchmarks.loop", "what does the training loop cost beside bare steps?", 90),
-    Step("fed", "benchmarks.fed", "do the loading processes keep the GPU busy?", 120, 45, ("photos",)),
+    Step("fed", "benchmarks.fed", "do the loading processes keep the GPU busy?", 150, 60, ("photos",)),
     Step("trace", "benchmarks.trace", "where do ten steps spend their time?", 90),
     Step("scores", "benchmarks.gpu.demo", "does the whole demo score as it does on the CPU?", 240, 120),
 )
