@@ -143,6 +143,7 @@ def test_all_are_compared_and_who_fails_is_left_out(result: Result, tmp_path: Pa
     assert set(rows) == {"tiny_vit_5m_224, batch 2, eager", "resnet10t, batch 2, eager"}
     for row in rows.values():
         assert set(row["images_per_second"]) == {OURS, BARE, TIMM}
+        assert set(row["seconds_until_warm"]) == {"ours", "timm"}
         assert row["over_bare_step"] == pytest.approx(row["seconds"][BARE][0] / row["seconds"][OURS][0], abs=1e-4)
     assert found["least_over_timm"] == min(row["over_timm"] for row in rows.values())
 
@@ -184,7 +185,8 @@ def test_figures_are_medians_and_ratios_those_of_rounds() -> None:
     assert (found["over_bare_step"], found["over_official"], found["over_official_loop"]) == (1.0, 2.0, 4.0)
     assert "over_timm" not in found
     assert found["peak_mib"] == {OURS: 1000, BARE: None}
-    told = summary({"row": found})
+    told = summary({"row": found | {"seconds_until_warm": {"ours": 60.5, "timm": 40.0}}})
+    assert told["seconds_until_warm"] == {"row": 60.5}
     assert (told["least_over_official"], told["least_over_timm"], told["mfu"]) == (2.0, None, {"row": 0.1})
     line = table_row("row", found)
     assert line == "| row | 500.0 | 1000 | 10.0% | 1.00 | 250.0 | – | 2.00 | 4.00 | – | – | – |"
