@@ -39,7 +39,7 @@ from tinyvit_kd.views import native
 from tinyvit_kd.views.params import sample_params
 from tinyvit_kd.views.render import decode, reference_eval, reference_views, render_eval, render_views
 
-COUNTS = (1, 4, 10)
+COUNTS = (1, 2, 4, 10)
 EVALUATIONS = tuple(
     EvalViewSpec.model_validate({"size": size, "mode": mode, "interpolation": interpolation})
     for mode in ("center", "squash")

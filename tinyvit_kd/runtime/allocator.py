@@ -19,7 +19,7 @@ _NEVER = -1  # as a threshold: glibc turns it into the largest size
 # No block is mapped on its own, which would be unmapped when it is freed; and the end of the heap is never cut off.
 # (M_MMAP_THRESHOLD does as well with glibc 2.36, but mallopt(3) promises 32 MiB at most.)
 KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER}
-# A view takes a few buffers of some hundred kilobytes; larger ones, of large photos, are returned. 65536: glibc's own.
+# A view takes a few buffers of some hundred kilobytes. Larger ones, of large photos, are returned. 65536 is glibc's.
 LOADING = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 16 << 20, _TRIM_THRESHOLD: 16 << 20}
 
 
