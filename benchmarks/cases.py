@@ -50,6 +50,11 @@ class Cases:
         release(self.device)
         return found
 
+    def keep(self, name: str, found: Figures) -> None:
+        """Write what a case has found so far; it stays if the case then fails, or if all is killed."""
+        self.done[name] = found
+        self._write()
+
     def attempt(self, name: str, work: Callable[[], Any]) -> Any:
         """What a part of a case returns, or None where it fails: out of memory, or an error of the compiler's.
 

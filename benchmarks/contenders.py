@@ -39,6 +39,7 @@ from tinyvit_kd.training.student_forward import student_forward
 OURS, BARE, OFFICIAL, WHOLE, TIMM = "train_step", "bare step", "official step", "official loop", "timm's step"
 # Stochastic depth of stage two's recipes, official and ours; others have timm's own.
 DROP_PATH = {"tiny_vit_21m_224": 0.1, "tiny_vit_11m_224": 0.0, "tiny_vit_5m_224": 0.0}
+THEIRS = "timm"  # whose steps are built last
 Steps = dict[str, Callable[[], object]]  # by column
 GRAPHS = "reduce-overhead"  # torch.compile's mode that makes CUDA graphs
 
@@ -90,7 +91,7 @@ def contenders(case: Case, batch: Batch, options: argparse.Namespace, job: Job) 
     found = {"ours": lambda: our_steps(case, batch, options, job)}
     if options.peer is not None and case.student in RECIPES:
         found["official"] = lambda: official_steps(case, batch, options)
-    return found | {"timm": lambda: timm_steps(case, batch, options, job)}
+    return found | {THEIRS: lambda: timm_steps(case, batch, options, job)}
 
 
 def our_steps(case: Case, batch: Batch, options: argparse.Namespace, job: Job) -> Steps:

@@ -21,9 +21,8 @@ import argparse
 import math
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ STUDENTS = ["tiny_vit_21m_224", "tiny_vit_5m_224"]
 MANY = [number for number in (1, 2, 4, 8, 16) if number <= cores()]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {"students": STUDENTS[1:], "batch": 16, "samples": 128, "steps": 16, "workers": [1], "seconds": 4.0},
-    "cuda": {"students": STUDENTS, "batch": 256, "samples": 4096, "steps": 48, "workers": MANY, "seconds": 2.0},
+    "cuda": {"students": STUDENTS, "batch": 256, "samples": 2048, "steps": 48, "workers": MANY, "seconds": 2.0},
     "tiny": {"students": ["resnet10t"], "batch": 8, "samples": 32, "steps": 4, "workers": [1, 2], "seconds": 0.2},
 }
 SHARED = ("classes", "topk", "size", "rounds", "precision", "compile", "threads")
@@ -62,12 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{len(images)} photos{', drawn' if options.photos is None else ''}, {describe_size(images)} on average")
         cases = Cases(settings, job.device, options.results, summary)
         subject = Subject(options, job, Path(folder), images)
-        for workers in options.workers:
-            cases.run(loader_name(workers), partial(subject.loader_alone, workers))
-        for student in options.students:
-            cases.run(bare_name(student), partial(subject.bare, student))
-        for workers, student in product(sorted(options.workers, reverse=True), options.students):
-            cases.run(fed_name(student, workers), partial(subject.fed, student, workers))
+        for name, work in in_order(options, subject):
+            cases.run(name, work)
     print_tables(cases.done, options)
     cases.end()
 
@@ -83,6 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
+
+
+def in_order(options: argparse.Namespace, subject: Subject) -> Iterator[tuple[str, Callable[[], Figures]]]:
+    """All cases by name. The most workers first, with the first student, so that whoever is stopped has that."""
+    bare = set[str]()
+    for workers in sorted(options.workers, reverse=True):
+        yield loader_name(workers), partial(subject.loader_alone, workers)
+        for student in options.students:
+            if student not in bare:
+                bare.add(student)
+                yield bare_name(student), partial(subject.bare, student)
+            yield fed_name(student, workers), partial(subject.fed, student, workers)
 
 
 def describe_size(images: Sequence[bytes]) -> str:

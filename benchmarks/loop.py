@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.arguments import cores, parse, parser
 from benchmarks.cases import Cases, Figures
+from benchmarks.contenders import DROP_PATH
 from benchmarks.feeding import SyntheticBatches
 from benchmarks.networks import bare_step, student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
@@ -116,7 +117,8 @@ def figures_of(
 
 def measure(name: str, maker: BatchMaker[int, Batch], options: argparse.Namespace, job: Job, folder: Path) -> Rates:
     """One student's rates: medians of the rounds."""
-    state, waits = student_state(name, options.classes, options.size, options.batch, job.device), list[float]()
+    drop_path, waits = DROP_PATH.get(name), list[float]()
+    state = student_state(name, options.classes, options.size, options.batch, job.device, drop_path)
     steps, precision, compiled = options.steps, options.precision, options.compile
     run = student_run(state, options.batch, job, folder / name, steps, precision, compiled)
     with loading(maker, range(1), RuntimeConfig(workers=0), job.device) as batches:

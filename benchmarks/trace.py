@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.arguments import cores, parse, parser
 from benchmarks.cases import Cases, Figures
+from benchmarks.contenders import DROP_PATH
 from benchmarks.feeding import SyntheticBatches
 from benchmarks.networks import student_run, student_state
 from benchmarks.trace_analysis import UNRECORDED, Told, analyse, read_events, steps_in
@@ -89,7 +90,8 @@ def trace_path(results: Path | None, student: str, folder: Path) -> Path:
 def measure(student: str, options: argparse.Namespace, job: Job, path: Path, folder: Path) -> Figures:
     """Run and trace the loop, and read the trace."""
     total = options.warm_up + options.steps + 1  # a run's last step writes a checkpoint
-    state = student_state(student, options.classes, options.size, options.batch, job.device)
+    drop_path = DROP_PATH.get(student)
+    state = student_state(student, options.classes, options.size, options.batch, job.device, drop_path)
     run = student_run(state, options.batch, job, folder / student, total, options.precision, options.compile)
     maker = SyntheticBatches(options.batch, options.size, options.topk, options.classes)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,7 @@ def measure(student: str, options: argparse.Namespace, job: Job, path: Path, fol
     with loading(maker, range(total), runtime, job.device) as batches, redirect_stderr(io.StringIO()):
         fit(run, state, tracing.noting(batches), objective, StopRequest())
     kept = {"trace": path.name} if options.results is not None else {}
+    kept["code"] = run.compiler.told  # the loop goes on where compiling fails
     return kept | analyse(steps_in(read_events(path), STEPS, options.steps))
 
 

@@ -74,7 +74,7 @@ def _parser(table: Sequence[Step]) -> argparse.ArgumentParser:
     running.add_argument("--photos", type=Path, metavar="FOLDER", help="of webdataset tars or JPEG files")
     running.add_argument("--wheels", type=Path, metavar="FOLDER", help="what --prepare made, if it is elsewhere")
     running.add_argument("--site", type=Path, metavar="FOLDER", help=f"for its packages (default: {site_folder()})")
-    running.add_argument("--archive", type=Path, metavar="FILE", help="a .tar.gz of the results, made after each step")
+    running.add_argument("--archive", type=Path, metavar="FILE", help="a .tar.gz of results, renewed after each step")
     preparing = made.add_argument_group("with --prepare")
     preparing.add_argument("--python", default="3.12", help="of the machine (%(default)s)")
     preparing.add_argument("--limit-mib", type=float, default=LIMIT_MIB, help="what can be carried (%(default)s)")

@@ -22,6 +22,7 @@ from tinyvit_kd.errors import ConfigError
 RESERVE = 5.0  # seconds of the budget that are kept for killing the last step and writing the summary
 LOOK_LIMIT = 180.0  # seconds that it may take to import torch for the first time
 LOG_LINES = 15
+ARCHIVE_BYTES = 12 << 20  # what carries an archive may refuse a larger one, and then nothing would come back
 Look = Callable[["Series", float], Note]
 
 
@@ -141,7 +142,7 @@ class Series:
         for name in step.takes:
             if name in settings.options:
                 found += [f"--{name}", str(settings.options[name].resolve())]
-        return [*found, "--tiny"] if settings.tiny else found
+        return [*found, *step.options, *(["--tiny"] if settings.tiny else [])]
 
     def _found(self, step: Step, state: str) -> Note:
         """The result that a step left, however it ended; the end of its log where it did not end well."""
@@ -192,13 +193,21 @@ def look_at_machine(series: Series, limit: float) -> Note:
     return {"error": f"exit code {outcome.code}: " + " ".join(text.splitlines()[-3:])}
 
 
-def pack(folder: Path, archive: Path) -> None:
-    """All files of a folder in one, for those who can carry only a few; it appears whole."""
-    aside = archive.with_name(f".{archive.name}.partial")
+def pack(folder: Path, archive: Path, most: int = ARCHIVE_BYTES) -> None:
+    """The files of a folder in one, for those who can carry only a few; it appears whole.
+
+    Small files first: a large one, such as a trace, is left out where all would be more than ``most`` bytes.
+    """
+    aside, size = archive.with_name(f".{archive.name}.partial"), 0
     with tarfile.open(aside, "w:gz") as file:
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and path not in (archive, aside) and not path.name.startswith("."):
+        for path in sorted(folder.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
+            if not path.is_file() or path in (archive, aside) or path.name.startswith("."):
+                continue
+            size += path.stat().st_size
+            if size <= most:
                 file.add(path, f"{folder.name}/{path.name}")
+            else:
+                print(f"{path.name} is not in {archive}, which would be too large", file=sys.stderr, flush=True)
     os.replace(aside, archive)
 
 

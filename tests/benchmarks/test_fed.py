@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from io import BytesIO
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from PIL import Image
 
 from benchmarks import fed
-from benchmarks.fed import of_linear
+from benchmarks.fed import in_order, of_linear
 from benchmarks.gpu_use import GpuUse
 from benchmarks.photos import drawn
-from benchmarks.stage_two import steady
+from benchmarks.stage_two import Subject, steady
 from tests.benchmarks.conftest import Result
 
 TINY = ["--device", "cpu", "--tiny"]
@@ -32,6 +35,15 @@ def test_stage_two_is_timed_by_workers(result: Result) -> None:
     assert row["of_possible"] == pytest.approx(row["views_per_second"] / min(bare, loader), rel=0.01)
     assert row["gpu_busy_by_driver"] is None
     assert 0 <= row["data_wait"] < 1
+
+
+def test_the_most_workers_and_the_first_student_come_first() -> None:
+    options = Namespace(workers=[1, 2], students=["large", "small"])
+    names = [name for name, _ in in_order(options, cast(Subject, SimpleNamespace(loader_alone=len, bare=len, fed=len)))]
+    assert names == [
+        *("loader alone, 2 workers", "large, bare steps", "large, 2 workers", "small, bare steps", "small, 2 workers"),
+        *("loader alone, 1 workers", "large, 1 workers", "small, 1 workers"),
+    ]
 
 
 def test_shards_are_a_whole_number_of_samples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import timm
 import torch
 
 from benchmarks import steps
-from benchmarks.contenders import BARE, OFFICIAL, OURS, TIMM, WHOLE
+from benchmarks.contenders import BARE, OFFICIAL, OURS, THEIRS, TIMM, WHOLE, Steps
 from benchmarks.flops import peak_flops, training_flops
 from benchmarks.official import RECIPES, OfficialStep, dense_targets, settings
 from benchmarks.steps import figures, in_order, summary, table_row
@@ -143,8 +143,25 @@ def test_all_are_compared_and_who_fails_is_left_out(result: Result, tmp_path: Pa
     assert set(rows) == {"tiny_vit_5m_224, batch 2, eager", "resnet10t, batch 2, eager"}
     for row in rows.values():
         assert set(row["images_per_second"]) == {OURS, BARE, TIMM}
+        assert set(row["seconds_until_warm"]) == {"ours", "timm"}
         assert row["over_bare_step"] == pytest.approx(row["seconds"][BARE][0] / row["seconds"][OURS][0], abs=1e-4)
     assert found["least_over_timm"] == min(row["over_timm"] for row in rows.values())
+
+
+def test_a_compiled_row_is_kept_before_the_network_of_timm_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed() -> Steps:
+        raise KeyboardInterrupt
+
+    made = {"ours": lambda: {OURS: lambda: None, BARE: lambda: None}, THEIRS: killed}
+    monkeypatch.setattr(steps, "contenders", lambda *_: made)
+    path = tmp_path / "steps.json"
+    given = ["--device", "cpu", "--tiny", "--students", "resnet10t", "--batches", "2", "--modes", "compiled"]
+    with pytest.raises(KeyboardInterrupt):
+        steps.main([*given, "--rounds", "2", "--results", str(path)])
+    row = json.loads(path.read_text())["cases"]["resnet10t, batch 2, compiled"]
+    assert (set(row["images_per_second"]), row["rounds"], len(row["seconds"][OURS])) == ({OURS, BARE}, 1, 1)
 
 
 def test_what_is_worth_most_comes_first() -> None:
@@ -168,7 +185,8 @@ def test_figures_are_medians_and_ratios_those_of_rounds() -> None:
     assert (found["over_bare_step"], found["over_official"], found["over_official_loop"]) == (1.0, 2.0, 4.0)
     assert "over_timm" not in found
     assert found["peak_mib"] == {OURS: 1000, BARE: None}
-    told = summary({"row": found})
+    told = summary({"row": found | {"seconds_until_warm": {"ours": 60.5, "timm": 40.0}}})
+    assert told["seconds_until_warm"] == {"row": 60.5}
     assert (told["least_over_official"], told["least_over_timm"], told["mfu"]) == (2.0, None, {"row": 0.1})
     line = table_row("row", found)
     assert line == "| row | 500.0 | 1000 | 10.0% | 1.00 | 250.0 | – | 2.00 | 4.00 | – | – | – |"

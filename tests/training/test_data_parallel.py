@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from benchmarks.networks import student_run
 from benchmarks.tiny_world import NETWORK, TRAINING, World
 from tests.stages.commands import torchrun
 from tests.stages.test_losses import DEIT
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.training.data_parallel import data_parallel, gradient_sync
+from tinyvit_kd.training.state import TrainState
 
 # Trains each recipe twice, the second time with torch's averaging as it is; prints the models' digests by recipe.
 TRAIN = """
@@ -149,6 +153,26 @@ def test_gradients_are_averaged_and_rounded_only_where_that_is_asked_for(tmp_pat
     assert [found[f"static, step {step}"] for step in (1, 2, 3)] == [[[1.5] * 4], [[3.0] * 4], [[4.5] * 4]]
     assert "the loss does not depend on" in found["error"]
     assert "unused.weight, unused.bias" in found["error"]
+
+
+@pytest.mark.parametrize(
+    ("device", "micro_batches", "compiled", "static"),
+    [
+        ("cuda", 1, False, True),
+        ("cpu", 1, False, False),
+        ("cuda", 2, False, False),
+        ("cuda", 1, True, False),  # by default
+    ],
+)
+def test_the_order_of_gradients_is_relied_on_only_where_torch_takes_that(
+    device: str, micro_batches: int, compiled: bool, static: bool, tmp_path: Path
+) -> None:
+    network = nn.Linear(2, 2)
+    state = TrainState(network, torch.optim.SGD(network.parameters()), None)
+    run = student_run(state, 4, solo_job(), tmp_path)
+    job = Job(0, 2, torch.device(device))
+    run = replace(run, job=job, micro_batches=micro_batches, compiler=Compiler(job, "auto" if compiled else False))
+    assert run.static_graph is static
 
 
 @pytest.mark.parametrize("compression", ["none", "bfloat16"])

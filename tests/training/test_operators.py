@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -51,6 +52,28 @@ def test_normalisation_lays_out_channels_last_in_the_same_pass() -> None:
     assert normalize(views).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(normalize(views), plain)
     assert launches(lambda: normalize(views)) == {"mul": 1, "sub_": 1}
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_compiled_normalisation_writes_to_no_given_output_at_which_torch_would_cut(
+    memory_format: torch.memory_format,
+) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    normalize = Normalizer(MEAN, STD, CPU)
+    normalize.memory_format = memory_format
+    views = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    found = torch.compile(lambda given: normalize(given), backend=keep, dynamic=False)(views)
+    (graph,) = graphs
+    assert [node.name for node in graph.graph.nodes if "out" in node.kwargs] == []
+    assert found.is_contiguous(memory_format=memory_format)
+    assert equal_bits(found, normalize(views))
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -47,7 +47,8 @@ class GpuTransfer(Transfer):
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._slots = [torch.empty_like(buffers[0], device=device) for _ in range(2)]
         self._copied: list[torch.cuda.Event | None] = [None] * len(buffers)
-        self._launched: torch.cuda.Event | None = None  # everything launched before the latest buffer was taken
+        # Everything launched before the latest buffer was taken; at first, what may still use the memory of the slots.
+        self._launched = torch.cuda.current_stream(device).record_event()
         self._taken = 0
 
     def take(self, number: int) -> torch.Tensor:
@@ -55,8 +56,7 @@ class GpuTransfer(Transfer):
         current = torch.cuda.current_stream(self._device)
         slot = self._slots[self._taken % 2]
         self._taken += 1
-        if self._launched is not None:
-            self._stream.wait_event(self._launched)  # includes all work that reads the slot's last batch
+        self._stream.wait_event(self._launched)  # includes all work that reads the slot's last batch
         self._launched = current.record_event()
         with torch.cuda.stream(self._stream):
             slot.copy_(self.buffers[number], non_blocking=True)

@@ -30,6 +30,10 @@ class Normalizer:
 
     def __call__(self, views: torch.Tensor) -> torch.Tensor:
         """Views [B, 3, S, S] with levels 0..255, uint8 or float32, to float32 [B, 3, S, S] in memory of its own."""
+        if torch.compiler.is_compiling():
+            # torch 2.11 cuts compiled code where something is written to a given output in channels-last (2.14 does
+            # not). A compiler makes a single pass of this by itself.
+            return (views * self.scale - self.shift).contiguous(memory_format=self.memory_format)
         images = torch.empty(views.shape, device=views.device, memory_format=self.memory_format)
         # Bytes are converted, and laid out anew, by the multiplication itself: two passes, not three.
         return torch.mul(views, self.scale, out=images).sub_(self.shift)

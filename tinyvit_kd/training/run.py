@@ -47,8 +47,9 @@ class Run:
 
         Not on the CPU: gradients would be added in buckets of other bounds, and the sums of three processes would have
         other bits. Not with micro-batches: torch 2.14 fails in the first step if that has some that are not averaged.
+        Not with compiled code either, where torch has been seen to fail (github.com/pytorch/pytorch/issues/93672).
         """
-        return self.job.device.type == "cuda" and self.micro_batches == 1
+        return self.job.device.type == "cuda" and self.micro_batches == 1 and not self.compiler.on
 
     def autocast(self) -> AbstractContextManager[None]:
         """The autocast context of a forward pass."""

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.fault_injection.proc import state
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.json_files import last_object, read_json
+from benchmarks.gpu.series import pack
 from tests.benchmarks.gpu.conftest import Call, Steps, states, summary
 from tests.conftest import REPOSITORY
 
@@ -182,6 +183,15 @@ def test_all_files_travel_in_one(steps: Steps, call: Call, tmp_path: Path) -> No
         names = set(file.getnames())
     expected = {"first.json", "first.log", "second.log", "summary.json", "summary.md"}
     assert names == {f"out/{name}" for name in expected}
+
+
+def test_a_file_that_would_make_the_archive_too_large_is_left_out(out: Path, tmp_path: Path) -> None:
+    out.mkdir()
+    for name, size in (("a.trace.json.gz", 900), ("steps.json", 400), ("steps.log", 500)):
+        (out / name).write_bytes(bytes(size))
+    pack(out, tmp_path / "all.tar.gz", most=1000)
+    with tarfile.open(tmp_path / "all.tar.gz") as file:
+        assert set(file.getnames()) == {"out/steps.json", "out/steps.log"}
 
 
 def test_a_signal_ends_the_step_and_is_noted(steps: Steps, out: Path, tmp_path: Path) -> None:

@@ -14,17 +14,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks.gpu import environment
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.demo import ON_THE_CPU, compared
 from benchmarks.gpu.requirements import wheels_in
-from benchmarks.gpu.resume import is_right
+from benchmarks.gpu.resume import in_force, is_right
 from benchmarks.gpu.steps import STEPS, chosen
 from benchmarks.gpu.suite import FAILED, PASSED, Recorder, files_that_need_a_gpu
 from tests.benchmarks.gpu.conftest import states, summary
 from tests.benchmarks.gpu.wheels import write_wheel
 from tests.conftest import REPOSITORY
+from tinyvit_kd.runtime.compiling import Compiler
+from tinyvit_kd.runtime.device_report import device_line
+from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.views import native
 
 OWN = ["setup", "tests", "demo", "resume"]
@@ -36,7 +40,7 @@ def test_every_step_is_a_module(step: Any) -> None:
 
 
 def test_steps_run_in_order_of_worth_whatever_the_order_they_are_asked_for_in() -> None:
-    assert [step.name for step in chosen(None)][:5] == [*OWN, "steps"]
+    assert [step.name for step in chosen(None)][:5] == ["setup", "tests", "demo", "steps", "resume"]
     assert [step.name for step in chosen(["dump", "setup", "online"])] == ["setup", "online", "dump"]
 
 
@@ -176,14 +180,14 @@ def figures(**changes: float) -> dict[str, float]:
 
 
 def test_a_demo_is_compared_with_the_cpus() -> None:
-    found = compared(figures(seconds=89.5, distilled_top1=37.33), tiny=False)
+    found = compared(figures(seconds=89.5, distilled_top1=37.33), whole=True)
     assert found["digests_equal"] is True
     assert found["scores_near_cpu"] is True
     assert found["over_cpu"]["seconds"] == 0.5
     assert found["points_above_cpu"]["distilled_top1"] == 3.0
-    assert compared(figures(scratch_top1=4.17), tiny=False)["scores_near_cpu"] is False
-    assert compared(figures(digests_equal=7), tiny=True)["digests_equal"] is False
-    assert "over_cpu" not in compared(figures(), tiny=True)
+    assert compared(figures(scratch_top1=4.17), whole=True)["scores_near_cpu"] is False
+    assert compared(figures(digests_equal=7), whole=False)["digests_equal"] is False
+    assert "over_cpu" not in compared(figures(), whole=False)
 
 
 # resume
@@ -197,11 +201,23 @@ def test_a_demo_is_compared_with_the_cpus() -> None:
         ({"plain": (False, True)}, False),
         ({"deterministic": (True, True), "plain": (False, False)}, True),
         ({"deterministic": (False, False), "plain": (True, True)}, False),
+        ({"deterministic": (True, True), "deterministic-compiled": (False, False)}, False),
     ],
-    ids=["the same", "never the same", "not the same for the kill", "deterministic the same", "deterministic differs"],
+    ids=[
+        *("the same", "never the same", "not the same for the kill"),
+        *("deterministic the same", "deterministic differs", "compiled differs"),
+    ],
 )
 def test_a_resumed_run_is_right_if_it_is_as_equal_as_a_repeated_one(
     found: dict[str, Sequence[bool]], right: bool
 ) -> None:
     cases = {name: {"equal": equal, "equal_without_a_kill": again} for name, (equal, again) in found.items()}
     assert is_right(cases) == right
+
+
+def test_whether_a_run_was_compiled_is_what_it_says_itself() -> None:
+    network, job = nn.Sequential(nn.Conv2d(3, 4, 3)), Job(0, 1, torch.device("cuda"))
+    line = device_line("NVIDIA H200", Compiler(job, True), network, "bfloat16")
+    assert in_force(f"continuing\n{line}\nstep 4\n") == line
+    assert ", compiled," in line
+    assert in_force("continuing\nstep 4\n") == ""
