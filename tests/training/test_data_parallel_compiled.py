@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.stages.commands import torchrun
 
 SCRIPT = """
@@ -72,7 +73,7 @@ with start_job("cpu") as job:
 def test_code_is_cut_at_buckets_and_one_process_that_fails_stops_both(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, *torchrun(2), str(tmp_path / "script.py"), str(tmp_path)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     compiled, failed = json.loads(done.stdout.splitlines()[-1])
