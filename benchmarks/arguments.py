@@ -35,6 +35,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def student_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of those that train students."""
+    made = parser(description)
+    made.add_argument("--students", nargs="+", help="timm's names")
+    made.add_argument("--batch", type=int)
+    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
+    return made
+
+
 def parse(
     given: argparse.ArgumentParser, arguments: Sequence[str] | None, defaults: Mapping[str, Mapping[str, Any]]
 ) -> argparse.Namespace:

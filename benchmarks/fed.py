@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arguments import cores, parse, parser
+from benchmarks.arguments import cores, parse, student_parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.photos import drawn, load
 from benchmarks.stage_two import SHARDS, Subject
@@ -68,15 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    made.add_argument("--students", nargs="+", help="timm's names")
-    made.add_argument("--batch", type=int)
+    made = student_parser(__doc__)
     made.add_argument("--workers", nargs="+", type=int, help="loading processes, one number after the other")
     made.add_argument("--samples", type=int, help="of the shards, each with a view in the store")
     made.add_argument("--steps", type=int, help="of each timing, at least; whole epochs are timed")
     made.add_argument("--seconds", type=float, help="of each timing of the loader alone")
-    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.arguments import cores, parse, parser
+from benchmarks.arguments import cores, parse, student_parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.contenders import DROP_PATH
 from benchmarks.feeding import SyntheticBatches
@@ -87,14 +87,10 @@ def ratios(done: dict[str, Figures]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
+    made = student_parser(__doc__)
     made.add_argument("--split", default="train")
-    made.add_argument("--students", nargs="+", help="timm's names")
-    made.add_argument("--batch", type=int)
     made.add_argument("--steps", type=int, help="of each timing")
-    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     made.add_argument("--workers", type=int, help="loading processes")
-    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

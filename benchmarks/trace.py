@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.arguments import cores, parse, parser
+from benchmarks.arguments import cores, parse, student_parser
 from benchmarks.cases import Cases, Figures
 from benchmarks.contenders import DROP_PATH
 from benchmarks.feeding import SyntheticBatches
@@ -70,14 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser(__doc__)
-    made.add_argument("--students", nargs="+", help="timm's names")
-    made.add_argument("--batch", type=int)
+    made = student_parser(__doc__)
     made.add_argument("--steps", type=int, help="that are traced")
     made.add_argument("--warm-up", type=int, help="steps before them")
     made.add_argument("--workers", type=int, help="loading processes")
-    made.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    made.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compile the student")
     return made
 
 

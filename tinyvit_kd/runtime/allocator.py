@@ -46,8 +46,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     Returns:
         whether it does; not where another allocator than glibc's is in use, such as a preloaded jemalloc.
     """
-    library = None if is_set_up(environment) else glibc()
-    if library is None or not _set(library, KEEPING):
+    if not _may_set(environment, KEEPING):
         return False
     _return_memory_in_forks()
     return True
@@ -55,8 +54,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
 def keep_buffers(environment: Mapping[str, str] = os.environ) -> bool:
     """From now on, keep up to 16 MiB that are freed for the next view; returns whether it does, as above."""
-    library = None if is_set_up(environment) else glibc()
-    return library is not None and _set(library, LOADING)
+    return _may_set(environment, LOADING)
 
 
 def is_set_up(environment: Mapping[str, str]) -> bool:
@@ -83,6 +81,12 @@ def _base(loaded: ctypes.CDLL, symbol: str) -> int | None:
     origin = _Origin()
     address = ctypes.cast(getattr(loaded, symbol), ctypes.c_void_p)
     return origin.base if loaded.dladdr(address, ctypes.byref(origin)) else None
+
+
+def _may_set(environment: Mapping[str, str], parameters: Mapping[int, int]) -> bool:
+    """Set the allocator up if it is glibc's and its user has not; returns whether it is set."""
+    library = None if is_set_up(environment) else glibc()
+    return library is not None and _set(library, parameters)
 
 
 def _set(library: ctypes.CDLL, parameters: Mapping[int, int]) -> bool:
