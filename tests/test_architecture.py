@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -28,7 +29,10 @@ ALLOWED: dict[str, set[str]] = {
     "batches": {*BELOW, *PIECES},
     "runs": {*BELOW, *PIECES, "batches"},
     "api": {*BELOW, *PIECES, "batches", "runs"},
-    "stages": {*BELOW, *PIECES, "batches", "runs"},
+    "analysis": {*BELOW, *PIECES, "batches", "runs"},
+    "planning": {*BELOW, *PIECES, "batches", "runs"},
+    "reports": {*BELOW, *PIECES, "batches", "runs", "analysis"},
+    "stages": {*BELOW, *PIECES, "batches", "runs", "analysis", "planning", "reports"},
     "commands": {*BELOW, "stages"},
     "cli": {*BELOW, "stages", "commands", "__init__"},
     "__main__": {"cli"},
@@ -44,7 +48,7 @@ ONLY_IN: dict[str, set[str]] = {
     "safetensors": {"models/modelfile.py"},
     "PIL": {"views", "api", "data/synthetic.py"},
     "yaml": {"config/yaml_text.py"},
-    "click": {"cli.py", "commands.py"},
+    "click": {"cli.py", "commands"},
     "fcntl": {"runtime/files.py"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
@@ -55,7 +59,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 # Only these files and rooms know where things are on disk. All others are given paths, or use names in a storage.
 JOINS_PATHS = {
-    *("data", "runs"),
+    *("data", "runs", "analysis"),
     *(
         "runtime/files.py",
         "runtime/metric_loggers.py",
@@ -168,9 +172,18 @@ def test_a_room_says_what_lives_there_and_what_does_not(room: Path) -> None:
 
 
 def test_stages_hold_one_file_for_each_command_and_nothing_else() -> None:
-    names = {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
-    assert names == {name.replace("-", "_") for name in cli.commands}
-    assert not [path for path in (PACKAGE / "stages").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    """A command is a file; a group is a file, or a folder with a file for each of its commands."""
+    assert names_in(PACKAGE / "stages") == {name.replace("-", "_") for name in cli.commands}
+    for name, command in cli.commands.items():
+        folder = PACKAGE / "stages" / name
+        if folder.is_dir():
+            assert isinstance(command, click.Group)
+            assert names_in(folder) == set(command.commands)
+
+
+def names_in(folder: Path) -> set[str]:
+    """Modules and packages in a folder, without their endings."""
+    return {path.stem for path in folder.iterdir()} - {"__init__", "__pycache__"}
 
 
 FORMS = {

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tinyvit_kd import cli
+from tinyvit_kd.commands.stages import short
 from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError, WorkerError
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
 
@@ -55,10 +56,10 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
 
 def test_the_figures_of_the_last_line_are_short_whatever_their_size() -> None:
     numbers = [4.6875e-7, 2 / 3 * 1e-8, 0.5, 2 / 3, 100 / 3, 1_281_167_000, 14_197_122.0, 0.0, -1e-9]
-    assert [cli.short(number) for number in numbers] == [
+    assert [short(number) for number in numbers] == [
         *(4.6875e-7, 6.66667e-9, 0.5, 0.666667, 33.333333, 1_281_167_000, 14_197_122.0, 0.0, -1e-9),
     ]
-    assert all(isinstance(cli.short(number), int) for number in (0, 288))
+    assert all(isinstance(short(number), int) for number in (0, 288))
 
 
 @pytest.fixture

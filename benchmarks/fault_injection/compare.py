@@ -16,7 +16,7 @@ from benchmarks.local_files import block_file
 from tinyvit_kd.errors import CheckpointError, StoreError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.stages import shards as shard_commands
-from tinyvit_kd.stages.store import check, repair
+from tinyvit_kd.stages.store.check import check, repair
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import any_block
 from tinyvit_kd.store.records import Block

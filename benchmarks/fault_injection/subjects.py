@@ -32,7 +32,7 @@ from tinyvit_kd.errors import CheckpointError, TinyVitKdError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.store_agreement import require_same_shards
-from tinyvit_kd.stages.store import check
+from tinyvit_kd.stages.store.check import check
 from tinyvit_kd.store.cache import BlockCache
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, load_latest

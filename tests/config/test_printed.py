@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tests.config.test_described import all_entries
 from tests.conftest import REPOSITORY
 from tinyvit_kd.cli import cli
-from tinyvit_kd.commands import STAGES
+from tinyvit_kd.commands.recipe import STAGES
 from tinyvit_kd.config.describe import describe
 from tinyvit_kd.config.load import load_recipe, read_yaml, validate
 from tinyvit_kd.config.printed_recipe import recipe_schema, recipe_text
@@ -170,7 +170,7 @@ def test_the_command_knows_all_stages_and_says_how_an_editor_finds_the_schema() 
     assert CliRunner().invoke(cli, ["recipe", "demo"]).exit_code == 2
     shown = CliRunner().invoke(cli, ["recipe", "--help"]).output
     assert all(text in shown for text in (*STAGES, "# yaml-language-server: $schema="))
-    assert re.search(r"^\s+recipe\s+print", CliRunner().invoke(cli, ["--help"]).output, re.MULTILINE)
+    assert re.search(r"^\s+recipe\s+Print", CliRunner().invoke(cli, ["--help"]).output, re.MULTILINE)
 
 
 def test_the_command_does_not_wait_for_torch() -> None:

@@ -24,8 +24,8 @@ from tinyvit_kd.runs.teacher_quality import FIRST_VIEWS, Quality, complaint
 from tinyvit_kd.runs.teacher_report import teacher_lines
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed
-from tinyvit_kd.stages import store as store_stage
 from tinyvit_kd.stages.dump_logits import dump_logits
+from tinyvit_kd.stages.store import info as store_stage
 from tinyvit_kd.store.label_sample import read_label_sample
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import partners, sample_mix

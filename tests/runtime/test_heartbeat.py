@@ -182,7 +182,7 @@ def test_every_command_says_that_it_is_running(
         time.sleep(0.5)
         return "done"
 
-    monkeypatch.setattr("tinyvit_kd.stages.store.info", slowly)
+    monkeypatch.setattr("tinyvit_kd.stages.store.info.info", slowly)
     code, out, err = command_line("store", "info", tmp_path)
     assert (code, out) == (0, "done\n")
     assert "store info: running for" in err

@@ -12,7 +12,8 @@ from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.store import check, info
+from tinyvit_kd.stages.store.check import check
+from tinyvit_kd.stages.store.info import info
 from tinyvit_kd.storage.open import BACKENDS
 from tinyvit_kd.store.store import LogitStore
 

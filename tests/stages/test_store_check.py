@@ -18,7 +18,7 @@ from tests.processes import nobody, readonly_copy
 from tests.store.blocks import same
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.store import LISTED, check, describe_check, repair
+from tinyvit_kd.stages.store.check import LISTED, check, describe_check, repair
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.check import check_shard
 from tinyvit_kd.store.records import Block

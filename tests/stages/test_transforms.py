@@ -20,7 +20,7 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
-from tinyvit_kd.stages.store import check
+from tinyvit_kd.stages.store.check import check
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.transform import forget_built
 

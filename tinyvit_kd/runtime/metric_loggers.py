@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job
 
+METRICS = "metrics.jsonl"
+
 
 class MetricLogger(ABC):
     """Logs scalars by kind (train, eval), name and optimiser step."""
@@ -32,7 +34,7 @@ class JsonLines(MetricLogger):
     """One JSON object per line in ``metrics.jsonl``, flushed at once."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Append a line: kind, step, time (Unix time in seconds) and the values."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """A duration in its two largest units: ``45 s``, ``3 min 20 s``, ``18 h 5 min``, ``2 d 4 h``."""
@@ -23,3 +25,41 @@ def counted(count: int, noun: str) -> str:
 def plural(noun: str) -> str:
     """The plural of a noun: ``views``, ``processes``, ``batches``."""
     return f"{noun}es" if noun.endswith(("s", "ch")) else f"{noun}s"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """A text that cannot control the terminal: names come from whoever made a store or a tar.
+
+    Args:
+        lines: keep line breaks, as in a message of several lines.
+    """
+    return "".join(each if each.isprintable() or (lines and each == "\n") else ascii(each)[1:-1] for each in text)
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows of text in columns, two spaces apart.
+
+    Args:
+        rows: cells; a row may lack its last ones.
+        right: numbers of the columns that are aligned on the right, as figures are.
+    """
+    columns = max(map(len, rows), default=0)
+    widths = [max((len(row[column]) for row in rows if column < len(row)), default=0) for column in range(columns)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def binary_size(count: float) -> str:
+    """A number of bytes in its largest unit: ``812 B``, ``1.5 KiB``, ``196 GiB``, ``1.2 TiB``."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = 0
+    while power < len(units) - 1 and count >= 999.5:
+        count /= 1024
+        power += 1
+    digits = 0 if power == 0 or count >= 99.95 else 1
+    return f"{count:,.{digits}f} {units[power]}"

@@ -1,4 +1,4 @@
-"""``store``: describes a store, checks every block in it, and repairs it."""
+"""``store check``: reads every block, names what is wrong, and removes what is damaged."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from os import PathLike
 
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
-from tinyvit_kd.runs.dump_quality import stored_quality
-from tinyvit_kd.runs.teacher_quality import Quality
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
+from tinyvit_kd.runtime.wording import printable
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.check import check_root, check_shard, remove_faults, shards_with_samples
-from tinyvit_kd.store.label_sample import Labels, read_label_sample
+from tinyvit_kd.store.label_sample import read_label_sample
 from tinyvit_kd.store.names import CLASS_LIST, LABELS, MANIFEST
 from tinyvit_kd.store.report import Fault, FaultKind, StoreReport
-from tinyvit_kd.store.statistics import holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
 SHARES = 4  # of a check's work for each process, so that none is left without while others have much
@@ -35,57 +32,6 @@ HEADINGS: dict[FaultKind, tuple[str, str]] = {  # what is listed, and what to do
     "partial": ("unfinished files of writers that were stopped", "--repair removes them"),
     "foreign": ("files that do not belong to the store", "--repair leaves them: remove them by hand"),
 }
-
-
-def info(path: str | PathLike[str]) -> str:
-    """Figures about a store, in a few lines."""
-    store = LogitStore.open(path)
-    manifest = store.manifest
-    with saying("counting the blocks"):
-        figures = statistics(store)
-    with saying("looking into some of the blocks"):
-        quality, known = _quality(store)
-    rows = {
-        "teacher": f"{manifest.teacher.name}, weights {manifest.teacher.weights_hash}, "
-        f"input of {manifest.teacher.image_size} pixels, {manifest.teacher.precision}",
-        "shards": f"{len(manifest.shard_names):,} with {sum(manifest.shard_lengths):,} samples ({manifest.shard_set})",
-        "views": f"{manifest.views} per sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
-        "records": f"top {manifest.topk} of {manifest.num_classes:,} classes "
-        f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
-        "blocks": f"{figures.blocks:,} of {figures.total_blocks:,}",
-        "on disk": f"{figures.bytes / 2**20:,.1f} MiB, {figures.bytes_per_record:.1f} bytes per record "
-        f"(dense float32 {figures.dense_bytes_per_record:,}, "
-        f"raw int16 + float16 + seed {figures.raw_bytes_per_record:,})",
-        "certainty": f"top-1 {quality.mean_best:.3f}, outside the top {manifest.topk} {quality.mean_outside:.4f}",
-        "agreement": known,
-        "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
-        "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-    }
-    width = max(map(len, rows))
-    return "\n".join(f"{name:<{width}}  {_printable(text)}" for name, text in rows.items())
-
-
-def _quality(store: LogitStore) -> tuple[Quality, str]:
-    """The teacher's figures on some of the blocks, and how often it is right, for people."""
-    unknown = "no labels of the teacher's classes were known when it was dumped"
-    labels: Labels = {}
-    try:
-        labels = read_label_sample(store.storage)
-    except StoreError as error:
-        unknown = f"not known: {error.what}; {error.fix}"
-    quality = stored_quality(store, labels, list(store.present_blocks(store.missing_blocks())))
-    if quality.agreement is None:
-        return quality, unknown
-    return quality, f"best class is the label in {quality.agreement:.1%} of {quality.labelled:,} views, a sample"
-
-
-def list_holes(path: str | PathLike[str]) -> str:
-    """One line per hole: shard, index, reason."""
-    store = LogitStore.open(path)
-    names = store.manifest.shard_names
-    return "\n".join(
-        f"{_printable(names[shard])}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store)
-    )
 
 
 def check(path: str | PathLike[str], processes: int) -> StoreReport:
@@ -209,13 +155,8 @@ def _line(fault: Fault) -> str:
 
 def _headed_list(name: str, note: str, items: Iterable[str]) -> list[str]:
     """A heading with the number of items, and the first of them below; no lines if there are no items."""
-    printable = [_printable(item) for item in items]
-    if not printable:
+    shown = [printable(item) for item in items]
+    if not shown:
         return []
-    more = [f"  … and {len(printable) - LISTED:,} more"] if len(printable) > LISTED else []
-    return [f"{name}: {len(printable):,} ({note})", *(f"  {item}" for item in printable[:LISTED]), *more]
-
-
-def _printable(text: str) -> str:
-    # File names, and zarr's messages about them, come from whoever made the store: they must not control the terminal.
-    return text if text.isprintable() else ascii(text)
+    more = [f"  … and {len(shown) - LISTED:,} more"] if len(shown) > LISTED else []
+    return [f"{name}: {len(shown):,} ({note})", *(f"  {item}" for item in shown[:LISTED]), *more]

@@ -1,0 +1,112 @@
+"""A run folder as it is seen from outside: what it was asked, what it measured, what came of it.
+
+Nothing here is written, and nothing needs the run to be finished, whole, or on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.config.load import read_yaml
+from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
+from tinyvit_kd.runs.resume import SUMMARY
+from tinyvit_kd.runs.student_run import RECIPE
+from tinyvit_kd.runtime.metric_loggers import METRICS
+
+Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run folder holds.
+
+    Attributes:
+        path: of the folder.
+        recipe: as the run wrote it, as plain data; None if there is none that can be read.
+        lines: of ``metrics.jsonl``, one per kind and step, by step; what a run repeats after a kill replaces what was
+            there.
+        damaged_lines: lines that cannot be read; the last one may be in the middle of being written.
+        summary: figures of the finished run; None if it has not finished.
+    """
+
+    path: Path
+    recipe: dict[str, Any] | None
+    lines: tuple[Line, ...]
+    damaged_lines: int
+    summary: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The last part of the folder's path."""
+        return self.path.resolve().name
+
+    def of_kind(self, kind: str) -> list[Line]:
+        """The lines of one kind: ``train`` or ``eval``."""
+        return [line for line in self.lines if line["kind"] == kind]
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is that of a run: one that has begun has its recipe there, an old one its metrics."""
+    return (path / RECIPE).is_file() or (path / METRICS).is_file()
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: there is no such folder, or it is none of a run.
+    """
+    if not is_run_folder(path):
+        raise ConfigError(
+            "this is no run folder",
+            where=str(path),
+            found="no such folder" if not path.is_dir() else f"neither {RECIPE} nor {METRICS} in it",
+            expected="the folder that a recipe of pretrain or finetune calls output",
+        )
+    lines, damaged = _read_lines(path / METRICS)
+    return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, _read_summary(path / SUMMARY))
+
+
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_yaml(path)
+    except TinyVitKdError:
+        return None
+
+
+def _read_summary(path: Path) -> dict[str, Any] | None:
+    try:
+        results = json.loads(path.read_bytes())["results"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return results if isinstance(results, dict) else None
+
+
+def _read_lines(path: Path) -> tuple[tuple[Line, ...], int]:
+    """The lines, the last one of each kind and step alone, and how many cannot be read."""
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return (), 0
+    except OSError as error:
+        raise ConfigError("cannot read the metrics of a run", where=str(path), found=reason_of(error)) from None
+    by_step: dict[tuple[str, int], Line] = {}
+    damaged = 0
+    for line in map(_parse, texts):
+        if line is None:
+            damaged += 1
+        else:
+            by_step[line["kind"], line["step"]] = line
+    return tuple(sorted(by_step.values(), key=lambda line: line["step"])), damaged
+
+
+def _parse(text: str) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    known = isinstance(line, dict) and isinstance(line.get("kind"), str) and isinstance(line.get("step"), int)
+    return line if known else None
