@@ -36,7 +36,7 @@ def tail(residual: Float32, topk: int, num_classes: int) -> Float32:
     absent = num_classes - topk
     if not absent:
         return np.zeros_like(residual)
-    found: Float32 = np.maximum(residual, np.float32(0)) / np.float32(absent)
+    found: Float32 = np.divide(np.maximum(residual, 0), absent, dtype=np.float32)
     return found
 
 

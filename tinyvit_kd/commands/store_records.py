@@ -56,3 +56,42 @@ def stats_command(path: str, as_json: bool, **options: Any) -> None:
     from tinyvit_kd.stages.store.stats import stats
 
     print_result(*stats(path, **options), as_json)
+
+
+_fraction = click.FloatRange(0, 1)
+
+
+@click.command("suspects", short_help="Samples whose label the teacher contradicts, as CSV.")
+@click.argument("path")
+@click.option("--contradicted", default=0.8, show_default=True, type=_fraction, help="Least fraction of its views.")
+@click.option(
+    "--label-probability", default=0.1, show_default=True, type=_fraction, help="Largest mean of the label's."
+)
+@click.option(
+    "--teacher-probability", default=0.3, show_default=True, type=_fraction, help="Least mean of the other's."
+)
+@click.option("--limit", type=click.IntRange(1), help="Print only so many, the surest.")
+@click.option("--output", type=click.Path(path_type=Path), help="A file in place of the terminal.")
+@_processes
+@_label_options
+@json_option
+def suspects_command(path: str, output: Path | None, as_json: bool, **options: Any) -> None:
+    """Samples of the store at PATH whose label the teacher contradicts in most views, and with confidence, as CSV.
+
+    A sample is suspect if its label is not the best class in at least --contradicted of its views, the mean probability
+    of its label is at most --label-probability, and that of the class which the teacher names instead is at least
+    --teacher-probability. The surest come first: those with the largest difference of both.
+
+    Labels and keys come from --shards or, without it, from the shards that the dump's results name.
+    """
+    from tinyvit_kd.stages.store import suspects
+
+    if output is not None:
+        suspects.require_place(output)
+    found, summary = suspects.suspects(path, **options)
+    text = suspects.as_json(found) if as_json else suspects.as_csv(found)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        suspects.write(output, text)
+    click.echo(summary, err=True)
