@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tinyvit_kd.analysis.block_sample import Blocks, tasks_of
 from tinyvit_kd.analysis.class_figures import class_figures
-from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, TOP, BlockSummer
+from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, TOP, BlockSummer, Task
 from tinyvit_kd.analysis.store_labels import StoreLabels
 from tinyvit_kd.analysis.store_sums import BINS, CONFIDENCE_BINS, Int64, StoreSums, ViewSums
 from tinyvit_kd.config.view_spec import ViewSpec
@@ -30,6 +30,7 @@ FORMAT = 1
 PERCENTILES = (10, 50, 90)
 LEVELS = (1, 5, 10, 25, 50, 100, 200, 500, 1000)  # K whose kept mass is told, besides the store's own
 LISTED_UNREAD = 20
+WORTH_PROCESSES = 20_000_000  # stored probabilities, which take a process about 2 s, as long as starting another
 Tree = dict[str, Any]
 
 
@@ -141,14 +142,14 @@ class StoreStatistics:
             {"field": name, "raw": each.raw / records, "packed": each.packed / records}
             for name, each in measured.by_field.items()
         ]
-        samples = sum(self.manifest.shard_lengths[shard] for shard in range(len(self.manifest.shard_lengths)))
+        complete = sum(self.manifest.shard_lengths) * self.manifest.views
         per_record = measured.file_bytes / records
         return {
             "measured_blocks": measured.blocks,
             "read_blocks": self.sums.blocks,
             "read_bytes": self.sums.block_bytes,
             "per_record": per_record if measured.records else None,
-            "complete_store": round(per_record * samples * self.manifest.views) if measured.records else None,
+            "complete_store": round(per_record * complete) if measured.records else None,
             "fields": fields,
         }
 
@@ -173,8 +174,7 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
     tasks = tasks_of(blocks)
     summer = BlockSummer(store, labels, spec)
     with progress_bar(None, len(blocks), "block", label="store stats") as bar:
-        workers = max(1, min(processes, len(tasks)))
-        for task, found in zip(tasks, run_parallel(summer, tasks, workers), strict=True):
+        for task, found in zip(tasks, run_parallel(summer, tasks, _workers(store, tasks, processes)), strict=True):
             sums.add(found)
             bar.update(len(task.views))
     _require_some(store, sums)
@@ -193,6 +193,13 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
         wanted=len(blocks),
         sums=sums,
     )
+
+
+def _workers(store: LogitStore, tasks: list[Task], processes: int) -> int:
+    """One process alone where starting others would take longer than the work."""
+    manifest = store.manifest
+    values = manifest.topk * sum(manifest.shard_lengths[task.shard] * len(task.views) for task in tasks)
+    return max(1, min(processes, len(tasks))) if values >= WORTH_PROCESSES else 1
 
 
 def percentile(counts: Int64, fraction: float) -> float:

@@ -192,6 +192,8 @@ def _classes(figures: Tree) -> str:
         ("rarely_best", f"rarely the best class (fewer than {classes['rarely_best']['below']:,.1f} views)"),
         ("never_stored", f"never among the top {figures['store']['topk']}"),
     ):
+        if key == "rarely_best" and classes[key]["below"] <= 1:  # fewer views than can be counted
+            continue
         if classes["labelled"] or key != "never_best_though_labelled":
             lines.append(_named(text, classes[key], figures["store"]["num_classes"]))
     return "\n".join(lines)
