@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.record_figures import Float32, Float64, Int32, Int64
-from tinyvit_kd.analysis.store_blocks import Task, best_classes, read_blocks
+from tinyvit_kd.analysis.record_figures import Int64
+from tinyvit_kd.analysis.store_blocks import Task, read_blocks
 from tinyvit_kd.analysis.store_labels import StoreLabels
+from tinyvit_kd.analysis.suspect_sums import LabelSums, leading_class
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import ConfigError
@@ -24,7 +25,6 @@ from tinyvit_kd.runs.known_labels import UNKNOWN, own_weights
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.store.check import shards_with_samples
-from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import partners
 
@@ -139,40 +139,6 @@ def find_suspects(store: LogitStore, labels: StoreLabels, thresholds: Thresholds
     return suspects
 
 
-class _Sums:
-    """Sums over the views of n samples, whose best classes besides the label are kept, too."""
-
-    def __init__(self, labels: Int64, views: int) -> None:
-        count = len(labels)
-        self.labels = labels
-        self.views = np.zeros(count, np.int64)
-        self.contradicted = np.zeros(count, np.int64)
-        self.not_stored = np.zeros(count, np.int64)
-        self.of_label = np.zeros(count)
-        self.others = np.full((views, count), UNKNOWN, np.int32)
-        self.of_others = np.zeros((views, count), np.float32)
-
-    def add(self, number: int, block: Block, partner_labels: Int64, counts: npt.NDArray[np.bool_]) -> None:
-        """Add one view of each sample.
-
-        Args:
-            number: how many views were added before.
-            partner_labels: of the images that views are mixed with, [n], -1 where there is none.
-            counts: [n], whether the view counts.
-        """
-        rows = np.flatnonzero(counts & block.valid & (self.labels >= 0))
-        view = block.take(rows)
-        labels = self.labels[rows]
-        stored, of_label = bounded_probability(view, labels)
-        classes, probs = best_other(view, labels, partner_labels[rows])
-        best = best_classes(view)
-        self.views[rows] += 1
-        self.contradicted[rows] += (best != labels) & (best != partner_labels[rows])
-        self.not_stored[rows] += ~stored
-        self.of_label[rows] += of_label
-        self.others[number, rows], self.of_others[number, rows] = classes, probs
-
-
 class _Finder:
     """Finds the suspects of a shard; importable, so that processes can share the work."""
 
@@ -184,7 +150,7 @@ class _Finder:
         labels = self.labels.of_shard(shard)
         present = [view for view in range(self.store.manifest.views) if self.store.has_block(shard, view)]
         result = Suspects(missing=self.store.manifest.views - len(present))
-        sums = _Sums(labels, len(present))
+        sums = LabelSums(labels, len(present))
         for number, read in enumerate(read_blocks(self.store, Task(shard, tuple(present), True), result.unread)):
             result.blocks += 1
             sums.add(number, read.block, *self._mixes(shard, read.view, labels))
@@ -204,7 +170,7 @@ class _Finder:
         # A partner whose label is not known may be what the teacher names.
         return of_partner, (weights == 1) | ((weights >= OWN_WEIGHT) & (of_partner >= 0))
 
-    def _suspects(self, shard: int, sums: _Sums) -> Iterator[Suspect]:
+    def _suspects(self, shard: int, sums: LabelSums) -> Iterator[Suspect]:
         views = np.maximum(sums.views, 1)
         candidates = (
             (sums.views > 0)
@@ -229,44 +195,3 @@ class _Finder:
                     label_not_stored=int(sums.not_stored[row]),
                     other_probability=mean,
                 )
-
-
-def bounded_probability(view: Block, labels: Int64) -> tuple[npt.NDArray[np.bool_], Float64]:
-    """Whether each record stores its label, bool [n], and the label's probability or, if not, the most it can be, [n].
-
-    A class that is not among the top K has at most the smallest stored probability, and at most the residual.
-    """
-    there = view.indices == labels[:, None]
-    stored = there.any(axis=1)
-    most = np.minimum(view.probs.min(axis=1, initial=1), np.maximum(view.residual, 0))
-    found: Float64 = np.where(stored, (view.probs * there).sum(axis=1), most).astype(np.float64)
-    return stored, found
-
-
-def best_other(view: Block, labels: Int64, partner_labels: Int64) -> tuple[Int32, Float32]:
-    """The best class of each record besides its label and its partner's, int32 [n], and its probability [n].
-
-    The class is -1, and its probability 0, where a record has no other class.
-    """
-    own = (view.indices == labels[:, None]) | (view.indices == partner_labels[:, None])
-    others = np.where(own, np.float32(-1), view.probs)
-    column = others.argmax(axis=1)[:, None]
-    probs = np.take_along_axis(others, column, axis=1)[:, 0]
-    classes = np.take_along_axis(view.indices, column, axis=1)[:, 0]
-    return np.where(probs < 0, np.int32(UNKNOWN), classes), np.maximum(probs, np.float32(0))
-
-
-def leading_class(classes: Int32, probs: Float32) -> tuple[int, float]:
-    """The class that is there most often, and the sum of its probabilities; of several, that with the larger sum.
-
-    Args:
-        classes: of one sample by view, [V], -1 where there is none.
-        probs: their probabilities, [V].
-    """
-    there = classes >= 0
-    if not there.any():
-        return UNKNOWN, 0.0
-    numbers, places, times = np.unique(classes[there], return_inverse=True, return_counts=True)
-    totals = np.bincount(places, weights=probs[there].astype(np.float64))
-    first = np.lexsort((-totals, -times))[0]
-    return int(numbers[first]), float(totals[first])
