@@ -106,15 +106,15 @@ def one_by_one(store: LogitStore, shards: ShardSet, thresholds: Thresholds) -> l
             means = np.mean(of_label), totals[teacher] / len(of_label)
             if (
                 contradicted >= thresholds.contradicted * len(of_label)
-                and means[0] <= thresholds.label
-                and means[1] >= thresholds.other
+                and means[0] <= thresholds.label_probability
+                and means[1] >= thresholds.teacher_probability
             ):
                 suspects.append(
                     Suspect(
                         *(shard, sample, index.key(sample), label, teacher, len(of_label), contradicted),
                         label_probability=float(means[0]),
                         label_not_stored=outside,
-                        other_probability=means[1],
+                        teacher_probability=means[1],
                     )
                 )
     return suspects
@@ -126,7 +126,7 @@ def rounded(suspects: list[Suspect]) -> dict[tuple[int, int], Suspect]:
         (each.shard, each.index): replace(
             each,
             label_probability=round(each.label_probability, 5),
-            other_probability=round(each.other_probability, 5),
+            teacher_probability=round(each.teacher_probability, 5),
         )
         for each in suspects
     }
@@ -150,7 +150,7 @@ def test_labels_that_are_wrong_are_found_and_no_others(tmp_path: Path, shards: S
     assert {(each.shard, each.index) for each in suspects} == set(MISTAKEN)
     for each in suspects:
         assert each.contradicted == each.views == VIEWS
-        assert each.other_probability == pytest.approx(0.8)
+        assert each.teacher_probability == pytest.approx(0.8)
         assert each.key == shards.index(each.shard).key(each.index)
 
 

@@ -37,13 +37,13 @@ class Thresholds:
 
     Attributes:
         contradicted: least fraction of its views whose best class is not the label.
-        label: largest mean probability of the label.
-        other: least mean probability of the class that the teacher names instead.
+        label_probability: largest mean probability of the label.
+        teacher_probability: least mean probability of the class that the teacher names instead.
     """
 
     contradicted: float = 0.8
-    label: float = 0.1
-    other: float = 0.3
+    label_probability: float = 0.1
+    teacher_probability: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Suspect:
         label_probability: of the label, mean over the views; where it is not among the top K, the most that it can be:
             the smaller one of the residual and the smallest stored probability.
         label_not_stored: views where it is not among the top K, so that the mean is an upper bound.
-        other_probability: of the teacher's class, mean over the views; counted as 0 where another class is ahead of it,
+        teacher_probability: of the teacher's class, mean over the views; counted as 0 where another class is ahead of it,
             so that the mean is a lower bound.
     """
 
@@ -73,12 +73,12 @@ class Suspect:
     contradicted: int
     label_probability: float
     label_not_stored: int
-    other_probability: float
+    teacher_probability: float
 
     @property
     def sureness(self) -> float:
         """By how much the teacher prefers its class to the label; the order of suspects."""
-        return self.other_probability - self.label_probability
+        return self.teacher_probability - self.label_probability
 
 
 @dataclass
@@ -175,14 +175,14 @@ class _Finder:
         candidates = (
             (sums.views > 0)
             & (sums.contradicted >= self.thresholds.contradicted * sums.views)
-            & (sums.of_label <= self.thresholds.label * views)
+            & (sums.of_label <= self.thresholds.label_probability * views)
         )
         assert self.labels.known.shards is not None
         index = self.labels.known.shards.index(shard)
         for row in np.flatnonzero(candidates).tolist():
             number, total = leading_class(sums.others[:, row], sums.of_others[:, row])
             mean = total / int(views[row])
-            if number >= 0 and mean >= self.thresholds.other:
+            if number >= 0 and mean >= self.thresholds.teacher_probability:
                 yield Suspect(
                     shard=shard,
                     index=row,
@@ -193,5 +193,5 @@ class _Finder:
                     contradicted=int(sums.contradicted[row]),
                     label_probability=float(sums.of_label[row] / views[row]),
                     label_not_stored=int(sums.not_stored[row]),
-                    other_probability=mean,
+                    teacher_probability=mean,
                 )

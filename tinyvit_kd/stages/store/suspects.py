@@ -34,8 +34,8 @@ def suspects(
     path: str | PathLike[str],
     processes: int,
     contradicted: float = Thresholds.contradicted,
-    label_probability: float = Thresholds.label,
-    teacher_probability: float = Thresholds.other,
+    label_probability: float = Thresholds.label_probability,
+    teacher_probability: float = Thresholds.teacher_probability,
     limit: int | None = None,
     shards: str | None = None,
     **options: Any,
@@ -131,7 +131,7 @@ def _told(suspect: Suspect, shard_names: Sequence[str], names: Sequence[str]) ->
         "contradicted": suspect.contradicted / suspect.views,
         "label_probability": suspect.label_probability,
         "label_not_stored": suspect.label_not_stored,
-        "teacher_probability": suspect.other_probability,
+        "teacher_probability": suspect.teacher_probability,
         "views": suspect.views,
     }
 
