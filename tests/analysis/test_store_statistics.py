@@ -19,7 +19,7 @@ from tests.analysis import dense
 from tests.analysis.small_stores import LENGTHS, MIXED, random_labels, random_store
 from tests.damage import flip
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis import store_statistics as module
+from tinyvit_kd.analysis import store_blocks
 from tinyvit_kd.analysis.class_figures import wilson
 from tinyvit_kd.analysis.store_blocks import BlockSummer, Task
 from tinyvit_kd.analysis.store_figures import percentile
@@ -184,7 +184,7 @@ def test_fields_are_cut_at_their_borders(tmp_path: Path, encoding: str, classes:
 
 @pytest.mark.slow
 def test_figures_do_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(store_blocks, "WORTH_PROCESSES", 0)
     store = random_store(tmp_path / "store", view_spec=MIXED)
     labels = random_labels(store)
     assert figures(store, labels, BLOCKS, processes=2) == figures(store, labels, BLOCKS)

@@ -17,6 +17,7 @@ from tests.analysis.labelled_stores import TOPK, VIEWS, labelled_shards, store_o
 from tests.analysis.small_stores import MIXED
 from tests.damage import flip
 from tests.store.blocks import random_block
+from tinyvit_kd.analysis import store_blocks
 from tinyvit_kd.analysis.store_labels import StoreLabels, find_labels
 from tinyvit_kd.analysis.suspect_sums import best_other, bounded_probability, leading_class
 from tinyvit_kd.analysis.suspects import Suspect, Thresholds, find_suspects
@@ -178,7 +179,10 @@ def test_without_the_shards_there_are_no_suspects(tmp_path: Path, shards: ShardS
 
 
 @pytest.mark.slow
-def test_suspects_do_not_depend_on_the_number_of_processes(tmp_path: Path, shards: ShardSet) -> None:
+def test_suspects_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_blocks, "WORTH_PROCESSES", 0)
     store = store_of(tmp_path / "store", shards, anything)
     labels = find_labels(store, shards)
     assert find_suspects(store, labels, ANY, 2) == find_suspects(store, labels, ANY, 1)

@@ -100,8 +100,9 @@ def test_statistics_of_a_damaged_and_unfinished_store_name_what_is_left_out(
         (("store", "suspects", "{folder}/store"), "--shards"),
         (("store", "suspects", "{folder}/store", "--output", "{folder}/no/where.csv"), "no folder {folder}/no"),
         (("store", "suspects", "{folder}/store", "--output", "{folder}"), "it is a folder"),
+        (("store", "suspects", "{folder}/store", "--output", "/proc/a.csv"), "/proc takes no file"),
     ],
-    ids=["no store", "no sample", "no shards", "no keys", "no folder", "a folder"],
+    ids=["no store", "no sample", "no shards", "no keys", "no folder", "a folder", "takes no file"],
 )
 def test_wrong_input_gives_a_paragraph(
     command_line: CommandLine, folder: Path, arguments: tuple[str, ...], words: str

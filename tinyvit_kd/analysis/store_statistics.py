@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tinyvit_kd.analysis.block_sample import Blocks, tasks_of
 from tinyvit_kd.analysis.class_figures import class_figures
-from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, BlockSummer, Task
+from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, BlockSummer, worth_processes
 from tinyvit_kd.analysis.store_figures import (
     Tree,
     agreement,
@@ -36,7 +36,6 @@ from tinyvit_kd.store.store import LogitStore
 
 FORMAT = 1
 LISTED_UNREAD = 20
-WORTH_PROCESSES = 20_000_000  # stored probabilities, which take a process about 2 s, as long as starting another
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,8 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
     tasks = tasks_of(blocks)
     summer = BlockSummer(store, labels, spec)
     with progress_bar(None, len(blocks), "block", label="store stats") as bar:
-        for task, found in zip(tasks, run_parallel(summer, tasks, _workers(store, tasks, processes)), strict=True):
+        workers = worth_processes(store, blocks, min(processes, len(tasks)))
+        for task, found in zip(tasks, run_parallel(summer, tasks, workers), strict=True):
             sums.add(found)
             bar.update(len(task.views))
     _require_some(store, sums)
@@ -175,13 +175,6 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
         wanted=len(blocks),
         sums=sums,
     )
-
-
-def _workers(store: LogitStore, tasks: list[Task], processes: int) -> int:
-    """One process alone where starting others would take longer than the work."""
-    manifest = store.manifest
-    values = manifest.topk * sum(manifest.shard_lengths[task.shard] * len(task.views) for task in tasks)
-    return max(1, min(processes, len(tasks))) if values >= WORTH_PROCESSES else 1
 
 
 def _spec(manifest: Manifest) -> ViewSpec | None:

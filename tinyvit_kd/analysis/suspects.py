@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.analysis.record_figures import Int64
-from tinyvit_kd.analysis.store_blocks import Task, read_blocks
+from tinyvit_kd.analysis.store_blocks import Task, read_blocks, worth_processes
 from tinyvit_kd.analysis.store_labels import StoreLabels
 from tinyvit_kd.analysis.suspect_sums import LabelSums, leading_class
 from tinyvit_kd.config.load import validate
@@ -60,8 +60,8 @@ class Suspect:
         label_probability: of the label, mean over the views; where it is not among the top K, the most that it can be:
             the smaller one of the residual and the smallest stored probability.
         label_not_stored: views where it is not among the top K, so that the mean is an upper bound.
-        teacher_probability: of the teacher's class, mean over the views; counted as 0 where another class is ahead of it,
-            so that the mean is a lower bound.
+        teacher_probability: of the teacher's class, mean over the views; 0 is counted where another class is ahead of
+            it, so that the mean is a lower bound.
     """
 
     shard: int
@@ -132,7 +132,9 @@ def find_suspects(store: LogitStore, labels: StoreLabels, thresholds: Thresholds
     suspects = Suspects()
     finder = _Finder(store, labels, validate(ViewSpec, store.manifest.view_spec, store.where), thresholds)
     with progress_bar(None, len(shards), "shard", label="store suspects") as bar:
-        for found in run_parallel(finder, shards, max(1, min(processes, len(shards)))):
+        every = ((shard, view) for shard in shards for view in range(store.manifest.views))
+        workers = worth_processes(store, every, min(processes, len(shards)))
+        for found in run_parallel(finder, shards, workers):
             suspects.add(found)
             bar.update()
     suspects.found.sort(key=lambda each: (-each.sureness, each.shard, each.index))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from os import PathLike
@@ -14,7 +14,7 @@ from typing import Any
 
 from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards
 from tinyvit_kd.analysis.suspects import Suspect, Suspects, Thresholds, find_suspects
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.class_names import names_of
 from tinyvit_kd.runtime.files import atomic_write
@@ -97,20 +97,22 @@ def require_place(output: Path) -> None:
     """Refuse a file that cannot be written, before hours of reading.
 
     Raises:
-        ConfigError: its folder does not exist or cannot be written, or it is a folder itself.
+        ConfigError: it is a folder, or its folder does not exist or takes no file.
     """
     folder = output.absolute().parent
-    problem = (
-        "it is a folder"
-        if output.is_dir()
-        else f"no folder {folder}"
-        if not folder.is_dir()
-        else f"{folder} is read-only for this user"
-        if not os.access(folder, os.W_OK)
-        else ""
-    )
+    problem = "it is a folder" if output.is_dir() else "" if folder.is_dir() else f"no folder {folder}"
+    if not problem:
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            problem = f"{folder} takes no file: {reason_of(error)}"
     if problem:
-        raise ConfigError("the suspects cannot be written there", where=f"--output {output}", found=problem)
+        raise ConfigError(
+            "the suspects cannot be written there",
+            where=f"--output {output}",
+            found=problem,
+            fix="name a file in a folder that exists and can be written",
+        )
 
 
 def write(output: Path, text: str) -> None:
