@@ -38,6 +38,6 @@ def store_of(path: Path, shards: ShardSet, make_block: MakeBlock, **changes: Any
     store = LogitStore.create(path, manifest_of(lengths, **given | changes))
     store.write_class_list(shards.class_list.ids)
     for shard in range(len(lengths)):
-        for view in range(VIEWS):
+        for view in range(store.manifest.views):
             store.write_block(shard, view, make_block(shards, shard, view))
     return store

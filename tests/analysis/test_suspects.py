@@ -99,7 +99,7 @@ def one_by_one(store: LogitStore, shards: ShardSet, thresholds: Thresholds) -> l
                 outside += label not in said
                 contradicted += max(said, key=lambda each: said[each]) not in right
                 others.append(max((prob, -number) for number, prob in said.items() if number not in right))
-            if not of_label:
+            if len(of_label) < thresholds.views:
                 continue
             times = Counter(-number for _, number in others)
             totals = {number: sum(prob for prob, each in others if -each == number) for number in times}
@@ -133,7 +133,7 @@ def rounded(suspects: list[Suspect]) -> dict[tuple[int, int], Suspect]:
     }
 
 
-@pytest.mark.parametrize("thresholds", [Thresholds(), ANY, Thresholds(0, 1, 0)], ids=["usual", "more", "all"])
+@pytest.mark.parametrize("thresholds", [Thresholds(), ANY, Thresholds(0, 1, 0, 1)], ids=["usual", "more", "all"])
 @pytest.mark.parametrize("spec", [{"size": 16}, MIXED], ids=["plain", "mixed"])
 @pytest.mark.parametrize("encoding", ["exact", "compact"])
 def test_suspects_are_those_that_are_found_one_by_one(
@@ -170,6 +170,18 @@ def test_what_was_looked_at_is_counted(tmp_path: Path, shards: ShardSet) -> None
     assert (result.samples, result.unlabelled, result.blocks, result.missing) == (96, 0, 3 * VIEWS - 2, 1)
     assert [where for where, _ in result.unread] == [store.block_location(0, 1)]
     assert {(each.shard, each.index, each.views) for each in result.found} == {(0, 3, 3), (0, 30, 3), (2, 15, 4)}
+
+
+def test_one_view_is_enough_only_where_the_store_has_no_more(tmp_path: Path, shards: ShardSet) -> None:
+    single = store_of(tmp_path / "single", shards, seen, views=1)
+    assert {(each.shard, each.index, each.views) for each in found(single, shards, Thresholds())} == {
+        (*place, 1) for place in MISTAKEN
+    }
+    several = store_of(tmp_path / "several", shards, seen)
+    for shard, view in [(2, 0), (2, 1), (2, 3)]:
+        block_file(several, shard, view).unlink()
+    assert {each.shard for each in found(several, shards, Thresholds())} == {0}
+    assert {each.shard for each in found(several, shards, Thresholds(views=1))} == {0, 2}
 
 
 def test_without_the_shards_there_are_no_suspects(tmp_path: Path, shards: ShardSet) -> None:

@@ -33,17 +33,19 @@ OWN_WEIGHT = 0.5  # of a sample's image in a mixed view, from which on the view 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a sample is suspect: all three must hold.
+    """When a sample is suspect: all of these must hold.
 
     Attributes:
         contradicted: least fraction of its views whose best class is not the label.
         label_probability: largest mean probability of the label.
         teacher_probability: least mean probability of the class that the teacher names instead.
+        views: least number of views that count; of a store with fewer, all.
     """
 
     contradicted: float = 0.8
     label_probability: float = 0.1
     teacher_probability: float = 0.3
+    views: int = 2
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class _Finder:
     def _suspects(self, shard: int, sums: LabelSums) -> Iterator[Suspect]:
         views = np.maximum(sums.views, 1)
         candidates = (
-            (sums.views > 0)
+            (sums.views >= max(1, min(self.thresholds.views, self.store.manifest.views)))
             & (sums.contradicted >= self.thresholds.contradicted * sums.views)
             & (sums.of_label <= self.thresholds.label_probability * views)
         )

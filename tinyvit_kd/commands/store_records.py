@@ -76,6 +76,13 @@ _fraction = click.FloatRange(0, 1)
     type=_fraction,
     help="Least mean probability of the teacher's class.",
 )
+@click.option(
+    "--min-views",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Least number of its views that count; of a store with fewer, all.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Print only so many, the surest.")
 @click.option("--output", type=click.Path(path_type=Path), help="A file in place of the terminal.")
 @_processes

@@ -36,6 +36,7 @@ def suspects(
     contradicted: float = Thresholds.contradicted,
     label_probability: float = Thresholds.label_probability,
     teacher_probability: float = Thresholds.teacher_probability,
+    min_views: int = Thresholds.views,
     limit: int | None = None,
     shards: str | None = None,
     **options: Any,
@@ -44,7 +45,7 @@ def suspects(
 
     Args:
         processes: how many share the work.
-        contradicted, label_probability, teacher_probability: when a sample is suspect (``Thresholds``).
+        contradicted, label_probability, teacher_probability, min_views: when a sample is suspect (``Thresholds``).
         limit: how many are told, the surest ones; None: all.
         shards: those that the store was dumped from; None: those that its results name.
         options: of ``ShardSet.load``.
@@ -54,7 +55,7 @@ def suspects(
         ConfigError: its labels or keys are not known.
         ManifestMismatchError, ShardError: the shards are others or cannot be read.
     """
-    thresholds = Thresholds(contradicted, label_probability, teacher_probability)
+    thresholds = Thresholds(contradicted, label_probability, teacher_probability, min_views)
     store = LogitStore.open(path)
     labels = find_labels(store, None if shards is None else open_stored_shards(store, shards, **options))
     found = find_suspects(store, labels, thresholds, processes)
