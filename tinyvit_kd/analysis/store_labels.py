@@ -78,7 +78,7 @@ def find_labels(store: LogitStore, shards: ShardSet | None = None, *, beside: bo
         unknown = known.unknown + (", which --class-list names" if nameless else "")
     sample = read_label_sample(store.storage)
     if any((labels >= 0).any() for labels in sample.values()):
-        return StoreLabels("of some samples, which the store keeps; --shards PATH gives all", sample=sample)
+        return StoreLabels("of some samples, which the store keeps (--shards gives all)", sample=sample)
     return StoreLabels(f"not known: {unknown}, and the store keeps none")
 
 
