@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit_kd.models.modelfile import ModelCard, StateDict, load_model_file, weights_file
+from tinyvit_kd.models.modelfile import ModelCard, StateDict, file_beside, load_model_file, weights_file
 from tinyvit_kd.models.plain_card import require_fitting
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.models.timm_folder import read_timm_config
@@ -50,5 +50,5 @@ def read_model(path: Path, name: str | None = None) -> FoundModel:
         note(f"{file}: {TIMM_CONFIG} beside it describes {described.spec.name}, not {name}, and is not used")
         return FoundModel(state, None, "")
     shapes = [list(tensor.shape) for tensor in state.values()]
-    require_fitting(described.spec, described.num_classes, shapes, str(file.with_name(TIMM_CONFIG)))
+    require_fitting(described.spec, described.num_classes, shapes, str(file_beside(file, TIMM_CONFIG)))
     return FoundModel(state, described, TIMM_CONFIG)

@@ -16,7 +16,7 @@ from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.input_size import side_of
-from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.models.modelfile import ModelCard, file_beside
 from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.runtime.foreign_errors import first_line_of
@@ -28,13 +28,13 @@ LABEL_NAMES = "label_names"
 _SAID_ELSEWHERE = ("num_classes", "img_size", "in_chans")  # arguments that the card has in fields of its own
 
 
-def read_timm_config(beside: Path) -> ModelCard | None:
+def read_timm_config(model: Path) -> ModelCard | None:
     """The card that ``config.json`` beside a model file stands for; None if there is none, or it is not timm's.
 
     Raises:
         CheckpointError: it is damaged, or asks for more than one of timm's networks and plain arguments of it.
     """
-    file = beside.with_name(TIMM_CONFIG)
+    file = file_beside(model, TIMM_CONFIG)
     if not file.is_file():
         return None
     try:
