@@ -6,6 +6,7 @@ import difflib
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from tinyvit_kd.errors import ConfigError
@@ -41,7 +42,8 @@ def fetch_pretrained(name: str, image_size: int | None, kwargs: dict[str, Any], 
             fix="leave it out",
         )
     try:
-        return create(name, image_size, {**kwargs, "pretrained": True})
+        with torch.random.fork_rng(devices=[]):
+            return create(name, image_size, {**kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
         refused = refused_tensors(error)
         raise ConfigError(

@@ -43,13 +43,14 @@ def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
         return _RECIPE if getattr(source, field) is not None else opened.known_from
 
     classes = "no class list" if card.class_ids is None else f"{card.class_name}, from {by('class_list')}"
-    name, origin = printable(network_name(opened)), printable(source.origin)
-    return (
-        f"model {name}: weights from {origin}, {card.num_classes:,} classes ({printable(classes)}), "
-        f"input of {card.image_size} pixels (from {by('image_size')}), mean {_three(card.mean)} (from {by('mean')}), "
-        f"deviation {_three(card.std)} (from {by('std')})"
+    said = (
+        f"model {network_name(opened)}: weights from {source.origin}, {card.num_classes:,} classes ({classes}), "
+        f"input of {card.image_size} pixels (from {by('image_size')}), mean {in_figures(card.mean)} "
+        f"(from {by('mean')}), deviation {in_figures(card.std)} (from {by('std')})"
     )
+    return printable(said)
 
 
-def _three(values: Sequence[float]) -> str:
+def in_figures(values: Sequence[float]) -> str:
+    """A mean or deviation, for people: ``0.485 0.456 0.406``."""
     return " ".join(f"{value:g}" for value in values)

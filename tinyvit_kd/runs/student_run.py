@@ -55,7 +55,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     1. a finished run of the same identity (see ``runs.identity``) in the run folder: its summary is returned, and
        nothing is trained;
     2. the newest checkpoint in the run folder that can be read; one of another identity is refused;
-    3. ``student.init_from``: another model's weights, at step 0;
+    3. ``student.init_from`` or ``student.pretrained``: another model's weights, at step 0;
     4. random weights, which depend on ``schedule.seed``, at step 0.
 
     Returns:
@@ -96,7 +96,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             del saved  # it takes as much memory as the state
         if job.is_main:
             _write_recipe(config)
-        report_start(config, data.shards, card, run, state)
+        report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
