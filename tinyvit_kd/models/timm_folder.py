@@ -25,6 +25,7 @@ from tinyvit_kd.runtime.wording import printable
 
 _LARGEST = 16 * 2**20  # bytes of a description; one with 21,841 names of classes has 1 MiB
 LABEL_NAMES = "label_names"
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # whatever a stranger wrote
 _SAID_ELSEWHERE = ("num_classes", "img_size", "in_chans")  # arguments that the card has in fields of its own
 
 
@@ -45,7 +46,7 @@ def read_timm_config(model: Path) -> ModelCard | None:
             note(f"{file}: names no architecture as timm's do, and is not used")
             return None
         card = _card(described, file)
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             "the description beside a model file cannot be read",
             where=str(file),
