@@ -160,9 +160,11 @@ def pretrained_name(folder: Path) -> Source:
 @pytest.fixture
 def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub that cannot be reached; returns the folder of its cache."""
+    cache = tmp_path / "hub"
+    cache.mkdir()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
 
 
 FILES: dict[str, Callable[[Path], Source]] = {

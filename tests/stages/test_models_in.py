@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,21 @@ def test_a_student_starts_from_weights_that_timm_fetches_and_goes_on_without_the
     }
     finetune(world.finetune(**changes), solo_job())
     after, card = load_model_file(world.folder / "finetuned")
+    shutil.rmtree(offline_hub)
+    (world.folder / "finetuned" / "summary.json").unlink()
+    finetune(world.finetune(**changes), solo_job())  # from its last checkpoint
+    assert load_model_file(world.folder / "finetuned")[0].keys() == after.keys()
+    anew = changes | {"student": changes["student"] | {"drop_path_rate": 0.1}}
+    with pytest.raises(ConfigError, match="pretrained weights"):
+        finetune(world.finetune(**anew), solo_job())
     before = source.network.state_dict()
     assert card is not None
     assert (card.spec.name, card.num_classes) == (HUB, 24)
     torch.testing.assert_close(after["blocks.0.attn.qkv.weight"], before["blocks.0.attn.qkv.weight"])
     assert after["pos_embed"].shape != before["pos_embed"].shape
-    assert "its head of 1000 classes does not fit, the new one starts at zero" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("its head of 1000 classes does not fit, the new one starts at zero") == 1
+    assert "continuing from step 6 of 6" in told
 
 
 def test_classes_that_cannot_be_compared_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
