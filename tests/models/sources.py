@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,12 @@ def pretrained_name(folder: Path) -> Source:
     return Source(built, None, named, config["mean"], config["std"])
 
 
+def hub_repository(folder: Path) -> Source:
+    """A repository of the hub by its own name."""
+    source = pretrained_name(folder)
+    return replace(source, named={"name": f"hf-hub:timm/{HUB}", "pretrained": True})
+
+
 @pytest.fixture
 def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub that cannot be reached; returns the folder of its cache."""
@@ -178,4 +184,4 @@ FILES: dict[str, Callable[[Path], Source]] = {
     "official TinyViT": official_tiny_vit,
     "official DeiT": official_deit,
 }
-SOURCES = FILES | {"pretrained name": pretrained_name}
+SOURCES = FILES | {"pretrained name": pretrained_name, "hub repository": hub_repository}

@@ -15,6 +15,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.eval_views import known_views
+from tinyvit_kd.models.families import SAID_ELSEWHERE
 from tinyvit_kd.models.input_size import side_of
 from tinyvit_kd.models.modelfile import ModelCard, file_beside
 from tinyvit_kd.models.plain_card import require_plain
@@ -26,7 +27,6 @@ from tinyvit_kd.runtime.wording import printable
 _LARGEST = 16 * 2**20  # bytes of a description; one with 21,841 names of classes has 1 MiB
 LABEL_NAMES = "label_names"
 _DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # whatever a stranger wrote
-_SAID_ELSEWHERE = ("num_classes", "img_size", "in_chans")  # arguments that the card has in fields of its own
 
 
 def read_timm_config(model: Path) -> ModelCard | None:
@@ -66,7 +66,7 @@ def _card(described: dict[str, Any], file: Path) -> ModelCard:
         raise ValueError(f"its network takes images of {channels} channels, and views have 3")
     num_classes = int(described.get("num_classes", own.get("num_classes", 1000)))
     names = _class_names(described.get(LABEL_NAMES, own.get(LABEL_NAMES)), num_classes, file)
-    kwargs = {name: value for name, value in arguments.items() if name not in _SAID_ELSEWHERE}
+    kwargs = {name: value for name, value in arguments.items() if name not in SAID_ELSEWHERE}
     spec = ModelSpec(name=described["architecture"], kwargs=kwargs)
     return ModelCard(
         architecture=spec.model_dump(mode="json"),

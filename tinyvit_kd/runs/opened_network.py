@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tinyvit_kd.config.models import NetworkSource
-from tinyvit_kd.models.open_network import OpenedNetwork, open_source
+from tinyvit_kd.models.open_network import TIMM, OpenedNetwork, open_source
 from tinyvit_kd.runs.class_lists import named_classes
 from tinyvit_kd.runtime.wording import printable
 
@@ -48,7 +49,18 @@ def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
         f"input of {card.image_size} pixels (from {by('image_size')}), mean {in_figures(card.mean)} "
         f"(from {by('mean')}), deviation {in_figures(card.std)} (from {by('std')})"
     )
-    return printable(said)
+    return printable(said + _larger_test(opened, source))
+
+
+def _larger_test(opened: OpenedNetwork, source: NetworkSource) -> str:
+    """Where timm's published scores are those of another size than a network was trained at, how to have it."""
+    config: Any = getattr(opened.network, "pretrained_cfg", {})
+    size = (config.get("test_input_size") or [0])[-1]
+    if opened.known_from != TIMM or source.image_size is not None or size in (0, opened.card.image_size):
+        return ""
+    crop = config.get("test_crop_pct")
+    set_crop = "" if crop is None else f" and views.crop_pct to {crop:g}"
+    return f"; timm publishes its score at {size} pixels: for that set image_size to {size}{set_crop}"
 
 
 def in_figures(values: Sequence[float]) -> str:
