@@ -18,7 +18,7 @@ from torch import nn
 from tests.models import sources
 from tests.models.doors import DOORS
 from tests.models.networks import MEAN
-from tests.models.sources import CLASSES, DEIT, HUB, KWARGS, NAMES, SIDE, TINY_VIT, Source, offline_hub
+from tests.models.sources import CLASSES, DEIT, KWARGS, NAMES, SIDE, TINY_VIT, Source, offline_hub
 from tests.models.test_foreign_checkpoints import Call
 from tinyvit_kd.config.models import ModelSource
 from tinyvit_kd.errors import CheckpointError, ConfigError, TinyVitKdError
@@ -167,10 +167,7 @@ def test_another_number_of_classes_than_the_files_is_refused(
 
 
 @pytest.mark.parametrize("door", ["evaluate", "teacher"])
-def test_a_backbone_that_timm_fetches_answers_nothing(
-    offline_hub: Path, door: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "HUB", HUB)
+def test_a_fetched_file_that_does_not_fit_its_name_is_refused_by_what_differs(offline_hub: Path, door: str) -> None:
     source = sources.pretrained_name(offline_hub)
     snapshot = next(offline_hub.glob("models--*/snapshots/*/model.safetensors"))
     state = {name: value for name, value in load_file(snapshot).items() if not name.startswith("head.")}
@@ -178,6 +175,32 @@ def test_a_backbone_that_timm_fetches_answers_nothing(
     with pytest.raises(ConfigError, match="pretrained weights") as caught:
         DOORS[door](source)
     assert caught.value.found == "the weights do not fit: head.weight is missing; head.bias is missing"
+
+
+@pytest.mark.parametrize("door", ["evaluate", "teacher"])
+def test_a_backbone_answers_nothing(tmp_path: Path, door: str) -> None:
+    backbone = timm.create_model("test_vit", num_classes=0)
+    save_file(backbone.state_dict(), tmp_path / "weights.safetensors")
+    named = {"name": "test_vit", "kwargs": {"num_classes": 0}}
+    with pytest.raises(CheckpointError, match="no classifier"):
+        DOORS[door](Source(backbone, tmp_path / "weights.safetensors", named))
+
+
+@each_door
+def test_an_argument_that_a_network_has_not_is_told_as_such(offline_hub: Path, door: Door) -> None:
+    source = sources.pretrained_name(offline_hub)
+    with pytest.raises(ConfigError, match="pretrained weights") as caught:
+        door(replace(source, named=source.named | {"kwargs": {"wheels": 4}}))
+    assert "wheels" in caught.value.found
+    assert "kwargs" in caught.value.fix
+
+
+@each_door
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "hf-hub:somebody/something"])
+def test_a_name_in_place_of_a_path_is_told_as_such(name: str, door: Door) -> None:
+    with pytest.raises(CheckpointError, match="a network of that name") as caught:
+        door(Source(nn.Linear(1, 1), Path(name)))
+    assert "pretrained" in caught.value.fix
 
 
 REFUSED_NAMES: dict[str, tuple[str, str, str]] = {
@@ -245,6 +268,10 @@ BAD_DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "four channels": ({"model_args": {"in_chans": 4}}, "4 channels"),
     "no square": ({"model_args": {"img_size": [32, 64]}}, "32 x 64"),
     "a word for a number": ({"num_classes": "many"}, "cannot be read"),
+    "a deviation of none": ({"pretrained_cfg": {"std": [0.1, 0, 0.1]}}, "cannot be normalised"),
+    "no number": ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "cannot be normalised"),
+    "more pixels than an image has": ({"pretrained_cfg": {"input_size": [3, 10**9, 10**9]}, "model_args": {}}, "size"),
+    "fewer classes than none": ({"num_classes": -1}, "-1 classes"),
     "a mean of two": ({"pretrained_cfg": {"mean": [1, 2]}}, "cannot be read"),
     "more classes than weights": ({"num_classes": 10**9}, "larger than its weights"),
     "a network of another timm": ({"architecture": "resnet_of_tomorrow"}, "cannot be built"),

@@ -6,6 +6,7 @@ A folder may come from anybody; what its description may ask for is what a card 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +66,29 @@ def _card(described: dict[str, Any], file: Path) -> ModelCard:
     if (channels := arguments.get("in_chans", input_size[0])) != 3:
         raise ValueError(f"its network takes images of {channels} channels, and views have 3")
     num_classes = int(described.get("num_classes", own.get("num_classes", 1000)))
+    if num_classes < 0:
+        raise ValueError(f"its network has {num_classes} classes")
     names = _class_names(described.get(LABEL_NAMES, own.get(LABEL_NAMES)), num_classes, file)
     kwargs = {name: value for name, value in arguments.items() if name not in SAID_ELSEWHERE}
     spec = ModelSpec(name=described["architecture"], kwargs=kwargs)
-    return ModelCard(
+    card = ModelCard(
         architecture=spec.model_dump(mode="json"),
         num_classes=num_classes,
         image_size=side_of(arguments.get("img_size", input_size[-2:])),
         mean=_three(own.get("mean"), IMAGENET_DEFAULT_MEAN),
-        std=_three(own.get("std"), IMAGENET_DEFAULT_STD),
+        std=_three(own.get("std"), IMAGENET_DEFAULT_STD, above=0),
         class_name=LABEL_NAMES if names is not None else None,
         class_ids=names,
         **known_views(own, str(file)),
     )
+    _ = card.eval_views  # that its size is one of an image
+    return card
 
 
-def _three(values: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
+def _three(values: Any, default: tuple[float, float, float], above: float = -math.inf) -> tuple[float, float, float]:
     red, green, blue = default if values is None else map(float, values)
+    if not all(above < value < math.inf for value in (red, green, blue)):
+        raise ValueError(f"its input cannot be normalised by {values}")
     return red, green, blue
 
 
