@@ -8,7 +8,7 @@ import sys
 import click
 
 from tinyvit_kd.commands.store_records import stats_command, suspects_command
-from tinyvit_kd.commands.store_samples import show_command
+from tinyvit_kd.commands.store_samples import show_command, verify_command
 from tinyvit_kd.runtime.heartbeat import saying
 
 
@@ -58,3 +58,4 @@ def store_check(path: str, processes: int, repair: bool, require_complete: bool)
 store_group.add_command(stats_command)
 store_group.add_command(suspects_command)
 store_group.add_command(show_command)
+store_group.add_command(verify_command)

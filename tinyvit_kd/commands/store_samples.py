@@ -64,3 +64,49 @@ def show_command(
     text, result, faultless = show(path, choice, output or default_output(path), **options)
     print_result(text, result, as_json)
     sys.exit(0 if faultless else 1)
+
+
+@click.command("verify", short_help="Ask the teacher again about a sample of records, and compare.")
+@click.argument("path")
+@click.option(
+    "--teacher",
+    "recipe",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="The recipe that the store was dumped with, or a file with its section teacher.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field of the recipe.")
+@click.option("--samples", default=256, show_default=True, type=click.IntRange(1, 100_000), help="How many records.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which records.")
+@click.option("--shards", help="Path of the shards, in place of the recipe's.")
+@_trust
+@json_option
+def verify_command(
+    path: str,
+    recipe: Path,
+    overrides: tuple[str, ...],
+    samples: int,
+    seed: int,
+    shards: str | None,
+    trust_transform: bool,
+    as_json: bool,
+) -> None:
+    """Check a random sample of the records of the store at PATH against their teacher. Exit code 1 if they differ.
+
+    Views are rendered again, and their digests compared; then the teacher is asked about them on this machine, in the
+    recipe's precision (--set runtime.device=cpu, --set runtime.precision=float32). Probabilities may differ by what the
+    store's encoding and rounding in these precisions explain (docs/STORES.md). Where another class is best because two
+    are that close, the record counts as a near tie, not as a fault.
+    """
+    from tinyvit_kd.stages.store.verify import read_recipe, verify
+    from tinyvit_kd.store.store import LogitStore
+
+    config = read_recipe(recipe, overrides, LogitStore.open(path), shards)
+    from tinyvit_kd.runtime.distributed import start_job
+
+    runtime = config.runtime
+    with start_job(runtime.device, runtime.threads, True, runtime) as job:
+        text, result, passed = verify(path, config, job, samples, seed, trust_transform)
+    print_result(text, result, as_json)
+    sys.exit(0 if passed else 1)
