@@ -1,14 +1,14 @@
 """Whether a store's records agree with answers that the same teacher gives again, within bounds that are derived.
 
-A stored probability stands for a range: all that its encoding writes as the same bytes (``probs_range`` of the encoding).
-What the teacher said when it was dumped lies in it. What it says here may be elsewhere by what rounding does
-(``analysis.rounding``), which widens the range. The bound of |Δp| is the distance from the decoded probability to the
-farther end of the widened range; the residual's is derived in the same way.
+A stored probability stands for a range: all that its encoding writes as the same bytes (``probs_range`` of the
+encoding). What the teacher said when it was dumped lies in it. What it says here may be elsewhere by what rounding
+does (``analysis.rounding``), which widens the range. The bound of |Δp| is the distance from the decoded probability
+to the farther end of the widened range; the residual's is derived in the same way.
 
 These bounds are for the worst class of the worst record. A small error in all records stays within them, but shows in
-the mean divergence, which is compared with a multiple of what is expected of it: of the encoding, whose error of a root
-is spread evenly over a range of width w, 2 w² / 12 per class (the divergence is twice the squared distance of the roots,
-to the second order); of rounding, as measured.
+the mean divergence, which is compared with a multiple of what is expected of it: of the encoding, whose error of a
+root is spread evenly over a range of width w, 2 w² / 12 per class (the divergence is twice the squared distance of
+the roots, to the second order); of rounding, as measured.
 """
 
 from __future__ import annotations

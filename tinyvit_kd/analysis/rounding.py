@@ -7,14 +7,15 @@ centred within each image, is the error of the coarser one, as that of the finer
 
 Let s be its root mean square over the classes of an image, at unit roundoff u. In another precision, with u', it is
 about s u' / u. Sums are kept in float32 in all of them, which for bfloat16 and float16 costs nothing, and in float32
-itself makes up most of the error: there it is up to four times that (``_SUMS``). The errors of the store's machine and of
-this one are independent, so both squares add up. Of thousands of classes a few are several root mean squares off, and images
-on another machine by other roundings than here; ``_SPREAD`` covers both. docs/STORES.md has what was measured.
+itself makes up most of the error: there it is up to four times that (``_SUMS``). The errors of the store's machine
+and of this one are independent, so both squares add up. Of thousands of classes a few are several root mean squares
+off, and images on another machine by other roundings than here; ``_SPREAD`` covers both. docs/STORES.md has what was
+measured.
 
 If no logit is off by more than η, the odds of any class, or set of classes, change by a factor between exp(-2 η) and
-exp(2 η): p / (1 - p) is a ratio of sums of exponentials, each of which changes by a factor between exp(-η) and exp(η).
-And a change of the logits by d changes the answer by a Kullback-Leibler divergence of half the variance of d under p,
-to the second order.
+exp(2 η): p / (1 - p) is a ratio of sums of exponentials, each of which changes by a factor between exp(-η) and
+exp(η). And a change of the logits by d changes the answer by a Kullback-Leibler divergence of half the variance of d
+under p, to the second order.
 """
 
 from __future__ import annotations

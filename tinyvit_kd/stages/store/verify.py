@@ -127,7 +127,8 @@ def verify(
     checks = [*_teacher_checks(config, manifest, teacher), *_view_checks(found), *_answer_checks(found)]
     head = (
         f"{store.where}: {counted(found.asked, 'record')} of {counted(len({each[:2] for each in places}), 'block')}; "
-        f"dumped in {manifest.teacher.precision}, {manifest.encoding}; computed here in {precision} on {job.device.type}"
+        f"dumped in {manifest.teacher.precision}, {manifest.encoding}; computed here in {precision} on "
+        f"{job.device.type}"
     )
     passed = all(check.passed for check in checks)
     result = {
@@ -213,7 +214,6 @@ def _answer_checks(found: Verification) -> list[Check]:
     same = int(answers.same_best.sum())
     told = f"{same:,} of {count:,} the same" + (f", {counted(ties, 'near tie')}" if ties else "")
     kept = int((~answers.missing).sum())
-    mean = float(answers.divergence.mean())
     return [
         Check("top-1", told, "", same + ties == count, {"same": same, "near_ties": ties, "records": count}),
         Check("kept classes", f"{kept:,} of {count:,} have the best", "", kept == count, {"same": kept}),
