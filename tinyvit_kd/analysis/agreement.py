@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.rounding import Rounding, odds_range
+from tinyvit_kd.analysis.rounding import ROUNDOFF, Rounding, odds_range
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.store.codec import Parts
 from tinyvit_kd.store.encodings import ENCODINGS
@@ -118,6 +118,7 @@ def agreement(block: Block, ranges: Ranges, logits: Float64, rounding: Rounding)
     here = np.take_along_axis(probs, block.indices, axis=1)
     rest = np.maximum(1 - here.sum(axis=1), 0)
     stored, stored_rest = block.probs.astype(np.float64), block.residual.astype(np.float64)
+    sums = stored.shape[1] * ROUNDOFF["float32"]  # error of a residual, which is 1 less a sum in float32
     eta = rounding.logits[:, None]
     delta, bound = abs(here - stored), _bound(stored, ranges.low, ranges.high, eta)
     largest = delta.argmax(axis=1)
@@ -133,10 +134,10 @@ def agreement(block: Block, ranges: Ranges, logits: Float64, rounding: Rounding)
         delta_bound=bound[rows, largest],
         delta_share=(delta / bound).max(axis=1),
         rest=abs(rest - stored_rest),
-        rest_bound=_bound(stored_rest, ranges.low_rest, ranges.high_rest, rounding.logits),
-        divergence=_divergence(here, rest, stored, stored_rest),
+        rest_bound=_bound(stored_rest, ranges.low_rest, ranges.high_rest, rounding.logits) + sums,
+        divergence=_divergence(here, rest, stored, stored_rest, sums),
         by_encoding=np.square(np.sqrt(ranges.high) - np.sqrt(ranges.low)).sum(axis=1) / 6,
-        by_rounding=rounding.divergence,
+        by_rounding=rounding.divergence + sums**2 / np.maximum(stored_rest, sums) / 2,
     )
 
 
@@ -156,10 +157,14 @@ def _missing(block: Block, ranges: Ranges, probs: Float64, eta: Float64) -> Bool
     return found
 
 
-def _divergence(here: Float64, rest: Float64, stored: Float64, stored_rest: Float64) -> Float64:
-    """Kullback-Leibler divergence of the answers here from the records, over K classes and all others together: [n]."""
-    ours = np.maximum(np.column_stack([here, rest]), _TINY)
-    theirs = np.maximum(np.column_stack([stored, stored_rest]), _TINY)
+def _divergence(here: Float64, rest: Float64, stored: Float64, stored_rest: Float64, sums: float) -> Float64:
+    """Kullback-Leibler divergence of the answers here from the records, over K classes and all others together: [n].
+
+    Args:
+        sums: below which a residual counts as this much.
+    """
+    ours = np.column_stack([np.maximum(here, _TINY), np.maximum(rest, sums)])
+    theirs = np.column_stack([np.maximum(stored, _TINY), np.maximum(stored_rest, sums)])
     # With the differences, each term is not negative, and rounding of the sums cancels.
     found: Float64 = (ours * np.log(ours / theirs) - ours + theirs).sum(axis=1)
     return found
