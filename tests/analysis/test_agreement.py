@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvit_kd.analysis.agreement import Agreement, agreement, ranges_of
-from tinyvit_kd.analysis.rounding import Rounding, odds_range, other_precision, rounding
+from tinyvit_kd.analysis.rounding import ROUNDOFF, Rounding, odds_range, other_precision, rounding
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.store.codec import decode, encode, split_planes
@@ -146,6 +146,11 @@ def test_rounding_is_measured_from_the_difference_of_two_precisions() -> None:
     assert (rounding(logits, logits + noise, pair, "float32", tf32=True).logits > 100 * exact.logits).all()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_precision_is_compared_with_another_one(precision: str) -> None:
-    assert other_precision(precision) != precision
+@pytest.mark.parametrize("stored", ROUNDOFF)
+@pytest.mark.parametrize("here", ROUNDOFF)
+def test_what_rounding_does_is_measured_between_two_precisions_of_which_one_is_the_store_s(
+    here: str, stored: str
+) -> None:
+    other = other_precision(here, stored)
+    assert other != here
+    assert stored in (here, other)

@@ -118,7 +118,8 @@ def agreement(block: Block, ranges: Ranges, logits: Float64, rounding: Rounding)
     here = np.take_along_axis(probs, block.indices, axis=1)
     rest = np.maximum(1 - here.sum(axis=1), 0)
     stored, stored_rest = block.probs.astype(np.float64), block.residual.astype(np.float64)
-    sums = stored.shape[1] * ROUNDOFF["float32"]  # error of a residual, which is 1 less a sum in float32
+    # Error of a residual, which is 1 less a sum in float32 of K probabilities, each off by units in the last place.
+    sums = (stored.shape[1] + 8) * ROUNDOFF["float32"]
     eta = rounding.logits[:, None]
     delta, bound = abs(here - stored), _bound(stored, ranges.low, ranges.high, eta)
     largest = delta.argmax(axis=1)
@@ -143,8 +144,8 @@ def agreement(block: Block, ranges: Ranges, logits: Float64, rounding: Rounding)
 
 def _bound(stored: Float64, low: Float64, high: Float64, eta: Float64) -> Float64:
     low, high = odds_range(low, high, eta)
-    # Sums of K probabilities in float32 are off by some units in the last place.
-    bound: Float64 = np.maximum(abs(stored - low), abs(high - stored)) + 1e-6 * np.sqrt(stored * (1 - stored)) + 1e-7
+    units = 8 * ROUNDOFF["float32"] * (stored + 0.1)  # in the last place of a softmax in float32
+    bound: Float64 = np.maximum(abs(stored - low), abs(high - stored)) + units
     return bound
 
 

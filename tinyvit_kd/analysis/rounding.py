@@ -6,11 +6,11 @@ would be of use. It is measured instead: the network is run here in two precisio
 centred within each image, is the error of the coarser one, as that of the finer one is smaller by far.
 
 Let s be its root mean square over the classes of an image, at unit roundoff u. In another precision, with u', it is
-about s u' / u. Sums are kept in float32 in all of them, which for bfloat16 and float16 costs nothing, and in float32
-itself makes up most of the error: there it is up to four times that (``_SUMS``). The errors of the store's machine
-and of this one are independent, so both squares add up. Of thousands of classes a few are several root mean squares
-off, and images on another machine by other roundings than here; ``_SPREAD`` covers both. docs/STORES.md has what was
-measured.
+about s u' / u; the store's own precision is one of the two, wherever the answers here are in another. Sums are kept
+in float32 in all of them, which for bfloat16 and float16 costs nothing, and in float32 itself makes up most of the
+error: there it is up to four times that (``_SUMS``). The errors of the store's machine and of this one are
+independent, so both squares add up. Of thousands of classes a few are several root mean squares off, and images on
+another machine by other roundings than here; ``_SPREAD`` covers both. docs/STORES.md has what was measured.
 
 If no logit is off by more than η, the odds of any class, or set of classes, change by a factor between exp(-2 η) and
 exp(2 η): p / (1 - p) is a ratio of sums of exponentials, each of which changes by a factor between exp(-η) and
@@ -45,8 +45,10 @@ class Rounding(NamedTuple):
     divergence: Float64
 
 
-def other_precision(precision: str) -> str:
-    """The precision that an answer in this one is compared with, to measure what rounding does."""
+def other_precision(precision: str, stored: str) -> str:
+    """The precision that answers are compared with, to measure what rounding does: the store's, if that is another."""
+    if precision != stored:
+        return stored
     return "bfloat16" if precision == "float32" else "float32"
 
 

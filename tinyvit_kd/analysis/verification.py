@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
@@ -105,9 +106,9 @@ def verify_records(
         ShardError: a shard cannot be read.
     """
     found = Verification(asked=len(places))
-    network = teacher.network
-    second = Teacher(network, teacher.facts, teacher.device, other_precision(teacher.precision))
-    ready_to_answer(network, teacher.device)
+    second = copy.copy(teacher)  # with the same network
+    second.precision = other_precision(teacher.precision, views.store.manifest.teacher.precision)
+    ready_to_answer(teacher.network, teacher.device)
     parts = []
     seen = _seen(views, places, found, on_record)
     while batch := list(islice(seen, batch_size)):
