@@ -8,6 +8,8 @@ import sys
 import click
 
 from tinyvit_kd.commands.printing import json_option, print_json, print_result, print_text
+from tinyvit_kd.commands.store_records import stats_command, suspects_command
+from tinyvit_kd.commands.store_samples import show_command, verify_command
 from tinyvit_kd.runtime.heartbeat import saying
 
 
@@ -57,3 +59,9 @@ def store_check(path: str, processes: int, repair: bool, require_complete: bool,
         figures |= {"sound": sound, "missing": report.missing}
     print_json(figures, as_json)
     sys.exit(0 if sound and (report.complete or not require_complete) else 1)
+
+
+store_group.add_command(stats_command)
+store_group.add_command(suspects_command)
+store_group.add_command(show_command)
+store_group.add_command(verify_command)
