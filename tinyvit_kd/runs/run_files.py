@@ -12,7 +12,6 @@ RECIPE = "recipe.yaml"
 SUMMARY = "summary.json"  # with it and a model file, a run has finished
 RESULTS = "results.json"  # of a finished run: figures, and all that they depend on
 ATTEMPTS = "attempts.json"  # when the run was started and ended, each time
-PROGRESS = "progress.json"  # how far a run is
 LOG = "log.txt"
 _PART = re.compile(r"(?:\.part-(\d+)-of-(\d+))?\.(log|results\.json|attempts\.json|progress\.json)")
 

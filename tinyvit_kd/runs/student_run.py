@@ -29,6 +29,7 @@ from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
 from tinyvit_kd.runs.run_log import student_log
+from tinyvit_kd.runs.run_progress import student_progress
 from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
@@ -82,6 +83,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         sole_writer(config.output) if job.is_main else nullcontext(),
         student_log(config, job),
         attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
+        student_progress(config, job) as progress,
     ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
@@ -90,7 +92,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
-        run = _run_settings(config, data, identity, compiler, plan, state)
+        run = replace(_run_settings(config, data, identity, compiler, plan, state), progress=progress)
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -108,7 +110,9 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
-        return _write_results(config, data, scorer, run, state, card, results, attempts)
+        summary = _write_results(config, data, scorer, run, state, card, results, attempts)
+        progress.enter("finished", f"top-1 {summary['top1']:.2f} %" if "top1" in summary else None)
+        return summary
 
 
 def _build_state(

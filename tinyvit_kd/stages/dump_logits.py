@@ -27,6 +27,7 @@ from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.results import write_dump_results
 from tinyvit_kd.runs.run_files import ATTEMPTS, beside_store
 from tinyvit_kd.runs.run_log import dump_log
+from tinyvit_kd.runs.run_progress import dump_progress
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
@@ -35,6 +36,7 @@ from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
+from tinyvit_kd.runtime.progress import Progress
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.store.store import LogitStore
@@ -59,8 +61,12 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         Preempted: under the command line, a signal asked to stop; the blocks that were complete are in the store.
     """
     kept = beside_store(config.store.path, ATTEMPTS, part) if job.is_main else None
-    with dump_log(config, part, job), attempting(kept, job.world_size) as attempts:
-        dump = _open_dump(config, job, part)
+    with (
+        dump_log(config, part, job),
+        dump_progress(config, part, job) as progress,
+        attempting(kept, job.world_size) as attempts,
+    ):
+        dump = _open_dump(config, job, part, progress)
         figures = _dump_logits(dump)
         write_dump_results(config, part, dump.store, dump.samples.reader.shards, figures, job, attempts)
         return figures
@@ -68,7 +74,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
 
 def _dump_logits(dump: _Dump) -> dict[str, float]:
     """Make the missing blocks of this job's part; returns what ``dump_logits`` does."""
-    config, job = dump.config, dump.job
+    config, job, progress = dump.config, dump.job, dump.progress
     # Left behind by killed dumps. Files of dumps that are running now will have their final names when this one ends.
     unfinished = dump.store.unfinished(dump.own_shards) if job.is_main else []
     with saying("listing the store's blocks"):
@@ -82,6 +88,7 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
     if missing:
         dump.teacher.warm_up(dump.config.batch_size, dump.config.views.size)
         say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
+    progress.enter("running")
     begin = time.perf_counter()
     counts = job.sum(_make_blocks(dump, groups))
     for left in blocks_left(dump.missing_blocks, job, dump.store.where):
@@ -96,6 +103,7 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
     )
     say(job, f"{done}{told}")
     dump.quality.complain(job, quality)
+    progress.enter("finished", f"{done}{told}")
     figures = {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
     return figures | quality.results()
 
@@ -108,6 +116,7 @@ class _Dump:
         first_teacher: the teacher whose views this one is shown, with ``views_from``; else None.
         own_shards: the shards whose blocks this job makes.
         quality: how good the teacher's answers are.
+        progress: how far all of this job's views are.
     """
 
     config: DumpConfig
@@ -118,6 +127,13 @@ class _Dump:
     own_shards: range
     store: LogitStore
     quality: DumpQuality
+    progress: Progress
+
+    @property
+    def views(self) -> int:
+        """Views that this job has to make, those included that the store has already."""
+        lengths = self.samples.reader.shards.lengths[self.own_shards.start :: self.own_shards.step]
+        return int(lengths.sum()) * self.config.store.views
 
     def missing_blocks(self) -> list[tuple[int, int]]:
         """(shard, view) of the blocks that this job has to make."""
@@ -134,7 +150,7 @@ class _Dump:
         return groups_of(missing, lengths, self.config.views_per_decode, pairs_seed)
 
 
-def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
+def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Progress) -> _Dump:
     first_store: LogitStore | None = None
     if config.views_from is None:
         check_views(config.views, job)
@@ -157,7 +173,7 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
         store = create_store(config, teacher, classes, shards, job, own_shards)
     if job.is_main:
         keep_labels(store, labels)
-    return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels))
+    return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels), progress)
 
 
 def _open_first_teacher(config: DumpConfig, store: LogitStore, reader: ShardReader, job: Job) -> FirstTeacher:
@@ -195,12 +211,17 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
     views = _count_views(groups)
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
-    progress = DumpProgress(job, dump.samples.reader, views, dump.quality)
+    progress = dump.progress
+    progress.pace.expect(dump.views)
+    progress.done = dump.views - views
+    told = DumpProgress(job, dump.samples.reader, views, dump.quality, progress)
     # No signal is caught here: whatever it interrupts, the blocks that were complete are in the store.
     with (
         loading(batch_maker, tasks, config.runtime, job.device) as batches,
         BlockWriter(dump.store, config.store.topk, config.runtime.data_timeout, dump.first_teacher) as writer,
-        progress_bar(job, views, "view", label="dump-logits") as bar,
+        progress_bar(
+            job, dump.views, "view", initial=progress.done, label="dump-logits", about=lambda: progress.figures("view")
+        ) as bar,
     ):
         for batch in batches:
             raise_if_stopped()
@@ -208,6 +229,6 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
             with dump.teacher.compiler.without_gradients():
                 answers = topk_probs(dump.teacher(batch.views), config.store.topk)
             writer.submit(batch, dump.quality.noting(batch, to_host(answers)))
-            progress.add(batch)
+            told.add(batch)
             bar.update(len(batch.status) * job.world_size)  # the other processes are about as far
-    return torch.tensor([progress.made, progress.holes])
+    return torch.tensor([told.made, told.holes])
