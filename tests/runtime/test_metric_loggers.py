@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_to_install_it(
     name: str, section: WandbConfig | MlflowConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_loggers(LoggingConfig(**{name: section}))  # installed here
-    monkeypatch.setattr(metric_loggers.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=rf"pip install 'tinyvit_kd\[{name}\]'") as caught:
         require_loggers(LoggingConfig(**{name: section}))
     assert caught.value.where == f"logging.{name}"

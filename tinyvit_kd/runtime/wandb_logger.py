@@ -16,6 +16,7 @@ from tinyvit_kd.runtime.metric_loggers import LoggedRun, MetricLogger
 
 # The client counts its own steps, which may not go back. Ours do, after a kill: they are an axis of their own.
 STEP = "step"
+MODES = ("online", "offline", "disabled")
 UPLOAD_WITHIN = 20.0  # seconds that the end of a run waits for the network
 
 
@@ -47,6 +48,8 @@ def open_wandb(run: LoggedRun) -> MetricLogger:
     config = run.config.wandb
     assert config is not None
     mode: Any = config.mode or os.environ.get("WANDB_MODE") or "online"
+    if mode not in MODES:
+        raise ConfigError("unknown mode of Weights & Biases", where="WANDB_MODE", found=mode, expected=", ".join(MODES))
     try:
         opened = _begin(run, config, mode)
     except wandb.errors.UsageError as error:
@@ -63,6 +66,7 @@ def open_wandb(run: LoggedRun) -> MetricLogger:
             f"Weights & Biases cannot be reached ({said_by(error)}); the run goes on, and logs to its folder. To send "
             f"that later: wandb sync {run.folder}/wandb/offline-run-*"
         )
+        wandb.teardown()  # its process holds the run's id
         opened = _begin(run, config, "offline")
     return Background("Weights & Biases", Wandb(opened))
 
