@@ -27,7 +27,7 @@ from tinyvit_kd.commands.store import store_group
 from tinyvit_kd.errors import StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.lines import own_rank
+from tinyvit_kd.runtime.lines import own_rank, quiet_lines
 from tinyvit_kd.runtime.refusals import from_os_error
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
@@ -57,8 +57,9 @@ SECTIONS: dict[str, list[click.Command]] = {
 )
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks instead of errors of one paragraph.")
+@click.option("-q", "--quiet", is_flag=True, help="Show results and errors alone; log.txt of a run has all lines.")
 @click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(context: click.Context, debug: bool, quiet: bool) -> None:
     """Knowledge distillation for vision with the teacher taken out of the training loop.
 
     Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
@@ -68,6 +69,8 @@ def cli(context: click.Context, debug: bool) -> None:
     something has to be corrected first.
     """
     context.obj = {"debug": debug}
+    if quiet:
+        context.with_resource(quiet_lines())
     context.with_resource(saying(context.invoked_subcommand or ""))  # and whatever is done in it says more
 
 

@@ -15,6 +15,7 @@ from tinyvit_kd.config.data import (
     StoredTargetsConfig,
     StoreLocation,
 )
+from tinyvit_kd.config.logging import LoggingConfig
 from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
@@ -112,6 +113,9 @@ class TrainingConfig(Section):
         default_factory=TrainConfig, description="what is trained, and when to log, save and evaluate"
     )
     eval: EvalConfig | None = Field(None, description="evaluation during training; null: no evaluation")
+    logging: LoggingConfig = Field(
+        default_factory=LoggingConfig, description="where the figures go, besides metrics.jsonl in the run folder"
+    )
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
     @field_validator("runtime")

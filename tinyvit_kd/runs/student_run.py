@@ -30,6 +30,7 @@ from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
 from tinyvit_kd.runs.run_log import student_log
+from tinyvit_kd.runs.run_metrics import student_metrics
 from tinyvit_kd.runs.run_progress import student_progress
 from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
@@ -65,7 +66,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         the summary that is also written to ``summary.json``.
 
     Raises:
-        ConfigError: lanes, batch size and processes do not fit together, or the samples do not fill one step per epoch.
+        ConfigError: lanes, batch size and processes do not fit together, the samples do not fill one step per epoch,
+            or a logger cannot be opened with these settings.
         CheckpointError: no checkpoint in the run folder can be read, or they belong to another recipe or other data.
         BusyError: another process is writing to the run folder.
         DiskSpaceError: the checkpoints would not fit on the disk.
@@ -85,6 +87,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         student_log(config, job),
         attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
         student_progress(config, job) as progress,
+        student_metrics(config, job) as metrics,
     ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
@@ -94,7 +97,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
-        run = replace(_run_settings(config, data, identity, compiler, plan, state), progress=progress)
+        run = _run_settings(config, data, identity, compiler, plan, state)
+        run = replace(run, progress=progress, metrics=metrics)
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
