@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from tinyvit_kd.commands.store_records import stats_command, suspects_command
 from tinyvit_kd.runtime.heartbeat import saying
 
 
@@ -51,3 +52,7 @@ def store_check(path: str, processes: int, repair: bool, require_complete: bool)
         text, sound = repair_store(path, report)
         click.echo(text)
     sys.exit(0 if sound and (report.complete or not require_complete) else 1)
+
+
+store_group.add_command(stats_command)
+store_group.add_command(suspects_command)
