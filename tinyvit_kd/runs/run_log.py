@@ -24,12 +24,18 @@ def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractCon
 
     Not in the store, which holds what zarr and a check know. There is no log beside the URL of a store.
     """
-    if not job.is_main or "://" in config.store.path:
-        return nullcontext()
+    path = beside_store(config, part, ".log") if job.is_main else None
+    return nullcontext() if path is None else log_file(path, _title("dump-logits", job))
+
+
+def beside_store(config: DumpConfig, part: tuple[int, int], suffix: str) -> Path | None:
+    """A file of a dump beside its store, one for each part; None beside the URL of a store."""
+    if "://" in config.store.path:
+        return None
     path = Path(config.store.path).absolute()
     number, parts = part
-    suffix = ".log" if parts == 1 else f".part-{number}-of-{parts}.log"
-    return log_file(path.parent / f"{path.name}{suffix}", _title("dump-logits", job))
+    of_part = "" if parts == 1 else f".part-{number}-of-{parts}"
+    return path.parent / f"{path.name}{of_part}{suffix}"
 
 
 def _title(stage: str, job: Job) -> str:

@@ -26,6 +26,7 @@ from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_log import student_log
+from tinyvit_kd.runs.run_progress import student_progress
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
@@ -77,7 +78,11 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     if finished is not None:
         say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
-    with sole_writer(config.output) if job.is_main else nullcontext(), student_log(config, job):
+    with (
+        sole_writer(config.output) if job.is_main else nullcontext(),
+        student_log(config, job),
+        student_progress(config, job) as progress,
+    ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
@@ -85,7 +90,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
-        run = _run_settings(config, data, identity, compiler, plan, state)
+        run = replace(_run_settings(config, data, identity, compiler, plan, state), progress=progress)
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -103,7 +108,9 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
-        return _write_results(config, run, state, card, results)
+        summary = _write_results(config, run, state, card, results)
+        progress.enter("finished", f"top-1 {summary['top1']:.2f} %" if "top1" in summary else None)
+        return summary
 
 
 def _build_state(
