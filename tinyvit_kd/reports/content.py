@@ -9,9 +9,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tinyvit_kd.analysis.run_folder import RunFolder
-from tinyvit_kd.reports.charts import Chart
 
 Plain = Mapping[str, Any]
+Figures = Mapping[str, Any]  # of analysis.store_statistics
+Row = tuple[str, ...]
+Table = tuple[str, Row, tuple[Row, ...]]  # caption, head, rows
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ class ReportedStore:
         label: its name in the page, which no other run or store has.
         where: its path or URL.
         facts: terms and what they are, in order.
-        charts: of its statistics.
-        tables: caption, head and rows of further figures.
+        figures: ``StoreStatistics.as_dict()`` of a sample of its blocks; None where none could be read.
         pictures: sheets of its samples.
         notes: what is not known, and why.
         dumps: results of the dumps that wrote it, one per part.
@@ -85,8 +86,7 @@ class ReportedStore:
     label: str
     where: str
     facts: tuple[tuple[str, str], ...] = ()
-    charts: tuple[Chart, ...] = ()
-    tables: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...] = ()
+    figures: Figures | None = None
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
     dumps: tuple[Plain, ...] = ()

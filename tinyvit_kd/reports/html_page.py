@@ -12,7 +12,7 @@ from tinyvit_kd.reports.palette import style
 from tinyvit_kd.reports.recipes_section import recipes_section
 from tinyvit_kd.reports.results_section import results_section
 from tinyvit_kd.reports.runs_section import runs_section
-from tinyvit_kd.reports.stores_section import stores_section
+from tinyvit_kd.reports.stores_section import charts_of_stores, stores_section
 from tinyvit_kd.runtime.wording import counted
 
 
@@ -26,6 +26,7 @@ def html_page(report: Report) -> str:
     curves = charts_of_runs(
         [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.total_steps) for run in report.runs]
     )
+    of_stores = charts_of_stores(report)
     sections: list[tuple[str, str, Html]] = []
     if report.runs:
         sections.append(("results", "Results", results_section(report)))
@@ -34,11 +35,10 @@ def html_page(report: Report) -> str:
         sections.append(("recipes", "Differences between recipes", recipes_section(report)))
     if report.stores:
         note = undrawn() if not report.runs else Html("")
-        sections.append(("stores", "Stores", joined(note, stores_section(report))))
+        sections.append(("stores", "Stores", joined(note, stores_section(report, of_stores))))
     if report.runs:
         sections.append(("runs", "Where each run comes from", runs_section(report)))
-    charts = [*curves.charts, *(chart for store in report.stores for chart in store.charts)]
-    data = {"sources": _sources(report), **drawing(charts)}
+    data = {"sources": _sources(report), **drawing([*curves.charts, *of_stores])}
     head = joined(
         Html('<meta charset="utf-8">'),
         around.head,

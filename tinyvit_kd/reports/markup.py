@@ -106,9 +106,9 @@ def facts(rows: Sequence[tuple[str, Content]]) -> Html:
     return element("dl", *pairs)
 
 
-def folded(summary: Content, *inside: Content) -> Html:
-    """Something that opens on a click, and is open on paper."""
-    return element("details", element("summary", summary), *inside)
+def folded(summary: Content, *inside: Content, long: bool = False) -> Html:
+    """Something that opens on a click, and is open on paper unless it is long and was shut."""
+    return element("details", element("summary", summary), *inside, class_="long" if long else None)
 
 
 def plain(content: Content) -> str:

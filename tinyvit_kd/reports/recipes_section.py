@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tinyvit_kd.reports.content import Report, ReportedRun
-from tinyvit_kd.reports.markup import Content, Html, element, table
+from tinyvit_kd.reports.markup import Content, Html, element, folded, joined, table
 from tinyvit_kd.reports.results_section import run_name
 from tinyvit_kd.reports.words import said
 from tinyvit_kd.runtime.wording import counted
@@ -15,7 +15,7 @@ _ABSENT = object()
 
 
 def recipes_section(report: Report) -> Html:
-    """A row for each field that differs; values other than the first run's are marked."""
+    """A row for each field that differs; fields that only some recipes have are folded away."""
     runs = [run for run in report.runs if run.recipe]
     if len(runs) < 2:
         return element("p", "There are not two recipes to compare.")
@@ -25,12 +25,19 @@ def recipes_section(report: Report) -> Html:
     if not names:
         return element("p", f"The recipes are the same in all {counted(same, 'field')}.")
     numbers = [report.runs.index(run) for run in runs]
-    caption = (
-        f"{counted(len(names), 'field')} differ, {same:,} are the same in all recipes. Values other than those of "
-        f"{runs[0].label} are marked; “not there” is a field that a stage does not have."
-    )
     head: list[Content] = ["Field", *(run_name(number, run) for number, run in zip(numbers, runs, strict=True))]
-    return table(caption, head, [_row(name, fields) for name in names])
+    in_all = [name for name in names if all(name in each for each in fields)]
+    in_some = [name for name in names if name not in in_all]
+    caption = (
+        f"{counted(len(in_all), 'field')} that all recipes have differ, and {same:,} are the same. Values other than the "
+        "first are marked."
+    )
+    parts = [table(caption, head, [_row(name, fields) for name in in_all])] if in_all else []
+    if in_some:
+        caption = "Fields that only some of the recipes have, as those of different stages"
+        rows = [_row(name, fields) for name in in_some]
+        parts.append(folded(f"{counted(len(in_some), 'field')} that only some recipes have", table(caption, head, rows)))
+    return joined(*parts)
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -54,15 +61,15 @@ def _value(fields: Mapping[str, Any], name: str) -> Any:
 
 
 def _row(name: str, fields: Sequence[Mapping[str, Any]]) -> list[Content]:
-    cells = [
-        element(
-            "td",
-            "not there" if name not in each else said(each[name]),
-            class_="same" if _value(each, name) == _value(fields[0], name) else "other",
-        )
-        for each in fields
-    ]
-    return [element("code", name), *cells]
+    first = next(each for each in fields if name in each)
+    return [element("code", name), *(_cell_of(name, each, first) for each in fields)]
+
+
+def _cell_of(name: str, fields: Mapping[str, Any], first: Mapping[str, Any]) -> Html:
+    """A value, marked if it is not the first one. A field that is not there is neither."""
+    if name not in fields:
+        return element("td", "–", class_="same quiet", title="not in this recipe")
+    return element("td", said(fields[name]), class_="same" if _value(fields, name) == _value(first, name) else "other")
 
 
 def recipe_text(run: ReportedRun) -> str:

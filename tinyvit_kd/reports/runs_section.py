@@ -38,7 +38,7 @@ def _run(place: int, run: ReportedRun) -> Html:
         parts.append(element("h4", "Last lines of its log"))
         parts.append(element("pre", "\n".join(run.last_lines)))
     if recipe:
-        parts.append(folded("Recipe", element("pre", recipe_text(run))))
+        parts.append(folded("Recipe", element("pre", recipe_text(run)), long=True))
     return element("section", *parts)
 
 

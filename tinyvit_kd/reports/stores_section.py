@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
+from tinyvit_kd.reports.charts import Chart
 from tinyvit_kd.reports.content import Picture, Report, ReportedStore
 from tinyvit_kd.reports.curves_section import chart_figure
 from tinyvit_kd.reports.markup import Content, Html, element, facts, folded, joined, table
 from tinyvit_kd.reports.palette import style, swatch
 from tinyvit_kd.reports.runs_section import command_lines, surroundings
+from tinyvit_kd.reports.store_figures import store_charts, store_facts, store_tables
 
 
-def stores_section(report: Report) -> Html:
-    """One part for each store."""
-    return joined(*(_store(report, number, store) for number, store in enumerate(report.stores, len(report.runs))))
+def stores_section(report: Report, charts: Sequence[Chart]) -> Html:
+    """Charts that compare the stores, then one part for each."""
+    drawn = element("div", *(chart_figure(chart, report.names) for chart in charts), class_="charts") if charts else ""
+    parts = (_store(number, store) for number, store in enumerate(report.stores, len(report.runs)))
+    return joined(drawn, *parts)
 
 
-def _store(report: Report, number: int, store: ReportedStore) -> Html:
+def charts_of_stores(report: Report) -> tuple[Chart, ...]:
+    """The charts of all stores whose figures could be read."""
+    numbered = enumerate(report.stores, len(report.runs))
+    return store_charts({number: store.figures for number, store in numbered if store.figures is not None})
+
+
+def _store(number: int, store: ReportedStore) -> Html:
     name = element("span", swatch(style(number)), store.label, class_="run-name")
-    parts: list[Content] = [element("h3", name)]
-    parts.append(facts([("Path", element("code", store.where)), *store.facts]))
+    rows: list[tuple[str, Content]] = [("Path", element("code", store.where)), *store.facts]
+    rows += store_facts(store.figures) if store.figures else ()
+    parts: list[Content] = [element("h3", name), facts(rows)]
     parts += [element("p", note, class_="quiet") for note in store.notes]
-    if store.charts:
-        parts.append(element("div", *(chart_figure(chart, report.names) for chart in store.charts), class_="charts"))
-    parts += [
-        table(caption, head, rows, numbers=range(1, len(head))) if rows else "" for caption, head, rows in store.tables
-    ]
+    for caption, head, cells in store_tables(store.figures) if store.figures else ():
+        parts.append(table(caption, head, cells, numbers=range(1, len(head))))
     parts += [picture(each) for each in store.pictures]
     for results in store.dumps:
         commands = command_lines(results)

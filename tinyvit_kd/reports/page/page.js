@@ -116,7 +116,7 @@
     });
     // What is folded has to be open on paper.
     window.addEventListener("beforeprint", () => {
-      for (const each of document.querySelectorAll("details:not([open])")) (each.open = true), (each.dataset.shut = "");
+      for (const each of document.querySelectorAll("details:not([open]):not(.long)")) (each.open = true), (each.dataset.shut = "");
     });
     window.addEventListener("afterprint", () => {
       for (const each of document.querySelectorAll("[data-shut]")) (each.open = false), delete each.dataset.shut;
