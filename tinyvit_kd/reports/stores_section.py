@@ -53,6 +53,13 @@ def picture(sheet: Picture) -> Html:
     return element(
         "figure",
         element("figcaption", element("b", sheet.title)),
-        element("img", src=f"data:{sheet.kind};base64,{data}", alt=sheet.described, width=width, height=height),
+        element(
+            "div",
+            element("img", src=f"data:{sheet.kind};base64,{data}", alt=sheet.described, width=width, height=height),
+            class_="scroll",
+            tabindex=0,
+            role="region",
+            aria_label=sheet.title,
+        ),
         class_="sheet",
     )

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinyvit_kd import __version__
-from tinyvit_kd.analysis.folders import Place, find_places
-from tinyvit_kd.analysis.run_folder import RunFolder, read_run
-from tinyvit_kd.errors import TinyVitKdError
+from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.reports.assets import require_plotly
-from tinyvit_kd.reports.content import Report, ReportedRun, labels
+from tinyvit_kd.reports.gathering import Asked, gather
 from tinyvit_kd.reports.html_page import html_page
-from tinyvit_kd.reports.words import moment
 from tinyvit_kd.runtime.files import atomic_write
+from tinyvit_kd.runtime.log import note
+from tinyvit_kd.runtime.wording import binary_size, counted
 
 
-def report(paths: Sequence[str], output: Path, title: str | None = None) -> str:
+def report(paths: Sequence[str], output: Path, asked: Asked | None = None) -> str:
     """Write a report.
 
     Args:
         paths: of runs, stores, and folders that hold some.
         output: the file to write; one that is there is replaced.
-        title: of the page; None: made from the names of what is in it.
+        asked: what of them; None: as much as without options.
 
     Returns:
         what was written, in a line.
 
     Raises:
-        ConfigError: plotly is not installed, or a path holds neither a run nor a store.
+        ConfigError: plotly is not installed, a path holds neither a run nor a store, or the file cannot be written.
+        StoreError: a store that was named cannot be read.
     """
     require_plotly()
-    places = find_places(paths)
-    names = labels([each.path for each in places])
-    runs = []
-    for place, name in zip(places, names, strict=True):
-        if place.is_run:
-            f = read_run(Path(place.path))
-            runs.append(ReportedRun(name, f, "finished" if f.summary else "not finished", (f.summary or {}).get("step")))
-    r = Report(title or ", ".join(names), f"Made {moment(time.time())} with tinyvit_kd {__version__}.", tuple(runs))
-    atomic_write(output, html_page(r).encode())
-    return str(output)
+    if output.is_dir():
+        raise ConfigError("a report is a file", where=str(output), found="a folder", expected="--output FILE.html")
+    page = gather(paths, asked or Asked())
+    for path, reason in page.not_read:
+        note(f"left out of the report: {path}: {reason}")
+    content = html_page(page).encode()
+    try:
+        atomic_write(output, content)
+    except OSError as error:
+        raise ConfigError("the report cannot be written", where=str(output), found=reason_of(error)) from None
+    holds = [counted(len(each), noun) for each, noun in ((page.runs, "run"), (page.stores, "store")) if each]
+    return f"wrote {output}: {' and '.join(holds)}, {binary_size(len(content))}"
