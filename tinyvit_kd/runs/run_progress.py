@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
-from tinyvit_kd.runs.run_log import beside_store
+from tinyvit_kd.runs.run_files import beside_store
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.pace import Pace
 from tinyvit_kd.runtime.progress import Progress
@@ -29,7 +29,7 @@ def student_progress(config: TrainingConfig, job: Job) -> ProgressFile:
 
 def dump_progress(config: DumpConfig, part: tuple[int, int], job: Job) -> ProgressFile:
     """The file of a dump or of a part of one, from rank 0; there is none beside the URL of a store."""
-    path = beside_store(config, part, f".{PROGRESS}") if job.is_main else None
+    path = beside_store(config.store.path, PROGRESS, part) if job.is_main else None
     return ProgressFile(path, Progress(config.stage, "view", 1, job.world_size))
 
 

@@ -21,13 +21,16 @@ from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
+from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
+from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
 from tinyvit_kd.runs.run_log import student_log
 from tinyvit_kd.runs.run_progress import student_progress
-from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.compiling import Compiler, compiler_of
@@ -44,8 +47,6 @@ from tinyvit_kd.training.loop import fit
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
-
-RECIPE = "recipe.yaml"
 
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
@@ -81,6 +82,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     with (
         sole_writer(config.output) if job.is_main else nullcontext(),
         student_log(config, job),
+        attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
         student_progress(config, job) as progress,
     ):
         job.barrier()
@@ -108,7 +110,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
-        summary = _write_results(config, run, state, card, results)
+        summary = _write_results(config, data, scorer, run, state, card, results, attempts)
         progress.enter("finished", f"top-1 {summary['top1']:.2f} %" if "top1" in summary else None)
         return summary
 
@@ -213,7 +215,14 @@ def _write_recipe(config: TrainingConfig) -> None:
 
 
 def _write_results(
-    config: TrainingConfig, run: Run, state: TrainState, card: ModelCard, results: dict[str, float]
+    config: TrainingConfig,
+    data: TrainingData,
+    scorer: Scorer | None,
+    run: Run,
+    state: TrainState,
+    card: ModelCard,
+    results: dict[str, float],
+    attempts: Attempts,
 ) -> dict[str, float]:
     summary = results | {
         "step": state.step,
@@ -229,7 +238,11 @@ def _write_results(
             export_student(run.folder, state.scored.state_dict(), card, fsync)
             if state.ema is not None:
                 save_model(run.folder / RAW_MODEL, state.model.state_dict(), card, fsync)
-            write_summary(run.folder, summary, run.identity, fsync)
+    scored_on = None if scorer is None else scorer.shards
+    write_student_results(config, data, scored_on, run, state, card, summary, attempts)
+    if run.job.is_main:
+        # Last: a run folder with a summary is that of a finished run.
+        write_summary(run.folder, summary, run.identity, config.runtime.fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary
