@@ -12,6 +12,7 @@ import click
 
 from tinyvit_kd import __version__
 from tinyvit_kd.commands.recipe import recipe_command
+from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
 from tinyvit_kd.commands.stages import (
@@ -42,6 +43,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
     "Look into a store": [store_group],
+    "While a run goes on, and after": [report_command],
     "Score a model": [evaluate_command],
     "Try it": [demo_command],
 }

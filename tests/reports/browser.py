@@ -1,7 +1,7 @@
 """Chromium without a window, told what to do over a pipe in its DevTools protocol.
 
-https://chromedevtools.github.io/devtools-protocol/ describes the methods and events; each message is JSON that ends with
-a zero byte (``--remote-debugging-pipe``), so nothing else has to be installed.
+https://chromedevtools.github.io/devtools-protocol/ describes the methods and events. Each message is JSON that ends
+with a zero byte (``--remote-debugging-pipe``), so nothing else has to be installed.
 """
 
 from __future__ import annotations

@@ -75,8 +75,7 @@ def _inside(path: str) -> list[Place]:
         raise ConfigError(
             "there is neither a run nor a store here",
             where=path,
-            expected="the folder of a run or a store, or one that holds some, "
-            f"at most {DEPTH} levels below it",
+            expected=f"the folder of a run or a store, or one that holds some, at most {DEPTH} levels below it",
         )
     return places
 

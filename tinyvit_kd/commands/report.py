@@ -6,10 +6,9 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
-
-from tinyvit_kd.runtime.heartbeat import saying
 
 OUTPUT = Path("report.html")
 
@@ -36,23 +35,24 @@ OUTPUT = Path("report.html")
 )
 @click.option("--shards", help="Shards that the stores were dumped from; default: those that recipes name.")
 @click.option("--split", help="Split of --shards.")
-@click.option("--class-list", help="Class list of the labels of --shards; default: the classes.txt beside them.")
+@click.option("--class-list", help="Class list of the labels of --shards; default: classes.txt beside them.")
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Processes that read blocks.")
 def report_command(
     paths: tuple[str, ...],
     output: Path,
-    title: str | None,
-    blocks: int,
-    samples: int,
     shards: str | None,
     split: str | None,
     class_list: str | None,
-    processes: int,
+    **options: Any,
 ) -> None:
-    """Write one HTML file about the runs and stores at each PATH: curves, results, what differs, where it comes from.
+    """Write one HTML file about the runs and stores at each PATH: results, curves, what differs, where they come from.
 
-    A PATH is the folder of a run, finished or not, or of a store, or one that holds several of them. The stores that a
-    run learned from are shown, too, where they are there. The file holds all that it needs: it opens offline, on a
-    phone, and prints.
+    A PATH is the folder of a run, finished or not, or of a store, or one that holds several of them. Stores that a run
+    learned from are shown, too, where they are there. The file loads nothing: it opens offline and on a phone, and
+    prints.
     """
-    from tinyvit_kd.reports_options import Asked
+    from tinyvit_kd.stages.report import report
+
+    named = {"path": shards, "split": split, "class_list": class_list} if shards else None
+    command = shlex.join(["tinyvit-kd", *sys.argv[1:]])
+    click.echo(report(paths, output, shards=named, command=command, **options))

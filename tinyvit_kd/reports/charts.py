@@ -11,6 +11,7 @@ from tinyvit_kd.analysis.run_folder import Line, RunFolder
 from tinyvit_kd.reports.axes import axes
 from tinyvit_kd.reports.figures import Figure, figure, is_count, order
 from tinyvit_kd.reports.thinning import MOST_POINTS, Thinned, points_per_bin, positions, thinned
+from tinyvit_kd.reports.words import is_number
 
 _NOT_FIGURES = ("kind", "step", "time")
 _ALL_POINTS = 20_000  # of one chart: with many runs each has fewer
@@ -95,30 +96,29 @@ def with_throughput(run: RunFolder, lines: Sequence[Line]) -> list[Line]:
     """Lines with images per second instead of seconds per step, where the recipe says how many a step has."""
     schedule = (run.recipe or {}).get("schedule")
     batch = schedule.get("global_batch_size") if isinstance(schedule, dict) else None
-    if not _is_number(batch):
+    if not is_number(batch):
         return list(lines)
     return [_with_rate(line, float(batch)) for line in lines]
 
 
 def _with_rate(line: Line, batch: float) -> Line:
     seconds = line.get("step_seconds")
-    if not _is_number(seconds) or not seconds > 0:
+    if not is_number(seconds) or not seconds > 0:
         return line
-    return {**{name: value for name, value in line.items() if name != "step_seconds"}, "images_per_second": batch / seconds}
+    return {
+        **{name: value for name, value in line.items() if name != "step_seconds"},
+        "images_per_second": batch / seconds,
+    }
 
 
 def _figures(lines: Iterable[Line]) -> list[str]:
     """Names of what is a number in any line."""
-    names = {name: None for line in lines for name, value in line.items() if _is_number(value)}
+    names = {name: None for line in lines for name, value in line.items() if is_number(value)}
     return [name for name in names if name not in _NOT_FIGURES and not is_count(name)]
 
 
 def _values(lines: Iterable[Line], name: str, factor: float) -> list[float | None]:
-    return [float(line[name]) * factor if _is_number(line.get(name)) else None for line in lines]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return [float(line[name]) * factor if is_number(line.get(name)) else None for line in lines]
 
 
 def _sorted(curves: Mapping[tuple[str, str], list[Curve]], bins: dict[int, int]) -> Curves:
@@ -186,6 +186,8 @@ def described(chart: Chart, names: Sequence[str]) -> str:
         finite = [each for each in curve.points.middle if each is not None and math.isfinite(each)]
         if finite:
             first, last = (f"{each:.4g}{unit}" for each in (finite[0], finite[-1]))
-            course = last if len(finite) == 1 else f"from {first} to {last}, between {min(finite):.4g} and {max(finite):.4g}"
+            course = (
+                last if len(finite) == 1 else f"from {first} to {last}, between {min(finite):.4g} and {max(finite):.4g}"
+            )
             said.append(f"{names[curve.source]}: {course}")
     return f"{chart.shown.title}. {'; '.join(said)}."

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tinyvit_kd.analysis.run_folder import RunFolder
+from tinyvit_kd.analysis.run_signs import RunSigns
 
 Plain = Mapping[str, Any]
 Figures = Mapping[str, Any]  # of analysis.store_statistics
@@ -23,21 +24,30 @@ class ReportedRun:
     Attributes:
         label: its name in the page, which no other run or store has.
         folder: what is in its folder.
-        state: in a few words, such as ``finished`` or ``running, 62 %``.
-        total_steps: of the whole run; None where that is not known.
-        last_lines: of its log, for a run that has not finished.
+        signs: how it is.
     """
 
     label: str
     folder: RunFolder
-    state: str
-    total_steps: int | None = None
-    last_lines: tuple[str, ...] = ()
+    signs: RunSigns
 
     @property
     def results(self) -> Plain:
-        """``results.json``; empty where there is none."""
-        return getattr(self.folder, "results", None) or {}
+        """``results.json``; of a run that has none, what its attempts tell of it; empty where nothing does."""
+        attempts = self.signs.attempts
+        if self.folder.results is not None or not attempts:
+            return self.folder.results or {}
+        last = attempts[-1]
+        return {
+            "seconds": sum(each.seconds for each in attempts),
+            "started": min(each.started for each in attempts),
+            "finished": None,
+            "attempts": len(attempts),
+            "commands": list(dict.fromkeys(each.command for each in attempts)),
+            "world_size": last.world_size,
+            "machine": {"host": last.host},
+            "versions": {"tinyvit_kd": last.version},
+        }
 
     @property
     def recipe(self) -> Plain:

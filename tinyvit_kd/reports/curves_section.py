@@ -50,10 +50,14 @@ def _controls(report: Report, curves: Curves) -> Html:
             )
             for number, run in enumerate(report.runs)
         ]
-        buttons = [element("button", name, type="button", data_all=value) for name, value in (("all", "on"), ("none", "off"))]
+        buttons = [
+            element("button", name, type="button", data_all=value) for name, value in (("all", "on"), ("none", "off"))
+        ]
         parts.append(element("fieldset", element("legend", "Runs"), *choices, *buttons))
     axes = [("step", "steps"), ("epoch", "epochs"), ("hours", "time in training")]
-    known = [each for each in axes if any(curve.places.get(each[0]) for chart in curves.charts for curve in chart.curves)]
+    known = [
+        each for each in axes if any(curve.places.get(each[0]) for chart in curves.charts for curve in chart.curves)
+    ]
     options = [element("option", said, value=name) for name, said in known]
     parts.append(_choice("Along", element("select", *options, id="axis", autocomplete="off")))
     parts.append(_choice("logarithmic", element("input", type="checkbox", id="log", autocomplete="off"), behind=True))
@@ -69,22 +73,21 @@ def _choice(name: str, control: Html, behind: bool = False) -> Html:
 
 def _notes(report: Report, curves: Curves) -> list[Html]:
     """What was done to the curves, and what is not in them."""
-    said = []
-    for run, count in sorted(curves.points_per_bin.items()):
-        said.append(
-            f"{report.runs[run].label}: each point is the mean of {count} neighbouring lines of its metrics at most, and the "
-            "area behind the curve reaches from the smallest to the largest of them."
-        )
+    said = [
+        f"{report.runs[number].label}: each point is the mean of up to {count} neighbouring lines of its metrics, and "
+        "the area behind the curve reaches from the smallest to the largest of them."
+        for number, count in sorted(curves.points_per_bin.items())
+    ]
     if curves.zero:
         said.append(f"Zero throughout, and not drawn: {', '.join(curves.zero)}.")
     for title, count in curves.not_finite.items():
-        said.append(f"{title}: {counted(count, 'value')} not finite (NaN or infinite), which leave gaps or are in no mean.")
+        said.append(f"{title}: {counted(count, 'value')} not finite (NaN or infinite), left out of means and curves.")
     for run in report.runs:
         if run.folder.damaged_lines:
             lines = counted(run.folder.damaged_lines, "line")
             said.append(f"{run.label}: {lines} of its metrics cannot be read, and are left out.")
     said.append(
-        "Time in training is spent in steps: evaluations, checkpoints and pauses are not in it. Epochs are known where the "
-        "number of steps is."
+        "Time in training is spent in steps: evaluations, checkpoints and pauses are not in it. Epochs are known where "
+        "the number of steps is."
     )
     return [element("p", each, class_="quiet") for each in said]

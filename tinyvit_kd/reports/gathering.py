@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tinyvit_kd import __version__
 from tinyvit_kd.analysis.folders import Place, find_places, is_store_folder
 from tinyvit_kd.analysis.run_folder import RunFolder, read_run
+from tinyvit_kd.analysis.run_signs import run_signs
 from tinyvit_kd.analysis.store_glimpse import glimpse
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.reports.content import Report, ReportedRun, ReportedStore, labels
@@ -64,7 +65,7 @@ def gather(paths: Sequence[str], asked: Asked) -> Report:
     return Report(
         asked.title or _title(paths, names),
         f"Made {moment(time.time())} with tinyvit_kd {__version__}.",
-        tuple(reported_run(run, name) for run, name in zip(runs, names, strict=False)),
+        tuple(ReportedRun(name, run, run_signs(run)) for run, name in zip(runs, names, strict=False)),
         tuple(reported_store(store, name, runs, asked) for store, name in zip(opened, names[len(runs) :], strict=True)),
         tuple(not_read),
         asked.command,
@@ -83,9 +84,7 @@ def _open_store(path: str) -> LogitStore:
     return LogitStore.open(path)
 
 
-def _readable(
-    places: Iterable[Place], read: Callable[[str], Read], not_read: list[tuple[str, str]]
-) -> Iterator[Read]:
+def _readable(places: Iterable[Place], read: Callable[[str], Read], not_read: list[tuple[str, str]]) -> Iterator[Read]:
     """What can be read; the others are noted, but one that was named has to be readable."""
     for place in places:
         try:
@@ -100,7 +99,9 @@ def _in_order(places: Sequence[Place], runs: list[RunFolder]) -> list[RunFolder]
     """Runs that were named stay in that order; those that were found are sorted by the time of their first line."""
     if any(place.named for place in places if place.is_run):
         return runs
-    return sorted(runs, key=lambda run: min((line["time"] for line in run.lines if is_number(line.get("time"))), default=math.inf))
+    return sorted(
+        runs, key=lambda run: min((line["time"] for line in run.lines if is_number(line.get("time"))), default=math.inf)
+    )
 
 
 def _learned_from(runs: Sequence[RunFolder], places: Sequence[Place]) -> list[Place]:
@@ -117,13 +118,11 @@ def _real(path: str) -> str:
 def _title(paths: Sequence[str], names: Sequence[str]) -> str:
     if len(names) <= NAMED:
         return ", ".join(names)
-    return labels([paths[0]])[0] if len(paths) == 1 else f"{', '.join(names[:NAMED])} and {counted(len(names) - NAMED, 'other')}"
-
-
-def reported_run(run: RunFolder, name: str) -> ReportedRun:
-    """A run as a report shows it."""
-    summary = run.summary or {}
-    return ReportedRun(name, run, "finished" if summary else "not finished", summary.get("step"))
+    return (
+        labels([paths[0]])[0]
+        if len(paths) == 1
+        else f"{', '.join(names[:NAMED])} and {counted(len(names) - NAMED, 'other')}"
+    )
 
 
 def reported_store(store: LogitStore, name: str, runs: Sequence[RunFolder], asked: Asked) -> ReportedStore:
@@ -144,17 +143,20 @@ def _shards_of(store: LogitStore, runs: Sequence[RunFolder]) -> Iterator[Mapping
     """Sections of recipes that may name the shards of a store."""
     for run in runs:
         recipe = run.recipe or {}
-        if any(_real(path) == _real(store.where) for path in store_paths(recipe)) and isinstance(recipe.get("shards"), dict):
+        if any(_real(path) == _real(store.where) for path in store_paths(recipe)) and isinstance(
+            recipe.get("shards"), dict
+        ):
             yield recipe["shards"]
 
 
 def _manifest_facts(manifest: Manifest) -> dict[str, str]:
-    teacher = manifest.teacher
+    teacher, samples = manifest.teacher, counted(sum(manifest.shard_lengths), "sample")
     return {
-        "Teacher": f"{teacher.name}, weights {teacher.weights_hash}, input of {teacher.image_size} pixels, {teacher.precision}",
-        "Shards": f"{len(manifest.shard_names):,} with {counted(sum(manifest.shard_lengths), 'sample')} ({manifest.shard_set})",
+        "Teacher": f"{teacher.name}, weights {teacher.weights_hash}, input of {teacher.image_size} pixels, "
+        f"{teacher.precision}",
+        "Shards": f"{len(manifest.shard_names):,} with {samples} ({manifest.shard_set})",
         "Views": f"{manifest.views} per sample, {manifest.view_spec['size']} pixels, spec {manifest.view_spec_hash}",
-        "Records": f"top {manifest.topk:,} of {manifest.num_classes:,} classes ({manifest.class_list or 'no class list'}), "
-        f"{manifest.encoding}",
+        "Records": f"top {manifest.topk:,} of {counted(manifest.num_classes, 'class')} "
+        f"({manifest.class_list or 'no class list'}), {manifest.encoding}",
         "Made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinyvit_kd.reports.assets import assets
-from tinyvit_kd.reports.charts import charts_of_runs, drawing
 from tinyvit_kd.reports.axes import steps_per_epoch
+from tinyvit_kd.reports.charts import charts_of_runs, drawing
 from tinyvit_kd.reports.content import Report
 from tinyvit_kd.reports.curves_section import curves_section, undrawn
 from tinyvit_kd.reports.markup import Content, Html, data_block, element, facts, joined
@@ -24,7 +24,7 @@ def html_page(report: Report) -> str:
     """
     around = assets()
     curves = charts_of_runs(
-        [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.total_steps) for run in report.runs]
+        [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.signs.total_steps) for run in report.runs]
     )
     of_stores = charts_of_stores(report)
     sections: list[tuple[str, str, Html]] = []
@@ -46,7 +46,8 @@ def html_page(report: Report) -> str:
         element("title", report.title),
     )
     body = joined(_header(report, sections), element("main", *map(_section, sections)), _footer(report))
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}\n{data_block("drawing", data)}{around.scripts}</body></html>\n'
+    end = joined(data_block("drawing", data), around.scripts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}\n{end}</body></html>\n'
 
 
 def _sources(report: Report) -> list[dict[str, str]]:
@@ -65,7 +66,11 @@ def _header(report: Report, sections: list[tuple[str, str, Html]]) -> Html:
     ]
     if report.not_read:
         rows: list[tuple[str, Content]] = [(path, reason) for path, reason in report.not_read]
-        parts.append(element("div", element("p", "Not in this report, because it could not be read:"), facts(rows), class_="warning"))
+        parts.append(
+            element(
+                "div", element("p", "Not in this report, because it could not be read:"), facts(rows), class_="warning"
+            )
+        )
     return element("header", *parts)
 
 

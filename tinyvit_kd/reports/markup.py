@@ -81,7 +81,9 @@ def table(
         rows: cells; the first of each row is its heading. A cell that is a ``td`` already stays as it is.
         numbers: columns whose cells are aligned on the right.
     """
-    headings = [element("th", cell, scope="col", class_="number" if n in numbers else None) for n, cell in enumerate(head)]
+    headings = [
+        element("th", cell, scope="col", class_="number" if n in numbers else None) for n, cell in enumerate(head)
+    ]
     body = [element("tr", *(_cell(cell, number, numbers) for number, cell in enumerate(row))) for row in rows]
     inner = element(
         "table",

@@ -29,14 +29,16 @@ def recipes_section(report: Report) -> Html:
     in_all = [name for name in names if all(name in each for each in fields)]
     in_some = [name for name in names if name not in in_all]
     caption = (
-        f"{counted(len(in_all), 'field')} that all recipes have differ, and {same:,} are the same. Values other than the "
-        "first are marked."
+        f"{counted(len(in_all), 'field')} that all recipes have differ, and {same:,} are the same. Values other "
+        "than the first are marked."
     )
     parts = [table(caption, head, [_row(name, fields) for name in in_all])] if in_all else []
     if in_some:
         caption = "Fields that only some of the recipes have, as those of different stages"
         rows = [_row(name, fields) for name in in_some]
-        parts.append(folded(f"{counted(len(in_some), 'field')} that only some recipes have", table(caption, head, rows)))
+        parts.append(
+            folded(f"{counted(len(in_some), 'field')} that only some recipes have", table(caption, head, rows))
+        )
     return joined(*parts)
 
 

@@ -10,11 +10,12 @@ from tinyvit_kd.reports.content import Report, ReportedRun
 from tinyvit_kd.reports.figures import EVAL, TRAIN, Figure, figure, is_count, order
 from tinyvit_kd.reports.markup import Content, Html, element, folded, joined, table
 from tinyvit_kd.reports.palette import style, swatch
-from tinyvit_kd.reports.words import is_number, measured, number
+from tinyvit_kd.reports.words import is_number, measured
 from tinyvit_kd.runtime.wording import duration
 
 _HEADLINES = ("top1", "top5", "mean_per_class")  # of evaluations
 _OTHER = ("loss", "images_per_second")
+_LOOK = {"finished": "good", "ended": "bad", "silent": "bad"}  # of a state
 
 
 def results_section(report: Report) -> Html:
@@ -55,7 +56,7 @@ def _row(
     return [
         run_name(number_, run),
         str(run.recipe.get("stage", "not known")),
-        element("td", run.state, class_="good" if run.has_finished else "bad" if "no sign" in run.state else None),
+        element("td", run.signs.words, class_=_LOOK.get(run.signs.kind)),
         *(_figure_cell(final(run).get(name), shown, [final(each).get(name) for each in runs]) for name, shown in named),
         _steps(run),
         _time(run),
@@ -76,7 +77,7 @@ def _figure_cell(value: Any, shown: Figure, among: Sequence[Any]) -> Html:
 
 def _steps(run: ReportedRun) -> str:
     done = max((line["step"] for line in run.folder.lines), default=0)
-    total = run.total_steps
+    total = run.signs.total_steps
     return f"{done:,}" if run.has_finished or not total else f"{done:,} of {total:,}"
 
 
@@ -125,5 +126,3 @@ def _kind(name: str) -> str:
 
 def _place(name: str) -> tuple[int, int, str]:
     return (3, 0, name) if is_count(name) else order(_kind(name), name)
-
-

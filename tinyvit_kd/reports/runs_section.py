@@ -25,7 +25,7 @@ def _run(place: int, run: ReportedRun) -> Html:
     recipe, results = run.recipe, run.results
     rows: list[tuple[str, Content]] = [
         ("Folder", element("code", str(run.folder.path))),
-        ("State", run.state),
+        ("State", run.signs.words),
         ("Student", _student(recipe, results)),
         ("Trained on", _data(results) or _path_of(recipe, "shards")),
         ("Scored on", _path_of(recipe.get("eval") or {}, "shards")),
@@ -34,9 +34,9 @@ def _run(place: int, run: ReportedRun) -> Html:
         *surroundings(results),
     ]
     parts = [element("h3", run_name(place, run)), facts(rows), _commands(run)]
-    if run.last_lines:
+    if run.signs.last_lines:
         parts.append(element("h4", "Last lines of its log"))
-        parts.append(element("pre", "\n".join(run.last_lines)))
+        parts.append(element("pre", "\n".join(run.signs.last_lines)))
     if recipe:
         parts.append(folded("Recipe", element("pre", recipe_text(run)), long=True))
     return element("section", *parts)
@@ -47,10 +47,11 @@ def surroundings(results: Plain) -> list[tuple[str, Content]]:
     if not results:
         return [("Machine, versions", NOT_RECORDED)]
     begun, ended = moment(results.get("started")), moment(results.get("finished"))
-    seconds = results.get("seconds")
+    seconds, attempts = results.get("seconds"), results.get("attempts")
+    in_all = f" in {counted(attempts, 'attempt')}" if isinstance(attempts, int) and attempts != 1 else ""
     return [
-        ("Dates", f"{begun or '?'} to {ended or '?'}" if begun or ended else ""),
-        ("Took", f"{duration(seconds)} in all attempts" if is_number(seconds) else ""),
+        ("Dates", f"{begun} to {ended}" if begun and ended else f"begun {begun}" if begun else ""),
+        ("Took", f"{duration(seconds)}{in_all}" if is_number(seconds) else ""),
         ("Processes", number(results["world_size"]) if is_number(results.get("world_size")) else ""),
         ("Machine", machine_words(results.get("machine"))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in _mapping(results.get("versions")).items())),
@@ -61,7 +62,11 @@ def machine_words(machine: Any) -> str:
     """A machine as ``results.json`` has it, in a line; what is not known there is left out."""
     found = _mapping(machine)
     hosts = found.get("hosts")
-    gpus = [str(_mapping(gpu).get("name", gpu)) for gpu in found.get("gpus") or []] if isinstance(found.get("gpus"), list) else []
+    gpus = (
+        [str(_mapping(gpu).get("name", gpu)) for gpu in found.get("gpus") or []]
+        if isinstance(found.get("gpus"), list)
+        else []
+    )
     memory = found.get("memory")
     parts = [
         ", ".join(map(str, hosts)) if isinstance(hosts, list) else str(found.get("host", "")),

@@ -6,6 +6,7 @@ They are those of ``analysis.store_statistics``, as plain data; what is not know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
 from tinyvit_kd.reports.charts import Chart, Curve
 from tinyvit_kd.reports.content import Figures, Table
 from tinyvit_kd.reports.figures import Figure
@@ -25,13 +26,17 @@ def store_facts(figures: Figures) -> tuple[tuple[str, str], ...]:
         ("Agreement", _agreement(figures["agreement"])),
         (
             "Views of a sample",
-            "" if between is None else f"have the same best class in {between['same_best']:.1%} of "
+            ""
+            if between is None
+            else f"have the same best class in {between['same_best']:.1%} of "
             f"{counted(between['pairs'], 'pair')}; Jensen-Shannon divergence {between['js_divergence'] or 0:.3f} of at "
             f"most {between['largest_js_divergence']:.3f} nats",
         ),
         (
             "Size",
-            "" if measured["per_record"] is None else f"{measured['per_record']:.2f} bytes per record; the complete "
+            ""
+            if measured["per_record"] is None
+            else f"{measured['per_record']:.2f} bytes per record; the complete "
             f"store has about {binary_size(measured['complete_store'])} at that",
         ),
         ("Holes", f"{figures['holes']['holes']:,} of {counted(figures['holes']['samples'], 'sample')} looked at"),
@@ -45,7 +50,9 @@ def _read(read: Figures) -> str:
         f"{read['blocks']:,} of {counted(read['present_blocks'], 'block')}, {counted(read['records'], 'record')}",
         "a sample, evenly spread" if read["is_sample"] else "",
         f"{counted(missing, 'block')} not dumped yet" if missing else "",
-        f"{counted(read['unread_blocks'], 'block')} damaged or unreadable, and left out" if read["unread_blocks"] else "",
+        f"{counted(read['unread_blocks'], 'block')} damaged or unreadable, and left out"
+        if read["unread_blocks"]
+        else "",
     ]
     return "; ".join(part for part in parts if part)
 
@@ -95,8 +102,8 @@ def _classes(figures: Figures) -> Table | None:
         for each in listed
     )
     caption = (
-        f"The classes that the teacher knows best, and those that it knows worst, of {classes['labelled']:,} that labels "
-        "name"
+        "The classes that the teacher knows best, and those that it knows worst, of "
+        f"{classes['labelled']:,} that labels name"
     )
     return caption, ("Class of the label", "Top-1", "Top-5", "Views", "Best class of"), rows
 
@@ -133,7 +140,11 @@ def store_charts(stores: Mapping[int, Figures]) -> tuple[Chart, ...]:
     """
     charts = {
         "kept": (Figure("Probability that the K best classes keep", "%"), "K", _kept),
-        "confidence": (Figure("Views by probability of the best class", "%"), "probability of the best class, %", _sure),
+        "confidence": (
+            Figure("Views by probability of the best class", "%"),
+            "probability of the best class, %",
+            _sure,
+        ),
         "calibration": (
             Figure("How often the best class is the label", "%"),
             "probability of the best class, %",
@@ -167,7 +178,9 @@ def _sure(figures: Figures) -> Points:
     size = max(1, len(counts) // _CONFIDENCE_STEPS)
     parts = [sum(counts[place : place + size]) for place in range(0, len(counts), size)]
     width, total = 100 / len(parts), sum(counts)
-    return [width * (place + 0.5) for place in range(len(parts))], [100 * each / total for each in parts] if total else []
+    return [width * (place + 0.5) for place in range(len(parts))], [
+        100 * each / total for each in parts
+    ] if total else []
 
 
 def _calibrated(figures: Figures) -> Points:
@@ -178,4 +191,3 @@ def _calibrated(figures: Figures) -> Points:
 def _by_view(figures: Figures) -> Points:
     views = [each for each in figures["by_view"] if each["agreement"] is not None]
     return [float(each["view"]) for each in views], [100 * each["agreement"]["top1"] for each in views]
-

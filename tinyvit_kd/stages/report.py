@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.reports.assets import require_plotly
@@ -14,13 +15,13 @@ from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.wording import binary_size, counted
 
 
-def report(paths: Sequence[str], output: Path, asked: Asked | None = None) -> str:
+def report(paths: Sequence[str], output: Path, **asked: Any) -> str:
     """Write a report.
 
     Args:
         paths: of runs, stores, and folders that hold some.
         output: the file to write; one that is there is replaced.
-        asked: what of them; None: as much as without options.
+        asked: what to look at, as ``Asked`` has it.
 
     Returns:
         what was written, in a line.
@@ -32,7 +33,7 @@ def report(paths: Sequence[str], output: Path, asked: Asked | None = None) -> st
     require_plotly()
     if output.is_dir():
         raise ConfigError("a report is a file", where=str(output), found="a folder", expected="--output FILE.html")
-    page = gather(paths, asked or Asked())
+    page = gather(paths, Asked(**asked))
     for path, reason in page.not_read:
         note(f"left out of the report: {path}: {reason}")
     content = html_page(page).encode()
