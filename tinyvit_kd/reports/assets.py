@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import pkgutil
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.reports.markup import Html, element
@@ -34,6 +35,7 @@ def require_plotly() -> None:
     _plotly()
 
 
+@lru_cache(maxsize=1)
 def assets() -> Assets:
     """The page's scripts and styles.
 

@@ -41,12 +41,14 @@ class Chart:
         shown: title and unit.
         curves: at least one.
         axis: title of the horizontal axis; empty where it is the one that the reader chooses.
+        diagonal: whether a line shows where both axes have the same value.
     """
 
     name: str
     shown: Figure
     curves: tuple[Curve, ...]
     axis: str = ""
+    diagonal: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def drawing(charts: Sequence[Chart]) -> dict[str, Any]:
                 "title": chart.shown.title,
                 "unit": chart.shown.unit,
                 "axis": chart.axis,
+                "diagonal": chart.diagonal,
                 "curves": [_curve(curve, numbers[id(curve.places)]) for curve in chart.curves],
             }
             for chart in charts

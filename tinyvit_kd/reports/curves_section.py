@@ -30,7 +30,7 @@ def undrawn() -> Html:
 
 def chart_figure(chart: Chart, names: Sequence[str]) -> Html:
     """The place of one chart: its title, and what it shows in words."""
-    unit = f", {chart.shown.unit}" if chart.shown.unit else ""
+    unit = element("span", f" ({chart.shown.unit})", class_="unit") if chart.shown.unit else ""
     return element(
         "figure",
         element("figcaption", element("b", chart.shown.title), unit),
@@ -61,6 +61,8 @@ def _controls(report: Report, curves: Curves) -> Html:
     options = [element("option", said, value=name) for name, said in known]
     parts.append(_choice("Along", element("select", *options, id="axis", autocomplete="off")))
     parts.append(_choice("logarithmic", element("input", type="checkbox", id="log", autocomplete="off"), behind=True))
+    smooth = [element("option", said, value=size) for size, said in ((1, "off"), (9, "over 9 points"), (45, "over 45"))]
+    parts.append(_choice("Smoothing", element("select", *smooth, id="smooth", autocomplete="off")))
     if curves.points_per_bin:
         box = element("input", type="checkbox", id="range", checked=True, autocomplete="off")
         parts.append(_choice("smallest to largest", box, behind=True))
@@ -73,11 +75,17 @@ def _choice(name: str, control: Html, behind: bool = False) -> Html:
 
 def _notes(report: Report, curves: Curves) -> list[Html]:
     """What was done to the curves, and what is not in them."""
-    said = [
-        f"{report.runs[number].label}: each point is the mean of up to {count} neighbouring lines of its metrics, and "
-        "the area behind the curve reaches from the smallest to the largest of them."
-        for number, count in sorted(curves.points_per_bin.items())
-    ]
+    said = []
+    if curves.points_per_bin:
+        together: dict[int, list[str]] = {count: [] for count in sorted(curves.points_per_bin.values())}
+        for number, count in sorted(curves.points_per_bin.items()):
+            together[count].append(report.runs[number].label)
+        said.append(
+            "Long curves are thinned: each point is the mean of neighbouring lines of the metrics, and the area behind "
+            "the curve reaches from the smallest to the largest of them: "
+            + "; ".join(f"up to {count} lines for {', '.join(names)}" for count, names in together.items())
+            + "."
+        )
     if curves.zero:
         said.append(f"Zero throughout, and not drawn: {', '.join(curves.zero)}.")
     for title, count in curves.not_finite.items():

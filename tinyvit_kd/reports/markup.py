@@ -87,7 +87,7 @@ def table(
     body = [element("tr", *(_cell(cell, number, numbers) for number, cell in enumerate(row))) for row in rows]
     inner = element(
         "table",
-        element("caption", caption),
+        element("caption", element("span", caption)),
         element("thead", element("tr", *headings)),
         element("tbody", *body),
     )

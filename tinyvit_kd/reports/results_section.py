@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinyvit_kd.reports.charts import with_throughput
 from tinyvit_kd.reports.content import Report, ReportedRun
 from tinyvit_kd.reports.figures import EVAL, TRAIN, Figure, figure, is_count, order
 from tinyvit_kd.reports.markup import Content, Html, element, folded, joined, table
@@ -29,14 +30,14 @@ def results_section(report: Report) -> Html:
     caption = "Last figures of each run. ★ marks the best of several runs, where more or less of a figure is better."
     parts: list[Content] = [table(caption, head, rows, numbers=columns)]
     parts += [element("p", note, class_="quiet") for note in _cautions(runs)]
-    return joined(*parts, folded("All final figures", _all_figures(runs)))
+    return joined(*parts, folded("All final figures", _all_figures(runs), long=True))
 
 
 def final(run: ReportedRun) -> dict[str, Any]:
     """A run's last figures: its summary's if it has finished, otherwise those of its last lines."""
     figures: dict[str, Any] = {}
     for kind in ("train", "eval"):
-        for line in run.folder.of_kind(kind)[-1:]:
+        for line in with_throughput(run.folder, run.folder.of_kind(kind)[-1:]):
             figures |= {name: value for name, value in line.items() if name not in ("kind", "step", "time")}
     return figures | (run.folder.summary or {})
 
@@ -56,7 +57,7 @@ def _row(
     return [
         run_name(number_, run),
         str(run.recipe.get("stage", "not known")),
-        element("td", run.signs.words, class_=_LOOK.get(run.signs.kind)),
+        element("td", run.signs.words, class_=f"state {_LOOK.get(run.signs.kind, '')}".strip()),
         *(_figure_cell(final(run).get(name), shown, [final(each).get(name) for each in runs]) for name, shown in named),
         _steps(run),
         _time(run),
@@ -72,7 +73,8 @@ def _figure_cell(value: Any, shown: Figure, among: Sequence[Any]) -> Html:
         and is_number(value)
         and value == (max(others) if shown.more_is_better else min(others))
     )
-    return element("td", measured(value, shown), class_="number best" if best else "number")
+    ranked = " ranked" if shown.more_is_better is not None and shown.unit == "%" else ""
+    return element("td", measured(value, shown), class_=f"number{ranked}{' best' if best else ''}")
 
 
 def _steps(run: ReportedRun) -> str:
@@ -93,10 +95,10 @@ def _time(run: ReportedRun) -> str:
 def _cautions(runs: Sequence[ReportedRun]) -> list[str]:
     """What must not be compared."""
     said = []
-    objectives = {(run.recipe.get("stage"), str(run.recipe.get("loss"))) for run in runs}
+    objectives = {(run.recipe.get("stage"), str(run.recipe.get("loss"))) for run in runs if run.recipe}
     if len(objectives) > 1:
         said.append("Losses are not comparable here: these runs have different objectives.")
-    scored = {str(run.recipe.get("eval")) for run in runs if run.folder.of_kind("eval") or run.has_finished}
+    scored = {str(run.recipe.get("eval")) for run in runs if run.recipe and run.folder.of_kind("eval")}
     if len(scored) > 1:
         said.append("Accuracies may not be comparable: these runs were not evaluated in the same way (recipe, eval).")
     if any(_time(run).startswith("≥") for run in runs):

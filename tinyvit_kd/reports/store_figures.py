@@ -161,7 +161,7 @@ def store_charts(stores: Mapping[int, Figures]) -> tuple[Chart, ...]:
             if len(x) > 1
         )
         if curves:
-            found.append(Chart(f"store-{name}", shown, curves, axis))
+            found.append(Chart(f"store-{name}", shown, curves, axis, diagonal=name == "calibration"))
     return tuple(found)
 
 

@@ -29,12 +29,13 @@ def charts_of_stores(report: Report) -> tuple[Chart, ...]:
 
 def _store(number: int, store: ReportedStore) -> Html:
     name = element("span", swatch(style(number)), store.label, class_="run-name")
-    rows: list[tuple[str, Content]] = [("Path", element("code", store.where)), *store.facts]
-    rows += store_facts(store.figures) if store.figures else ()
-    parts: list[Content] = [element("h3", name), facts(rows)]
+    terms: list[tuple[str, Content]] = [("Path", element("code", store.where)), *store.facts]
+    terms += store_facts(store.figures) if store.figures else ()
+    parts: list[Content] = [element("h3", name), facts(terms)]
     parts += [element("p", note, class_="quiet") for note in store.notes]
-    for caption, head, cells in store_tables(store.figures) if store.figures else ():
-        parts.append(table(caption, head, cells, numbers=range(1, len(head))))
+    found = store_tables(store.figures) if store.figures else ()
+    tables = (table(caption, head, rows, numbers=range(1, len(head))) for caption, head, rows in found)
+    parts.append(element("div", *tables, class_="tables"))
     parts += [picture(each) for each in store.pictures]
     for results in store.dumps:
         commands = command_lines(results)

@@ -5,8 +5,12 @@
   const byId = (id) => document.getElementById(id);
   const media = (query) => window.matchMedia(query);
   const dark = media("(prefers-color-scheme: dark)");
-  const choice = { axis: "step", log: false, range: true, hidden: new Set() };
-  const AXES = { step: "step", epoch: "epoch", hours: "hours of training" };
+  const choice = { axis: "step", log: false, range: true, smooth: 1, hidden: new Set() };
+  const AXES = { step: "step", epoch: "epoch", hours: "hours in training" };
+  if (Math.max(0, ...page.places.map((place) => (place.hours || [0]).at(-1))) < 2) {
+    AXES.hours = "minutes in training";
+    for (const place of page.places) place.hours &&= place.hours.map((each) => each * 60);
+  }
 
   // gzip in base64, a third of its size; the page's policy knows the hash of what comes out.
   async function unpack(id) {
@@ -27,18 +31,43 @@
       const place = page.places[curve.place];
       const x = chart.axis ? place.x : place[choice.axis];
       if (choice.hidden.has(curve.source) || !x) return [];
+      const smooth = chart.axis ? 1 : choice.smooth;
       const line = {
         type: "scatter",
         x,
-        y: curve.y,
+        y: smoothed(curve.y, smooth),
         name: plain(source.name),
         mode: x.length > 40 ? "lines" : "lines+markers",
-        line: { color: source.colour, dash: source.dashes || "solid", width: 2 },
+        line: { color: source.colour, dash: source.dashes || "solid", width: x.length > 200 ? 1.5 : 2 },
+        cliponaxis: false,
         marker: { color: source.colour, symbol: source.mark, size: 6 },
         hovertemplate: `%{y:.5~g}${chart.unit ? ` ${chart.unit}` : ""}`,
       };
-      return curve.low && choice.range ? [...band(curve, x, source), line] : [line];
+      const behind = smooth > 1 ? faint(curve, x, source) : curve.low && choice.range ? band(curve, x, source) : [];
+      return [...behind, line];
     });
+  }
+
+  // Means over neighbours on both sides, as many as there are; a gap stays a gap.
+  function smoothed(values, size) {
+    if (size === 1) return values;
+    const half = (size - 1) / 2;
+    return values.map((value, place) => {
+      const near = values.slice(Math.max(0, place - half), place + half + 1).filter((each) => each !== null);
+      return value === null ? null : near.reduce((sum, each) => sum + each, 0) / near.length;
+    });
+  }
+
+  // What a smoothed curve was made from.
+  function faint(curve, x, source) {
+    const line = { color: `${source.colour}40`, width: 1 };
+    return [{ type: "scatter", x, y: curve.y, mode: "lines", line, hoverinfo: "skip" }];
+  }
+
+  // Where both axes have the same value.
+  function diagonal() {
+    const line = { color: colour("--quiet"), width: 1, dash: "dot" };
+    return { type: "scatter", x: [0, 100], y: [0, 100], mode: "lines", line, hoverinfo: "skip" };
   }
 
   // The smallest and the largest of the values behind each point, as an area behind the line of their means.
@@ -49,6 +78,9 @@
       { ...edge, y: curve.high, fill: "tonexty", fillcolor: `${source.colour}33` },
     ];
   }
+
+  // 11k, but not 100μ.
+  const large = (chart) => chart.curves.some((curve) => curve.y.some((each) => Math.abs(each) >= 1000));
 
   function layout(chart, box) {
     const axis = { zeroline: false, automargin: true, fixedrange: media("(pointer: coarse)").matches };
@@ -64,7 +96,7 @@
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, namelength: 40 },
       dragmode: axis.fixedrange ? false : "zoom",
       xaxis: { ...axis, title: { text: chart.axis || AXES[choice.axis], standoff: 6 }, rangemode: "tozero" },
-      yaxis: { ...axis, type: choice.log && !chart.axis ? "log" : "linear", exponentformat: "e", nticks: 6 },
+      yaxis: { ...axis, type: choice.log && !chart.axis ? "log" : "linear", exponentformat: large(chart) ? "SI" : "e", nticks: 6 },
     };
   }
 
@@ -79,6 +111,7 @@
   async function draw(box) {
     const chart = page.charts[box.dataset.chart];
     const shown = traces(chart);
+    if (chart.diagonal && shown.length) shown.unshift(diagonal());
     box.parentElement.classList.toggle("nothing", shown.length === 0);
     await window.Plotly.react(box, shown, layout(chart, box), { displayModeBar: false, displaylogo: false });
     scalable(box);
@@ -106,6 +139,7 @@
       });
     }
     byId("axis")?.addEventListener("change", (event) => ((choice.axis = event.target.value), drawAll()));
+    byId("smooth")?.addEventListener("change", (event) => ((choice.smooth = Number(event.target.value)), drawAll()));
     byId("log")?.addEventListener("change", (event) => ((choice.log = event.target.checked), drawAll()));
     byId("range")?.addEventListener("change", (event) => ((choice.range = event.target.checked), drawAll()));
     dark.addEventListener("change", drawAll);
