@@ -36,9 +36,9 @@ def test_without_a_recipe_or_a_number_of_steps_there_are_no_epochs(tmp_path: Pat
 def test_time_is_that_of_the_steps_not_of_the_pauses_between() -> None:
     run = run_of([(100, 0.36), (200, 0.72)])
     found = axes(run, run.of_kind("train"), None)
-    assert found.hours == [pytest.approx(0.01), pytest.approx(0.03)]
+    assert found.hours == pytest.approx([0.01, 0.03])
     between = axes(run, [{"kind": "eval", "step": 150, "time": 0.0}, {"kind": "eval", "step": 300, "time": 0.0}], None)
-    assert between.hours == [pytest.approx(0.02), pytest.approx(0.03)]
+    assert between.hours == pytest.approx([0.02, 0.03])
 
 
 def test_lines_that_do_not_say_how_long_a_step_took_have_no_time() -> None:
