@@ -65,7 +65,7 @@ JOINS_PATHS = {
         "runtime/metric_loggers.py",
         "runtime/topology.py",
         "models/modelfile.py",
-        "training/checkpoint.py",
+        "training/checkpoint_files.py",
         "training/loop.py",
     ),
     *("config/recipes_page.py", "stages/demo.py"),

@@ -22,6 +22,7 @@ from tinyvit_kd.commands.stages import (
     finetune_command,
     pretrain_command,
 )
+from tinyvit_kd.commands.status import status_command
 from tinyvit_kd.commands.store import store_group
 from tinyvit_kd.errors import StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
@@ -42,6 +43,7 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
+    "Watch and compare runs": [status_command],
     "Look into a store": [store_group],
     "While a run goes on, and after": [report_command],
     "Score a model": [evaluate_command],
