@@ -43,9 +43,8 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
-    "Watch and compare runs": [status_command],
+    "Watch and compare runs": [status_command, report_command],
     "Look into a store": [store_group],
-    "While a run goes on, and after": [report_command],
     "Score a model": [evaluate_command],
     "Try it": [demo_command],
 }

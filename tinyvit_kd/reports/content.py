@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from tinyvit_kd.analysis.run_folder import RunFolder
-from tinyvit_kd.analysis.run_signs import RunSigns
+from tinyvit_kd.analysis.run_status import RunStatus
+from tinyvit_kd.runs.attempts import Attempt
 
 Plain = Mapping[str, Any]
 Figures = Mapping[str, Any]  # of analysis.store_statistics
@@ -24,17 +25,21 @@ class ReportedRun:
     Attributes:
         label: its name in the page, which no other run or store has.
         folder: what is in its folder.
-        signs: how it is.
+        status: how far it is.
+        attempts: its starts; empty for an old one.
+        last_lines: of its log; empty for a finished one.
     """
 
     label: str
     folder: RunFolder
-    signs: RunSigns
+    status: RunStatus
+    attempts: tuple[Attempt, ...] = ()
+    last_lines: tuple[str, ...] = ()
 
     @property
     def results(self) -> Plain:
         """``results.json``; of a run that has none, what its attempts tell of it; empty where nothing does."""
-        attempts = self.signs.attempts
+        attempts = self.attempts
         if self.folder.results is not None or not attempts:
             return self.folder.results or {}
         last = attempts[-1]
@@ -56,8 +61,8 @@ class ReportedRun:
 
     @property
     def has_finished(self) -> bool:
-        """Whether its summary is there."""
-        return self.folder.summary is not None
+        """Whether it has finished."""
+        return self.status.state == "finished"
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 from tinyvit_kd import __version__
 from tinyvit_kd.analysis.folders import Place, find_places, is_store_folder
 from tinyvit_kd.analysis.run_folder import RunFolder, read_run
-from tinyvit_kd.analysis.run_signs import run_signs
+from tinyvit_kd.analysis.run_status import run_status
 from tinyvit_kd.analysis.store_glimpse import glimpse
+from tinyvit_kd.analysis.store_status import store_status
+from tinyvit_kd.analysis.traces import attempts_of, dump_results, last_lines
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.reports.content import Report, ReportedRun, ReportedStore, labels
 from tinyvit_kd.reports.pictures import pictures
 from tinyvit_kd.reports.runs_section import store_paths
+from tinyvit_kd.reports.states import store_state
 from tinyvit_kd.reports.words import is_number, moment
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.store.manifest import Manifest
@@ -56,6 +59,7 @@ def gather(paths: Sequence[str], asked: Asked) -> Report:
         ConfigError: a path is and holds neither a run nor a store, or a run that was named cannot be read.
         StoreError: a store that was named cannot be read.
     """
+    now = time.time()
     not_read: list[tuple[str, str]] = []
     places = find_places(paths)
     runs = _in_order(places, list(_readable(filter(_is_run, places), _read_run, not_read)))
@@ -64,9 +68,12 @@ def gather(paths: Sequence[str], asked: Asked) -> Report:
     names = labels([*(str(run.path) for run in runs), *(store.where for store in opened)])
     return Report(
         asked.title or _title(paths, names),
-        f"Made {moment(time.time())} with tinyvit_kd {__version__}.",
-        tuple(ReportedRun(name, run, run_signs(run)) for run, name in zip(runs, names, strict=False)),
-        tuple(reported_store(store, name, runs, asked) for store, name in zip(opened, names[len(runs) :], strict=True)),
+        f"Made {moment(now)} with tinyvit_kd {__version__}.",
+        tuple(reported_run(run, name, now) for run, name in zip(runs, names, strict=False)),
+        tuple(
+            reported_store(store, name, runs, asked, now)
+            for store, name in zip(opened, names[len(runs) :], strict=True)
+        ),
         tuple(not_read),
         asked.command,
     )
@@ -125,22 +132,46 @@ def _title(paths: Sequence[str], names: Sequence[str]) -> str:
     )
 
 
-def reported_store(store: LogitStore, name: str, runs: Sequence[RunFolder], asked: Asked) -> ReportedStore:
-    """A store as a report shows it: what its manifest says, figures of some blocks, and some samples."""
-    recipes = [asked.shards] if asked.shards else list(_shards_of(store, runs))
+def reported_run(run: RunFolder, name: str, now: float) -> ReportedRun:
+    """A run as a report shows it.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    status = run_status(run.path, now)
+    return ReportedRun(
+        name, run, status, attempts_of(run.path), () if status.state == "finished" else last_lines(run.path)
+    )
+
+
+def reported_store(store: LogitStore, name: str, runs: Sequence[RunFolder], asked: Asked, now: float) -> ReportedStore:
+    """A store as a report shows it: what its manifest says, figures of some blocks, and some samples.
+
+    Args:
+        runs: whose recipes may name its shards.
+        now: Unix time, seconds.
+    """
+    dumps = dump_results(store.where)
+    recipes = [asked.shards] if asked.shards else list(_shards_of(store, runs, dumps))
     seen = glimpse(store, recipes, asked.blocks, asked.samples, asked.processes)
     return ReportedStore(
         name,
         store.where,
-        tuple(_manifest_facts(store.manifest).items()),
+        (("State", store_state(store_status(store.where, now))), *_manifest_facts(store.manifest).items()),
         seen.figures,
         tuple(pictures(seen.samples, seen.names)),
         seen.notes,
+        dumps,
     )
 
 
-def _shards_of(store: LogitStore, runs: Sequence[RunFolder]) -> Iterator[Mapping[str, Any]]:
-    """Sections of recipes that may name the shards of a store."""
+def _shards_of(
+    store: LogitStore, runs: Sequence[RunFolder], dumps: Sequence[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Sections of recipes that may name the shards of a store: of those that dumped it, and that learned from it."""
+    for dump in dumps:
+        if isinstance(dump.get("recipe"), dict) and isinstance(dump["recipe"].get("shards"), dict):
+            yield dump["recipe"]["shards"]
     for run in runs:
         recipe = run.recipe or {}
         if any(_real(path) == _real(store.where) for path in store_paths(recipe)) and isinstance(

@@ -24,7 +24,7 @@ def html_page(report: Report) -> str:
     """
     around = assets()
     curves = charts_of_runs(
-        [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.signs.total_steps) for run in report.runs]
+        [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.status.total) for run in report.runs]
     )
     of_stores = charts_of_stores(report)
     sections: list[tuple[str, str, Html]] = []

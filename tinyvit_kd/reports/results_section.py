@@ -11,12 +11,12 @@ from tinyvit_kd.reports.content import Report, ReportedRun
 from tinyvit_kd.reports.figures import EVAL, TRAIN, Figure, figure, is_count, order
 from tinyvit_kd.reports.markup import Content, Html, element, folded, joined, table
 from tinyvit_kd.reports.palette import style, swatch
+from tinyvit_kd.reports.states import LOOK, run_state
 from tinyvit_kd.reports.words import is_number, measured
 from tinyvit_kd.runtime.wording import duration
 
 _HEADLINES = ("top1", "top5", "mean_per_class")  # of evaluations
 _OTHER = ("loss", "images_per_second")
-_LOOK = {"finished": "good", "ended": "bad", "silent": "bad"}  # of a state
 
 
 def results_section(report: Report) -> Html:
@@ -57,7 +57,7 @@ def _row(
     return [
         run_name(number_, run),
         str(run.recipe.get("stage", "not known")),
-        element("td", run.signs.words, class_=f"state {_LOOK.get(run.signs.kind, '')}".strip()),
+        element("td", run_state(run.status), class_=f"state {LOOK.get(run.status.state, '')}".strip()),
         *(_figure_cell(final(run).get(name), shown, [final(each).get(name) for each in runs]) for name, shown in named),
         _steps(run),
         _time(run),
@@ -78,8 +78,8 @@ def _figure_cell(value: Any, shown: Figure, among: Sequence[Any]) -> Html:
 
 
 def _steps(run: ReportedRun) -> str:
-    done = max((line["step"] for line in run.folder.lines), default=0)
-    total = run.signs.total_steps
+    done = max((line["step"] for line in run.folder.lines), default=run.status.done or 0)
+    total = run.status.total
     return f"{done:,}" if run.has_finished or not total else f"{done:,} of {total:,}"
 
 

@@ -10,6 +10,7 @@ from tinyvit_kd.reports.content import Plain, Report, ReportedRun
 from tinyvit_kd.reports.markup import Content, Html, element, facts, folded, joined
 from tinyvit_kd.reports.recipes_section import recipe_text
 from tinyvit_kd.reports.results_section import run_name
+from tinyvit_kd.reports.states import ENDED, run_state
 from tinyvit_kd.reports.words import is_number, moment, number
 from tinyvit_kd.runtime.wording import binary_size, counted, duration
 
@@ -25,18 +26,20 @@ def _run(place: int, run: ReportedRun) -> Html:
     recipe, results = run.recipe, run.results
     rows: list[tuple[str, Content]] = [
         ("Folder", element("code", str(run.folder.path))),
-        ("State", run.signs.words),
+        ("State", run_state(run.status)),
+        ("What ended it" if run.status.state in ENDED else "Doing", run.status.message or ""),
         ("Student", _student(recipe, results)),
         ("Trained on", _data(results) or _path_of(recipe, "shards")),
         ("Scored on", _path_of(recipe.get("eval") or {}, "shards")),
         ("Store", "; ".join(_stores(recipe, results))),
         ("Schedule", _schedule(recipe)),
         *surroundings(results),
+        ("Notes", "; ".join(run.status.notes)),
     ]
     parts = [element("h3", run_name(place, run)), facts(rows), _commands(run)]
-    if run.signs.last_lines:
+    if run.last_lines:
         parts.append(element("h4", "Last lines of its log"))
-        parts.append(element("pre", "\n".join(run.signs.last_lines)))
+        parts.append(element("pre", "\n".join(run.last_lines)))
     if recipe:
         parts.append(folded("Recipe", element("pre", recipe_text(run)), long=True))
     return element("section", *parts)
