@@ -84,6 +84,9 @@ class Browser:
     def open(self, page: Path, width: int = 1280, height: int = 900, *, mobile: bool = False) -> None:
         """Open a file, and wait until its charts are drawn, or could not be."""
         self.resize(width, height, mobile=mobile)
+        self.send("Page.navigate", url="about:blank")
+        self.console.clear()
+        self.requests.clear()
         self.send("Page.navigate", url=page.resolve().as_uri())
         self.wait_for("location.href !== 'about:blank' && document.documentElement?.dataset.drawn")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.reports.assets import assets
+from tinyvit_kd.reports.assets import Assets
 from tinyvit_kd.reports.axes import steps_per_epoch
 from tinyvit_kd.reports.charts import charts_of_runs, drawing
 from tinyvit_kd.reports.content import Report
@@ -16,13 +16,12 @@ from tinyvit_kd.reports.stores_section import charts_of_stores, stores_section
 from tinyvit_kd.runtime.wording import counted
 
 
-def html_page(report: Report) -> str:
+def html_page(report: Report, around: Assets) -> str:
     """A report as HTML.
 
-    Raises:
-        ConfigError: plotly is not installed.
+    Args:
+        around: scripts, styles and policy (``assets.assets``).
     """
-    around = assets()
     curves = charts_of_runs(
         [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.status.total) for run in report.runs]
     )

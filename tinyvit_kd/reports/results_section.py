@@ -95,7 +95,7 @@ def _time(run: ReportedRun) -> str:
 def _cautions(runs: Sequence[ReportedRun]) -> list[str]:
     """What must not be compared."""
     said = []
-    objectives = {(run.recipe.get("stage"), str(run.recipe.get("loss"))) for run in runs if run.recipe}
+    objectives = {str((run.recipe.get("stage"), run.recipe.get("loss"))) for run in runs if run.recipe}
     if len(objectives) > 1:
         said.append("Losses are not comparable here: these runs have different objectives.")
     scored = {str(run.recipe.get("eval")) for run in runs if run.recipe and run.folder.of_kind("eval")}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.errors import ConfigError, reason_of
-from tinyvit_kd.reports.assets import require_plotly
+from tinyvit_kd.reports.assets import assets, require_plotly
 from tinyvit_kd.reports.gathering import Asked, gather
 from tinyvit_kd.reports.html_page import html_page
 from tinyvit_kd.runtime.files import atomic_write
@@ -36,7 +36,7 @@ def report(paths: Sequence[str], output: Path, **asked: Any) -> str:
     page = gather(paths, Asked(**asked))
     for path, reason in page.not_read:
         note(f"left out of the report: {path}: {reason}")
-    content = html_page(page).encode()
+    content = html_page(page, assets()).encode()
     try:
         atomic_write(output, content)
     except OSError as error:
