@@ -13,7 +13,7 @@ class Page(HTMLParser):
 
     Attributes:
         tags: (name, attributes) in order.
-        text: all that is shown, in one piece; what is in scripts and styles is not.
+        texts: all that is shown, piece by piece; what is in scripts and styles is not.
         scripts: (attributes, content) of scripts.
         unclosed: names of tags that were opened and not closed in order.
     """
@@ -23,7 +23,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.unclosed: list[str] = []
-        self._texts: list[str] = []
+        self.texts: list[str] = []
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -31,8 +31,8 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All that is shown."""
-        return "".join(self._texts)
+        """All that is shown, in one piece."""
+        return "".join(self.texts)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a tag."""
@@ -55,7 +55,7 @@ class Page(HTMLParser):
             attributes, before = self.scripts[-1]
             self.scripts[-1] = attributes, before + data
         elif not self._open or self._open[-1] != "style":
-            self._texts.append(data)
+            self.texts.append(data)
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
         """The attributes of all tags of one name."""
