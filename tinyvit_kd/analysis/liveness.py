@@ -92,7 +92,11 @@ class Life:
     @property
     def seconds(self) -> float | None:
         """Of all its attempts together; None if not known."""
-        return sum(each.seconds for each in self.attempts) if self.attempts else None
+        if not self.attempts:
+            return None
+        last = self.attempts[-1]
+        until = max(last.until, self.number("updated") or 0) if self.is_active else last.until  # noted more often
+        return sum(each.seconds for each in self.attempts[:-1]) + max(0.0, until - last.started)
 
 
 def read_life(files: JobFiles, now: float, finished_at: float | None = None) -> Life:

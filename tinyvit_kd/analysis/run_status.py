@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,6 +132,8 @@ def _steps(run: RunFolder, life: Life, last: Line) -> tuple[int | None, int | No
         done = _whole(run.summary.get("step"))
         return done, done
     done, total = _whole(life.progress.get("done")), _whole(life.progress.get("total"))
+    if (as_number(last.get("time")) or 0) > (life.number("updated") or math.inf):  # both by the clock of the run
+        done = last["step"]
     if not life.progress:
         in_log = life.log_steps or (None, None)
         done, total = last.get("step", in_log[0]), in_log[1]

@@ -19,6 +19,7 @@ _COLOURS: dict[str, Meaning] = {
     **dict.fromkeys(ACTIVE, "good"),
     **dict.fromkeys(("failed", "silent", "killed"), "bad"),
 }
+_AT_A_RATE = (*ACTIVE, "finished")
 _NAMES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class"}
 _SILENT = "killed, or its machine or its disk hangs"
 
@@ -56,7 +57,7 @@ def _run_rows(run: RunStatus) -> Iterator[tuple[str, str]]:
         yield "done", f"{run.done:,} of {counted(run.total, 'step')}, {percent(run.done, run.total)}{left}"
     elif run.done is not None:
         yield "done", f"{counted(run.done, 'step')} of a number that is not known"
-    if run.rate is not None:
+    if run.rate is not None and run.state in _AT_A_RATE:
         yield "rate", f"{run.rate:,.0f} images/s"
     if run.step is not None:
         waited = f", waiting for data {run.data_wait:.0%}" if run.data_wait is not None else ""
@@ -83,7 +84,8 @@ def _checkpoints(run: RunStatus) -> str:
         for each in run.checkpoints[:SHOWN_CHECKPOINTS]
     ]
     more = len(run.checkpoints) - SHOWN_CHECKPOINTS
-    continued = "; the same command continues from there" if run.state in ("killed", "stopped", "failed") else ""
+    is_over = run.state in ("killed", "silent", "stopped", "failed")
+    continued = "; the same command continues from the newest" if is_over else ""
     return ", ".join(told + ([f"{more} more"] if more > 0 else [])) + (continued if told else "")
 
 
@@ -116,10 +118,12 @@ def _store_rows(store: StoreStatus) -> Iterator[tuple[str, str]]:
 def _missing(store: StoreStatus) -> str:
     names = list(store.missing_shards)
     shown = ", ".join(f"{name}: {store.missing_shards[name]:,}" for name in names[:SHOWN_SHARDS])
-    more = f" and {len(names) - SHOWN_SHARDS:,} shards more" if len(names) > SHOWN_SHARDS else ""
+    more = f" and {len(names) - SHOWN_SHARDS:,} more" if len(names) > SHOWN_SHARDS else ""
     first = f"; the first is view {store.first_missing[0][1]} of {store.first_missing[0][0]}"
     blocks = sum(store.missing_shards.values())
-    return f"{counted(blocks, 'block')} of {counted(len(names), 'shard')} ({shown}{more}{first})"
+    is_alone = store.unattended and store.state in ACTIVE
+    alone = f"; no running part makes {store.unattended:,} of them" if is_alone else ""
+    return f"{counted(blocks, 'block')} of {counted(len(names), 'shard')} ({shown}{more}{first}){alone}"
 
 
 def _part(part: PartStatus) -> str:
@@ -185,7 +189,7 @@ def _table(statuses: Sequence[Status]) -> str:
 
 def _row(status: Status) -> list[str]:
     done = status.present if isinstance(status, StoreStatus) else status.done
-    rate = f"{status.rate:,.0f}/s" if status.rate is not None and status.state in (*ACTIVE, "finished") else ""
+    rate = f"{status.rate:,.0f}/s" if status.rate is not None and status.state in _AT_A_RATE else ""
     loss = top1 = None
     if isinstance(status, RunStatus):
         loss, top1 = status.loss, (status.evaluation or {}).get("top1")
@@ -206,6 +210,6 @@ def _to_say(status: Status) -> Iterator[str]:
     """What of a job does not fit into a row, and needs somebody."""
     if status.state in ("failed", "unknown") and status.message:
         yield status.message
-    if isinstance(status, StoreStatus) and status.missing_shards and status.state not in ACTIVE:
+    if isinstance(status, StoreStatus) and status.missing_shards and (status.unattended or status.state not in ACTIVE):
         yield f"missing {_missing(status)}"
     yield from status.notes

@@ -72,6 +72,7 @@ class StoreStatus:
         samples, shards: how many there are.
         present, total: blocks.
         missing_shards: by name of the shard, how many of its blocks are missing; empty shards have none.
+        unattended: how many of the missing blocks no part that is at work makes.
         first_missing: name of the shard and number of the view of the first missing blocks.
         unfinished: temporary files, which running dumps use and killed ones leave behind.
         unlisted: shards whose folder the system refuses to list; their blocks count as missing.
@@ -96,6 +97,7 @@ class StoreStatus:
     present: int | None = None
     total: int | None = None
     missing_shards: dict[str, int] = field(default_factory=dict)
+    unattended: int = 0
     first_missing: tuple[tuple[str, int], ...] = ()
     unfinished: int = 0
     unlisted: int = 0
@@ -176,6 +178,7 @@ def store_status(path: str, now: float) -> StoreStatus:
         present=blocks.total - missing,
         total=blocks.total,
         missing_shards={name: len(views) for name, views in zip(names, blocks.missing, strict=True) if views},
+        unattended=max(0, missing - sum(part.missing or 0 for part in active)),
         first_missing=_first_missing(blocks),
         unfinished=blocks.unfinished,
         unlisted=len(blocks.refused),
