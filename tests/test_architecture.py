@@ -46,6 +46,7 @@ ONLY_IN: dict[str, set[str]] = {
     "zipfile": {"data/indexing/npz.py", "data/building/source_archives.py", "training/checkpoint.py"},
     "webdataset": {"data/building/shard_writer.py", "data/locating/remote.py"},
     "safetensors": {"models/modelfile.py"},
+    "plotly": {"reports/assets.py"},
     "PIL": {"views", "api", "data/synthetic.py", "analysis/sheets.py", "analysis/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},

@@ -13,6 +13,7 @@ import click
 from tinyvit_kd import __version__
 from tinyvit_kd.commands.compare import compare_command
 from tinyvit_kd.commands.recipe import recipe_command
+from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
 from tinyvit_kd.commands.stages import (
@@ -43,7 +44,7 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
-    "Watch and compare runs": [status_command, compare_command],
+    "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
     "Score a model": [evaluate_command],
     "Try it": [demo_command],
