@@ -14,8 +14,14 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.differences import in_words
 from tinyvit_kd.models.plain_card import fetches
-from tinyvit_kd.runtime.foreign_errors import first_line_of, is_allocation_refusal, refuses_argument
+from tinyvit_kd.runtime.foreign_errors import (
+    first_line_of,
+    is_allocation_refusal,
+    refused_tensors,
+    refuses_argument,
+)
 
 _REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
@@ -46,7 +52,7 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
             raise ConfigError(
                 "the network cannot be built with what its arguments fetch",
                 where=f"{spec.name}, kwargs, {', '.join(fetching)}",
-                found=first_line_of(error),
+                found=first_line_of(error) if (refused := refused_tensors(error)) is None else in_words(*refused),
                 fix="check the connection to the hub and its cache (HF_HOME, a folder that can be written), or leave "
                 "the argument out and name a file of weights (student.init_from, teacher.checkpoint)",
             ) from error

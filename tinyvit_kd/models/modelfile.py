@@ -27,6 +27,7 @@ from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
 RAW_MODEL = "raw.safetensors"  # the weights themselves, beside their average
+FOLDERS = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # what timm saves and reads, the first first
 _CARD, _HASH = "tinyvit_kd", "content_hash"
 _SINCE = frozenset({"crop_mode", "crop_pct", "interpolation"})  # left out where not known, as in older files
 
@@ -127,19 +128,25 @@ def raw_model_file(path: Path) -> Path | None:
     return file if file.is_file() else None
 
 
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the one in a run folder or a folder of timm's."""
+    if not path.is_dir():
+        return path
+    return next((file for name in FOLDERS if (file := path / name).is_file()), path / MODEL)
+
+
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 
     Args:
-        path: a run folder, a ``.safetensors`` file, or a torch file of any training code (``models.torch_files``). A
-            line says which entry was taken, and what was stripped from the names.
+        path: a run folder, a folder of timm's, a ``.safetensors`` file, or a torch file of any training code
+            (``models.torch_files``). A line says which entry was taken, and what was stripped from the names.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds what is neither weights nor settings, or has a card that
             names more than a network.
     """
-    path = Path(path)
-    file = path / MODEL if path.is_dir() else path
+    file = weights_file(Path(path))
     doing(f"reading {file}")
     if not file.is_file():
         fix = "finish the run that makes it, or correct the path"

@@ -1,0 +1,55 @@
+"""Opens a network with the classes that a recipe names, and says where everything that is known of it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tinyvit_kd.config.models import NetworkSource
+from tinyvit_kd.models.open_network import OpenedNetwork, open_source
+from tinyvit_kd.runs.class_lists import named_classes
+from tinyvit_kd.runtime.wording import printable
+
+_RECIPE = "the recipe"
+
+
+def open_with_classes(source: NetworkSource, section: str = "") -> OpenedNetwork:
+    """As ``models.open_network.open_source``; its card has the recipe's class list, where that names one.
+
+    Args:
+        section: of the recipe with a dot behind it, for messages; empty where the fields are at the top.
+
+    Raises:
+        ConfigError: besides, ``class_list`` is not a class list, or has another number of classes than the network.
+    """
+    opened = open_source(source, section)
+    if source.class_list is None:
+        return opened
+    card = opened.card
+    classes = named_classes(source.class_list, card.num_classes, network_name(opened), f"{section}class_list")
+    return replace(opened, card=replace(card, class_name=classes.name, class_ids=classes.ids))
+
+
+def network_name(opened: OpenedNetwork) -> str:
+    """What to call a network: timm's name, or its class where it was built from widths."""
+    return opened.card.spec.name or type(opened.network).__name__
+
+
+def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
+    """The line that announces a network: every fact that it is used by, and who said so."""
+    card = opened.card
+
+    def by(field: str) -> str:
+        return _RECIPE if getattr(source, field) is not None else opened.known_from
+
+    classes = "no class list" if card.class_ids is None else f"{card.class_name}, from {by('class_list')}"
+    name, origin = printable(network_name(opened)), printable(source.origin)
+    return (
+        f"model {name}: weights from {origin}, {card.num_classes:,} classes ({printable(classes)}), "
+        f"input of {card.image_size} pixels (from {by('image_size')}), mean {_three(card.mean)} (from {by('mean')}), "
+        f"deviation {_three(card.std)} (from {by('std')})"
+    )
+
+
+def _three(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
