@@ -21,12 +21,15 @@ from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
+from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
+from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
 from tinyvit_kd.runs.run_log import student_log
-from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.compiling import Compiler, compiler_of
@@ -43,8 +46,6 @@ from tinyvit_kd.training.loop import fit
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
-
-RECIPE = "recipe.yaml"
 
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
@@ -77,7 +78,11 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     if finished is not None:
         say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
-    with sole_writer(config.output) if job.is_main else nullcontext(), student_log(config, job):
+    with (
+        sole_writer(config.output) if job.is_main else nullcontext(),
+        student_log(config, job),
+        attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
+    ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
@@ -103,7 +108,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
-        return _write_results(config, run, state, card, results)
+        return _write_results(config, data, scorer, run, state, card, results, attempts)
 
 
 def _build_state(
@@ -206,7 +211,14 @@ def _write_recipe(config: TrainingConfig) -> None:
 
 
 def _write_results(
-    config: TrainingConfig, run: Run, state: TrainState, card: ModelCard, results: dict[str, float]
+    config: TrainingConfig,
+    data: TrainingData,
+    scorer: Scorer | None,
+    run: Run,
+    state: TrainState,
+    card: ModelCard,
+    results: dict[str, float],
+    attempts: Attempts,
 ) -> dict[str, float]:
     summary = results | {
         "step": state.step,
@@ -222,7 +234,11 @@ def _write_results(
             export_student(run.folder, state.scored.state_dict(), card, fsync)
             if state.ema is not None:
                 save_model(run.folder / RAW_MODEL, state.model.state_dict(), card, fsync)
-            write_summary(run.folder, summary, run.identity, fsync)
+    scored_on = None if scorer is None else scorer.shards
+    write_student_results(config, data, scored_on, run, state, card, summary, attempts)
+    if run.job.is_main:
+        # Last: a run folder with a summary is that of a finished run.
+        write_summary(run.folder, summary, run.identity, config.runtime.fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary

@@ -16,6 +16,7 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
+from tinyvit_kd.runs.attempts import attempting
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.blocks_left import blocks_left
 from tinyvit_kd.runs.dump_progress import DumpProgress
@@ -23,6 +24,8 @@ from tinyvit_kd.runs.dump_quality import DumpQuality, keep_labels
 from tinyvit_kd.runs.known_labels import known_labels
 from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision, teacher_classes
 from tinyvit_kd.runs.open_shards import open_shards
+from tinyvit_kd.runs.results import write_dump_results
+from tinyvit_kd.runs.run_files import ATTEMPTS, beside_store
 from tinyvit_kd.runs.run_log import dump_log
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
@@ -55,12 +58,17 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         WorkerError: blocks are missing at the end, though all have been made.
         Preempted: under the command line, a signal asked to stop; the blocks that were complete are in the store.
     """
-    with dump_log(config, part, job):
-        return _dump_logits(config, job, part)
+    kept = beside_store(config.store.path, ATTEMPTS, part) if job.is_main else None
+    with dump_log(config, part, job), attempting(kept, job.world_size) as attempts:
+        dump = _open_dump(config, job, part)
+        figures = _dump_logits(dump)
+        write_dump_results(config, part, dump.store, dump.samples.reader.shards, figures, job, attempts)
+        return figures
 
 
-def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[str, float]:
-    dump = _open_dump(config, job, part)
+def _dump_logits(dump: _Dump) -> dict[str, float]:
+    """Make the missing blocks of this job's part; returns what ``dump_logits`` does."""
+    config, job = dump.config, dump.job
     # Left behind by killed dumps. Files of dumps that are running now will have their final names when this one ends.
     unfinished = dump.store.unfinished(dump.own_shards) if job.is_main else []
     with saying("listing the store's blocks"):
