@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import click
 
 from tinyvit_kd import __version__
+from tinyvit_kd.commands.export import export_command
+from tinyvit_kd.commands.predict import predict_command
 from tinyvit_kd.commands.recipe import recipe_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
@@ -42,7 +44,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
     "Look into a store": [store_group],
-    "Score a model": [evaluate_command],
+    "Score and use a model": [evaluate_command, predict_command, export_command],
     "Try it": [demo_command],
 }
 

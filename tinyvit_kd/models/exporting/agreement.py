@@ -49,7 +49,9 @@ def require_agreement(
             )
         difference = float((found - expected).abs().max())
         if not difference <= bound * max(1.0, float(expected.abs().max())):  # NaN is no agreement
-            raise _refused(what, f"logits that differ by {difference:.2g}, of {float(expected.abs().max()):.3g} at most")
+            raise _refused(
+                what, f"logits that differ by {difference:.2g}, of {float(expected.abs().max()):.3g} at most"
+            )
         largest = max(largest, difference)
     return largest
 

@@ -35,8 +35,7 @@ class DeployedNetwork(nn.Module):
         super().__init__()
         self.network, self.card, self.input_kind = network, card, input_kind
         normalize = Normalizer(card.mean, card.std, torch.device("cpu"))
-        self.register_buffer("scale", normalize.scale)
-        self.register_buffer("shift", normalize.shift)
+        self.scale, self.shift = nn.Buffer(normalize.scale), nn.Buffer(normalize.shift)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, 3, S, S] to float32 logits [N, C]."""
@@ -71,7 +70,7 @@ def attention_biases_computed(network: nn.Module) -> Iterator[None]:
         if hasattr(module, "get_attention_biases") and hasattr(module, "attention_bias_idxs")
     ]
     for module in changed:
-        module.get_attention_biases = _Biases(module)
+        module.get_attention_biases = _Biases(module)  # type: ignore[assignment]
     try:
         yield
     finally:

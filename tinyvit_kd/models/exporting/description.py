@@ -35,7 +35,7 @@ class Description:
     model_card: str = ""
 
     def as_texts(self) -> dict[str, str]:
-        """Names and texts; lists are JSON. ``from_texts`` reads those that begin with ``tinyvit_kd`` and class_names."""
+        """Texts by name; lists are JSON. ``from_texts`` reads class_names, and what begins with ``tinyvit_kd``."""
         card, views = self.card, self.card.eval_views
         texts = {
             "input": f"{INPUT} [N, 3, {card.image_size}, {card.image_size}]: {_INPUTS[self.input_kind]}",

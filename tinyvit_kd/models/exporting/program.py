@@ -31,7 +31,9 @@ def traced(deployed: DeployedNetwork) -> ExportedProgram:
         warnings.simplefilter("ignore")  # of torch's about its own code
         try:
             # Not strictly, which would also follow Python's bytecode: hooks and timm's own switches are no part of it.
-            return torch.export.export(deployed, (images,), dynamic_shapes=({0: Dim("batch", max=_MOST)},), strict=False)
+            return torch.export.export(
+                deployed, (images,), dynamic_shapes=({0: Dim("batch", max=_MOST)},), strict=False
+            )
         except Exception as error:
             raise ConfigError(
                 "this network cannot be exported for any number of images",
