@@ -121,6 +121,13 @@ def predictions(
         for task, batch in zip(tasks, batches, strict=True):
             raise_if_stopped()
             probabilities = classifier.predictor(batch.views)
+            if probabilities.shape[1] != classifier.card.num_classes:
+                raise CheckpointError(
+                    "the network has another number of classes than its file says",
+                    found=f"{probabilities.shape[1]} probabilities",
+                    expected=f"{classifier.card.num_classes}",
+                    fix="export it again",
+                )
             if bool(probabilities.isnan().any()):
                 raise CheckpointError(
                     "the network's probabilities are NaN",

@@ -74,6 +74,7 @@ def staged_files(folder: Path, name: str) -> Iterator[Path]:
         folder: it is made.
         name: of what is written, for the name of the empty folder; what a killed process left of it is removed.
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f".{glob.escape(name)}.*.staged"):
         shutil.rmtree(left, ignore_errors=True)
@@ -85,6 +86,9 @@ def staged_files(folder: Path, name: str) -> Iterator[Path]:
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it is not empty, where all went well
+                folder.rmdir()
 
 
 def unfinished(folder: Path) -> list[Path]:

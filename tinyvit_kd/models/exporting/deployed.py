@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tinyvit_kd.models.head import forward_heads
 from tinyvit_kd.models.modelfile import ModelCard
@@ -16,6 +17,7 @@ from tinyvit_kd.models.normalizer import Normalizer
 
 InputKind = Literal["uint8", "normalized"]
 INPUT_KINDS: tuple[str, ...] = get_args(InputKind)
+_PATCHES = 4  # of sample images, per side
 INPUT, OUTPUT = "images", "logits"  # names of the exported network's input and output
 
 
@@ -48,10 +50,15 @@ class DeployedNetwork(nn.Module):
         return torch.stack(heads).logsumexp(dim=0) - math.log(len(heads))
 
     def sample_images(self, count: int, seed: int) -> torch.Tensor:
-        """Noise of the kind and size that the network takes: [count, 3, S, S]."""
+        """Patches of colour under noise, as the network takes them: [count, 3, S, S].
+
+        Of mere noise all images look alike to a network, so that mistaking one for another would not be noticed.
+        """
         generator = torch.Generator().manual_seed(seed)
-        shape = (count, 3, self.card.image_size, self.card.image_size)
-        levels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        side = self.card.image_size
+        patches = F.interpolate(torch.rand(count, 3, _PATCHES, _PATCHES, generator=generator), (side, side))
+        noise = torch.rand(count, 3, side, side, generator=generator)
+        levels = (255 * (0.75 * patches + 0.25 * noise)).round().to(torch.uint8)
         if self.input_kind == "uint8":
             return levels
         return Normalizer(self.card.mean, self.card.std, torch.device("cpu"))(levels)

@@ -58,18 +58,30 @@ def open_onnx(path: Path, device: torch.device) -> tuple[OnnxNetwork, Descriptio
         raise CheckpointError("an ONNX file is missing", where=str(path), fix="export it, or correct the path")
     session = _session(path, device)
     description = Description.from_texts(session.get_modelmeta().custom_metadata_map, str(path))
-    return OnnxNetwork(session), description
+    return OnnxNetwork(session, path), description
 
 
 class OnnxNetwork:
     """An ONNX file's network: images [N, 3, S, S] to float32 logits [N, C], both on the CPU."""
 
-    def __init__(self, session: Any) -> None:
-        self.session = session
+    def __init__(self, session: Any, path: Path) -> None:
+        self.session, self.path = session, path
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Run the network."""
-        return _run(self.session, images.cpu())
+        """Run the network.
+
+        Raises:
+            CheckpointError: ONNX Runtime refuses it, as where the file does not take what it says of itself.
+        """
+        try:
+            return _run(self.session, images.cpu())
+        except Exception as error:  # of ONNX Runtime's own, which share no base
+            raise CheckpointError(
+                "ONNX Runtime cannot run the network",
+                where=str(self.path),
+                found=first_line_of(error),
+                fix="export it again; with a smaller --batch-size it takes less memory",
+            ) from error
 
 
 def require_onnx() -> None:
