@@ -12,6 +12,8 @@ import click
 
 from tinyvit_kd import __version__
 from tinyvit_kd.commands.compare import compare_command
+from tinyvit_kd.commands.export import export_command
+from tinyvit_kd.commands.predict import predict_command
 from tinyvit_kd.commands.recipe import recipe_command
 from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
@@ -46,7 +48,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
     "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
-    "Score a model": [evaluate_command],
+    "Score and use a model": [evaluate_command, predict_command, export_command],
     "Try it": [demo_command],
 }
 

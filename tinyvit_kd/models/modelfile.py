@@ -94,8 +94,7 @@ class ModelCard(NetworkFacts):
 def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
-    text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
+    text = card_text(card)
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
     atomic_write(path, _in_order(save(tensors, metadata)), fsync)
@@ -181,7 +180,7 @@ def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
         return _weights_in(state, file), None
     if metadata.get(_HASH) != _hash_content(state, metadata.get(_CARD, "")):
         raise ValueError("it has changed since it was written: its hash is wrong")
-    card = _parse_card(metadata[_CARD])
+    card = parse_card(metadata[_CARD])
     require_plain(card.spec, str(file))
     require_fitting(card.spec, card.num_classes, [list(tensor.shape) for tensor in state.values()], str(file))
     return state, card
@@ -201,7 +200,18 @@ def _hash_content(state: StateDict, card: str) -> str:
     return xxhash.xxh3_128_hexdigest(f"{weights} {card}".encode())
 
 
-def _parse_card(text: str) -> ModelCard:
+def card_text(card: ModelCard) -> str:
+    """A card as JSON, as a file keeps it."""
+    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
+    return json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
+
+
+def parse_card(text: str) -> ModelCard:
+    """A card from a file.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is damaged, or makes no sense.
+    """
     values = json.loads(text)
     for name in ("mean", "std", "class_ids"):
         values[name] = tuple(values[name]) if values[name] is not None else None

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from tinyvit_kd.config.models import NetworkSource
+from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.open_network import TIMM, OpenedNetwork, open_source
-from tinyvit_kd.runs.class_lists import named_classes
+from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.wording import printable
 
 _RECIPE = "the recipe"
@@ -29,6 +31,11 @@ def open_with_classes(source: NetworkSource, section: str = "") -> OpenedNetwork
     card = opened.card
     classes = named_classes(source.class_list, card.num_classes, network_name(opened), f"{section}class_list")
     return replace(opened, card=replace(card, class_name=classes.name, class_ids=classes.ids))
+
+
+def known_classes(source: NetworkSource, card: ModelCard) -> ClassList | None:
+    """The classes of an opened network; those of a class list that the recipe names have their names, too."""
+    return card_classes(card) if source.class_list is None else load_class_list(source.class_list)
 
 
 def network_name(opened: OpenedNetwork) -> str:
