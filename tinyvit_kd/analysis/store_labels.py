@@ -67,7 +67,7 @@ def find_labels(store: LogitStore, shards: ShardSet | None = None, *, beside: bo
     classes = stored_classes(store)
     where = "the shards"
     if shards is None and beside:
-        shards = _shards_beside(store)
+        shards = shards_beside(store)
         where = "the shards that the dump names"
     unknown = "no shards were given (--shards)"
     if shards is not None:
@@ -98,7 +98,7 @@ def open_stored_shards(store: LogitStore, path: str, split: str | None = None, *
     return shards
 
 
-def _shards_beside(store: LogitStore) -> ShardSet | None:
+def shards_beside(store: LogitStore) -> ShardSet | None:
     """The shards of the dump's recipe, if it is beside the store, and they are on a disk and the same still."""
     try:
         recipe = json.loads(Path(f"{store.where}{RESULTS_SUFFIX}").read_bytes())["recipe"]["shards"]

@@ -9,6 +9,7 @@ import click
 
 from tinyvit_kd.commands.printing import json_option, print_json, print_result, print_text
 from tinyvit_kd.commands.store_records import stats_command, suspects_command
+from tinyvit_kd.commands.store_samples import show_command, verify_command
 from tinyvit_kd.runtime.heartbeat import saying
 
 
@@ -62,3 +63,5 @@ def store_check(path: str, processes: int, repair: bool, require_complete: bool,
 
 store_group.add_command(stats_command)
 store_group.add_command(suspects_command)
+store_group.add_command(show_command)
+store_group.add_command(verify_command)

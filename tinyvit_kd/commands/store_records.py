@@ -14,7 +14,7 @@ from tinyvit_kd.commands.printing import json_option, print_result
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _label_options(function: Function) -> Function:
+def label_options(function: Function) -> Function:
     """The options of the shards that labels come from, as ``shards`` commands have them."""
     for option in (
         click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder for shards fetched from URLs."),
@@ -41,7 +41,7 @@ _processes = click.option(
 @click.option("--sample", help="Read so many blocks, or such a fraction (0.05, 5%); default: all.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which blocks are in the sample.")
 @_processes
-@_label_options
+@label_options
 @json_option
 def stats_command(path: str, as_json: bool, **options: Any) -> None:
     """What the records of the store at PATH say of the teacher, and what they take on disk.
@@ -86,7 +86,7 @@ _fraction = click.FloatRange(0, 1)
 @click.option("--limit", type=click.IntRange(1), help="Print only so many, the surest.")
 @click.option("--output", type=click.Path(path_type=Path), help="A file in place of the terminal.")
 @_processes
-@_label_options
+@label_options
 @json_option
 def suspects_command(path: str, output: Path | None, as_json: bool, **options: Any) -> None:
     """Samples of the store at PATH whose label the teacher contradicts in most views, and with confidence, as CSV.
