@@ -161,6 +161,30 @@ def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
         ) from None
 
 
+def read_card(path: str | Path) -> ModelCard | None:
+    """The card of a run folder or model file, without its weights; None where there is no card.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or has a card that names more than a network.
+    """
+    path = Path(path)
+    file = path / MODEL if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        return None if file.is_file() else load_model_file(path)[1]  # which says that it is missing
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        card = _parse_card(metadata[_CARD]) if _CARD in metadata else None
+    except CheckpointError:
+        raise
+    except Exception as error:
+        found = first_line_of(error)
+        raise CheckpointError("a model file cannot be read", where=str(file), found=found) from None
+    if card is not None:
+        require_plain(card.spec, str(file))
+    return card
+
+
 def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata() or {}

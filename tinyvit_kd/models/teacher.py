@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from timm.data import resolve_model_data_config
@@ -33,6 +34,12 @@ class TeacherFacts(NetworkFacts):
     """
 
     name: str
+
+
+class KnownTeacher(Protocol):
+    """A teacher of which it is known what it is, whether or not its weights are here."""
+
+    facts: TeacherFacts
 
 
 class Teacher(nn.Module):
@@ -103,10 +110,10 @@ def build_teacher(
     """
     if config.pretrained:
         network = _from_hub(config)
-        facts = _facts(config, network, None)
+        facts = teacher_facts(config, network, None)
     else:
         network, card = _from_file(config)
-        facts = _facts(config, network, card)
+        facts = teacher_facts(config, network, card)
     return Teacher(network, facts, device, precision, channels_last, compiler)
 
 
@@ -172,8 +179,8 @@ def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
     return network, card
 
 
-def _facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
-    """The recipe's word, else the file's, else timm's."""
+def teacher_facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
+    """What is known of a teacher: the recipe's word, else the file's, else timm's."""
     known = card or _timm_facts(config, network)
     return TeacherFacts(
         name=config.name or type(network).__name__,
