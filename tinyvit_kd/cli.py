@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import click
 
 from tinyvit_kd import __version__
+from tinyvit_kd.commands.plan import plan_command
 from tinyvit_kd.commands.recipe import recipe_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
@@ -39,7 +40,7 @@ from tinyvit_kd.runtime.wording import printable
 
 USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
-    "Before a run": [shards_group, recipe_command],
+    "Before a run": [shards_group, recipe_command, plan_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
     "Look into a store": [store_group],
     "Score a model": [evaluate_command],

@@ -39,7 +39,9 @@ class TeacherFacts(NetworkFacts):
 class KnownTeacher(Protocol):
     """A teacher of which it is known what it is, whether or not its weights are here."""
 
-    facts: TeacherFacts
+    @property
+    def facts(self) -> TeacherFacts:
+        """What it is."""
 
 
 class Teacher(nn.Module):

@@ -9,7 +9,7 @@ from tinyvit_kd.config.training import TrainConfig
 
 def checkpoint_bytes(config: TrainConfig, network: nn.Module) -> int:
     """Size of one checkpoint at most, bytes: weights, the optimiser's two moments and, if there is one, the average."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     return weights * (3 if config.ema_decay is None else 4)
 
 

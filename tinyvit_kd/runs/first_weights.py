@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinyvit_kd.config.models import StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
-from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
+from tinyvit_kd.models.modelfile import ModelCard, StateDict, hash_weights, load_model_file
 from tinyvit_kd.runs.class_lists import assumed_classes, card_classes
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -38,13 +38,34 @@ def read_first_weights(
     if config.init_from is None:
         return FirstWeights()
     state, card = load_model_file(config.init_from)
+    initial = initial_weights(config, state, card, classes, job, num_classes)
+    return FirstWeights(initial, card, hash_weights(state))
+
+
+def initial_weights(
+    config: StudentConfig,
+    state: StateDict,
+    card: ModelCard | None,
+    classes: ClassList | None,
+    job: Job,
+    num_classes: int | None = None,
+) -> InitialWeights:
+    """What becomes of weights to start from, and of their head; arguments as above.
+
+    Args:
+        state: the weights of ``student.init_from``.
+        card: of the same file, where it has one.
+
+    Raises:
+        ConfigError: ``student.class_list`` is not a class list.
+    """
     fresh = config.head == "fresh"
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
     assumed = assumed_classes(classes, source, f"the head of {config.init_from}")
     if assumed is not None and not fresh and card is not None and card.num_classes == num_classes:
         say(job, assumed)
     if fresh or source is None or classes is None or source.ids == classes.ids:
-        return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
+        return InitialWeights(state, fresh_head=fresh)
     positions = class_map(source, classes)
     common = int((positions >= 0).sum())
     say(
@@ -52,5 +73,4 @@ def read_first_weights(
         f"{common} of {len(positions)} classes ({classes.name}) are in the head of {config.init_from} ({source.name})",
     )
     # If the lists have no class in common, there is nothing to map.
-    initial = InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
-    return FirstWeights(initial, card, hash_weights(state))
+    return InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
