@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.data import LabelledShardsConfig
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
-from tinyvit_kd.data.labels.class_list import ClassList
+from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.planning.chain import Planned
 from tinyvit_kd.planning.context import Context, require_policy
@@ -131,7 +131,7 @@ def check_task(
     Returns:
         C of the head and its class list; None where they are not known.
     """
-    labels = None if images is None else images.shards.class_list
+    labels = named_classes(planned, config.shards, context) if images is None else images.shards.class_list
     with context.findings.checking(planned.path):
         if isinstance(config, FinetuneConfig):
             require_policy(config.views)
@@ -145,7 +145,12 @@ def check_task(
             assert isinstance(config, FinetuneConfig)
             num_classes, classes = number_of_classes(config, labels), labels
             if num_classes is None and images is not None:
-                raise unknown_number_of_classes()
+                if images.exists:
+                    raise unknown_number_of_classes()
+                context.findings.note(
+                    planned.path,
+                    "how many classes it has is not known without its shards: give num_classes, as in --set",
+                )
             if num_classes is not None:
                 require_as_many(num_classes, labels)
     if images is not None and images.shards.known is not None and num_classes is not None:
@@ -153,6 +158,13 @@ def check_task(
             own = len(labels.ids) if labels is not None else num_classes
             require_labels(images.shards, config.shards, own, context.job)
     return num_classes, classes
+
+
+def named_classes(planned: Planned, config: LabelledShardsConfig, context: Context) -> ClassList | None:
+    """The class list that a recipe names for shards; None if it names none, or none that can be read."""
+    with context.findings.checking(planned.path):
+        return None if config.class_list is None else load_class_list(config.class_list)
+    return None
 
 
 def check_scored(

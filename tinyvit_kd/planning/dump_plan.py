@@ -159,6 +159,12 @@ def _numbers(
     if images is None:
         return plan
     lengths: list[int] = images.shards.lengths.tolist()
+    if store is not None:
+        blocks = len(lengths) * store.manifest.views
+        here = blocks - len(store.missing_blocks())
+        context.findings.note(
+            planned.path, f"{config.store.path} has {here:,} of {blocks:,} blocks already, which are not made again"
+        )
     left = _left(lengths, facts.views if facts else config.store.views, store)
     views = sum(left)
     # Each group of views that are made together decodes the images of its shard once.

@@ -11,8 +11,8 @@ from tinyvit_kd.errors import ConfigError
 
 PARTS = {
     "views": "views per second and core, decoded and augmented",
-    "teacher": "views per second and GPU, in one forward pass",
-    "student": "views per second and GPU, in a whole training step",
+    "teacher": "views per second and GPU, forward; without GPUs, per process",
+    "student": "views per second and GPU, of whole training steps; without GPUs, per process",
     "write": "records per second and process, encoded and written",
     "read": "MB (10^6 bytes) per second that the storage gives to all processes together",
 }
@@ -61,7 +61,7 @@ def rates(texts: Iterable[str]) -> dict[str, PerStage]:
         name, separator, value = text.partition("=")
         stage, part = _scoped("--rate", name)
         if not separator or part not in PARTS:
-            units = "; ".join(f"{each}: {unit}" for each, unit in PARTS.items())
+            units = ". ".join(f"{each}: {unit}" for each, unit in PARTS.items())
             raise ConfigError(
                 "--rate takes PART=NUMBER or STAGE:PART=NUMBER",
                 found=text,

@@ -16,6 +16,7 @@ from tinyvit_kd.planning.stage_plan import StagePlan
 from tinyvit_kd.runtime.wording import counted
 
 _MEGA = 1e6
+_NO_GPU = "a GPU, more cores, or a smaller network"
 _EVEN = 1.05  # parts whose times differ by less take as long
 NAMES = {
     "views": "decoding and augmenting",
@@ -90,7 +91,8 @@ def hours_of(plan: StagePlan, rates: Mapping[str, float], machine: Machine) -> H
     # A disk is only counted where its rate was given: others are mostly fast enough, and it cannot be measured here.
     unknown = tuple(part for part, amount in amounts.items() if amount and part not in rates and part != "read")
     if not seconds:
-        return Hours({}, unknown, None, None, "", {})
+        nothing_to_do = not any(amounts.values())
+        return Hours({}, unknown, 0.0 if nothing_to_do else None, None, "", {})
     total = _total(plan, seconds, machine)
     limit = max(seconds, key=lambda part: seconds[part])
     relief, balance = _relief(plan, seconds, limit, machine)
@@ -121,7 +123,7 @@ def _relief(plan: StagePlan, seconds: Mapping[str, float], limit: str, machine: 
     """What would make the slowest part as fast as the next one, in words and in numbers by setting."""
     others = {part: value for part, value in seconds.items() if part != limit}
     if not others:
-        return _without_numbers(plan, limit), {}
+        return _without_numbers(plan, limit, machine), {}
     next_part = max(others, key=lambda part: others[part])
     factor = seconds[limit] / others[next_part]
     if factor < _EVEN:
@@ -149,15 +151,18 @@ def _more_gpus(
     if "views" in seconds:
         needed = _count("views", plan, machine) * seconds["views"] / seconds[limit]
         balance["workers"] = max(1, math.ceil(needed / plan.processes))
-        enough = f" ({counted(balance['workers'], 'worker')} per process keep up with what there is)"
+        verb = "is" if balance["workers"] == 1 else "are"
+        enough = f". {counted(balance['workers'], 'worker')} per process {verb} enough for what there is"
     if machine.shared is not None:
-        return f"a GPU, more cores, or a smaller network{enough}", balance
+        return f"{_NO_GPU}{enough}", balance
     balance["gpus"] = _whole(plan, math.ceil(plan.processes * factor))
-    more = f"up to {balance['gpus']} GPUs in place of {plan.processes}, with the loading and the disk of now, as then "
-    return f"{more}{NAMES[next_part]} takes as long; {faster}{enough}", balance
+    more = f"up to {balance['gpus']} GPUs in place of {plan.processes}"
+    return f"{more}, which {NAMES[next_part]} keeps up with as it is; {faster}{enough}", balance
 
 
-def _without_numbers(plan: StagePlan, limit: str) -> str:
+def _without_numbers(plan: StagePlan, limit: str, machine: Machine) -> str:
+    if machine.shared is not None and limit in ("teacher", "student"):
+        return _NO_GPU
     if limit == "views":
         return f"more workers{_more_per_decode(plan)}"
     return {"teacher": "more GPUs", "student": "more GPUs", "write": "more processes", "read": "a faster disk"}[limit]

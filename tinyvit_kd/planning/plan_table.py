@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tinyvit_kd.planning.findings import Finding
 from tinyvit_kd.planning.given import PARTS
 from tinyvit_kd.planning.hours import NAMES, Hours
+from tinyvit_kd.planning.measuring.rates import MeasuredRates
 from tinyvit_kd.planning.plan import Plan
 from tinyvit_kd.planning.stage_plan import StagePlan
 from tinyvit_kd.runtime.colours import coloured
@@ -15,15 +17,15 @@ _UNKNOWN = "not known"
 Cell = Callable[[StagePlan], str]
 
 
-def describe_plan(plan: Plan, hours: Mapping[str, Hours | None], measured: Sequence[str]) -> str:
+def describe_plan(plan: Plan, hours: Mapping[str, Hours | None], measured: MeasuredRates | None) -> str:
     """The whole text.
 
     Args:
         hours: of each stage, by its recipe.
-        measured: lines that say where rates come from.
+        measured: rates of this machine; None: they were not asked for.
     """
     parts = [_table(plan.stages, hours)] if plan.stages else []
-    parts += [text for text in ("\n".join(measured), _limits(plan.stages, hours)) if text]
+    parts += [text for text in (_measured(plan.stages, measured), _limits(plan.stages, hours)) if text]
     parts.append(_findings(plan))
     return "\n\n".join(parts)
 
@@ -147,6 +149,26 @@ def _operations(number: float | None) -> str:
     return f"{number:.3g} {prefixes[0]}".rstrip()
 
 
+def _measured(stages: Sequence[StagePlan], measured: MeasuredRates | None) -> str:
+    """The rates of this machine, as a table."""
+    if measured is None or not measured.rates:
+        return ""
+    parts = [part for part in PARTS if any(part in each for each in measured.rates.values())]
+    rows = [["", "recipe", *parts]]
+    for stage in stages:
+        rounds = measured.rounds.get(stage.recipe, {})
+        cells = [_rate(rounds[part].per_second) if part in rounds else "–" for part in parts]
+        rows.append([stage.stage, _name(stage, stages), *cells])
+    return (
+        f"Measured on this machine ({measured.place}), each part alone, medians:\n{table(rows, right=range(2, 9))}\n"
+        f"{_units(parts)}"
+    )
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def _limits(stages: Sequence[StagePlan], hours: Mapping[str, Hours | None]) -> str:
     lines = []
     unknown: list[str] = []
@@ -172,11 +194,15 @@ def _sentence(found: Hours) -> str:
 
 def how_to_know(parts: Sequence[str]) -> str:
     """How rates that are not known become known."""
-    units = "; ".join(f"{part} ({PARTS[part]})" for part in parts)
+    example = f"--rate {parts[0]}=NUMBER"
     return (
-        f"Hours need the rates of {units}: give them, as in --rate {parts[0]}=NUMBER, or have them measured on this "
-        "machine (--measure)."
+        f"Hours need rates that are not known. Give them, as in {example}, or measure them here (--measure):\n"
+        f"{_units(parts)}"
     )
+
+
+def _units(parts: Sequence[str]) -> str:
+    return "\n".join(f"  {part}: {PARTS[part]}" for part in parts)
 
 
 def _findings(plan: Plan) -> str:
@@ -185,16 +211,18 @@ def _findings(plan: Plan) -> str:
     several = len(plan.stages) > 1
     lines = []
     if notes:
-        lines += ["Worth knowing:", *(f"  - {_owned(each.recipe, several)}{printable(each.text)}" for each in notes)]
+        lines += ["Worth knowing:", *(_item(each, several) for each in notes)]
     if wrong:
         lines += [
             coloured(f"{counted(len(wrong), 'thing')} to correct first:", "bad"),
-            *(f"  - {_owned(each.recipe, True)}{printable(each.text)}" for each in wrong),
+            *(_item(each, True) for each in wrong),
         ]
     else:
         lines.append(coloured("Nothing that can be checked without running is wrong.", "good"))
     return "\n".join(lines)
 
 
-def _owned(recipe: str, named: bool) -> str:
-    return f"{printable(recipe)}: " if named else ""
+def _item(finding: Finding, named: bool) -> str:
+    """A finding in a list; lines after its first are indented."""
+    text = printable(finding.text, lines=True).replace("\n", "\n    ")
+    return f"  - {printable(finding.recipe)}: {text}" if named else f"  - {text}"

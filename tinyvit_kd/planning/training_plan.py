@@ -40,6 +40,10 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
         views_per_decode=config.schedule.views_per_sample,
         lanes=config.schedule.lanes,
     )
+    if config.output.exists():
+        context.findings.note(
+            planned.path, f"{config.output} is there already: a run in it goes on, or is refused if it is another"
+        )
     steps = _checked_steps(planned, config, images, context)
     task = _task(planned, config, images, context)
     if task is None:

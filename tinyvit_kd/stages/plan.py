@@ -74,7 +74,7 @@ def plan(
         machine = Machine() if found is None else found.machines[stage.recipe]
         machine = machine if cores is None else replace(machine, cores=cores)
         hours[stage.recipe] = hours_of(stage, known, machine)
-    text = describe_plan(made, hours, found.lines if found is not None else [])
+    text = describe_plan(made, hours, found)
     return text, _values(made, hours, found), not findings.wrong
 
 

@@ -13,7 +13,6 @@ from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.planning.chain import Planned
 from tinyvit_kd.planning.context import Context
-from tinyvit_kd.planning.given import PARTS
 from tinyvit_kd.planning.hours import Machine
 from tinyvit_kd.planning.measuring.networks import student_rate, teacher_rate
 from tinyvit_kd.planning.measuring.stopwatch import Rate
@@ -22,7 +21,7 @@ from tinyvit_kd.planning.measuring.writing import writing_rate
 from tinyvit_kd.planning.plan import Plan
 from tinyvit_kd.runtime.distributed import Job, start_job
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.wording import printable
+from tinyvit_kd.runtime.wording import counted
 
 
 @dataclass
@@ -31,22 +30,20 @@ class MeasuredRates:
 
     Attributes:
         rates: in the units of ``given.PARTS``, by recipe and part.
-        lines: how they were measured, for people.
+        rounds: how they were measured, likewise.
+        place: the device that networks ran on, for people.
         machines: what a run has here, by recipe.
     """
 
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    rounds: dict[str, dict[str, Rate]] = field(default_factory=dict)
+    place: str = ""
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def add(self, planned: Planned, part: str, rate: Rate) -> None:
         """Note one rate."""
         self.rates.setdefault(planned.path, {})[part] = rate.per_second
-        shown = f"{rate.per_second:,.0f}" if rate.per_second >= 10 else f"{rate.per_second:.2g}"
-        self.lines.append(
-            f"  {planned.stage} ({printable(planned.path)}), {part}: {shown} {PARTS[part].partition(',')[0]}, "
-            f"median of {rate.rounds} rounds of {rate.batch:,}"
-        )
+        self.rounds.setdefault(planned.path, {})[part] = rate
 
 
 def measure(plan: Plan) -> MeasuredRates:
@@ -62,15 +59,13 @@ def measure(plan: Plan) -> MeasuredRates:
             for part, work in _parts(planned, context, job).items():
                 with saying(f"measuring {part} of {planned.stage}"), context.findings.checking(planned.path):
                     found.add(planned, part, work())
-            place = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else _cpu(found, planned)
-    if found.lines:
-        found.lines.insert(0, f"Measured on this machine ({place}), each part alone:")
+            found.place = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else _cpu(found, planned)
     return found
 
 
 def _cpu(found: MeasuredRates, planned: Planned) -> str:
     machine = found.machines[planned.path]
-    return f"a CPU with {machine.shared} cores, {machine.threads} computing threads"
+    return f"{counted(machine.shared or 1, 'core')}, {counted(machine.threads, 'computing thread')}, no GPU"
 
 
 def _machine(runtime: RuntimeConfig, job: Job) -> Machine:
