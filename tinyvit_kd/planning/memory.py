@@ -15,7 +15,9 @@ from tinyvit_kd.planning.stage_plan import Memory
 from tinyvit_kd.planning.stores import StoreFacts
 from tinyvit_kd.store.codec import row_bytes
 
-_WORKER = 60 << 20  # bytes that a loading process has for itself, measured on Linux with torch 2.15
+# Bytes, measured on Linux with torch 2.15: of a loading process for itself, where 13 MiB were found with small images,
+# and of Python, torch and timm, which loading processes share.
+_WORKER, _PROGRAM = 24 << 20, 450 << 20
 _OUTSIDE = 2  # batches outside the loader, which it has buffers for
 
 
@@ -34,6 +36,7 @@ def scoring_memory(
         activations=batch_size * int(cost.largest_bytes * _share(precision)),
         batches=_buffers(runtime, layout),
         workers=runtime.workers * _WORKER,
+        program=_PROGRAM,
     )
 
 
@@ -53,10 +56,12 @@ def training_memory(
         gradients=4 * cost.trained,
         moments=8 * cost.trained,
         average=cost.weight_bytes if config.train.ema_decay is not None else 0,
-        activations=micro_batch * int(cost.kept_bytes * _share(precision)),
+        # The backward pass holds a layer's gradients besides, of its input and of its output.
+        activations=micro_batch * int((cost.kept_bytes + 2 * cost.largest_bytes) * _share(precision)),
         batches=_buffers(config.runtime, layout),
         blocks=blocks,
         workers=config.runtime.workers * _WORKER,
+        program=_PROGRAM,
     )
 
 

@@ -73,14 +73,17 @@ def _rows(hours: Mapping[str, Hours | None]) -> dict[str, Cell]:
         "checkpoint": lambda stage: _size(stage.checkpoint_bytes) if stage.checkpoint_bytes else "",
         "checkpoints at a time": lambda stage: _checkpoints(stage),
         "processes x workers": lambda stage: f"{stage.processes} x {stage.workers}",
-        "memory per process, network": lambda stage: _memory(stage, "weights"),
+        "memory per process, network": lambda stage: _about_size(stage.memory and stage.memory.of_network),
+        "  weights": lambda stage: _memory(stage, "weights"),
         "  gradients": lambda stage: _memory(stage, "gradients"),
         "  moments": lambda stage: _memory(stage, "moments"),
         "  average": lambda stage: _memory(stage, "average"),
-        "  activations": lambda stage: f"about {text}" if (text := _memory(stage, "activations")) else "",
-        "memory per process, batches": lambda stage: _memory(stage, "batches"),
+        "  activations (estimate)": lambda stage: _memory(stage, "activations"),
+        "memory per process, loading": lambda stage: _about_size(stage.memory and stage.memory.of_loading),
+        "  batches": lambda stage: _memory(stage, "batches"),
         "  blocks of the store": lambda stage: _memory(stage, "blocks"),
-        "  workers": lambda stage: f"about {text}" if (text := _memory(stage, "workers")) else "",
+        "  workers (estimate)": lambda stage: _memory(stage, "workers"),
+        "  program (estimate)": lambda stage: _memory(stage, "program"),
         **{f"time, {NAMES[part]}": _part_cell(hours, part) for part in PARTS},
         "time": lambda stage: _time(hours.get(stage.recipe)),
     }
@@ -111,6 +114,10 @@ def _count(number: int | None, stage: StagePlan) -> str:
 
 def _size(number: float | None) -> str:
     return _UNKNOWN if number is None else binary_size(number)
+
+
+def _about_size(number: float | None) -> str:
+    return "" if number is None else f"about {_size(number)}"
 
 
 def _about(stage: StagePlan) -> str:

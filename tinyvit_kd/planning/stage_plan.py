@@ -17,6 +17,7 @@ class Memory:
         batches: buffers that loading processes fill.
         blocks: cache of a store's blocks.
         workers: what loading processes take besides.
+        program: Python and its libraries, without those of a GPU.
     """
 
     weights: int = 0
@@ -27,16 +28,17 @@ class Memory:
     batches: int = 0
     blocks: int = 0
     workers: int = 0
+    program: int = 0
 
     @property
     def of_network(self) -> int:
-        """Of the network, its training and its batch."""
+        """Of the network: on a GPU, what the GPU's memory has to hold."""
         return self.weights + self.gradients + self.moments + self.average + self.activations
 
     @property
     def of_loading(self) -> int:
-        """Of loading."""
-        return self.batches + self.blocks + self.workers
+        """Of everything else: memory of the machine."""
+        return self.batches + self.blocks + self.workers + self.program
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
         epochs=config.schedule.epochs,
         views_per_decode=config.schedule.views_per_sample,
         lanes=config.schedule.lanes,
+        images=None if images is None else len(images.shards.names),
+        samples=None if images is None else images.shards.total,
     )
     if config.output.exists():
         context.findings.note(
@@ -157,8 +159,6 @@ def _numbers(
     store_bytes = sum(views * each.record_bytes for each in task.stores)
     plan = replace(
         plan,
-        images=len(lengths),
-        samples=images.shards.total,
         steps=total,
         views=views,
         scored=passes,
@@ -168,6 +168,11 @@ def _numbers(
         image_bytes=image_bytes,
         more_images_read=bool(passes) and scored[1] is None,
         store_bytes=store_bytes if task.stores else None,
+        work=Work(
+            views=views + passes,
+            student=views + passes * FORWARD,
+            read=None if image_bytes is None else image_bytes + store_bytes,
+        ),
     )
     if student is None:
         return plan
@@ -177,13 +182,11 @@ def _numbers(
     backward = 2 * views if config.train.trainable == "all" else 0
     every = config.train.checkpoint_every
     written = (total // every + evaluations + 1) * (plan.checkpoint_bytes or 0)
-    read = None if image_bytes is None else image_bytes + store_bytes
     return replace(
         plan,
         multiply_adds=float((forward + backward) * cost.multiply_adds),
         written=written,
         memory=_memory(planned, config, task, student, order, context),
-        work=Work(views=views + passes, student=views + passes * FORWARD, read=read),
     )
 
 

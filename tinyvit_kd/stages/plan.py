@@ -93,4 +93,6 @@ def _stage_values(stage: StagePlan, hours: Hours | None) -> dict[str, Any]:
     values = asdict(stage)
     if stage.store is not None:
         values["store"]["bytes"] = stage.store.bytes
+    if stage.memory is not None:
+        values["memory"] |= {"of_network": stage.memory.of_network, "of_loading": stage.memory.of_loading}
     return values | {"hours": None if hours is None else hours.as_dict()}
