@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,6 @@ import pytest
 from benchmarks.tiny_world import NETWORK, TRAINING, VIEWS, World, draw_shards
 from tests.planning.plans import notes, plan_of, wrong
 from tinyvit_kd.planning.plan import Plan
-from tinyvit_kd.runtime import files
 
 WIDER = {"tiny_vit": NETWORK | {"embed_dims": [16, 16, 16, 32]}}
 SCHEDULE = TRAINING["schedule"]
@@ -137,8 +138,8 @@ def test_two_recipes_must_not_write_to_one_place(world: World) -> None:
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    usage = files.shutil._ntuple_diskusage(1 << 40, (1 << 40) - free, free)  # type: ignore[attr-defined]
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
+    usage = SimpleNamespace(total=1 << 40, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
 
 def test_what_recipes_write_to_one_disk_is_added_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tinyvit_kd.errors import TinyVitKdError
 
+_PARTS = ("what", "where", "found", "expected", "fix")  # of an error
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -27,7 +29,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"recipe": self.recipe, "wrong": self.wrong, **self.parts}
+        parts = {name: self.parts.get(name) for name in _PARTS}
+        return {"recipe": self.recipe, "wrong": self.wrong, **parts}
 
 
 @dataclass
@@ -47,8 +50,7 @@ class Findings:
 
     def refuse(self, recipe: str, error: TinyVitKdError) -> None:
         """Note that a run would be refused with this error."""
-        names = ("what", "where", "found", "expected", "fix")
-        parts = {name: text for name in names if (text := getattr(error, name))}
+        parts = {name: text for name in _PARTS if (text := getattr(error, name))}
         self._add(Finding(recipe, True, str(error), parts))
 
     def note(self, recipe: str, text: str) -> None:
