@@ -81,10 +81,21 @@ def test_the_workers_that_are_enough_for_the_gpus_are(views: float, student: flo
         assert hours(fewer, rates).seconds["views"] <= found.seconds["student"] * (1 + 1e-9)
 
 
-def test_gpus_that_balance_a_training_divide_its_lanes() -> None:
-    found = hours(TRAIN, {"views": 1000, "student": 4500})  # 112,000 views per second against 36,000
-    assert found.balance["gpus"] == 32  # of 25 that would do
-    assert "32 GPUs in place of 8" in found.relief
+def test_gpus_that_loading_keeps_up_with_divide_the_lanes_of_a_training() -> None:
+    rates = {"views": 1000.0, "student": 4500.0, "teacher": 4500.0}  # 112,000 views per second against 36,000
+    assert hours(TRAIN, rates).balance["gpus"] == 16
+    assert "up to 16 GPUs in place of 8" in hours(TRAIN, rates).relief
+    assert hours(DUMP, rates).balance["gpus"] == 24
+
+
+@given(RATE, RATE)
+def test_loading_keeps_up_with_the_gpus_that_are_advised(views: float, teacher: float) -> None:
+    rates = {"views": views, "teacher": teacher}
+    found = hours(DUMP, rates)
+    if found.limit == "teacher" and "gpus" in found.balance:
+        # The cores stay what they are, whatever the number of processes.
+        more = replace(DUMP, processes=found.balance["gpus"])
+        assert hours(more, rates, Machine(cores=8 * 14)).seconds["teacher"] >= found.seconds["views"] * (1 - 1e-9)
 
 
 def test_cores_limit_loading_processes_that_are_more() -> None:

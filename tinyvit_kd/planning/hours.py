@@ -17,6 +17,7 @@ from tinyvit_kd.runtime.wording import counted
 
 _MEGA = 1e6
 _NO_GPU = "a GPU, more cores, or a smaller network"
+_FASTER = "faster GPUs, or a smaller network"
 _EVEN = 1.05  # parts whose times differ by less take as long
 NAMES = {
     "views": "decoding and augmenting",
@@ -52,6 +53,7 @@ class Hours:
         total: seconds of the stage; None where nothing is known; without the unknown parts it may be longer.
         limit: the slowest part.
         relief: what would make it as fast as the next one, for people; empty where there is no other.
+        spare: what is more than enough, for people; empty where nothing is.
         balance: numbers that would do that, by setting.
     """
 
@@ -60,6 +62,7 @@ class Hours:
     total: float | None
     limit: str | None
     relief: str
+    spare: str
     balance: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class Hours:
             "rates_not_known": list(self.unknown),
             "limit": self.limit,
             "relief": self.relief,
+            "spare": self.spare,
             "balance": self.balance,
         }
 
@@ -92,11 +96,18 @@ def hours_of(plan: StagePlan, rates: Mapping[str, float], machine: Machine) -> H
     unknown = tuple(part for part, amount in amounts.items() if amount and part not in rates and part != "read")
     if not seconds:
         nothing_to_do = not any(amounts.values())
-        return Hours({}, unknown, 0.0 if nothing_to_do else None, None, "", {})
+        return Hours({}, unknown, 0.0 if nothing_to_do else None, None, "", "", {})
     total = _total(plan, seconds, machine)
     limit = max(seconds, key=lambda part: seconds[part])
     relief, balance = _relief(plan, seconds, limit, machine)
-    return Hours(seconds, unknown, total, limit, relief, balance)
+    spare = ""
+    if limit in ("teacher", "student") and "views" in seconds:
+        needed = _count("views", plan, machine) * seconds["views"] / seconds[limit]
+        workers = max(1, math.ceil(needed / plan.processes))
+        if workers < plan.workers:
+            spare = f"{counted(workers, 'worker')} per process in place of {plan.workers} would do for these networks"
+            balance["workers"] = workers
+    return Hours(seconds, unknown, total, limit, relief, spare, balance)
 
 
 def _count(part: str, plan: StagePlan, machine: Machine) -> float:
@@ -134,30 +145,22 @@ def _relief(plan: StagePlan, seconds: Mapping[str, float], limit: str, machine: 
         text = f"{workers} workers per process in place of {plan.workers}, each on a core of its own, {as_fast}"
         return f"{text}{_more_per_decode(plan)}", {"workers": workers}
     if limit in ("teacher", "student"):
-        return _more_gpus(plan, limit, next_part, factor, seconds, machine)
+        return _more_gpus(plan, next_part, factor, machine)
     if limit == "write":
         processes = math.ceil(plan.processes * factor)
         return f"{processes} processes in place of {plan.processes} {as_fast}", {"processes": processes}
     return f"a disk {factor:.1f} times as fast {as_fast}, or shards on local disks{_more_per_decode(plan)}", {}
 
 
-def _more_gpus(
-    plan: StagePlan, limit: str, next_part: str, factor: float, seconds: Mapping[str, float], machine: Machine
-) -> tuple[str, dict[str, int]]:
-    """More GPUs, and how many workers are enough for those that there are."""
-    faster = "a faster one, or a smaller network"
-    balance: dict[str, int] = {}
-    enough = ""
-    if "views" in seconds:
-        needed = _count("views", plan, machine) * seconds["views"] / seconds[limit]
-        balance["workers"] = max(1, math.ceil(needed / plan.processes))
-        verb = "is" if balance["workers"] == 1 else "are"
-        enough = f". {counted(balance['workers'], 'worker')} per process {verb} enough for what there is"
+def _more_gpus(plan: StagePlan, next_part: str, factor: float, machine: Machine) -> tuple[str, dict[str, int]]:
+    """More GPUs, as many as the next part keeps up with."""
     if machine.shared is not None:
-        return f"{_NO_GPU}{enough}", balance
-    balance["gpus"] = _whole(plan, math.ceil(plan.processes * factor))
-    more = f"up to {balance['gpus']} GPUs in place of {plan.processes}"
-    return f"{more}, which {NAMES[next_part]} keeps up with as it is; {faster}{enough}", balance
+        return _NO_GPU, {}
+    gpus = _sharing_lanes(plan, int(plan.processes * factor))
+    if gpus <= plan.processes:
+        return _FASTER, {}
+    still = f"up to {gpus} GPUs in place of {plan.processes}, with which {NAMES[next_part]} still keeps up"
+    return f"{still}; {_FASTER}", {"gpus": gpus}
 
 
 def _without_numbers(plan: StagePlan, limit: str, machine: Machine) -> str:
@@ -181,9 +184,8 @@ def _more_per_decode(plan: StagePlan) -> str:
     return ""
 
 
-def _whole(plan: StagePlan, gpus: int) -> int:
-    """A number of processes that the lanes can be shared by, at least ``gpus`` where there is one."""
+def _sharing_lanes(plan: StagePlan, gpus: int) -> int:
+    """The largest number of processes up to ``gpus`` that the lanes can be shared by."""
     if plan.lanes is None:
         return gpus
-    fitting = [n for n in range(gpus, plan.lanes + 1) if plan.lanes % n == 0]
-    return fitting[0] if fitting else gpus
+    return max((number for number in range(1, gpus + 1) if plan.lanes % number == 0), default=1)

@@ -185,21 +185,19 @@ def _limits(stages: Sequence[StagePlan], hours: Mapping[str, Hours | None]) -> s
             continue
         unknown += found.unknown
         if found.limit is not None:
-            lines.append(f"{stage.stage} ({_name(stage, stages)}): {NAMES[found.limit]} limits. {_sentence(found)}")
+            lines.append(f"{stage.stage} ({_name(stage, stages)}): {NAMES[found.limit]} limits.")
+            lines += [f"  Relief: {found.relief}."] if found.relief else []
+            lines += [f"  {found.spare}."] if found.spare else []
     totals = [found.total for found in hours.values() if found is not None and found.total is not None]
     if len(totals) > 1:
         missing = len(totals) < len(stages) or bool(unknown)
         lines.append(f"All of it, one after the other: {'at least ' if missing else ''}{duration(sum(totals))}.")
     if unknown:
-        lines.append(how_to_know(list(dict.fromkeys(unknown))))
+        lines.append(_how_to_know(list(dict.fromkeys(unknown))))
     return "\n".join(lines)
 
 
-def _sentence(found: Hours) -> str:
-    return f"What relieves it: {found.relief}." if found.relief else ""
-
-
-def how_to_know(parts: Sequence[str]) -> str:
+def _how_to_know(parts: Sequence[str]) -> str:
     """How rates that are not known become known."""
     example = f"--rate {parts[0]}=NUMBER"
     return (
@@ -213,23 +211,23 @@ def _units(parts: Sequence[str]) -> str:
 
 
 def _findings(plan: Plan) -> str:
-    notes = [each for each in plan.findings.found if not each.wrong]
-    wrong = plan.findings.wrong
-    several = len(plan.stages) > 1
-    lines = []
-    if notes:
-        lines += ["Worth knowing:", *(_item(each, several) for each in notes)]
+    notes = _items([each for each in plan.findings.found if not each.wrong])
+    wrong = _items(plan.findings.wrong)
+    lines = ["Worth knowing:", *notes] if notes else []
     if wrong:
-        lines += [
-            coloured(f"{counted(len(wrong), 'thing')} to correct first:", "bad"),
-            *(_item(each, True) for each in wrong),
-        ]
-    else:
-        lines.append(coloured("Nothing that can be checked without running is wrong.", "good"))
-    return "\n".join(lines)
+        return "\n".join([*lines, coloured(f"{counted(len(wrong), 'thing')} to correct first:", "bad"), *wrong])
+    return "\n".join([*lines, coloured("Nothing that can be checked without running is wrong.", "good")])
 
 
-def _item(finding: Finding, named: bool) -> str:
-    """A finding in a list; lines after its first are indented."""
-    text = printable(finding.text, lines=True).replace("\n", "\n    ")
-    return f"  - {printable(finding.recipe)}: {text}" if named else f"  - {text}"
+def _items(findings: Sequence[Finding]) -> list[str]:
+    """A list of findings; what was found in several recipes is named once."""
+    recipes: dict[str, list[str]] = {}
+    for each in findings:
+        recipes.setdefault(each.text, []).append(each.recipe)
+    return [_item(", ".join(dict.fromkeys(names)), text) for text, names in recipes.items()]
+
+
+def _item(recipes: str, text: str) -> str:
+    """One finding; lines after its first are indented."""
+    indented = printable(text, lines=True).replace("\n", "\n    ")
+    return f"  - {printable(recipes)}: {indented}"
