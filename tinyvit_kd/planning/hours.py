@@ -159,7 +159,7 @@ def _more_gpus(plan: StagePlan, next_part: str, factor: float, machine: Machine)
     gpus = _sharing_lanes(plan, int(plan.processes * factor))
     if gpus <= plan.processes:
         return _FASTER, {}
-    still = f"up to {gpus} GPUs in place of {plan.processes}, with which {NAMES[next_part]} still keeps up"
+    still = f"up to {gpus} GPUs in place of {plan.processes}, which {NAMES[next_part]} keeps up with"
     return f"{still}; {_FASTER}", {"gpus": gpus}
 
 
