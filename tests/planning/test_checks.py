@@ -187,3 +187,19 @@ def test_without_an_index_the_number_of_samples_has_to_be_given(world: World) ->
     (finding,) = plan_of(world.finetune(shards=shards, num_classes=24)).findings.wrong
     assert finding.parts["what"] == "nothing says how many samples the shards hold"
     assert "--samples finetune:N" in finding.parts["fix"]
+
+
+def test_samples_that_are_given_stand_for_shards_that_are_not_there(world: World) -> None:
+    nowhere = {"path": str(world.folder / "to-come")}
+    remote = {"path": "https://localhost:1/shards-{0..1}.tar", "cache_dir": str(world.folder / "cache")}
+    for shards in (nowhere, remote):
+        plan = plan_of(world.finetune(shards=shards, num_classes=5), samples=("1000",), sizes=("7",))
+        assert wrong(plan) == []
+        assert (plan.stages[0].samples, plan.stages[0].image_bytes) == (1000, 7 * 2 * 62 * 16)
+    there = plan_of(world.finetune(), samples=("1000",))
+    assert there.stages[0].samples == 96
+    assert "--samples does not apply to it" in notes(there)
+    damaged = world.folder / "damaged"
+    damaged.mkdir()
+    (damaged / "_info.json").write_text("{")
+    assert len(wrong(plan_of(world.finetune(shards={"path": str(damaged)}, num_classes=5), samples=("1000",)))) == 1

@@ -37,7 +37,9 @@ from tinyvit_kd.commands.printing import json_option, print_result
     help="How fast a part is: views (per second and core), teacher and student (views per second and GPU), write "
     "(records per second and process), read (MB per second in all).",
 )
-@click.option("--measure", "measured", is_flag=True, help="Measure these rates on this machine, in about a minute.")
+@click.option(
+    "--measure", "measured", is_flag=True, help="Measure these rates on this machine, a few seconds for each."
+)
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Processes of each run.")
 @click.option("--gpus", type=click.IntRange(1), help="The same, where each process has a GPU.")
 @click.option("--cores", type=click.IntRange(1), help="Cores for loading processes; default: one for each.")

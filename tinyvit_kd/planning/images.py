@@ -12,6 +12,7 @@ from tinyvit_kd.data.known_shards import known_shards, tar_bytes
 from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import ShardError
 from tinyvit_kd.planning.chain import Chain
 from tinyvit_kd.planning.given import PerStage
 
@@ -56,19 +57,22 @@ class GivenImages:
         Raises:
             ShardError, ConfigError: there are none, and their number was not given.
         """
-        if not (is_url(config.path) or _is_there(config.path)):
-            samples = _number(self.samples, config, stage, chain)
-            if samples is not None:
-                size = _number(self.bytes_per_image, config, stage, chain)
-                return Images(_imagined(config, int(samples), self.per_shard), size, exists=False)
-        shards = known_shards(config)
+        samples = _number(self.samples, config, stage, chain)
+        size = _number(self.bytes_per_image, config, stage, chain)
+        try:
+            shards = known_shards(config)
+        except ShardError:
+            if samples is None or (_is_there(config.path) and not is_url(config.path)):
+                raise
+            return Images(_imagined(config, int(samples), self.per_shard), size, exists=False)
+        ignored = f"{config.path} is there: --samples does not apply to it" if samples is not None else ""
         if shards.known is not None:
-            return Images(shards, shards.image_bytes / max(1, shards.total), exists=True)
+            return Images(shards, shards.image_bytes / max(1, shards.total), True, ignored)
         if (whole := tar_bytes(shards)) is not None:
             note = f"{config.path} has not been indexed: labels are not checked, bytes per image are those of its tars"
-            return Images(shards, whole / max(1, shards.total), True, note)
+            return Images(shards, whole / max(1, shards.total), True, "; ".join(filter(None, (note, ignored))))
         note = f"{config.path} has not been fetched: its labels and images are not looked at"
-        return Images(shards, _number(self.bytes_per_image, config, stage, chain), True, note)
+        return Images(shards, size, True, "; ".join(filter(None, (note, ignored))))
 
 
 def _number(given: PerStage, config: ShardsConfig, stage: str, chain: Chain) -> float | None:
