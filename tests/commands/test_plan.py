@@ -13,6 +13,7 @@ import pytest
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine
 from tests.planning.plans import CONFIGS, written
+from tinyvit_kd.planning.measuring import stopwatch
 
 LAPTOP = [CONFIGS / "laptop" / f"{stage}.yaml" for stage in ("dump", "pretrain", "finetune")]
 AHEAD = ("--samples", "10k", "--bytes-per-image", "110k", "--elsewhere", "--set", "finetune:num_classes=12")
@@ -98,7 +99,10 @@ def test_names_from_recipes_cannot_control_the_terminal(command_line: CommandLin
     assert "\x1b" not in ended.out
 
 
-def test_measured_rates_give_hours_of_this_machine(command_line: CommandLine, world: World) -> None:
+def test_measured_rates_give_hours_of_this_machine(
+    command_line: CommandLine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopwatch, "_SECONDS", 0.0)
     recipes = written(world.folder, world.pretrain(), world.finetune())
     ended = command_line("plan", *recipes, "--measure", "--json")
     values = json.loads(ended.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyvit_kd.planning.hours import Hours, Machine, hours_of
@@ -61,6 +61,7 @@ def test_a_disk_counts_where_its_rate_is_given() -> None:
 RATE = st.floats(1, 1e5)
 
 
+@settings(max_examples=30)
 @given(RATE, RATE)
 def test_the_workers_that_balance_a_stage_do(views: float, teacher: float) -> None:
     rates = {"views": views, "teacher": teacher}
@@ -72,6 +73,7 @@ def test_the_workers_that_balance_a_stage_do(views: float, teacher: float) -> No
         assert hours(one_fewer, rates).seconds["views"] > found.seconds["teacher"] * (1 - 1e-9)
 
 
+@settings(max_examples=30)
 @given(RATE, RATE)
 def test_the_workers_that_are_enough_for_the_gpus_are(views: float, student: float) -> None:
     rates = {"views": views, "student": student}
@@ -88,6 +90,7 @@ def test_gpus_that_loading_keeps_up_with_divide_the_lanes_of_a_training() -> Non
     assert hours(DUMP, rates).balance["gpus"] == 24
 
 
+@settings(max_examples=30)
 @given(RATE, RATE)
 def test_loading_keeps_up_with_the_gpus_that_are_advised(views: float, teacher: float) -> None:
     rates = {"views": views, "teacher": teacher}
