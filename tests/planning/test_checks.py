@@ -186,7 +186,15 @@ def test_without_an_index_the_number_of_samples_has_to_be_given(world: World) ->
     shards = {"path": f"{world.shards}/train-*.tar"}
     (finding,) = plan_of(world.finetune(shards=shards, num_classes=24)).findings.wrong
     assert finding.parts["what"] == "nothing says how many samples the shards hold"
-    assert "--samples finetune:N" in finding.parts["fix"]
+    assert "shards index" in finding.parts["fix"]
+
+
+def test_shards_that_are_missing_can_be_given_as_a_number_and_damaged_ones_cannot(world: World) -> None:
+    (missing,) = plan_of(world.finetune(shards={"path": "nowhere"}, num_classes=24)).findings.wrong
+    assert "--samples finetune:N" in missing.parts["fix"]
+    next(iter(world.shards.glob("*.tar"))).unlink()
+    (damaged,) = plan_of(world.finetune()).findings.wrong
+    assert "--samples" not in damaged.parts.get("fix", "")
 
 
 def test_samples_that_are_given_stand_for_shards_that_are_not_there(world: World) -> None:

@@ -52,7 +52,7 @@ def plan_command(recipes: tuple[Path, ...], as_json: bool, **options: object) ->
 
     Prints views, passes, multiply-adds, steps, bytes, files, memory and, with --rate or --measure, hours, what limits
     them and what would relieve that. Makes all checks that need no run, across recipes: exit code 2 if something is
-    wrong. Writes nothing.
+    wrong. Writes nothing but temporary files of --measure.
     """
     from tinyvit_kd.stages.plan import plan
 

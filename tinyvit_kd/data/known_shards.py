@@ -48,7 +48,7 @@ def known_shards(config: ShardsConfig) -> ShardSet:
             "nothing says how many samples the shards hold",
             where=config.path,
             found=f"no _info.json, and indexes of {len(found):,} of {len(shards.names):,} shards",
-            fix="make the indexes (shards index), or give the number of samples",
+            fix="make the indexes (shards index)",
         )
     return shards
 

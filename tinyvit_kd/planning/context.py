@@ -11,10 +11,11 @@ from tinyvit_kd.config.data import ShardsConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
+from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import ShardError, TinyVitKdError
 from tinyvit_kd.planning.chain import Chain, Planned
 from tinyvit_kd.planning.findings import Findings
-from tinyvit_kd.planning.images import GivenImages, Images
+from tinyvit_kd.planning.images import GivenImages, Images, is_there
 from tinyvit_kd.planning.models import PlannedStudent, PlannedTeacher
 from tinyvit_kd.planning.stores import StoreFacts
 from tinyvit_kd.runtime.device import resolve_precision
@@ -109,7 +110,7 @@ class Context:
                 note = f"{config.path}, on which it is scored, is not there: give --samples evaluate:N to count that"
                 self.findings.note(planned.path, note)
             else:
-                self.findings.refuse(planned.path, _or_give_samples(error, stage))
+                self.findings.refuse(planned.path, error if _must_be_mended(config) else _or_give_samples(error, stage))
             return None
         except TinyVitKdError as error:
             self.findings.refuse(planned.path, error)
@@ -137,6 +138,11 @@ class Context:
             return False
         self.findings.note(planned.path, f"{field_name}: {path} is not there yet")
         return True
+
+
+def _must_be_mended(config: ShardsConfig) -> bool:
+    """Whether shards are there that are wrong, in place of which no number can be given."""
+    return is_there(config.path) and not is_url(config.path)
 
 
 def _or_give_samples(error: ShardError, stage: str) -> ShardError:

@@ -62,7 +62,7 @@ class GivenImages:
         try:
             shards = known_shards(config)
         except ShardError:
-            if samples is None or (_is_there(config.path) and not is_url(config.path)):
+            if samples is None or (is_there(config.path) and not is_url(config.path)):
                 raise
             return Images(_imagined(config, int(samples), self.per_shard), size, exists=False)
         ignored = f"{config.path} is there: --samples does not apply to it" if samples is not None else ""
@@ -88,7 +88,7 @@ def _is_same(one: ShardsConfig, other: ShardsConfig) -> bool:
     return (one.path, one.split) == (other.path, other.split)
 
 
-def _is_there(path: str) -> bool:
+def is_there(path: str) -> bool:
     """Whether a folder or a file is there; a pattern is taken to be where its folder is."""
     text = path.removeprefix("file://")
     return os.path.exists(text) or (any(each in text for each in "*?[{") and os.path.isdir(os.path.dirname(text)))
