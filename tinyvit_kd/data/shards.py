@@ -78,7 +78,7 @@ class ShardSet:
             split=listing.split,
             names=listing.names,
             lengths=np.array(listing.lengths or (), dtype=np.int64),
-            class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
+            class_list=classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
             cache_dir=cache_dir,
             index_dir=index_dir,
@@ -270,7 +270,8 @@ def _smallest(values: Int64) -> npt.NDArray[np.integer]:
     return values.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))
 
 
-def _classes_beside(folder: Path | None) -> ClassList | None:
+def classes_beside(folder: Path | None) -> ClassList | None:
+    """The class list in the folder of a shard set; None if there is none."""
     if folder is None or not (folder / CLASS_LIST_FILE).is_file():
         return None
     return load_class_list(str(folder / CLASS_LIST_FILE))

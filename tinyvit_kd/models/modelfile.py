@@ -154,8 +154,7 @@ def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     file = weights_file(Path(path))
     doing(f"reading {file}")
     if not file.is_file():
-        fix = "finish the run that makes it, or correct the path"
-        raise CheckpointError("a model file is missing", where=str(file), fix=fix)
+        raise _missing(file)
     try:
         if file.suffix == ".safetensors":
             return _load_safetensors(file)
@@ -163,13 +162,47 @@ def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged or foreign file can make the libraries raise anything
-        raise CheckpointError(
-            "a model file cannot be read",
-            where=str(file),
-            found=first_line_of(error),
-            expected="a safetensors file, or a torch file of named tensors",
-            fix="fetch or write it again",
-        ) from None
+        raise _unreadable(file, error) from None
+
+
+def read_card(path: Path) -> ModelCard | None:
+    """The card of a model file, without its weights; None where there is no card.
+
+    Args:
+        path: as for ``load_model_file``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or has a card that names more than a network.
+    """
+    file = weights_file(path)
+    if not file.is_file():
+        raise _missing(file)
+    if file.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        card = parse_card(metadata[_CARD]) if _CARD in metadata else None
+    except Exception as error:
+        raise _unreadable(file, error) from None
+    if card is not None:
+        require_plain(card.spec, str(file))
+    return card
+
+
+def _missing(file: Path) -> CheckpointError:
+    fix = "finish the run that makes it, or correct the path"
+    return CheckpointError("a model file is missing", where=str(file), fix=fix)
+
+
+def _unreadable(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        "a model file cannot be read",
+        where=str(file),
+        found=first_line_of(error),
+        expected="a safetensors file, or a torch file of named tensors",
+        fix="fetch or write it again",
+    )
 
 
 def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:

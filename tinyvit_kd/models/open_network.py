@@ -26,7 +26,7 @@ from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.pretrained import fetch_pretrained
-from tinyvit_kd.models.read_model import FoundModel, read_model
+from tinyvit_kd.models.read_model import read_model
 
 TIMM = "timm"
 
@@ -99,31 +99,70 @@ def open_pretrained(source: NetworkSource, section: str) -> OpenedNetwork:
 
 def _from_file(source: NetworkSource, file: Path, section: str) -> OpenedNetwork:
     found = read_model(file, source.name)
-    spec = _spec(source, found, section)
-    num_classes, image_size = source.num_classes, source.image_size
-    if found.card is not None:
-        num_classes, image_size = num_classes or found.card.num_classes, image_size or found.card.image_size
-    require_size(spec.kwargs, image_size, f"{section}kwargs.img_size")
-    network = build_network(spec, num_classes, image_size)
+    known = known_network(source, found.card, section)
+    network = known.build()
     # A head that does not fit is a mistake: as zeros, which a student may start from, it would say nothing.
     load_into(network, InitialWeights(found.state, exact_head=True), where=str(file))
-    if found.card is None:
-        return OpenedNetwork(network, _as_asked(source, _named_card(source, network)), TIMM)
-    card = replace(found.card, architecture=_plain(spec), num_classes=_classes_of(network))
-    return OpenedNetwork(network, _as_asked(source, card), found.known_from)
+    return OpenedNetwork(network, known.card_of(network), TIMM if found.card is None else found.known_from)
 
 
-def _spec(source: NetworkSource, found: FoundModel, section: str) -> ModelSpec:
+@dataclass(frozen=True)
+class KnownNetwork:
+    """What is known of a network before it is built, and without its weights.
+
+    Attributes:
+        source: what a recipe says of it.
+        found: what its file says; None if it says nothing.
+        num_classes, image_size: of the recipe, else the file's; None where neither says.
+    """
+
+    source: NetworkSource
+    found: ModelCard | None
+    spec: ModelSpec
+    num_classes: int | None
+    image_size: int | None
+
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        return build_network(self.spec, self.num_classes, self.image_size)
+
+    def card_of(self, network: nn.Module) -> ModelCard:
+        """The card of the network once it is built, after the recipe's word."""
+        if self.found is None:
+            return _as_asked(self.source, _named_card(self.source, network))
+        card = replace(self.found, architecture=_plain(self.spec), num_classes=_classes_of(network))
+        return _as_asked(self.source, card)
+
+
+def known_network(source: NetworkSource, found: ModelCard | None, section: str) -> KnownNetwork:
+    """What a recipe and a file say of a network.
+
+    Args:
+        found: the file's card, or what ``config.json`` beside it says; None if there is neither.
+
+    Raises:
+        CheckpointError: nothing says which network it is.
+        ConfigError: two sizes of its input are given.
+    """
+    spec = _spec(source, found, section)
+    num_classes, image_size = source.num_classes, source.image_size
+    if found is not None:
+        num_classes, image_size = num_classes or found.num_classes, image_size or found.image_size
+    require_size(spec.kwargs, image_size, f"{section}kwargs.img_size")
+    return KnownNetwork(source, found, spec, num_classes, image_size)
+
+
+def _spec(source: NetworkSource, found: ModelCard | None, section: str) -> ModelSpec:
     """The architecture: the recipe's, else that of the file or of the description beside it."""
-    if source.name is not None and not _names(found.card, source.name):
+    if source.name is not None and not _names(found, source.name):
         return ModelSpec(name=source.name, kwargs=source.kwargs)
-    if found.card is not None:
-        return found.card.spec_with(source.kwargs)
+    if found is not None:
+        return found.spec_with(source.kwargs)
     raise CheckpointError(
         "a model file does not say which network it holds",
         where=source.origin,
         expected="a file that a stage of this package wrote, or a folder with timm's config.json",
-        fix=f"set {section}name to a timm model name" + ("" if section else " (predict and export: --name)"),
+        fix=f"name the network: {section}name, a timm model name",
     )
 
 

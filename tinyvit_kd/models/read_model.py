@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.modelfile import ModelCard, StateDict, file_beside, load_model_file, weights_file
+from tinyvit_kd.models.modelfile import ModelCard, StateDict, file_beside, load_model_file, read_card, weights_file
 from tinyvit_kd.models.plain_card import require_fitting
 from tinyvit_kd.models.pretrained import names_a_network
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
@@ -51,13 +51,28 @@ def read_model(path: Path, name: str | None = None) -> FoundModel:
     state, card = load_model_file(path)
     if card is not None:
         return FoundModel(state, card, OWN_CARD)
-    file = weights_file(path)
-    described = read_timm_config(file)
+    described = _described(path, name)
     if described is None:
         return FoundModel(state, None, "")
-    if name is not None and name.partition(".")[0] != described.spec.name:
-        note(f"{file}: {TIMM_CONFIG} beside it describes {described.spec.name}, not {name}, and is not used")
-        return FoundModel(state, None, "")
+    file = weights_file(path)
     shapes = [list(tensor.shape) for tensor in state.values()]
     require_fitting(described.spec, described.num_classes, shapes, str(file_beside(file, TIMM_CONFIG)))
     return FoundModel(state, described, TIMM_CONFIG)
+
+
+def read_description(path: Path, name: str | None = None) -> ModelCard | None:
+    """What is known of a model file's network, without reading the weights; None if nothing is.
+
+    Arguments and errors are those of ``read_model``.
+    """
+    return read_card(path) or _described(path, name)
+
+
+def _described(path: Path, name: str | None) -> ModelCard | None:
+    """What ``config.json`` beside a file says, unless the recipe names another network."""
+    file = weights_file(path)
+    described = read_timm_config(file)
+    if described is not None and name is not None and name.partition(".")[0] != described.spec.name:
+        note(f"{file}: {TIMM_CONFIG} beside it describes {described.spec.name}, not {name}, and is not used")
+        return None
+    return described

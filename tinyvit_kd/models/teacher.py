@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.answer import answer, ready_to_answer
 from tinyvit_kd.models.input_size import resize_views
-from tinyvit_kd.models.modelfile import NetworkFacts, hash_weights
+from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import open_source
 from tinyvit_kd.runtime.compiling import Compiler
@@ -27,6 +28,14 @@ class TeacherFacts(NetworkFacts):
     """
 
     name: str
+
+
+class KnownTeacher(Protocol):
+    """A teacher of which it is known what it is, whether or not its weights are here."""
+
+    @property
+    def facts(self) -> TeacherFacts:
+        """What it is."""
 
 
 class Teacher(nn.Module):
@@ -95,12 +104,14 @@ def build_teacher(
         ConfigError, CheckpointError: as of ``models.open_network``.
     """
     opened = open_source(config, "teacher.")
-    card = opened.card
-    facts = TeacherFacts(
-        name=config.name or type(opened.network).__name__,
-        **{field.name: getattr(card, field.name) for field in fields(NetworkFacts)},
-    )
+    facts = teacher_facts(config, opened.network, opened.card)
     return Teacher(opened.network, facts, device, precision, channels_last, compiler)
+
+
+def teacher_facts(config: TeacherConfig, network: nn.Module, card: ModelCard) -> TeacherFacts:
+    """What is known of a teacher from its network's card."""
+    known = {field.name: getattr(card, field.name) for field in fields(NetworkFacts)}
+    return TeacherFacts(name=config.name or type(network).__name__, **known)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -18,6 +18,15 @@ def check_schedule(schedule: ScheduleConfig, shards: ShardSet, job: Job) -> None
     """
     check_lanes(schedule.lanes, schedule.global_batch_size, job.world_size, schedule.views_per_sample)
     micro_batches(schedule, job)
+    require_full_step(schedule, shards)
+
+
+def require_full_step(schedule: ScheduleConfig, shards: ShardSet) -> None:
+    """Check that the samples fill one step.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
     needed = schedule.global_batch_size // schedule.views_per_sample
     if shards.total < needed:
         raise ConfigError(

@@ -42,13 +42,34 @@ def read_first_weights(
     if config.origin is None:
         return FirstWeights()
     state, card = _read(config)
+    initial = initial_weights(config, state, card, classes, job, num_classes)
+    return FirstWeights(initial, card, hash_weights(state))
+
+
+def initial_weights(
+    config: StudentConfig,
+    state: StateDict,
+    card: ModelCard | None,
+    classes: ClassList | None,
+    job: Job,
+    num_classes: int | None = None,
+) -> InitialWeights:
+    """What becomes of weights to start from, and of their head; arguments as above.
+
+    Args:
+        state: the weights to start from.
+        card: of the same file, where it has one.
+
+    Raises:
+        ConfigError: ``student.class_list`` is not a class list.
+    """
     fresh = config.head == "fresh"
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
     assumed = assumed_classes(classes, source, f"the head of {config.origin}")
     if assumed is not None and not fresh and card is not None and card.num_classes == num_classes:
         say(job, assumed)
     if fresh or source is None or classes is None or source.ids == classes.ids:
-        return FirstWeights(InitialWeights(state, fresh_head=fresh), card, hash_weights(state))
+        return InitialWeights(state, fresh_head=fresh)
     positions = class_map(source, classes)
     common = int((positions >= 0).sum())
     say(
@@ -56,8 +77,7 @@ def read_first_weights(
         f"{common} of {len(positions)} classes ({classes.name}) are in the head of {config.origin} ({source.name})",
     )
     # If the lists have no class in common, there is nothing to map.
-    initial = InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
-    return FirstWeights(initial, card, hash_weights(state))
+    return InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
 
 
 def _read(config: StudentConfig) -> tuple[StateDict, ModelCard | None]:

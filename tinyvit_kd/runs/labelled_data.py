@@ -8,6 +8,7 @@ from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import FinetuneConfig
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.label_checks import require_labelled, require_labels
 from tinyvit_kd.runs.open_shards import fingerprint, label_fingerprint, open_shards
@@ -42,22 +43,12 @@ def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
     check_views(config.views, job)
     shards = open_shards(config.shards, job, config.runtime)
     classes = shards.class_list
-    num_classes = config.num_classes or (len(classes.ids) if classes is not None else None)
+    num_classes = number_of_classes(config, classes)
     if num_classes is None:
         require_labelled(shards, config.shards)
-        raise ConfigError(
-            "the number of classes is not known",
-            where="num_classes",
-            fix="set num_classes, or give a class list (shards.class_list, or classes.txt beside the shards)",
-        )
+        raise unknown_number_of_classes()
     require_labels(shards, config.shards, num_classes, job)
-    if classes is not None and len(classes.ids) != num_classes:
-        raise ConfigError(
-            "the number of classes is not the length of the labels' class list",
-            where="num_classes",
-            found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
-            fix="omit num_classes, or name the class list of these labels (shards.class_list)",
-        )
+    require_as_many(num_classes, classes)
     return LabelledData(
         shards=shards,
         image_size=config.views.size,
@@ -74,3 +65,32 @@ def open_labelled_data(config: FinetuneConfig, job: Job) -> LabelledData:
         trains_both_heads=False,
         config=config,
     )
+
+
+def number_of_classes(config: FinetuneConfig, classes: ClassList | None) -> int | None:
+    """C of the head: the recipe's or, if it names none, that of the labels' class list; None if neither is known."""
+    return config.num_classes or (len(classes.ids) if classes is not None else None)
+
+
+def unknown_number_of_classes() -> ConfigError:
+    """What to say where there is no number of classes."""
+    return ConfigError(
+        "the number of classes is not known",
+        where="num_classes",
+        fix="set num_classes, or give a class list (shards.class_list, or classes.txt beside the shards)",
+    )
+
+
+def require_as_many(num_classes: int, classes: ClassList | None) -> None:
+    """Check that the head has as many classes as the labels' class list.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if classes is not None and len(classes.ids) != num_classes:
+        raise ConfigError(
+            "the number of classes is not the length of the labels' class list",
+            where="num_classes",
+            found=f"{num_classes}, and {len(classes.ids)} classes in {classes.name}",
+            fix="omit num_classes, or name the class list of these labels (shards.class_list)",
+        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 
 from tinyvit_kd import __version__
+from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
-from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.models.teacher import KnownTeacher, Teacher
 from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
@@ -44,7 +46,7 @@ def dump_precision(config: DumpConfig, job: Job) -> str:
     return begun
 
 
-def check_topk(config: DumpConfig, teacher: Teacher) -> None:
+def check_topk(config: DumpConfig, teacher: KnownTeacher) -> None:
     """Check that the teacher has at least K classes.
 
     Raises:
@@ -75,7 +77,7 @@ def create_store(
         DiskSpaceError: the missing blocks do not fit on the disk.
     """
     path = config.store.path
-    _require_possible(config, teacher, shards)
+    require_possible(config, teacher, shards)
     manifest = _manifest(config, teacher, shards, classes)
     if job.is_main:
         store = LogitStore.create(path, manifest, fsync=config.runtime.fsync)
@@ -91,7 +93,7 @@ def create_store(
     return store
 
 
-def _require_possible(config: DumpConfig, teacher: Teacher, shards: ShardSet) -> None:
+def require_possible(config: DumpConfig, teacher: KnownTeacher, shards: ShardSet) -> None:
     """Refuse a store that is larger than any that can be read, before its manifest is made.
 
     Raises:
@@ -124,14 +126,15 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
             found=f"{len(missing):,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
-    store.storage.require_free_space(_expected_bytes(store.manifest, missing))
-
-
-def _expected_bytes(manifest: Manifest, missing: list[tuple[int, int]]) -> int:
-    """Estimated size of the missing blocks on disk, bytes."""
+    manifest = store.manifest
     lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
-    sizes = [length * plane_rows(manifest.encoding, length, manifest.topk, manifest.num_classes) for length in lengths]
-    return int(sum(sizes) * ENCODINGS[manifest.encoding].compressed)
+    store.storage.require_free_space(expected_bytes(lengths, manifest.encoding, manifest.topk, manifest.num_classes))
+
+
+def expected_bytes(lengths: Sequence[int], encoding: Encoding, topk: int, num_classes: int) -> int:
+    """Estimated size on disk of blocks of these lengths, bytes, with something to spare."""
+    sizes = [length * plane_rows(encoding, length, topk, num_classes) for length in lengths if length]
+    return int(sum(sizes) * ENCODINGS[encoding].compressed)
 
 
 def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: ClassList | None) -> Manifest:
@@ -168,7 +171,7 @@ def _versions(spec: ViewSpec) -> dict[str, str]:
     return {"tinyvit_kd": __version__} | libraries | renderer_versions() | transform_versions(spec)
 
 
-def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
+def teacher_classes(config: DumpConfig, teacher: KnownTeacher) -> ClassList | None:
     """The teacher's class list: the recipe's or, if it names none, that of the teacher's file; None if there is none.
 
     Raises:

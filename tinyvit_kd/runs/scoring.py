@@ -179,16 +179,7 @@ def build_scorer(
         ConfigError: the labels' classes are not the network's and cannot be found among them, the shards are not
             labelled, or the views are not of the network's size.
     """
-    field = f"{views_field}.size"
-    if config.views.size != card.image_size:
-        raise ConfigError(
-            "the views of the evaluation are not of the network's size",
-            where=field,
-            found=f"{config.views.size} pixels",
-            expected=f"{card.image_size} pixels",
-            fix=f"set {field} to {card.image_size}"
-            + (f", or image_size to {config.views.size} if the network takes it" if views_field == "views" else ""),
-        )
+    require_views_of(config.views.size, card.image_size, f"{views_field}.size")
     shards = open_shards(config.shards, job, runtime)
     labels, classes = shards.class_list, card_classes(card)
     classes_of_labels = len(labels.ids) if labels else card.num_classes
@@ -198,3 +189,23 @@ def build_scorer(
         say(job, assumed)
     num_classes = card.num_classes if columns is None else len(columns)
     return Scorer(job, config, runtime, shards, columns, num_classes, normalize, assumed is None, compiler)
+
+
+def require_views_of(size: int, image_size: int, field: str) -> None:
+    """Check that views are of the network's size, pixels.
+
+    Args:
+        field: the recipe's name for the views' size, for messages.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if size != image_size:
+        raise ConfigError(
+            "the views of the evaluation are not of the network's size",
+            where=field,
+            found=f"{size} pixels",
+            expected=f"{image_size} pixels",
+            fix=f"set {field} to {image_size}"
+            + (f", or image_size to {size} if the network takes it" if field == "views.size" else ""),
+        )

@@ -152,11 +152,16 @@ def stored_spec(manifest: Manifest, trusted: bool, consent: str) -> ViewSpec:
     spec = validate(ViewSpec, manifest.view_spec, f"view_spec of the store of {manifest.shard_set}")
     manifest.require_same({"view_spec_hash": view_spec_hash(spec)})
     if spec.transform is not None:
-        _require_trust(spec.transform, trusted, consent)
+        require_trust(spec.transform, trusted, consent)
     return spec
 
 
-def _require_trust(transform: TransformConfig, trusted: bool, consent: str) -> None:
+def require_trust(transform: TransformConfig, trusted: bool, consent: str) -> None:
+    """Check that a transform which a store names may be imported and called; see ``stored_spec``.
+
+    Raises:
+        ConfigError: it may not.
+    """
     if not trusted:  # a store may be somebody else's, and any function of any package can be named in its manifest
         raise ConfigError(
             "the store's views come from a transform, which this run would import and call",

@@ -123,13 +123,7 @@ def _label_map(
     labels = shards.class_list
     if labels is None and classes is not None:
         require_labelled(shards, config.shards)
-        raise ConfigError(
-            "the loss uses labels, and their class list is not known",
-            where="shards.class_list",
-            found="no classes.txt beside the shards",
-            expected=f"the class list of the labels, so that they can be found in the teacher's list, {classes.name}",
-            fix=f"name the list; if the labels are numbered like the teacher's classes, it is {classes.name}",
-        )
+        raise unlisted_labels(classes)
     require_labels(shards, config.shards, len(labels.ids) if labels is not None else num_classes, job)
     class_map = label_map(labels, classes, num_classes)
     if (assumed := assumed_classes(labels, classes, "the teacher")) is not None:
@@ -139,3 +133,14 @@ def _label_map(
 
 def _map_hash(class_map: npt.NDArray[np.int64] | None) -> str:
     return "the teacher's" if class_map is None else f"another, {xxhash.xxh3_64_hexdigest(class_map.tobytes())}"
+
+
+def unlisted_labels(classes: ClassList) -> ConfigError:
+    """What to say of labels that are used and have no class list, though the teacher's classes have one."""
+    return ConfigError(
+        "the loss uses labels, and their class list is not known",
+        where="shards.class_list",
+        found="no classes.txt beside the shards",
+        expected=f"the class list of the labels, so that they can be found in the teacher's list, {classes.name}",
+        fix=f"name the list; if the labels are numbered like the teacher's classes, it is {classes.name}",
+    )

@@ -38,11 +38,11 @@ def schedule_stored_views(
     if counts is not None:
         views = views.grown(count, epoch)
     used = views.counts[-1][1]
-    _require_views_per_sample(schedule.views_per_sample, used)
+    require_views_per_sample(schedule.views_per_sample, used)
     if limit is not None:
-        _require_limit(limit, used, resumed=counts is not None)
+        require_limit(limit, used, resumed=counts is not None)
     for store in stores:
-        _require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
+        require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
     say(
         job,
         f"{used} stored views per sample, {counted(len(stores), 'teacher')}; "
@@ -51,7 +51,16 @@ def schedule_stored_views(
     return views
 
 
-def _require_views_per_sample(wanted: int, used: int) -> None:
+def require_views_per_sample(wanted: int, used: int) -> None:
+    """Check that a batch does not need a view twice.
+
+    Args:
+        wanted: views of each sample in a batch.
+        used: stored views per sample that the run uses.
+
+    Raises:
+        ConfigError: it would.
+    """
     if wanted > used:
         raise ConfigError(
             "an epoch takes more views per sample than the store has",
@@ -61,8 +70,12 @@ def _require_views_per_sample(wanted: int, used: int) -> None:
         )
 
 
-def _require_limit(limit: int, used: int, resumed: bool) -> None:
-    """Check that a new run has as many views as it asks for, and a resumed run may use all that it has used before."""
+def require_limit(limit: int, used: int, resumed: bool) -> None:
+    """Check that a new run has as many views as it asks for, and a resumed run may use all that it has used before.
+
+    Raises:
+        ConfigError: it has not, or may not.
+    """
     if resumed and limit < used:
         raise ConfigError(
             "the run has used more views already",
@@ -81,7 +94,12 @@ def _require_limit(limit: int, used: int, resumed: bool) -> None:
         )
 
 
-def _require_blocks(store: LogitStore, views: list[int]) -> None:
+def require_blocks(store: LogitStore, views: list[int]) -> None:
+    """Check that all blocks of some views are there.
+
+    Raises:
+        BlockMissingError: naming the first that is not.
+    """
     missing = store.missing_blocks(views)
     if missing:
         shard, view = missing[0]

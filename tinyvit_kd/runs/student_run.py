@@ -23,6 +23,7 @@ from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
+from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
@@ -208,9 +209,7 @@ class SampleNames:
 
 def _require_space(config: TrainingConfig, state: TrainState) -> None:
     """Check that there is room for the checkpoints that are kept, and for one more."""
-    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.model.state_dict().values())
-    copies = 3 if state.ema is None else 4  # weights, the optimiser's two moments and, if there is one, the average
-    needed = (config.train.keep_checkpoints + 1) * weight_bytes * copies
+    needed = checkpoints_bytes(config.train, state.model)
     present = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
     require_free_space(config.output, max(0, needed - present))
 

@@ -81,16 +81,25 @@ def step_plan(config: TrainingConfig, data: TrainingData, job: Job, saved: dict[
     lanes = rank_lanes(config.schedule.lanes, job.rank, job.world_size)
     plan = StepPlan(tuple(data.shards.lengths.tolist()), config.schedule, lanes, data.pairs_seed)
     steps = plan.steps_per_epoch
-    if not steps:
-        raise ConfigError(  # with pairs, a lane may be one sample shorter than its share of the set
-            "the shard set is too small for one step per epoch if pairs stay together",
-            where="schedule.global_batch_size, schedule.lanes",
-            found=f"{data.shards.total} samples, {config.schedule.global_batch_size} per step "
-            f"from {config.schedule.lanes} lanes",
-            fix="lower schedule.lanes so that each lane gives an even number of samples per step",
-        )
+    require_steps(plan)
     if saved is None:
         return replace(plan, stored=data.view_schedule(None, 0))
     # An epoch that has begun keeps its views until it ends.
     next_epoch = -(-saved["step"] // steps)
     return replace(plan, stored=data.view_schedule(saved["kept"].get("stored_views"), next_epoch))
+
+
+def require_steps(plan: StepPlan) -> None:
+    """Check that the samples fill a step of an epoch.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not plan.steps_per_epoch:
+        raise ConfigError(  # with pairs, a lane may be one sample shorter than its share of the set
+            "the shard set is too small for one step per epoch if pairs stay together",
+            where="schedule.global_batch_size, schedule.lanes",
+            found=f"{sum(plan.shard_lengths)} samples, {plan.schedule.global_batch_size} per step "
+            f"from {plan.schedule.lanes} lanes",
+            fix="lower schedule.lanes so that each lane gives an even number of samples per step",
+        )

@@ -174,8 +174,7 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
     Raises:
         DiskSpaceError: fewer than ``bytes_needed`` bytes are free.
     """
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if free < bytes_needed:
         raise DiskSpaceError(
             "there is not enough free disk space",
@@ -184,6 +183,11 @@ def require_free_space(folder: Path, bytes_needed: int) -> None:
             expected=f"at least {bytes_needed / 2**20:,.0f} MiB",
             fix="free some space or choose another folder, then run the same command again",
         )
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself or, where it does not exist yet, the nearest one above it that does."""
+    return next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
 
 
 def require_open_files(wanted: int, workers: int) -> None:

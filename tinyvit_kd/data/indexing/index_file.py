@@ -51,10 +51,7 @@ def load_index(
         ShardError: the tar is missing, compressed, truncated or damaged, or ``index_dir`` cannot be written.
     """
     files = files or ShardFiles()
-    fingerprint = tar_fingerprint(files, tar)
-    if label_key is not None:  # an index with other labels is another index
-        fingerprint = xxhash.xxh3_64_intdigest(label_key.encode(), seed=fingerprint)
-    index_file = _IndexFile(files, tar, index_dir, fingerprint)
+    index_file = _IndexFile(files, tar, index_dir, _fingerprint(files, tar, label_key))
     index = index_file.read()
     if index is not None and index.leftovers is None:
         if index_file.can_write() or (index.labels < 0).any():  # its labels were read by narrower rules
@@ -65,6 +62,25 @@ def load_index(
         index = scan_tar(tar, files, label_key)
         index_file.write(index)
     return index
+
+
+def find_index(
+    tar: Location, index_dir: Path | None = None, files: ShardFiles | None = None, label_key: str | None = None
+) -> ShardIndex | None:
+    """As ``load_index``, but nothing is made or written: None if no file has the index of this state of the shard.
+
+    Raises:
+        ShardError: the tar is missing or cannot be read.
+    """
+    files = files or ShardFiles()
+    return _IndexFile(files, tar, index_dir, _fingerprint(files, tar, label_key)).read()
+
+
+def _fingerprint(files: ShardFiles, tar: Location, label_key: str | None) -> int:
+    fingerprint = tar_fingerprint(files, tar)
+    if label_key is None:
+        return fingerprint
+    return xxhash.xxh3_64_intdigest(label_key.encode(), seed=fingerprint)  # with other labels it is another index
 
 
 def _warn_of_old_index(tar: Location) -> None:

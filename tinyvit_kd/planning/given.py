@@ -1,0 +1,101 @@
+"""What is given to a plan beside recipes: numbers for all stages, or for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tinyvit_kd.config.recipes import STAGE_CONFIGS
+from tinyvit_kd.errors import ConfigError
+
+PARTS = {
+    "views": "views per second and core, decoded and augmented",
+    "teacher": "views per second and GPU, forward; without GPUs, per process",
+    "student": "views per second and GPU, of whole training steps; without GPUs, per process",
+    "write": "records per second and process, encoded and written",
+    "read": "MB (10^6 bytes) per second that the storage gives to all processes together",
+}
+"""What a rate is of, and its unit."""
+
+_NUMBER = re.compile(r"([0-9][0-9_,]*\.?[0-9]*(?:e[0-9]+)?)([kM]?)")
+_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+@dataclass(frozen=True)
+class PerStage:
+    """A number that holds for all stages or for some of them."""
+
+    everywhere: float | None = None
+    by_stage: dict[str, float] = field(default_factory=dict)
+
+    def of(self, stage: str) -> float | None:
+        """The number of a stage; None if it was not given."""
+        return self.by_stage.get(stage, self.everywhere)
+
+
+def per_stage(option: str, texts: Iterable[str]) -> PerStage:
+    """Texts of the form ``NUMBER`` or ``STAGE:NUMBER``.
+
+    Raises:
+        ConfigError: a text is another, a stage unknown, or a number not above zero.
+    """
+    everywhere, by_stage = None, {}
+    for text in texts:
+        stage, value = _scoped(option, text)
+        if stage is None:
+            everywhere = positive(option, value)
+        else:
+            by_stage[stage] = positive(option, value)
+    return PerStage(everywhere, by_stage)
+
+
+def rates(texts: Iterable[str]) -> dict[str, PerStage]:
+    """Texts of the form ``PART=NUMBER`` or ``STAGE:PART=NUMBER``, by part.
+
+    Raises:
+        ConfigError: as ``per_stage``; or there is no such part.
+    """
+    numbers: dict[str, list[str]] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        stage, part = _scoped("--rate", name)
+        if not separator or part not in PARTS:
+            units = ". ".join(f"{each}: {unit}" for each, unit in PARTS.items())
+            raise ConfigError(
+                "--rate takes PART=NUMBER or STAGE:PART=NUMBER",
+                found=text,
+                expected=f"one of these parts ({units})",
+                fix="for example --rate teacher=2500",
+            )
+        numbers.setdefault(part, []).append(value if stage is None else f"{stage}:{value}")
+    return {part: per_stage("--rate", values) for part, values in numbers.items()}
+
+
+def positive(option: str, text: str) -> float:
+    """A number above zero; k and M behind it stand for thousands and millions.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    value = float(re.sub("[,_]", "", match[1])) * _FACTORS[match[2]] if match else 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(
+            f"{option} takes a number above zero", found=text, expected="for example 1281167, 14.2M or 20_000"
+        )
+    return value
+
+
+def _scoped(option: str, text: str) -> tuple[str | None, str]:
+    """The stage that stands in front of a text, and the rest."""
+    stage, separator, rest = text.partition(":")
+    if not separator:
+        return None, text
+    if stage not in STAGE_CONFIGS:
+        raise ConfigError(
+            f"{option} names a stage that does not exist",
+            found=text,
+            expected=f"one of {', '.join(STAGE_CONFIGS)} before the colon",
+        )
+    return stage, rest
