@@ -61,7 +61,7 @@ def test_each_state_of_a_run_is_told(command_line: CommandLine, tmp_path: Path) 
     shown = text_of(tmp_path / "out.html")
     for said in (
         "finetune finished",
-        "running at 50 %, 2 h",
+        "running at 50.0 %, 2 h",
         "failed ",
         "the loss became <NaN>",
         "silent for 2 h",
