@@ -53,6 +53,8 @@ ONLY_IN: dict[str, set[str]] = {
     "fcntl": {"runtime/files.py"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
+    "wandb": {"runtime/wandb_logger.py"},
+    "mlflow": {"runtime/mlflow_logger.py"},
     "torch.distributed": {
         "runtime",
         *(f"training/{name}.py" for name in ("batch_norm", "data_parallel", "stop_vote")),
@@ -64,6 +66,8 @@ JOINS_PATHS = {
     *(
         "runtime/files.py",
         "runtime/metric_loggers.py",
+        "runtime/mlflow_logger.py",
+        "runtime/logged_ids.py",
         "runtime/topology.py",
         "models/modelfile.py",
         "training/checkpoint_files.py",

@@ -13,7 +13,7 @@ from tinyvit_kd.analysis.drawing import BLACK, GREY, RED, Box, Canvas, Colour, L
 from tinyvit_kd.analysis.replayed_views import ReplayedView
 from tinyvit_kd.analysis.stored_samples import SampleLabel, StoredSample
 from tinyvit_kd.config.view_spec import EvalViewSpec
-from tinyvit_kd.errors import BadImageError
+from tinyvit_kd.errors import BadImageError, BlockMissingError
 from tinyvit_kd.views.decode import decode
 
 BEST = 5  # classes that are named under a view
@@ -112,6 +112,8 @@ def _draw_view(canvas: Canvas, box: Box, view: ReplayedView) -> None:
         canvas.paste(image_of(view.pixels), box)
     elif view.hole:
         canvas.note(box, f"hole: {view.hole.replace('_', ' ')}")
+    elif isinstance(view.error, BlockMissingError):
+        canvas.note(box, "not dumped")
     elif view.error is not None:
         canvas.note(box, f"{view.error.what} ({view.error.found})" if view.error.found else view.error.what, RED)
     if view.differs:

@@ -67,14 +67,15 @@ def find_labels(store: LogitStore, shards: ShardSet | None = None, *, beside: bo
     classes = stored_classes(store)
     where = "the shards"
     if shards is None and beside:
-        shards = _shards_beside(store)
+        shards = shards_beside(store)
         where = "the shards that the dump names"
     unknown = "no shards were given (--shards)"
     if shards is not None:
         known = known_labels(shards, classes, store.manifest.num_classes)
         if known.shards is not None:
             return StoreLabels(f"of {where}, {shards.name}", known, note=known.note)
-        unknown = known.unknown
+        nameless = shards.class_list is None and classes is not None
+        unknown = known.unknown + (", which --class-list names" if nameless else "")
     sample = read_label_sample(store.storage)
     if any((labels >= 0).any() for labels in sample.values()):
         return StoreLabels("of some samples, which the store keeps; --shards PATH gives all", sample=sample)
@@ -97,7 +98,7 @@ def open_stored_shards(store: LogitStore, path: str, split: str | None = None, *
     return shards
 
 
-def _shards_beside(store: LogitStore) -> ShardSet | None:
+def shards_beside(store: LogitStore) -> ShardSet | None:
     """The shards of the dump's recipe, if it is beside the store, and they are on a disk and the same still."""
     try:
         recipe = json.loads(Path(f"{store.where}{RESULTS_SUFFIX}").read_bytes())["recipe"]["shards"]

@@ -99,7 +99,7 @@ class Progress:
         """
         left, rate = self.pace.seconds_left(self.done), self.pace.rate
         parts = [f"{self.done:,}/{counted(self.pace.total or 0, self.unit)}"]
-        if left is not None:
+        if left:
             parts.append(f"{duration(left)} left")
         if rate is not None:
             parts.append(f"{rate * self.views_per_unit:,.0f} {plural(noun)}/s")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from tinyvit_kd.runtime.log import progress_bar, say
-from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.wording import duration
 from tinyvit_kd.training.evaluation_metrics import COUNTS
 from tinyvit_kd.training.meters import Meters
@@ -24,8 +23,8 @@ class Reports:
         evaluates: whether the run scores its network.
     """
 
-    def __init__(self, run: Run, step: int, evaluates: bool, writer: MetricsWriter) -> None:
-        self._run, self._writer = run, writer
+    def __init__(self, run: Run, step: int, evaluates: bool) -> None:
+        self._run = run
         self.progress = run.progress
         self.progress.pace.expect(run.total_steps, lambda done: pauses_left(run, evaluates, done))
         self._at(step)
@@ -54,14 +53,14 @@ class Reports:
         values = meters.read(run.job)  # synchronises with the device and between processes
         values["lr"] = max(group["lr"] for group in state.optimizer.param_groups)
         values["skipped_steps"] = state.skipped_steps
-        self._writer.write("train", state.step, values)
+        run.metrics.write("train", state.step, values)
         progress.loss, progress.data_wait = values.get("loss", math.nan), values["data_wait"]
         say(run.job, self._line(state.step, values))
         return values
 
     def log_scores(self, step: int, scores: dict[str, float]) -> None:
         """Log an evaluation, and print its line."""
-        self._writer.write("eval", step, scores)
+        self._run.metrics.write("eval", step, scores)
         say(self._run.job, f"eval at step {step}: {told_scores(scores)}")
 
     @contextmanager
@@ -94,11 +93,9 @@ class Reports:
 
 @contextmanager
 def reporting(run: Run, step: int, evaluates: bool) -> Iterator[Reports]:
-    """Open all that a run reports to, and close it at the end."""
-    with ExitStack() as stack:
-        writer = stack.enter_context(closing(MetricsWriter(run.job, run.folder)))
-        reports = Reports(run, step, evaluates, writer)
-        stack.enter_context(closing(reports.bar))
+    """Show a bar while the run trains."""
+    reports = Reports(run, step, evaluates)
+    with closing(reports.bar):
         run.progress.enter("running")
         yield reports
 
