@@ -26,8 +26,8 @@ def measured(value: Any, shown: Figure) -> str:
         return "–"
     value = value * shown.factor
     if not math.isfinite(value):
-        return str(value)
-    return number(value) if shown.unit != "%" else f"{value:.2f} %"
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    return number(value) if shown.unit != "%" else f"{value:.2f}\u00a0%"
 
 
 def number(value: float) -> str:
