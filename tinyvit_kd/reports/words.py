@@ -27,7 +27,7 @@ def measured(value: Any, shown: Figure) -> str:
     value = value * shown.factor
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    return number(value) if shown.unit != "%" else f"{value:.2f}\u00a0%"
+    return number(value) if shown.unit != "%" else f"{value:.2f} %"
 
 
 def number(value: float) -> str:
