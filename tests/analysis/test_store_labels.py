@@ -10,9 +10,10 @@ import pytest
 
 from tests.analysis.labelled_stores import TOPK, labelled_shards, store_of
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis.store_labels import RESULTS_SUFFIX, find_labels, open_stored_shards
+from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError
+from tinyvit_kd.runs.run_files import RESULTS, beside_store
 from tinyvit_kd.store.label_sample import write_label_sample
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -40,8 +41,14 @@ def store(tmp_path: Path, shards: ShardSet) -> LogitStore:
     return store_of(tmp_path / "store", shards, anything)
 
 
-def name_shards(store: LogitStore, **recipe: object) -> None:
-    Path(f"{store.where}{RESULTS_SUFFIX}").write_text(json.dumps({"recipe": {"shards": recipe}}))
+def results_of(store: LogitStore, part: tuple[int, int] = (1, 1)) -> Path:
+    path = beside_store(store.where, RESULTS, part)
+    assert path is not None
+    return path
+
+
+def name_shards(store: LogitStore, part: tuple[int, int] = (1, 1), **recipe: object) -> None:
+    results_of(store, part).write_text(json.dumps({"recipe": {"shards": recipe}}))
 
 
 def test_given_shards_label_every_sample(store: LogitStore, shards: ShardSet) -> None:
@@ -50,8 +57,9 @@ def test_given_shards_label_every_sample(store: LogitStore, shards: ShardSet) ->
     assert [len(labels.of_shard(shard)) for shard in range(3)] == [40, 40, 16]
 
 
-def test_the_shards_of_the_dumps_results_are_found(store: LogitStore, folder: Path) -> None:
-    name_shards(store, path=str(folder), split="train")
+@pytest.mark.parametrize("part", [(1, 1), (2, 3)], ids=["whole", "a part"])
+def test_the_shards_of_the_dumps_results_are_found(store: LogitStore, folder: Path, part: tuple[int, int]) -> None:
+    name_shards(store, part, path=str(folder), split="train")
     labels = find_labels(store)
     assert labels.kind == "shards"
     assert labels.source == "of the shards that the dump names, shards"
@@ -68,7 +76,7 @@ def test_results_that_name_other_places_are_passed_over(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"recipe": {"shards": 3}}', b"\xff", b'{"recipe": null}'])
 def test_damaged_results_are_passed_over(store: LogitStore, content: bytes) -> None:
-    Path(f"{store.where}{RESULTS_SUFFIX}").write_bytes(content)
+    results_of(store).write_bytes(content)
     assert find_labels(store).kind == "none"
 
 

@@ -62,7 +62,7 @@ def _read(read: Tree) -> str:
 
 
 def _labels(labels: Tree) -> str:
-    known = f"{labels['source']}: {counted(labels['views'], 'view')}" if labels["kind"] != "none" else labels["source"]
+    known = labels["source"] if labels["kind"] == "none" else f"{counted(labels['views'], 'view')}: {labels['source']}"
     some = f", {labels['mixed_views_per_block']} per block" if labels["mixed"] and labels["views"] else ""
     return known + some + (f"; {labels['note']}" if labels["note"] else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.known_labels import UNKNOWN, KnownLabels, known_labels
+from tinyvit_kd.runs.run_files import RESULTS, beside_store
 from tinyvit_kd.runs.store_agreement import require_same_shards
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.store.label_sample import Labels, read_label_sample
 from tinyvit_kd.store.store import LogitStore
 
 Int64 = npt.NDArray[np.int64]
-RESULTS_SUFFIX = ".results.json"  # of the file beside a store in which a finished dump says what it was made from
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def find_labels(store: LogitStore, shards: ShardSet | None = None, *, beside: bo
         unknown = known.unknown + (", which --class-list names" if nameless else "")
     sample = read_label_sample(store.storage)
     if any((labels >= 0).any() for labels in sample.values()):
-        return StoreLabels("of some samples, which the store keeps; --shards PATH gives all", sample=sample)
+        return StoreLabels("of some samples, which the store keeps (--shards gives all)", sample=sample)
     return StoreLabels(f"not known: {unknown}, and the store keeps none")
 
 
@@ -100,15 +101,28 @@ def open_stored_shards(store: LogitStore, path: str, split: str | None = None, *
 
 def shards_beside(store: LogitStore) -> ShardSet | None:
     """The shards of the dump's recipe, if it is beside the store, and they are on a disk and the same still."""
-    try:
-        recipe = json.loads(Path(f"{store.where}{RESULTS_SUFFIX}").read_bytes())["recipe"]["shards"]
-        config = MaybeLabelledShardsConfig.model_validate(recipe)
-    except (OSError, ValueError, LookupError, TypeError, ValidationError, RecursionError):
-        return None
-    if is_url(config.path):  # a stranger's file must not make this command fetch anything; pipe: runs a command
-        return None
+    config = next(filter(None, map(_shards_in, _results(store))), None)
+    if config is None or is_url(config.path):
+        return None  # a stranger's file must not make this command fetch anything; pipe: runs a command
     try:
         labels = config.model_dump(include={"class_list", "label_key", "first_label"})
         return open_stored_shards(store, config.path, config.split, index_dir=config.index_dir, **labels)
     except (TinyVitKdError, OSError):
+        return None
+
+
+def _results(store: LogitStore) -> list[Path]:
+    """Where a dump writes its results, and one in parts those of each part."""
+    path = beside_store(store.where, RESULTS)
+    if path is None:
+        return []
+    name = path.name.removesuffix(f".{RESULTS}")
+    return [path, *sorted(path.parent.glob(f"{escape(name)}.part-*.{RESULTS}"))]
+
+
+def _shards_in(results: Path) -> MaybeLabelledShardsConfig | None:
+    try:
+        recipe = json.loads(results.read_bytes())["recipe"]["shards"]
+        return MaybeLabelledShardsConfig.model_validate(recipe)
+    except (OSError, ValueError, LookupError, TypeError, ValidationError, RecursionError):
         return None
