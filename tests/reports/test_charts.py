@@ -60,12 +60,12 @@ def test_runs_share_a_chart_and_their_lines_share_places(tmp_path: Path) -> None
 
 
 def test_a_long_run_is_thinned_and_more_so_beside_many_others(tmp_path: Path) -> None:
-    long = write_run(tmp_path / "long", lines=3000, total=30_000)
-    alone = curves(long)
-    assert alone.points_per_bin == {0: 5}
-    assert max(len(curve.points.middle) for chart in alone.charts for curve in chart.curves) == 600
-    many = curves(*[long] * 100)
-    assert sum(len(curve.points.middle) for curve in many.charts[3].curves) <= 20_000
+    run = read_run(write_run(tmp_path / "long", lines=1500, total=15_000))
+    alone = charts_of_runs([run], [None])
+    assert alone.points_per_bin == {0: 3}
+    assert max(len(curve.points.middle) for chart in alone.charts for curve in chart.curves) == 500
+    many = charts_of_runs([run] * 60, [None] * 60)
+    assert max(sum(len(curve.points.middle) for curve in chart.curves) for chart in many.charts) <= 20_000
 
 
 @pytest.mark.parametrize(("lines", "said"), [(8, "from 44 % to 48 %, between 44 and 48"), (4, "a: 44 %")])

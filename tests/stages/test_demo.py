@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
+
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.stages.demo import demo, draw_shards, table
+from tinyvit_kd.stages.demo import demo, draw_shards, table, write_report
 
 PROMISED = {
     "teacher_top1",
@@ -30,6 +33,16 @@ def test_the_demo_runs_from_nothing_and_again(tmp_path: Path) -> None:
     assert {name: again[name] for name in PROMISED - {"seconds"}} == {
         name: first[name] for name in PROMISED - {"seconds"}
     }
+
+    said = write_report(tmp_path / "demo")
+    assert said.endswith(str(tmp_path / "demo" / "report.html"))
+    assert "distilled" in (tmp_path / "demo" / "report.html").read_text()
+
+
+def test_without_plotly_the_demo_says_how_to_get_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert "pip install 'tinyvit_kd[report]'" in write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_seed_draws_other_images(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_a_folder_of_runs_becomes_one_page(command_line: CommandLine, tmp_path: 
     assert ended.out.startswith(f"wrote {out}: 2 runs, 1.")
     shown = text_of(out)
     assert "A <b>sweep</b>" in shown
+    assert "48.00 %" in shown
     assert "optim.base_lr 0.01 0.002" in shown, "found runs are in the order of their first lines, then of their names"
     assert f"report {tmp_path / 'sweep'}" in shown
 
@@ -61,7 +62,7 @@ def test_each_state_of_a_run_is_told(command_line: CommandLine, tmp_path: Path) 
     shown = text_of(tmp_path / "out.html")
     for said in (
         "finetune finished",
-        "running at 50 %, 2 h",
+        "running at 50.0 %, 2 h",
         "failed ",
         "the loss became <NaN>",
         "silent for 2 h",

@@ -66,4 +66,5 @@ def _hours_at(step: float, spent: Sequence[tuple[float, float]]) -> float:
         return spent[-1][1]
     after, later = spent[place]
     before, earlier = spent[max(0, place - 1)]
-    return earlier + (later - earlier) * (step - before) / (after - before) if after > before else later
+    share = (step - before) / (after - before) if after > before else 1.0
+    return min(later, earlier + (later - earlier) * share)  # not above it by rounding

@@ -16,6 +16,7 @@ from tinyvit_kd.reports.words import is_number, measured
 from tinyvit_kd.runtime.wording import duration
 
 _HEADLINES = ("top1", "top5", "mean_per_class")  # of evaluations
+SHORT = 24  # letters of a name that is not broken
 _OTHER = ("loss", "images_per_second")
 
 
@@ -44,7 +45,8 @@ def final(run: ReportedRun) -> dict[str, Any]:
 
 def run_name(number_: int, run: ReportedRun) -> Html:
     """A run's name behind a piece of its line."""
-    return element("span", swatch(style(number_)), run.label, class_="run-name")
+    short = " short" if len(run.label) <= SHORT else ""
+    return element("span", swatch(style(number_)), run.label, class_=f"run-name{short}")
 
 
 def _heading(shown: Figure) -> str:
@@ -101,6 +103,8 @@ def _cautions(runs: Sequence[ReportedRun]) -> list[str]:
     scored = {str(run.recipe.get("eval")) for run in runs if run.recipe and run.folder.of_kind("eval")}
     if len(scored) > 1:
         said.append("Accuracies may not be comparable: these runs were not evaluated in the same way (recipe, eval).")
+    if any(run.status.state == "silent" for run in runs):
+        said.append("silent: without a sign of life; killed, or its machine or disk hangs.")
     if any(_time(run).startswith("≥") for run in runs):
         said.append("≥: the time between a run's first and last metrics; how long it took in all was not recorded.")
     return said

@@ -27,7 +27,10 @@ def _run(place: int, run: ReportedRun) -> Html:
     rows: list[tuple[str, Content]] = [
         ("Folder", element("code", str(run.folder.path))),
         ("State", run_state(run.status)),
-        ("What ended it" if run.status.state in ENDED else "Doing", run.status.message or ""),
+        (
+            "What ended it" if run.status.state in ENDED else "Doing",
+            "" if run.has_finished else run.status.message or "",
+        ),
         ("Student", _student(recipe, results)),
         ("Trained on", _data(results) or _path_of(recipe, "shards")),
         ("Scored on", _path_of(recipe.get("eval") or {}, "shards")),

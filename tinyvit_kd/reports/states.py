@@ -16,7 +16,8 @@ def run_state(status: RunStatus) -> str:
     """How far a run is; what ended it is told elsewhere."""
     if status.state == "finished":
         return "finished"
-    share = f" at {percent(status.done, status.total)}" if status.done is not None and status.total else ""
+    known = status.state in ACTIVE and status.done is not None and status.total
+    share = f" at {percent(status.done or 0, status.total or 1)}" if known else ""
     return f"{_state(status)}{share}{_left(status)}"
 
 
@@ -35,7 +36,7 @@ def _state(status: RunStatus | StoreStatus) -> str:
         return "not finished" if status.state == "unknown" else status.state
     age = duration(status.age)
     if status.state == "silent":
-        return f"silent for {age} (killed, or its machine or disk hangs)"
+        return f"silent for {age}"
     return f"not finished, last sign {age} ago" if status.state == "unknown" else f"{status.state} {age} ago"
 
 

@@ -26,7 +26,7 @@ def measured(value: Any, shown: Figure) -> str:
         return "–"
     value = value * shown.factor
     if not math.isfinite(value):
-        return str(value)
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return number(value) if shown.unit != "%" else f"{value:.2f} %"
 
 
