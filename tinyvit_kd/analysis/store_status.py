@@ -64,7 +64,8 @@ class StoreStatus:
 
     Attributes:
         path: or URL of the store.
-        state: ``finished`` if no block is missing; else that of its parts: active if one is, or what the last one did.
+        state: ``finished`` if no block is missing; else that of its parts: active if one is, or what the last one did;
+            ``incomplete`` where no part says anything.
         message: what is wrong with the store, or what its dump is doing.
         age: seconds since the last sign of life of any part.
         teacher: its name.
@@ -276,7 +277,7 @@ def _joint_state(parts: Iterable[PartStatus]) -> str:
     known = [part for part in parts if part.state != "finished"]
     active = [part for part in known if part.state in ("running", "evaluating", "starting")]
     newest = min(active or known, key=lambda part: part.age if part.age is not None else float("inf"), default=None)
-    return "stopped" if newest is None else newest.state
+    return "incomplete" if newest is None or newest.state == "unknown" else newest.state
 
 
 def _youngest(parts: Iterable[PartStatus]) -> float | None:
