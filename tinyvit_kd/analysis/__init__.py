@@ -1,5 +1,6 @@
 """What is read out of runs and stores from outside: how far they are, what they hold, how they compare.
 
-Here: run folders as others see them (``run_folder``).
+Here: run folders as others see them (``run_folder``), how far runs and dumps are (``run_status``, ``store_status``),
+how runs compare (``compared``).
 Not here: what a run does or writes itself (``runs``), the commands that print this (``stages``).
 """
