@@ -150,10 +150,9 @@ def _dump_figures(status: StoreStatus, kept: Sequence[Mapping[str, Any]]) -> dic
     known = {"blocks": status.present, "samples": status.samples, "holes": status.holes}
     if len(kept) == 1:
         return dict(kept[0]["figures"]) | known | {"seconds": kept[0].get("seconds")}
-    sums = {
-        name: sum(as_number(each["figures"].get(name)) or 0 for each in kept) for name in ("views", "records") if kept
-    }
-    return known | sums | {"seconds": sum(as_number(each.get("seconds")) or 0 for each in kept) if kept else None}
+    tables = [_numbers(each["figures"]) | _numbers({"seconds": each.get("seconds")}) for each in kept]
+    added = [name for name in ("views", "records", "seconds") if tables and all(name in each for each in tables)]
+    return known | {name: sum(each[name] for each in tables) for name in added}
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -173,9 +172,10 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differing(columns: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Values], int]:
-    """Rows that are not the same in all columns, and how many are."""
+    """Rows that are not the same in all columns, and how many are; empty columns, of which nothing is known, aside."""
     rows = {name: tuple(column.get(name) for column in columns) for column in columns for name in column}
-    different = {name: row for name, row in rows.items() if any(_text(each) != _text(row[0]) for each in row)}
+    known = [number for number, column in enumerate(columns) if column]
+    different = {name: row for name, row in rows.items() if len({_text(row[number]) for number in known}) > 1}
     return different, len(rows) - len(different)
 
 
@@ -276,6 +276,9 @@ def _notes(
     notes = [said for name, said in _SAID.items() if _several(data.get(name, ()))]
     if "loss" in figures and "loss" not in _comparable(figures, settings, data, runs):
         notes.append("their losses are of different objectives or stores: none of them is the best")
+    unread = [run.path for run in runs if not run.recipe]
+    if unread:
+        notes.append(f"the recipe is not known of {', '.join(unread)}: settings are compared without it")
     unfinished = [run.path for run in runs if not run.finished]
     if unfinished:
         notes.append(f"not finished, shown with their last figures: {', '.join(unfinished)}")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tinyvit_kd.analysis.liveness import ACTIVE
+from tinyvit_kd.analysis.part_status import PartStatus
 from tinyvit_kd.analysis.run_status import RunStatus
-from tinyvit_kd.analysis.store_status import PartStatus, StoreStatus
+from tinyvit_kd.analysis.store_status import StoreStatus
 from tinyvit_kd.runtime.colours import Meaning, coloured
 from tinyvit_kd.runtime.wording import binary_size, counted, duration, printable, table
 

@@ -7,55 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.liveness import JobFiles, Life, as_number, modified, read_life, read_small_json
+from tinyvit_kd.analysis.liveness import as_number
+from tinyvit_kd.analysis.part_status import Part, PartStatus, part_statuses
 from tinyvit_kd.errors import TinyVitKdError, reason_of
-from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file
-from tinyvit_kd.runtime.progress_file import PROGRESS
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import array_name, is_partial, view_of
-
-Part = tuple[int, int]  # the i-th of n
-
-
-@dataclass(frozen=True)
-class PartStatus:
-    """How far a dump, or the i-th of n parts of one, is. What is not known is None.
-
-    Attributes:
-        part: (i, n).
-        state: see ``liveness.Life``.
-        message: what it is doing, or what ended it.
-        age: seconds since its last sign of life.
-        stands_still: seconds for which an active one has been alive without a new view.
-        done, total: views of this start.
-        rate: views per second, over all processes.
-        seconds_left: to its end.
-        seconds: that it worked, all attempts together.
-        missing: blocks of its shards that are not in the store.
-        host, process, world_size: where it runs.
-        figures: of its results, if it has finished.
-    """
-
-    part: Part
-    state: str
-    message: str | None
-    age: float | None
-    stands_still: float | None
-    done: float | None
-    total: float | None
-    rate: float | None
-    seconds_left: float | None
-    seconds: float | None
-    missing: int | None
-    host: Any
-    process: Any
-    world_size: Any
-    figures: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +24,8 @@ class StoreStatus:
 
     Attributes:
         path: or URL of the store.
-        state: ``finished`` if no block is missing; else that of its parts: active if one is, or what the last one did.
+        state: ``finished`` if no block is missing; else that of its parts: active if one is, or what the last one did;
+            ``incomplete`` where no part says anything.
         message: what is wrong with the store, or what its dump is doing.
         age: seconds since the last sign of life of any part.
         teacher: its name.
@@ -156,10 +117,10 @@ def store_status(path: str, now: float) -> StoreStatus:
         storage = open_storage(path)
         blocks = _list_blocks(storage, Manifest.load(storage))
     except TinyVitKdError as error:
-        parts = tuple(_parts(path, None, now))
+        parts = tuple(part_statuses(path, None, now))
         state = _joint_state(parts) if parts else "unknown"
         return StoreStatus(path, state=state, message=str(error), age=_youngest(parts), parts=parts)
-    manifest, parts = blocks.manifest, tuple(_parts(path, blocks, now))
+    manifest, parts = blocks.manifest, tuple(part_statuses(path, blocks.missing_of, now))
     missing = sum(map(len, blocks.missing))
     active = [part for part in parts if part.state in ("starting", "running", "evaluating")]
     rates = [part.rate for part in active if part.rate]
@@ -212,71 +173,12 @@ def _first_missing(blocks: _Blocks) -> tuple[tuple[str, int], ...]:
     return tuple(each for each, _ in zip(found, range(FIRST), strict=False))
 
 
-def _parts(path: str, blocks: _Blocks | None, now: float) -> Iterator[PartStatus]:
-    """What dumps have left beside a store, by part."""
-    for part in dump_parts(path):
-        places = [beside_store(path, ending, part) for ending in (PROGRESS, ATTEMPTS, "log", RESULTS)]
-        progress, attempts, log, results = (place for place in places if place is not None)
-        kept = read_small_json(results)
-        life = read_life(JobFiles(progress, attempts, log), now, modified(results) if kept else None)
-        yield _part_status(part, life, kept, blocks)
-
-
-def _part_status(part: Part, life: Life, results: dict[str, Any], blocks: _Blocks | None) -> PartStatus:
-    missing = None if blocks is None else blocks.missing_of(part)
-    figures = results.get("figures")
-    state = life.state
-    if missing == 0 and state in ("silent", "killed", "unknown"):
-        state = "finished"  # an old dump, or one that was killed on its last lines: there is nothing left to do
-    return PartStatus(
-        part=part,
-        state=state,
-        message=life.message if state == life.state else None,
-        age=life.age,
-        stands_still=life.stands_still if life.is_active else None,
-        done=life.number("done"),
-        total=life.number("total"),
-        rate=life.number("rate"),
-        seconds_left=life.seconds_left,
-        seconds=as_number(results.get("seconds")) if results else life.seconds,
-        missing=missing,
-        host=life.progress.get("host"),
-        process=life.progress.get("pid"),
-        world_size=life.progress.get("world_size"),
-        figures=figures if isinstance(figures, dict) else None,
-    )
-
-
-def dump_parts(path: str) -> Sequence[Part]:
-    """The parts of dumps that have left files beside a store, which may not exist yet; none beside a URL."""
-    log = beside_store(path, "log")
-    if log is None:
-        return ()
-    found = {part for store, part, _ in _dump_files(log.parent) if f"{store}.log" == log.name}
-    return sorted(found, key=lambda part: (part[1], part[0]))
-
-
-def stores_begun(folder: Path) -> list[str]:
-    """Paths of stores that dumps have begun in a folder by writing beside them, and that are not there yet."""
-    stores = {store for store, _, ending in _dump_files(folder) if ending in (PROGRESS, ATTEMPTS)}
-    return sorted(str(folder / store) for store in stores if not (folder / store).exists())
-
-
-def _dump_files(folder: Path) -> list[tuple[str, Part, str]]:
-    """What dumps have written beside their stores in a folder: name of the store, part and ending."""
-    try:
-        found = [dump_file(each.name) for each in folder.iterdir()]
-    except OSError:
-        return []
-    return [each for each in found if each is not None]
-
-
 def _joint_state(parts: Iterable[PartStatus]) -> str:
     """The state of an incomplete store: of a part that works, else of the one with the newest sign."""
     known = [part for part in parts if part.state != "finished"]
     active = [part for part in known if part.state in ("running", "evaluating", "starting")]
     newest = min(active or known, key=lambda part: part.age if part.age is not None else float("inf"), default=None)
-    return "stopped" if newest is None else newest.state
+    return "incomplete" if newest is None or newest.state == "unknown" else newest.state
 
 
 def _youngest(parts: Iterable[PartStatus]) -> float | None:

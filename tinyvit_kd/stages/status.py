@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvit_kd.analysis.folders import find_places
+from tinyvit_kd.analysis.part_status import dump_parts, stores_begun
 from tinyvit_kd.analysis.run_status import run_status
 from tinyvit_kd.analysis.status_text import Status
 from tinyvit_kd.analysis.status_text import describe as describe
-from tinyvit_kd.analysis.store_status import dump_parts, store_status, stores_begun
+from tinyvit_kd.analysis.store_status import store_status
 from tinyvit_kd.errors import ConfigError
 
 

@@ -19,7 +19,8 @@ from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
-from tinyvit_kd.training.checkpoint import CHECKPOINTS, save_checkpoint
+from tinyvit_kd.training.checkpoint import save_checkpoint
+from tinyvit_kd.training.checkpoint_files import CHECKPOINTS
 from tinyvit_kd.training.data_parallel import data_parallel, gradient_sync
 from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.gradient_norm import gradient_norm
