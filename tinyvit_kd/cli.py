@@ -11,7 +11,11 @@ from contextlib import contextmanager
 import click
 
 from tinyvit_kd import __version__
+from tinyvit_kd.commands.compare import compare_command
+from tinyvit_kd.commands.export import export_command
+from tinyvit_kd.commands.predict import predict_command
 from tinyvit_kd.commands.recipe import recipe_command
+from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
 from tinyvit_kd.commands.stages import (
@@ -21,6 +25,7 @@ from tinyvit_kd.commands.stages import (
     finetune_command,
     pretrain_command,
 )
+from tinyvit_kd.commands.status import status_command
 from tinyvit_kd.commands.store import store_group
 from tinyvit_kd.errors import StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
@@ -41,8 +46,9 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
+    "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
-    "Score a model": [evaluate_command],
+    "Score and use a model": [evaluate_command, predict_command, export_command],
     "Try it": [demo_command],
 }
 

@@ -9,16 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit_kd.api.records import records
-from tinyvit_kd.api.samples import require_sample
-from tinyvit_kd.batches.digest_check import DigestCheck
-from tinyvit_kd.batches.replay import replay_views
+from tinyvit_kd.api.samples import require_sample, require_view
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.view_spec import EvalViewSpec, ViewSpec
-from tinyvit_kd.data.shards import ShardReader, ShardSet
-from tinyvit_kd.errors import BadImageError, ConfigError, ReplayError
-from tinyvit_kd.store.cache import BlockCache
-from tinyvit_kd.store.records import RecordStatus
+from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.errors import BadImageError, ConfigError
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import render_eval
 
@@ -63,9 +58,9 @@ def view_image(
         BadImageError: the image cannot be decoded, and ``source`` is not a store.
     """
     require_sample(shards.lengths, shard, index)
-    reader = shards.reader()
     if isinstance(source, LogitStore):
-        return _stored_view(reader, source, shard, index, view, trust_transform)
+        return _stored_view(shards, source, shard, index, view, trust_transform)
+    reader = shards.reader()
     try:
         if isinstance(source, EvalViewSpec):
             return render_eval(reader.read(shard, index), source)
@@ -109,24 +104,18 @@ def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Ima
     return Image.fromarray(canvas)
 
 
-def _stored_view(reader: ShardReader, store: LogitStore, shard: int, index: int, view: int, trusted: bool) -> UInt8:
-    from tinyvit_kd.runs.store_agreement import require_same_listing, stored_spec  # imports torch
+def _stored_view(shards: ShardSet, store: LogitStore, shard: int, index: int, view: int, trusted: bool) -> UInt8:
+    from tinyvit_kd.analysis.replayed_views import ReplayedViews  # imports torch
 
-    require_same_listing(store.manifest, reader.shards)
-    spec = stored_spec(store.manifest, trusted, "pass trust_transform=True")
-    record = records(store, shard, view, index)
-    if not record.valid[0]:
-        raise ReplayError(
-            "the teacher saw no view of this sample: it is a hole",
-            where=sample_name(reader, shard, index),
-            found=RecordStatus(int(record.status[0])).name.lower(),
-            fix="see records(…).valid for the samples that have views",
-        )
-    samples = SampleViews(reader, spec, store.manifest.seed)
-    out = _empty(spec)
-    replay_views(samples, BlockCache(store, 0), shard, index, {view: int(record.seeds[0])}, out[None])
-    DigestCheck(samples, rate=1).require_same_view(out, int(record.digests[0]), shard, index)
-    return out
+    views = ReplayedViews.open(store, shards, trusted, "pass trust_transform=True")
+    require_view(store.manifest.views, view)
+    replayed = views.view(shard, index, view)
+    if replayed.hole and replayed.error is not None:
+        replayed.error.with_context(fix="see records(…).valid for the samples that have views")
+    if replayed.error is not None:
+        raise replayed.error
+    assert replayed.pixels is not None
+    return replayed.pixels
 
 
 def _empty(spec: ViewSpec) -> UInt8:

@@ -37,7 +37,7 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Iterable[str] = ()) -
     """
     tree = read_yaml(path)
     for text in overrides:
-        _apply(tree, text)
+        apply_override(tree, text)
     _require_stage(kind, tree, path)
     return validate(kind, tree, str(path))
 
@@ -160,7 +160,12 @@ def dump_yaml(recipe: Section) -> str:
     return yaml_text(recipe.model_dump(mode="json"))
 
 
-def _apply(tree: dict[str, Any], text: str) -> None:
+def apply_override(tree: dict[str, Any], text: str) -> None:
+    """Set a field of plain values, as ``--set section.key=value`` does.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
     path, separator, value = text.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):

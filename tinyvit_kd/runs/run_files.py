@@ -13,7 +13,7 @@ SUMMARY = "summary.json"  # with it and a model file, a run has finished
 RESULTS = "results.json"  # of a finished run: figures, and all that they depend on
 ATTEMPTS = "attempts.json"  # when the run was started and ended, each time
 LOG = "log.txt"
-_PART = re.compile(r"(?:\.part-(\d+)-of-(\d+))?\.(log|results\.json|attempts\.json|progress\.json)")
+_DUMP_FILE = re.compile(r"(.+?)(?:\.part-(\d+)-of-(\d+))?\.(log|results\.json|attempts\.json|progress\.json)")
 
 
 def beside_store(store: str, ending: str, part: tuple[int, int] = (1, 1)) -> Path | None:
@@ -35,14 +35,11 @@ def beside_store(store: str, ending: str, part: tuple[int, int] = (1, 1)) -> Pat
     return path.parent / f"{path.name}{middle}.{ending}"
 
 
-def part_and_ending(store_name: str, name: str) -> tuple[tuple[int, int], str] | None:
-    """What ``beside_store`` made a file's name of; None if the file is not one of a dump into this store.
+def dump_file(name: str) -> tuple[str, tuple[int, int], str] | None:
+    """What ``beside_store`` made a file's name of: the store's own name, the part and the ending; else None.
 
     Args:
-        store_name: last part of the store's path.
         name: last part of the file's path.
     """
-    match = _PART.fullmatch(name.removeprefix(store_name)) if name.startswith(store_name) else None
-    if match is None:
-        return None
-    return (int(match[1] or 1), int(match[2] or 1)), match[3]
+    match = _DUMP_FILE.fullmatch(name)
+    return None if match is None else (match[1], (int(match[2] or 1), int(match[3] or 1)), match[4])

@@ -123,6 +123,28 @@ def split_planes(planes: Planes, header: BlockHeader) -> Parts:
     )
 
 
+def field_planes(planes: Planes, header: BlockHeader) -> dict[str, Planes]:
+    """The planes of an encoded block by field; of classes and probabilities of several bytes, by byte, lowest first."""
+    encoding = ENCODINGS[header.encoding]
+    rows = {
+        "header": _header_rows(header.length),
+        **_by_byte("classes", _class_bytes(header.num_classes), header.topk),
+        **_by_byte("probabilities", encoding.prob_bytes, header.topk),
+        "residual": np.dtype(encoding.residual_type).itemsize,
+        "seeds": 4,
+        "digests": 4,
+        "status": 1,
+    }
+    return {
+        name: planes[end - count : end]
+        for (name, count), end in zip(rows.items(), accumulate(rows.values()), strict=True)
+    }
+
+
+def _by_byte(name: str, width: int, topk: int) -> dict[str, int]:
+    return {name if width == 1 else f"{name}, byte {byte + 1}": topk for byte in range(width)}
+
+
 def read_status(planes: Planes) -> npt.NDArray[np.uint8]:
     """The ``RecordStatus`` of each record of an encoded block: uint8 [n]."""
     status: npt.NDArray[np.uint8] = planes[-1]

@@ -19,6 +19,7 @@ Float32 = npt.NDArray[np.float32]
 TOLERANCE = 1e-2  # deviation of a record's total probability from 1; far above the rounding of any teacher precision
 _LEVELS = 255
 _BELOW_ONE = np.nextafter(np.float16(1), np.float16(0))
+_ROUNDING = np.float32(1e-6)  # relative, of the root and the square in float32
 _CODE_ZERO = np.float32(0.25)  # the level that code 0 stands for: a stored class never decodes to zero
 
 
@@ -53,6 +54,20 @@ class ProbEncoding(ABC):
             residual: decoded residuals, [n].
             valid: bool [n]; False for holes, whose probabilities are zero.
         """
+
+    @abstractmethod
+    def probs_range(self, planes: Planes) -> tuple[Float32, Float32]:
+        """The smallest and the largest probabilities that are encoded as these bytes: [n, K] each.
+
+        What a teacher said lies between them. Decoded values may lie outside, since they are scaled to sum to 1.
+
+        Args:
+            planes: as ``encode_probs`` made them, not of holes.
+        """
+
+    @abstractmethod
+    def residual_range(self, residual: Float32) -> tuple[Float32, Float32]:
+        """The smallest and the largest residuals that are decoded as these: [n] each."""
 
     def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
         """Whether the probabilities of each record, and its residual, can be a teacher's: bool [n].
@@ -113,6 +128,26 @@ class Compact(ProbEncoding):
         probs *= scale[:, None]
         return probs
 
+    def probs_range(self, planes: Planes) -> tuple[Float32, Float32]:
+        """As ``ProbEncoding.probs_range``: half a code to either side of each root.
+
+        Where the largest code is just one above the next one, 1 may have been added to it.
+        """
+        codes = planes.T.astype(np.float32)
+        below = np.full_like(codes, 0.5)
+        if codes.shape[1] > 1:
+            rows, best = np.arange(len(codes)), codes.argmax(axis=1)
+            second = np.partition(codes, -2, axis=1)[:, -2]
+            below[rows, best] += codes[rows, best] - second == 1
+        low = np.square(np.maximum(codes - below, 0) / _LEVELS) * (1 - _ROUNDING)
+        return low, np.minimum(np.square((codes + np.float32(0.5)) / _LEVELS) * (1 + _ROUNDING), 1)
+
+    def residual_range(self, residual: Float32) -> tuple[Float32, Float32]:
+        """As ``ProbEncoding.residual_range``: half a step of float16 to either side; up to 1 from the last one on."""
+        half = np.spacing(residual.astype(np.float16)).astype(np.float32) / 2
+        high = np.where(residual >= _BELOW_ONE, np.float32(1), residual + half)
+        return np.maximum(residual - half, 0), high
+
     def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
         """As ``ProbEncoding.possible``; whatever the codes are, they decode to a sum of 1 - residual."""
         del planes
@@ -145,6 +180,16 @@ class Exact(ProbEncoding):
         topk = rows.shape[1] // 4
         joined: Float32 = rows.reshape(len(rows), 4, topk).transpose(0, 2, 1).copy().view(np.float32)[..., 0]
         return joined
+
+    def probs_range(self, planes: Planes) -> tuple[Float32, Float32]:
+        """As ``ProbEncoding.probs_range``: the probabilities themselves, twice."""
+        none = np.zeros(planes.shape[1], np.float32)
+        probs = self.decode_probs(np.ascontiguousarray(planes.T), none, np.ones(len(none), np.bool_))
+        return probs, probs
+
+    def residual_range(self, residual: Float32) -> tuple[Float32, Float32]:
+        """As ``ProbEncoding.residual_range``: the residuals themselves, twice."""
+        return residual, residual
 
 
 ENCODINGS: dict[Encoding, ProbEncoding] = {"compact": Compact(), "exact": Exact()}

@@ -55,7 +55,7 @@ class ClassList:
         """Classes by whatever else they may be called: ids first, then whole names, then single ones of several."""
         names = self.names
         if not names and all(WORDNET_ID.fullmatch(each) for each in self.ids):
-            known = _wordnet_names()
+            known = wordnet_names()
             names = tuple((known[each],) if each in known else () for each in self.ids)
         singles = tuple(tuple(part for name in each for part in name.split(",")) for each in names)
         found: dict[str, int] = {}
@@ -150,8 +150,8 @@ def _timm_lists() -> dict[str, Path]:
 
 
 @cache
-def _wordnet_names() -> Mapping[str, str]:
-    """Names of WordNet's classes by id, from timm's table; empty if this timm has none."""
+def wordnet_names() -> Mapping[str, str]:
+    """Names of WordNet's classes by id, such as "tench, Tinca tinca", from timm's table; empty if it has none."""
     table = _folder_of_lists() / _NAMES
     lines = plain_lines(table.read_text(encoding="utf-8")) if table.is_file() else []
     return {wordnet_id: names for wordnet_id, _, names in (line.partition("\t") for line in lines)}

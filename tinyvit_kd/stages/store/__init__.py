@@ -1,5 +1,5 @@
 """The commands of ``store``: one file each.
 
-Here: info, check.
+Here: info, check, stats, suspects, show, verify.
 Not here: what several of them share (``analysis``), the store itself (``store``).
 """
