@@ -1,4 +1,4 @@
-"""A run logs to what its recipe asks for, goes on there when it is continued, and is the same run whatever it logs to."""
+"""A run logs to what its recipe asks for, goes on there when it is continued, and is the same run without it."""
 
 from __future__ import annotations
 
