@@ -157,6 +157,13 @@ class MetricsWriter(AbstractContextManager["MetricsWriter"]):
             return
         folder.mkdir(parents=True, exist_ok=True)
         run = LoggedRun(folder, config or LoggingConfig(), about or {})
+        try:
+            self._open(run)
+        except BaseException:
+            self.close(succeeded=False)
+            raise
+
+    def _open(self, run: LoggedRun) -> None:
         for name, logger in LOGGERS.items():
             if getattr(run.config, name, True):
                 self._loggers[name] = logger(run)
