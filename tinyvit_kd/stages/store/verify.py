@@ -216,7 +216,7 @@ def _answer_checks(found: Verification) -> list[Check]:
     kept = int((~answers.missing).sum())
     return [
         Check("top-1", told, "", same + ties == count, {"same": same, "near_ties": ties, "records": count}),
-        Check("kept classes", f"{kept:,} of {count:,} have the best", "", kept == count, {"same": kept}),
+        Check("kept classes", f"the best in {kept:,} of {count:,}", "", kept == count, {"same": kept}),
         _bounded("largest |Δp|", answers.delta, answers.delta_bound, answers.delta_share),
         _bounded("largest |Δ| of the rest", answers.rest, answers.rest_bound, answers.rest / answers.rest_bound),
         _mean_divergence(answers),
@@ -231,18 +231,18 @@ def _bounded(name: str, found: Float64, bound: Float64, share: Float64) -> Check
         share: of the bound that the difference nearest to its own takes.
     """
     worst, over = int(found.argmax()), int((share > 1).sum())
-    told = f"{found[worst]:.3g}" + (f"; {counted(over, 'record')} above a bound" if over else "")
-    limit = f"{bound[worst]:.3g} there; at most {share.max():.0%} of a bound"
+    above, nearest = f"{counted(over, 'record')} above the bound", f"the nearest takes {share.max():.0%} of its bound"
+    told = f"{found[worst]:.3g}; {above if over else nearest}"
     values = {"largest": float(found[worst]), "bound": float(bound[worst]), "share": float(share.max()), "above": over}
-    return Check(name, told, limit, not over, values)
+    return Check(name, told, f"{bound[worst]:.3g}", not over, values)
 
 
 def _mean_divergence(answers: Agreement) -> Check:
     mean, limit = float(answers.divergence.mean()), answers.divergence_bound
     by = {"encoding": float(answers.by_encoding.mean()), "rounding": float(answers.by_rounding.mean())}
-    expected = f"expected: encoding {by['encoding']:.2g}, rounding {by['rounding']:.2g}"
+    expected = f"expected {by['encoding']:.2g} of the encoding, {by['rounding']:.2g} of rounding"
     values = {"mean": mean, "bound": limit, "expected": by, "largest": float(answers.divergence.max())}
-    return Check("mean KL", f"{mean:.3g}", f"{limit:.3g}; {expected}", mean <= limit, values)
+    return Check("mean KL", f"{mean:.3g}; {expected}", f"{limit:.3g}", mean <= limit, values)
 
 
 def _table(checks: Iterable[Check]) -> str:
