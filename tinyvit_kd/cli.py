@@ -11,7 +11,11 @@ from contextlib import contextmanager
 import click
 
 from tinyvit_kd import __version__
+from tinyvit_kd.commands.compare import compare_command
+from tinyvit_kd.commands.export import export_command
+from tinyvit_kd.commands.predict import predict_command
 from tinyvit_kd.commands.recipe import recipe_command
+from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
 from tinyvit_kd.commands.stages import (
@@ -21,11 +25,12 @@ from tinyvit_kd.commands.stages import (
     finetune_command,
     pretrain_command,
 )
+from tinyvit_kd.commands.status import status_command
 from tinyvit_kd.commands.store import store_group
 from tinyvit_kd.errors import StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.lines import own_rank
+from tinyvit_kd.runtime.lines import own_rank, quiet_lines
 from tinyvit_kd.runtime.refusals import from_os_error
 from tinyvit_kd.runtime.signals import (
     REQUEUE_EXIT_CODE,
@@ -41,8 +46,9 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command],
+    "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
-    "Score a model": [evaluate_command],
+    "Score and use a model": [evaluate_command, predict_command, export_command],
     "Try it": [demo_command],
 }
 
@@ -54,8 +60,9 @@ SECTIONS: dict[str, list[click.Command]] = {
 )
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks instead of errors of one paragraph.")
+@click.option("-q", "--quiet", is_flag=True, help="Show results and errors alone; log.txt of a run has all lines.")
 @click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(context: click.Context, debug: bool, quiet: bool) -> None:
     """Knowledge distillation for vision with the teacher taken out of the training loop.
 
     Each stage reads one YAML recipe (see configs/, or print one with the command recipe), and --set section.key=value
@@ -65,6 +72,8 @@ def cli(context: click.Context, debug: bool) -> None:
     something has to be corrected first.
     """
     context.obj = {"debug": debug}
+    if quiet:
+        context.with_resource(quiet_lines())
     context.with_resource(saying(context.invoked_subcommand or ""))  # and whatever is done in it says more
 
 

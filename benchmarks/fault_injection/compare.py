@@ -15,7 +15,8 @@ import xxhash
 from benchmarks.local_files import block_file
 from tinyvit_kd.errors import CheckpointError, StoreError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
-from tinyvit_kd.stages import shards as shard_commands
+from tinyvit_kd.stages.shards.check import check as check_shards
+from tinyvit_kd.stages.shards.check import describe_check as describe_shards_check
 from tinyvit_kd.stages.store.check import check, repair
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.arrays import any_block
@@ -88,8 +89,8 @@ def shard_differences(path: Path, reference: Path) -> list[str]:
             problems.append(f"{path / name} is missing or differs")
     if not problems:
         with redirect_stderr(io.StringIO()):
-            text, sound = shard_commands.check(str(path), 1)
-        problems += [] if sound else [f"shards check: {text}"]
+            report = check_shards(str(path), 1)
+        problems += [] if report.sound else [f"shards check: {describe_shards_check(report)}"]
     return problems
 
 

@@ -161,7 +161,7 @@ def test_a_head_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_does_not_say_what_it_is_needs_a_name(tmp_path: Path) -> None:
     torch.save(tiny().state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(ConfigError, match=r"teacher\.name"):
+    with pytest.raises(CheckpointError, match=r"teacher\.name"):
         built(checkpoint=tmp_path / "weights.pth")
 
 

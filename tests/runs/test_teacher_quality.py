@@ -170,14 +170,14 @@ def test_unlabelled_shards_dump_as_before_and_say_why_nothing_is_known(
     )
     assert "teacher_top1" not in result
     assert 0 < result["best_probability"] < 1
-    assert "no labels of the teacher's classes" in store_stage.info(world.folder / "exact")
+    assert "no labels of the teacher's classes" in store_stage.info(world.folder / "exact")[0]
     names = world.teacher.parent / "names.txt"
     names.write_text(
         "\n".join(sorted(build_teacher(world.dump().teacher, torch.device("cpu"), "float32").facts.class_ids or ()))
     )
     shards = {"path": str(world.shards), "split": "train", "class_list": str(names)}
     assert "teacher_top1" in dump_logits(exact(world, shards=shards), solo_job())
-    assert "best class is the label in" in store_stage.info(world.folder / "exact")
+    assert "best class is the label in" in store_stage.info(world.folder / "exact")[0]
 
 
 def test_damaged_labels_are_a_fault_that_the_next_dump_mends(world: World, command_line: CommandLine) -> None:
@@ -186,7 +186,7 @@ def test_damaged_labels_are_a_fault_that_the_next_dump_mends(world: World, comma
     code, out, _ = command_line("store", "check", world.store)
     assert code == 1
     assert "labels.json" in out
-    assert "not known: the labels" in store_stage.info(world.store)
+    assert "not known: the labels" in store_stage.info(world.store)[0]
     dump_logits(world.dump(), solo_job())
     assert command_line("store", "check", world.store).code == 0
 
@@ -194,7 +194,7 @@ def test_damaged_labels_are_a_fault_that_the_next_dump_mends(world: World, comma
 def test_a_store_of_an_earlier_version_has_no_labels_and_is_sound(world: World, command_line: CommandLine) -> None:
     (world.store / "labels.json").unlink()
     assert command_line("store", "check", world.store).code == 0
-    assert "agreement  no labels" in store_stage.info(world.store)
+    assert "agreement  no labels" in store_stage.info(world.store)[0]
 
 
 def quality(agreement: float | None, best: float, outside: float, views: int = 1000) -> Quality:

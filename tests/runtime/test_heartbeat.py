@@ -178,9 +178,9 @@ def test_a_process_that_is_forked_while_a_line_is_printed_can_print(tmp_path: Pa
 def test_every_command_says_that_it_is_running(
     tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(_path: str) -> str:
+    def slowly(_path: str) -> tuple[str, dict[str, object]]:
         time.sleep(0.5)
-        return "done"
+        return "done", {}
 
     monkeypatch.setattr("tinyvit_kd.stages.store.info.info", slowly)
     code, out, err = command_line("store", "info", tmp_path)

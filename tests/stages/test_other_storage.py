@@ -30,7 +30,7 @@ def test_a_dump_and_a_training_on_an_object_store_equal_those_on_a_disk(
     for shard, view in local.present_blocks([]):
         assert np.array_equal(stored.read_planes(shard, view), local.read_planes(shard, view))
     assert check(URL, 1).sound
-    assert "6 of 6" in info(URL)
+    assert "6 of 6" in info(URL)[0]
     remote = pretrain(world.pretrain(store={"path": URL}, output=str(world.folder / "remote")), solo_job())
     here = pretrain(world.pretrain(), solo_job())
     assert remote["loss"] == here["loss"]

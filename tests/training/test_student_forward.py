@@ -18,6 +18,7 @@ from tests.training.test_accumulation import batch
 from tinyvit_kd.config.training import DistillLossConfig
 from tinyvit_kd.runtime.compiling import Backend, Compiler
 from tinyvit_kd.runtime.distributed import Job, solo_job
+from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.loop import fit, train_step
@@ -146,8 +147,9 @@ def test_no_rate_includes_the_warm_up(tmp_path: Path) -> None:
         return module.forward
 
     run, state = made(tmp_path, slowly)
-    run = replace(run, config=run.config.model_copy(update={"log_every": 1}))
-    results = fit(run, state, iter([batch()] * 3), OBJECTIVE, StopRequest())
+    with MetricsWriter(run.job, tmp_path) as metrics:
+        run = replace(run, config=run.config.model_copy(update={"log_every": 1}), metrics=metrics)
+        results = fit(run, state, iter([batch()] * 3), OBJECTIVE, StopRequest())
     assert results["images_per_second"] > 12
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3

@@ -53,8 +53,11 @@ def choose_blocks(present: Blocks, sample: int | float | None, seed: int) -> Blo
     chosen = -(-wanted // _PAIR)
     # Every so-many-th pair, from a random one of the first on. Seeds are hashed, so that near ones differ.
     start = hash64(seed, 0x73616D70) / 2**64
-    picked = [pairs[int((number + start) * len(pairs) / chosen)] for number in range(min(chosen, len(pairs)))]
-    return sorted([block for pair in picked for block in pair][:wanted])
+    spread = dict.fromkeys(min(int((number + start) * len(pairs) / chosen), len(pairs) - 1) for number in range(chosen))
+    # A shard with an odd number of views has a single one, too; what is short comes from anywhere.
+    others = permutation(hash64(seed, 0x6D6F7265), len(pairs)).tolist()
+    picked = [block for place in dict.fromkeys([*spread, *others]) for block in pairs[place]]
+    return sorted(picked[:wanted])
 
 
 def _by_shard(blocks: Blocks) -> Iterator[tuple[int, list[int]]]:

@@ -47,6 +47,7 @@ def class_figures(sums: ClassSums, names: Sequence[str], ids: Sequence[str] | No
         "counts": {
             "labelled": sums.labelled.tolist(),
             "right": sums.right.tolist(),
+            "right_top5": sums.right_top5.tolist(),
             "best": sums.best.tolist(),
             "stored": sums.stored.tolist(),
         },

@@ -16,7 +16,7 @@ Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-_ROWS = 256  # records that are spread over all classes at a time, so that 22k classes take 23 MB
+_ROWS = 64  # records that are spread over all classes at a time, so that 22k classes take 6 MB
 
 
 class Answers(NamedTuple):

@@ -12,8 +12,7 @@ from typing import Any
 
 from tinyvit_kd.config.load import read_yaml
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
-from tinyvit_kd.runs.resume import SUMMARY
-from tinyvit_kd.runs.student_run import RECIPE
+from tinyvit_kd.runs.run_files import RECIPE, RESULTS, SUMMARY
 from tinyvit_kd.runtime.metric_loggers import METRICS
 
 Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
@@ -30,6 +29,8 @@ class RunFolder:
             there.
         damaged_lines: lines that cannot be read; the last one may be in the middle of being written.
         summary: figures of the finished run; None if it has not finished.
+        results: of the finished run, with all that they depend on (``results.json``); None if it has not finished, or
+            did before such a file was written.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class RunFolder:
     lines: tuple[Line, ...]
     damaged_lines: int
     summary: dict[str, Any] | None
+    results: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +69,18 @@ def read_run(path: Path) -> RunFolder:
             expected="the folder that a recipe of pretrain or finetune calls output",
         )
     lines, damaged = _read_lines(path / METRICS)
-    return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, _read_summary(path / SUMMARY))
+    summary = _read_summary(path / SUMMARY)
+    results = None if summary is None else read_results(path / RESULTS)
+    return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, summary, results)
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """The results of a finished run or dump, as plain data; None where there are none that can be read."""
+    try:
+        results = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return results if isinstance(results, dict) and isinstance(results.get("figures"), dict) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,9 @@ TOP = 5
 MIXED_ROWS = 128  # of a block with mixed views, whose labels are looked up: 20 µs each
 
 
+WORTH_PROCESSES = 20_000_000  # stored probabilities, which take a process about 2 s, as long as starting another
+
+
 class Task(NamedTuple):
     """Some blocks of one shard that are read together, so that views of a sample can be compared."""
 
@@ -59,6 +62,13 @@ class ReadBlock(NamedTuple):
     block: Block
     planes: Planes
     size: int  # of its file, bytes
+
+
+def worth_processes(store: LogitStore, blocks: Iterable[tuple[int, int]], asked: int) -> int:
+    """How many processes to start for some blocks: one where starting others would take longer than the work."""
+    lengths = store.manifest.shard_lengths
+    values = store.manifest.topk * sum(lengths[shard] for shard, _ in blocks)
+    return max(1, asked) if values >= WORTH_PROCESSES else 1
 
 
 def read_blocks(store: LogitStore, task: Task, unread: list[tuple[str, str]]) -> Iterator[ReadBlock]:

@@ -74,10 +74,11 @@ def find_labels(store: LogitStore, shards: ShardSet | None = None, *, beside: bo
         known = known_labels(shards, classes, store.manifest.num_classes)
         if known.shards is not None:
             return StoreLabels(f"of {where}, {shards.name}", known, note=known.note)
-        unknown = known.unknown
+        nameless = shards.class_list is None and classes is not None
+        unknown = known.unknown + (", which --class-list names" if nameless else "")
     sample = read_label_sample(store.storage)
     if any((labels >= 0).any() for labels in sample.values()):
-        return StoreLabels("of some samples, which the store keeps; --shards PATH gives all", sample=sample)
+        return StoreLabels("of some samples, which the store keeps (--shards gives all)", sample=sample)
     return StoreLabels(f"not known: {unknown}, and the store keeps none")
 
 

@@ -6,17 +6,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 from pydantic import ValidationError
 
 from tinyvit_kd.analysis.block_sample import Blocks, tasks_of
 from tinyvit_kd.analysis.class_figures import class_figures
-from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, TOP, BlockSummer
+from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, BlockSummer, worth_processes
+from tinyvit_kd.analysis.store_figures import (
+    Tree,
+    agreement,
+    between_views,
+    calibration,
+    field_bytes,
+    kept_mass,
+    of_view,
+    spread,
+)
 from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.store_sums import BINS, CONFIDENCE_BINS, Int64, StoreSums, ViewSums
+from tinyvit_kd.analysis.store_sums import StoreSums
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.runs.class_lists import stored_classes
@@ -27,10 +35,7 @@ from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 
 FORMAT = 1
-PERCENTILES = (10, 50, 90)
-LEVELS = (1, 5, 10, 25, 50, 100, 200, 500, 1000)  # K whose kept mass is told, besides the store's own
 LISTED_UNREAD = 20
-Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class StoreStatistics:
         What is not known is null: agreement without labels, figures of views without a second view.
         """
         sums, total = self.sums, self.sums.total
+        largest = math.log(self.manifest.num_classes)
         return {
             "format": FORMAT,
             "store": self._store(),
@@ -87,17 +93,16 @@ class StoreStatistics:
                 "mixed": self.mixes,
                 "mixed_views_per_block": MIXED_ROWS if self.mixes else None,
             },
-            "agreement": _agreement(total, self.manifest.topk),
-            "confidence": self._spread("confidence", total.confidence, total.records, 1.0),
-            "entropy": self._spread("entropy", total.entropy, total.records, math.log(self.manifest.num_classes))
-            | {"unit": "nats", "largest": math.log(self.manifest.num_classes)},
-            "residual": self._spread("residual", total.residual, total.records, 1.0),
-            "kept_mass": _kept(sums, total.records),
-            "by_view": [_of_view(view, each, self.manifest.topk) for view, each in sorted(sums.by_view.items())],
-            "between_views": _between(sums),
+            "agreement": agreement(total, self.manifest.topk),
+            "confidence": spread(sums, "confidence", total.confidence),
+            "entropy": spread(sums, "entropy", total.entropy, largest) | {"unit": "nats", "largest": largest},
+            "residual": spread(sums, "residual", total.residual),
+            "kept_mass": kept_mass(sums),
+            "by_view": [of_view(view, each, self.manifest.topk) for view, each in sorted(sums.by_view.items())],
+            "between_views": between_views(sums),
             "classes": class_figures(sums.classes, self.names, self.ids),
-            "calibration": _calibration(sums),
-            "bytes": self._bytes(),
+            "calibration": calibration(sums),
+            "bytes": field_bytes(sums, self.manifest),
             "holes": {"samples": sums.samples, "holes": sum(sums.holes.values()), "reasons": dict(sums.holes)},
         }
 
@@ -129,29 +134,6 @@ class StoreStatistics:
             "unread": [{"block": where, "what": what} for where, what in unread[:LISTED_UNREAD]],
         }
 
-    def _spread(self, name: str, total: float, records: int, largest: float) -> Tree:
-        counts = self.sums.histograms.get(name, np.zeros(BINS, np.int64))
-        found = {f"p{each}": largest * percentile(counts, each / 100) if records else None for each in PERCENTILES}
-        return {"mean": total / records if records else None, **found, "histogram": counts.tolist()}
-
-    def _bytes(self) -> Tree:
-        measured = self.sums.bytes
-        records = max(measured.records, 1)
-        fields = [
-            {"field": name, "raw": each.raw / records, "packed": each.packed / records}
-            for name, each in measured.by_field.items()
-        ]
-        samples = sum(self.manifest.shard_lengths[shard] for shard in range(len(self.manifest.shard_lengths)))
-        per_record = measured.file_bytes / records
-        return {
-            "measured_blocks": measured.blocks,
-            "read_blocks": self.sums.blocks,
-            "read_bytes": self.sums.block_bytes,
-            "per_record": per_record if measured.records else None,
-            "complete_store": round(per_record * samples * self.manifest.views) if measured.records else None,
-            "fields": fields,
-        }
-
 
 def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, processes: int) -> StoreStatistics:
     """Read blocks and sum up what they say; memory is bounded by a few blocks per process.
@@ -173,7 +155,7 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
     tasks = tasks_of(blocks)
     summer = BlockSummer(store, labels, spec)
     with progress_bar(None, len(blocks), "block", label="store stats") as bar:
-        workers = max(1, min(processes, len(tasks)))
+        workers = worth_processes(store, blocks, min(processes, len(tasks)))
         for task, found in zip(tasks, run_parallel(summer, tasks, workers), strict=True):
             sums.add(found)
             bar.update(len(task.views))
@@ -195,15 +177,6 @@ def store_statistics(store: LogitStore, labels: StoreLabels, blocks: Blocks, pro
     )
 
 
-def percentile(counts: Int64, fraction: float) -> float:
-    """Where a fraction of what a histogram counts lies below, as a share of its range; linear within a bin."""
-    target = fraction * counts.sum()
-    upto = np.cumsum(counts)
-    place = int(np.searchsorted(upto, target))
-    inside = counts[place] or 1
-    return float((place + (target - (upto[place] - counts[place])) / inside) / len(counts))
-
-
 def _spec(manifest: Manifest) -> ViewSpec | None:
     try:
         return ViewSpec.model_validate(manifest.view_spec)
@@ -220,58 +193,3 @@ def _require_some(store: LogitStore, sums: StoreSums) -> None:
             found=f"{what} (the first of {len(sums.unread):,} blocks)",
             fix=f"run store check {store.where}, which says what is wrong with each",
         )
-
-
-def _agreement(sums: ViewSums, topk: int) -> Tree | None:
-    if not sums.labelled:
-        return None
-    return {
-        "top1": sums.right / sums.labelled,
-        "top5": sums.right_top5 / sums.labelled if topk >= TOP else None,
-        "label_probability": sums.label_probability / sums.labelled,
-        "views": sums.labelled,
-    }
-
-
-def _of_view(view: int, sums: ViewSums, topk: int) -> Tree:
-    records = max(sums.records, 1)
-    means = {name: asdict(sums)[name] / records for name in ("confidence", "entropy", "residual")}
-    return {"view": view, "records": sums.records, **means, "agreement": _agreement(sums, topk)}
-
-
-def _kept(sums: StoreSums, records: int) -> list[Tree]:
-    topk = len(sums.kept)
-    levels = sorted({*(each for each in LEVELS if each < topk), topk})
-    return [{"k": level, "mass": sums.kept[level - 1] / records if records else None} for level in levels]
-
-
-def _between(sums: StoreSums) -> Tree | None:
-    pairs = sums.pairs
-    if not pairs.pairs:
-        return None
-    divergence = pairs.divergence / pairs.compared if pairs.compared else None
-    return {
-        "pairs": pairs.pairs,
-        "same_best": pairs.same_best / pairs.pairs,
-        "compared_pairs": pairs.compared,
-        "js_divergence": divergence,
-        "largest_js_divergence": math.log(2),
-    }
-
-
-def _calibration(sums: StoreSums) -> Tree | None:
-    views = sums.calibration[:, 0].sum()
-    if not views:
-        return None
-    bins = [
-        {
-            "from": place / CONFIDENCE_BINS,
-            "to": (place + 1) / CONFIDENCE_BINS,
-            "views": int(count),
-            "confidence": confidence / count if count else None,
-            "top1": right / count if count else None,
-        }
-        for place, (count, confidence, right) in enumerate(sums.calibration.tolist())
-    ]
-    error = abs(sums.calibration[:, 1] - sums.calibration[:, 2]).sum() / views
-    return {"expected_error": float(error), "bins": bins}

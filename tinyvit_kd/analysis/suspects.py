@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.record_figures import Float32, Float64, Int32, Int64
-from tinyvit_kd.analysis.store_blocks import Task, best_classes, read_blocks
+from tinyvit_kd.analysis.record_figures import Int64
+from tinyvit_kd.analysis.store_blocks import Task, read_blocks, worth_processes
 from tinyvit_kd.analysis.store_labels import StoreLabels
+from tinyvit_kd.analysis.suspect_sums import LabelSums, leading_class
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import ConfigError
@@ -24,7 +25,6 @@ from tinyvit_kd.runs.known_labels import UNKNOWN, own_weights
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.store.check import shards_with_samples
-from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import partners
 
@@ -33,17 +33,19 @@ OWN_WEIGHT = 0.5  # of a sample's image in a mixed view, from which on the view 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a sample is suspect: all three must hold.
+    """When a sample is suspect: all of these must hold.
 
     Attributes:
         contradicted: least fraction of its views whose best class is not the label.
-        label: largest mean probability of the label.
-        other: least mean probability of the class that the teacher names instead.
+        label_probability: largest mean probability of the label.
+        teacher_probability: least mean probability of the class that the teacher names instead.
+        views: least number of views that count; of a store with fewer, all.
     """
 
     contradicted: float = 0.8
-    label: float = 0.1
-    other: float = 0.3
+    label_probability: float = 0.1
+    teacher_probability: float = 0.3
+    views: int = 2
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Suspect:
         label_probability: of the label, mean over the views; where it is not among the top K, the most that it can be:
             the smaller one of the residual and the smallest stored probability.
         label_not_stored: views where it is not among the top K, so that the mean is an upper bound.
-        other_probability: of the teacher's class, mean over the views; counted as 0 where another class is ahead of it,
-            so that the mean is a lower bound.
+        teacher_probability: of the teacher's class, mean over the views; 0 is counted where another class is ahead of
+            it, so that the mean is a lower bound.
     """
 
     shard: int
@@ -73,12 +75,12 @@ class Suspect:
     contradicted: int
     label_probability: float
     label_not_stored: int
-    other_probability: float
+    teacher_probability: float
 
     @property
     def sureness(self) -> float:
         """By how much the teacher prefers its class to the label; the order of suspects."""
-        return self.other_probability - self.label_probability
+        return self.teacher_probability - self.label_probability
 
 
 @dataclass
@@ -132,45 +134,13 @@ def find_suspects(store: LogitStore, labels: StoreLabels, thresholds: Thresholds
     suspects = Suspects()
     finder = _Finder(store, labels, validate(ViewSpec, store.manifest.view_spec, store.where), thresholds)
     with progress_bar(None, len(shards), "shard", label="store suspects") as bar:
-        for found in run_parallel(finder, shards, max(1, min(processes, len(shards)))):
+        every = ((shard, view) for shard in shards for view in range(store.manifest.views))
+        workers = worth_processes(store, every, min(processes, len(shards)))
+        for found in run_parallel(finder, shards, workers):
             suspects.add(found)
             bar.update()
     suspects.found.sort(key=lambda each: (-each.sureness, each.shard, each.index))
     return suspects
-
-
-class _Sums:
-    """Sums over the views of n samples, whose best classes besides the label are kept, too."""
-
-    def __init__(self, labels: Int64, views: int) -> None:
-        count = len(labels)
-        self.labels = labels
-        self.views = np.zeros(count, np.int64)
-        self.contradicted = np.zeros(count, np.int64)
-        self.not_stored = np.zeros(count, np.int64)
-        self.of_label = np.zeros(count)
-        self.others = np.full((views, count), UNKNOWN, np.int32)
-        self.of_others = np.zeros((views, count), np.float32)
-
-    def add(self, number: int, block: Block, partner_labels: Int64, counts: npt.NDArray[np.bool_]) -> None:
-        """Add one view of each sample.
-
-        Args:
-            number: how many views were added before.
-            partner_labels: of the images that views are mixed with, [n], -1 where there is none.
-            counts: [n], whether the view counts.
-        """
-        rows = np.flatnonzero(counts & block.valid & (self.labels >= 0))
-        view = block.take(rows)
-        labels = self.labels[rows]
-        stored, of_label = bounded_probability(view, labels)
-        classes, probs = best_other(view, labels, partner_labels[rows])
-        best = best_classes(view)
-        self.views[rows] += 1
-        self.contradicted[rows] += (best != labels) & (best != partner_labels[rows])
-        self.not_stored[rows] += ~stored
-        self.of_label[rows] += of_label
-        self.others[number, rows], self.of_others[number, rows] = classes, probs
 
 
 class _Finder:
@@ -184,7 +154,7 @@ class _Finder:
         labels = self.labels.of_shard(shard)
         present = [view for view in range(self.store.manifest.views) if self.store.has_block(shard, view)]
         result = Suspects(missing=self.store.manifest.views - len(present))
-        sums = _Sums(labels, len(present))
+        sums = LabelSums(labels, len(present))
         for number, read in enumerate(read_blocks(self.store, Task(shard, tuple(present), True), result.unread)):
             result.blocks += 1
             sums.add(number, read.block, *self._mixes(shard, read.view, labels))
@@ -204,19 +174,19 @@ class _Finder:
         # A partner whose label is not known may be what the teacher names.
         return of_partner, (weights == 1) | ((weights >= OWN_WEIGHT) & (of_partner >= 0))
 
-    def _suspects(self, shard: int, sums: _Sums) -> Iterator[Suspect]:
+    def _suspects(self, shard: int, sums: LabelSums) -> Iterator[Suspect]:
         views = np.maximum(sums.views, 1)
         candidates = (
-            (sums.views > 0)
+            (sums.views >= max(1, min(self.thresholds.views, self.store.manifest.views)))
             & (sums.contradicted >= self.thresholds.contradicted * sums.views)
-            & (sums.of_label <= self.thresholds.label * views)
+            & (sums.of_label <= self.thresholds.label_probability * views)
         )
         assert self.labels.known.shards is not None
         index = self.labels.known.shards.index(shard)
         for row in np.flatnonzero(candidates).tolist():
             number, total = leading_class(sums.others[:, row], sums.of_others[:, row])
             mean = total / int(views[row])
-            if number >= 0 and mean >= self.thresholds.other:
+            if number >= 0 and mean >= self.thresholds.teacher_probability:
                 yield Suspect(
                     shard=shard,
                     index=row,
@@ -227,46 +197,5 @@ class _Finder:
                     contradicted=int(sums.contradicted[row]),
                     label_probability=float(sums.of_label[row] / views[row]),
                     label_not_stored=int(sums.not_stored[row]),
-                    other_probability=mean,
+                    teacher_probability=mean,
                 )
-
-
-def bounded_probability(view: Block, labels: Int64) -> tuple[npt.NDArray[np.bool_], Float64]:
-    """Whether each record stores its label, bool [n], and the label's probability or, if not, the most it can be, [n].
-
-    A class that is not among the top K has at most the smallest stored probability, and at most the residual.
-    """
-    there = view.indices == labels[:, None]
-    stored = there.any(axis=1)
-    most = np.minimum(view.probs.min(axis=1, initial=1), np.maximum(view.residual, 0))
-    found: Float64 = np.where(stored, (view.probs * there).sum(axis=1), most).astype(np.float64)
-    return stored, found
-
-
-def best_other(view: Block, labels: Int64, partner_labels: Int64) -> tuple[Int32, Float32]:
-    """The best class of each record besides its label and its partner's, int32 [n], and its probability [n].
-
-    The class is -1, and its probability 0, where a record has no other class.
-    """
-    own = (view.indices == labels[:, None]) | (view.indices == partner_labels[:, None])
-    others = np.where(own, np.float32(-1), view.probs)
-    column = others.argmax(axis=1)[:, None]
-    probs = np.take_along_axis(others, column, axis=1)[:, 0]
-    classes = np.take_along_axis(view.indices, column, axis=1)[:, 0]
-    return np.where(probs < 0, np.int32(UNKNOWN), classes), np.maximum(probs, np.float32(0))
-
-
-def leading_class(classes: Int32, probs: Float32) -> tuple[int, float]:
-    """The class that is there most often, and the sum of its probabilities; of several, that with the larger sum.
-
-    Args:
-        classes: of one sample by view, [V], -1 where there is none.
-        probs: their probabilities, [V].
-    """
-    there = classes >= 0
-    if not there.any():
-        return UNKNOWN, 0.0
-    numbers, places, times = np.unique(classes[there], return_inverse=True, return_counts=True)
-    totals = np.bincount(places, weights=probs[there].astype(np.float64))
-    first = np.lexsort((-totals, -times))[0]
-    return int(numbers[first]), float(totals[first])

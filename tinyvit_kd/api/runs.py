@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvit_kd.config import load
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
-from tinyvit_kd.errors import BadImageError, ConfigError, reason_of
+from tinyvit_kd.errors import ConfigError
 
 if TYPE_CHECKING:
     # Importing torch and timm takes seconds, so only the functions that need them do it.
@@ -44,17 +44,11 @@ class Student(NamedTuple):
             ConfigError: the file cannot be read.
             BadImageError: the image cannot be decoded.
         """
+        from tinyvit_kd.batches.image_files import read_view
         from tinyvit_kd.views.render import render_eval
 
-        if isinstance(image, bytes):
-            return render_eval(image, self.card.eval_views)
-        try:
-            return render_eval(Path(image).read_bytes(), self.card.eval_views)
-        except OSError as error:
-            raise ConfigError("cannot read an image", where=str(image), found=reason_of(error)) from None
-        except BadImageError as error:
-            error.where = str(image)
-            raise
+        views = self.card.eval_views
+        return render_eval(image, views) if isinstance(image, bytes) else read_view(image, views)
 
     def predict(self, images: Sequence[bytes | str | Path]) -> torch.Tensor:
         """Probabilities of the classes, float32 [B, C] on the network's device.
@@ -70,11 +64,10 @@ class Student(NamedTuple):
         """
         import torch
 
-        from tinyvit_kd.models.head import class_probabilities
+        from tinyvit_kd.models.predictor import predict_views
 
         views = torch.stack([torch.from_numpy(self.view(image)) for image in images])
-        with torch.inference_mode():
-            return class_probabilities(self.network, self.normalize(views.to(self.normalize.scale.device)))
+        return predict_views(self.network, self.normalize, views)
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe:
@@ -102,10 +95,10 @@ def load_recipe(path: str | Path, *overrides: str) -> Recipe:
 
 
 def open_student(path: str | Path, device: str | torch.device = "cpu") -> Student:
-    """Open a network that a stage trained, ready for inference.
+    """Open a network that says what it is, ready for inference.
 
     Args:
-        path: a run folder, or a ``model.safetensors`` that a stage has written.
+        path: a run folder, a folder that timm or export wrote, or a ``model.safetensors`` that a stage has written.
         device: for the network and its inputs.
 
     Raises:

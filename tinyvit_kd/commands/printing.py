@@ -18,8 +18,21 @@ def json_option(function: Function) -> Function:
 
 
 def print_result(text: str, values: Any, as_json: bool) -> None:
-    """Print a result: its text or, for machines, its values in one line of JSON; what is not finite is null there."""
-    click.echo(json.dumps(_finite(values), allow_nan=False) if as_json else text)
+    """Print a result: its text or, for machines, its values."""
+    print_text(text, as_json)
+    print_json(values, as_json)
+
+
+def print_text(text: str, as_json: bool) -> None:
+    """Print a text for people, unless JSON is asked for."""
+    if not as_json:
+        click.echo(text)
+
+
+def print_json(values: Any, as_json: bool) -> None:
+    """Print values in one line of JSON, if that is asked for; what is not finite is null there."""
+    if as_json:
+        click.echo(json.dumps(_finite(values), allow_nan=False))
 
 
 def _finite(values: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyvit_kd.commands.printing import json_option, print_result
 from tinyvit_kd.runtime.heartbeat import saying
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -71,7 +72,7 @@ def shards_build(
     becomes no sample is counted and named; the last line is JSON. After an interruption, run the same command again
     to make the missing shards. docs/DATA.md has the rules.
     """
-    from tinyvit_kd.stages.shards import build
+    from tinyvit_kd.stages.shards.build import build
 
     if split is not None and split_from_folders:
         raise click.UsageError("--split and --split-from-folders exclude each other.")
@@ -118,36 +119,39 @@ def _shard_set_options(function: Function) -> Function:
 
 @shards_group.command("index")
 @_shard_set_options
-def shards_index(path: str, **options: Any) -> None:
+@json_option
+def shards_index(path: str, as_json: bool, **options: Any) -> None:
     """Index existing webdataset tars (images with .cls, .json, .label or .txt) at PATH.
 
     With indexes, samples can be read in any order.
     """
-    from tinyvit_kd.stages.shards import index
+    from tinyvit_kd.stages.shards.index import index
 
-    click.echo(index(path, **options))
+    print_result(*index(path, **options), as_json)
 
 
 @shards_group.command("info")
 @_shard_set_options
-def shards_info(path: str, **options: Any) -> None:
+@json_option
+def shards_info(path: str, as_json: bool, **options: Any) -> None:
     """Describe the shard set at PATH: shards, samples, labels, classes, and what of the tars is in no sample."""
-    from tinyvit_kd.stages.shards import info
+    from tinyvit_kd.stages.shards.info import info
 
-    click.echo(info(path, **options))
+    print_result(*info(path, **options), as_json)
 
 
 @shards_group.command("check")
 @_shard_set_options
 @click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards read at a time.")
-def shards_check(path: str, processes: int, **options: Any) -> None:
+@json_option
+def shards_check(path: str, processes: int, as_json: bool, **options: Any) -> None:
     """Check that every sample at PATH can be decoded, and has a unique key and a label. Exit code 1 if not.
 
     Samples that are lost, because a tar holds no image for them or a link that leads nowhere, are faults, too. A set
     whose labels are sorted is pointed out, because batches would lack classes.
     """
-    from tinyvit_kd.stages.shards import check
+    from tinyvit_kd.stages.shards.check import check, check_figures, describe_check
 
-    text, sound = check(path, processes, **options)
-    click.echo(text)
-    sys.exit(0 if sound else 1)
+    report = check(path, processes, **options)
+    print_result(describe_check(report), check_figures(report), as_json)
+    sys.exit(0 if report.sound else 1)

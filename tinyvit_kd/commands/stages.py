@@ -99,12 +99,14 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 def demo_command(seed: int, folder: Path | None, as_json: bool) -> None:
     """Run the three stages in a few minutes on a laptop, on images that it draws."""
     from tinyvit_kd.runtime.distributed import start_job
-    from tinyvit_kd.stages.demo import demo, table
+    from tinyvit_kd.stages.demo import demo, table, write_report
 
+    folder = folder or Path("demo-run" if seed == 0 else f"demo-run-{seed}")
     with start_job("auto", threads=max(1, (os.cpu_count() or 1) - 1)) as job:
-        result = demo(folder or Path("demo-run" if seed == 0 else f"demo-run-{seed}"), seed, job)
+        result = demo(folder, seed, job)
         if job.is_main:
             click.echo(table(result))
+            click.echo(write_report(folder))
             if as_json:
                 click.echo(json.dumps(result))
 

@@ -36,7 +36,7 @@ _processes = click.option(
 )
 
 
-@click.command("stats", short_help="How right, sure and alike the teacher's answers are; bytes by field.")
+@click.command("stats", short_help="Say how right, sure and alike the teacher's answers are.")
 @click.argument("path")
 @click.option("--sample", help="Read so many blocks, or such a fraction (0.05, 5%); default: all.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which blocks are in the sample.")
@@ -61,14 +61,27 @@ def stats_command(path: str, as_json: bool, **options: Any) -> None:
 _fraction = click.FloatRange(0, 1)
 
 
-@click.command("suspects", short_help="Samples whose label the teacher contradicts, as CSV.")
+@click.command("suspects", short_help="List samples whose label the teacher contradicts.")
 @click.argument("path")
-@click.option("--contradicted", default=0.8, show_default=True, type=_fraction, help="Least fraction of its views.")
 @click.option(
-    "--label-probability", default=0.1, show_default=True, type=_fraction, help="Largest mean of the label's."
+    "--contradicted", default=0.8, show_default=True, type=_fraction, help="Least fraction of a sample's views."
 )
 @click.option(
-    "--teacher-probability", default=0.3, show_default=True, type=_fraction, help="Least mean of the other's."
+    "--label-probability", default=0.1, show_default=True, type=_fraction, help="Largest mean probability of the label."
+)
+@click.option(
+    "--teacher-probability",
+    default=0.3,
+    show_default=True,
+    type=_fraction,
+    help="Least mean probability of the teacher's class.",
+)
+@click.option(
+    "--min-views",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Least number of its views that count; of a store with fewer, all.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Print only so many, the surest.")
 @click.option("--output", type=click.Path(path_type=Path), help="A file in place of the terminal.")

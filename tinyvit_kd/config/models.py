@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tinyvit_kd.config.base import Section, unit
 
@@ -70,18 +70,33 @@ class ModelSpec(Section):
         return self
 
 
-class TeacherConfig(Section):
-    """The teacher of stage one: any timm model, with weights from a file or from the hub."""
+class _CheckpointFile(Section):
+    checkpoint: Path | None = Field(
+        None,
+        description="local weights: a run folder, a folder that timm or export wrote, a .safetensors file, or a torch "
+        "file of any training code",
+    )
 
-    alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
+
+class _ModelFile(Section):
+    model: Path | None = Field(
+        None,
+        description="the model: a run folder, a folder that timm or export wrote, a .safetensors file, or a torch file "
+        "of any training code",
+    )
+
+
+class NetworkSource(Section):
+    """A trained network: where its weights are, and what has to be known of it to use it.
+
+    A subclass adds the field of local weights, and names it first among its alternatives. What is left out is as the
+    file's card says or, where there is none, ``config.json`` beside the file, or timm.
+    """
 
     name: str | None = Field(
         None,
-        description="timm model name, or hf-hub:OWNER/NAME, which is fetched, or local-dir:FOLDER; null: the name in "
-        "the checkpoint",
-    )
-    checkpoint: Path | None = Field(
-        None, description="local weights: a run folder, a .safetensors file, or a torch file of any training code"
+        description="timm model name, or hf-hub:OWNER/NAME, which is fetched, or local-dir:FOLDER; null: the network "
+        "that the file names, or config.json beside it",
     )
     pretrained: bool = Field(False, description="whether to fetch timm's weights from the hub; needs name")
     num_classes: int | None = Field(
@@ -91,7 +106,9 @@ class TeacherConfig(Section):
         json_schema_extra=unit("classes"),
     )
     class_list: str | None = Field(
-        None, description="class list of the head: a text file with one id per line, or one of timm's lists by name"
+        None,
+        description="class list of the head: a text file with one id per line, or one of timm's lists by name; null: "
+        "the one that the file names",
     )
     image_size: int | None = Field(
         None, ge=1, description="side of the input; null: the model's own", json_schema_extra=unit("pixels")
@@ -111,15 +128,45 @@ class TeacherConfig(Section):
         description="further arguments of timm.create_model; they may fetch or read files",
     )
 
+    @property
+    def file_field(self) -> str:
+        """Name of the field that holds the local weights."""
+        return self.alternatives[0]
+
+    @property
+    def file(self) -> Path | None:
+        """The local weights; None where they are fetched."""
+        path: Path | None = getattr(self, self.file_field)
+        return path
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, for people."""
+        return str(self.file) if self.file is not None else f"{self.name} of timm's hub"
+
     @model_validator(mode="after")
-    def _has_weights(self) -> TeacherConfig:
-        if self.checkpoint is None and not self.pretrained:
-            raise ValueError("give checkpoint (a local file) or pretrained: true (timm's weights from the hub)")
-        if self.checkpoint is not None and self.pretrained:
-            raise ValueError("give checkpoint or pretrained: true, not both")
-        if self.checkpoint is None and self.name is None:
+    def _has_weights(self) -> Self:
+        field = self.file_field
+        if self.file is None and not self.pretrained:
+            raise ValueError(f"give {field} (a local file or folder) or pretrained: true (timm's weights from the hub)")
+        if self.file is not None and self.pretrained:
+            raise ValueError(f"give {field} or pretrained: true, not both")
+        if self.file is None and self.name is None:
             raise ValueError("pretrained: true needs name, a timm model name")
         return self
+
+
+# Of several bases, the fields of the last one come first.
+class TeacherConfig(NetworkSource, _CheckpointFile):
+    """The teacher of stage one: any timm model, with weights from a file or from the hub."""
+
+    alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
+
+
+class ModelSource(NetworkSource, _ModelFile):
+    """A model to be scored or used: any timm model, with weights from a file or from the hub."""
+
+    alternatives: ClassVar[tuple[str, ...]] = ("model", "pretrained")
 
 
 class StudentConfig(ModelSpec):
@@ -127,24 +174,46 @@ class StudentConfig(ModelSpec):
 
     init_from: Path | None = Field(
         None,
-        description="run folder, model file or checkpoint of any training code with the first weights; null: random "
-        "weights. If name and tiny_vit are left out, it also names the network",
+        description="first weights: a run folder, a folder that timm or export wrote, a model file, or a checkpoint of "
+        "any training code; null: random weights. If name and tiny_vit are left out, it also names the network",
     )
-    class_list: str | None = Field(None, description="class list of init_from's head, if its file does not name one")
+    pretrained: bool = Field(
+        False, description="whether to fetch timm's weights for name from the hub and start from them, not init_from"
+    )
+    class_list: str | None = Field(
+        None, description="class list of the head of the first weights, if their file does not name one"
+    )
     head: Literal["auto", "fresh"] = Field(
         "auto",
-        description="auto: keep init_from's head, or remap it by WordNet id where both class lists are known; fresh: "
-        "start from a zero head",
+        description="auto: keep the head of the first weights, or remap it by WordNet id where both class lists are "
+        "known; fresh: start from a zero head",
     )
     grad_checkpointing: bool = Field(
         False, description="whether to recompute activations in the backward pass, which saves memory and costs time"
     )
+
+    @property
+    def origin(self) -> str | None:
+        """Where the first weights come from, for people; None if they are random."""
+        if self.pretrained:
+            return f"{self.name} of timm's hub"
+        return None if self.init_from is None else str(self.init_from)
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:
         ways = " or ".join(self.alternatives)
         if len(self.given) > 1:
             raise ValueError(f"give {ways}, not both")
+        if self.pretrained and self.init_from is not None:
+            raise ValueError("give init_from or pretrained: true, not both")
+        if self.pretrained and self.name is None:
+            raise ValueError("pretrained: true needs name, a timm model name")
         if not self.given and self.init_from is None:
             raise ValueError(f"give {ways}, or init_from, which names its own architecture")
         return self
+
+    @model_serializer(mode="wrap")
+    def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run is known by its student's fields; those begun before there was ``pretrained`` go on.
+        fields: dict[str, Any] = handler(self)
+        return fields if self.pretrained else {name: value for name, value in fields.items() if name != "pretrained"}

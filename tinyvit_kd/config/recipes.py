@@ -15,7 +15,8 @@ from tinyvit_kd.config.data import (
     StoredTargetsConfig,
     StoreLocation,
 )
-from tinyvit_kd.config.models import StudentConfig, TeacherConfig
+from tinyvit_kd.config.logging import LoggingConfig
+from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
     OptimConfig,
@@ -112,6 +113,9 @@ class TrainingConfig(Section):
         default_factory=TrainConfig, description="what is trained, and when to log, save and evaluate"
     )
     eval: EvalConfig | None = Field(None, description="evaluation during training; null: no evaluation")
+    logging: LoggingConfig = Field(
+        default_factory=LoggingConfig, description="where the figures go, besides metrics.jsonl in the run folder"
+    )
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
     @field_validator("runtime")
@@ -156,13 +160,11 @@ class FinetuneConfig(TrainingConfig):
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
 
 
-class EvaluateConfig(ScoredShardsConfig):
-    """``evaluate``: score one model file on labelled shards."""
+class EvaluateConfig(ModelSource, ScoredShardsConfig):
+    """``evaluate``: score one model on labelled shards: a student, a teacher, or anybody's."""
 
     stage: Literal["evaluate"] = Field(description=STAGE)
-    model: Path = Field(description="model file or run folder to score")
     views: ModelViewSpec = Field(default_factory=ModelViewSpec, description="the fixed view of each sample")
-    class_list: str | None = Field(None, description="class list of the model, if its file does not name one")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)
 
 

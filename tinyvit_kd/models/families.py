@@ -14,10 +14,18 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.differences import in_words
 from tinyvit_kd.models.plain_card import fetches
-from tinyvit_kd.runtime.foreign_errors import first_line_of, is_allocation_refusal, refuses_argument
+from tinyvit_kd.runtime.foreign_errors import (
+    first_line_of,
+    is_allocation_refusal,
+    refused_tensors,
+    refuses_argument,
+)
 
 _REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
+# Arguments in a description that say for what the network was made, not what it is; timm 1.0.31 writes them all.
+SAID_ELSEWHERE = frozenset({"num_classes", "img_size", "in_chans"})
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
 
 
@@ -46,7 +54,7 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
             raise ConfigError(
                 "the network cannot be built with what its arguments fetch",
                 where=f"{spec.name}, kwargs, {', '.join(fetching)}",
-                found=first_line_of(error),
+                found=first_line_of(error) if (refused := refused_tensors(error)) is None else in_words(*refused),
                 fix="check the connection to the hub and its cache (HF_HOME, a folder that can be written), or leave "
                 "the argument out and name a file of weights (student.init_from, teacher.checkpoint)",
             ) from error
@@ -112,6 +120,7 @@ def named_by_timm(spec: ModelSpec) -> ModelSpec:
         source, location = parse_model_name(spec.name)
         load = _hub.load_model_config_from_path if source == "local-dir" else _hub.load_model_config_from_hf
         _, name, described = load(location)
+        described = {each: value for each, value in described.items() if each not in SAID_ELSEWHERE}
         return ModelSpec.model_validate(spec.model_dump() | {"name": name, "kwargs": {**described, **spec.kwargs}})
     except Exception as error:
         raise _unreachable(spec.name, error) from error

@@ -45,5 +45,17 @@ def require_size(kwargs: Mapping[str, Any], image_size: int | None, where: str) 
         where=where,
         found=f"{asked} pixels",
         expected=f"{image_size}",
-        fix="leave it out: the size follows from the views, or from the teacher's image_size",
+        fix="leave it out: the size follows from the views, or from image_size",
     )
+
+
+def side_of(size: Any) -> int:
+    """The side of a square input from one number, or from its height and width.
+
+    Raises:
+        ValueError: it is not square, or no size at all.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width or not isinstance(height, int) or height < 1:
+        raise ValueError(f"its network takes images of {height} x {width} pixels, and views are square")
+    return height

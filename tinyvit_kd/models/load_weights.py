@@ -13,13 +13,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.differences import differences
 from tinyvit_kd.models.fit_names import FittedWeights, find_network
 from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
 from tinyvit_kd.models.modelfile import StateDict
 from tinyvit_kd.models.official import to_timm
 from tinyvit_kd.runtime.log import note
-
-SHOWN = 4  # differences that an error names
+from tinyvit_kd.runtime.wording import printable
 
 
 @dataclass(frozen=True)
@@ -191,23 +191,10 @@ def _require_rows(rows: int, class_map: ClassMap, source_classes: int | None, wh
 
 
 def _require_same(state: StateDict, own: StateDict, where: str) -> None:
-    problems = _differences(state, own)
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    if found := differences(state, own):
         raise CheckpointError(
             "the weights belong to another network",
             where=where,
-            found="; ".join(problems[:SHOWN]) + more,
+            found=printable(found),
             fix="correct the network's name, widths or number of classes, or the path of the weights",
         )
-
-
-def _differences(state: StateDict, own: StateDict) -> list[str]:
-    shapes = [
-        f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    missing = [f"{name} is missing" for name in own if name not in state]
-    unexpected = [f"{name} is unexpected" for name in state if name not in own]
-    return shapes + missing + unexpected

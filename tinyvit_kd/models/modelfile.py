@@ -27,6 +27,7 @@ from tinyvit_kd.runtime.watchdog import doing
 
 MODEL = "model.safetensors"
 RAW_MODEL = "raw.safetensors"  # the weights themselves, beside their average
+FOLDERS = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # what timm saves and reads, the first first
 _CARD, _HASH = "tinyvit_kd", "content_hash"
 _SINCE = frozenset({"crop_mode", "crop_pct", "interpolation"})  # left out where not known, as in older files
 
@@ -93,8 +94,7 @@ class ModelCard(NetworkFacts):
 def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = False) -> None:
     """Write weights and card as one file, with a hash of both: safetensors has no checksum of its own."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
-    text = json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
+    text = card_text(card)
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
     atomic_write(path, _in_order(save(tensors, metadata)), fsync)
@@ -128,19 +128,30 @@ def raw_model_file(path: Path) -> Path | None:
     return file if file.is_file() else None
 
 
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the one in a run folder or a folder of timm's."""
+    if not path.is_dir():
+        return path
+    return next((file for name in FOLDERS if (file := path / name).is_file()), path / MODEL)
+
+
+def file_beside(file: Path, name: str) -> Path:
+    """Another file in a model file's folder."""
+    return file.parent / name
+
+
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 
     Args:
-        path: a run folder, a ``.safetensors`` file, or a torch file of any training code (``models.torch_files``). A
-            line says which entry was taken, and what was stripped from the names.
+        path: a run folder, a folder of timm's, a ``.safetensors`` file, or a torch file of any training code
+            (``models.torch_files``). A line says which entry was taken, and what was stripped from the names.
 
     Raises:
         CheckpointError: the file is missing, damaged, holds what is neither weights nor settings, or has a card that
             names more than a network.
     """
-    path = Path(path)
-    file = path / MODEL if path.is_dir() else path
+    file = weights_file(Path(path))
     doing(f"reading {file}")
     if not file.is_file():
         fix = "finish the run that makes it, or correct the path"
@@ -169,7 +180,7 @@ def _load_safetensors(file: Path) -> tuple[StateDict, ModelCard | None]:
         return _weights_in(state, file), None
     if metadata.get(_HASH) != _hash_content(state, metadata.get(_CARD, "")):
         raise ValueError("it has changed since it was written: its hash is wrong")
-    card = _parse_card(metadata[_CARD])
+    card = parse_card(metadata[_CARD])
     require_plain(card.spec, str(file))
     require_fitting(card.spec, card.num_classes, [list(tensor.shape) for tensor in state.values()], str(file))
     return state, card
@@ -189,7 +200,18 @@ def _hash_content(state: StateDict, card: str) -> str:
     return xxhash.xxh3_128_hexdigest(f"{weights} {card}".encode())
 
 
-def _parse_card(text: str) -> ModelCard:
+def card_text(card: ModelCard) -> str:
+    """A card as JSON, as a file keeps it."""
+    fields = {name: value for name, value in asdict(card).items() if name not in _SINCE or value is not None}
+    return json.dumps({"architecture": fields.pop("architecture"), **fields})  # a file's hash covers this order
+
+
+def parse_card(text: str) -> ModelCard:
+    """A card from a file.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is damaged, or makes no sense.
+    """
     values = json.loads(text)
     for name in ("mean", "std", "class_ids"):
         values[name] = tuple(values[name]) if values[name] is not None else None

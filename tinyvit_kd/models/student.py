@@ -6,12 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, StudentConfig
+from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.families import build_network, named_by_timm
 from tinyvit_kd.models.input_size import require_size
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
-from tinyvit_kd.models.modelfile import ModelCard, load_model_file
+from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.models.open_network import open_network
 from tinyvit_kd.runtime.foreign_errors import refuses_checkpointing
 
 
@@ -51,7 +52,7 @@ def build_student(
     require_size(spec.kwargs, image_size, "student.kwargs.img_size")
     network = build_network(spec, num_classes, image_size, seed)
     if initial is not None:
-        load_into(network, initial, where=str(config.init_from))
+        load_into(network, initial, where=str(config.origin))
     if config.grad_checkpointing:
         _checkpoint_gradients(network)
     return network
@@ -61,21 +62,12 @@ def open_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
     """A network with the weights of a model file that says what it is.
 
     Args:
-        path: a run folder, or a ``model.safetensors`` that a stage wrote.
+        path: a run folder, a folder of timm's, or a ``model.safetensors`` that a stage wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not say which network it holds.
     """
-    state, card = load_model_file(path)
-    if card is None:
-        raise CheckpointError(
-            "a model file does not say which network it holds",
-            where=str(path),
-            expected="a model.safetensors that a stage of this package wrote",
-        )
-    network = build_network(card.spec, card.num_classes, card.image_size)
-    load_into(network, InitialWeights(state, exact_head=True), where=str(path))
-    return network, card
+    return open_network(ModelSource(model=Path(path)))
 
 
 def train_both_heads(network: nn.Module) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-from timm.data import resolve_model_data_config
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, TeacherConfig
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.answer import answer, ready_to_answer
-from tinyvit_kd.models.families import build_network, create
-from tinyvit_kd.models.input_size import require_size, resize_views
-from tinyvit_kd.models.load_weights import InitialWeights, load_into
-from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights, load_model_file
+from tinyvit_kd.models.input_size import resize_views
+from tinyvit_kd.models.modelfile import NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.models.open_network import open_source
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.runtime.foreign_errors import first_line_of
-
-_SIZE = "teacher.kwargs.img_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +85,22 @@ def build_teacher(
     channels_last: bool = True,
     compiler: Compiler | None = None,
 ) -> Teacher:
-    """The teacher of a recipe, with weights from a local file or from timm's hub.
+    """The teacher of a recipe, with weights from a local file or folder, or from timm's hub.
 
     Args:
         channels_last: memory format of convolutions on CUDA.
         compiler: runs the network; None: as it is.
 
     Raises:
-        ConfigError: timm knows no such model, the name is missing, or two sizes of its input are given.
-        CheckpointError: the weights are missing, damaged, or another network's.
+        ConfigError, CheckpointError: as of ``models.open_network``.
     """
-    if config.pretrained:
-        network = _from_hub(config)
-        facts = _facts(config, network, None)
-    else:
-        network, card = _from_file(config)
-        facts = _facts(config, network, card)
-    return Teacher(network, facts, device, precision, channels_last, compiler)
+    opened = open_source(config, "teacher.")
+    card = opened.card
+    facts = TeacherFacts(
+        name=config.name or type(opened.network).__name__,
+        **{field.name: getattr(card, field.name) for field in fields(NetworkFacts)},
+    )
+    return Teacher(opened.network, facts, device, precision, channels_last, compiler)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -124,73 +117,3 @@ def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor
     indices, order = indices.sort(dim=1)
     probs = values.gather(1, order)
     return indices, probs, (1 - probs.sum(dim=1)).clamp(min=0)
-
-
-def _from_hub(config: TeacherConfig) -> nn.Module:
-    assert config.name is not None, "TeacherConfig holds a name where it holds pretrained"
-    require_size(config.kwargs, config.image_size, _SIZE)
-    try:
-        network = create(config.name, config.image_size, {**config.kwargs, "pretrained": True})
-    except Exception as error:  # the hub raises errors of many libraries
-        raise ConfigError(
-            "timm cannot create the teacher with its pretrained weights",
-            where=f"teacher.name: {config.name}",
-            found=first_line_of(error),
-            fix="check the name, the connection to the hub and its cache (HF_HOME, a folder that can be written), or "
-            "give teacher.checkpoint, a local file",
-        ) from error
-    if config.num_classes not in (None, network.num_classes):
-        # timm would draw a random head of that size, which would teach nothing, silently.
-        raise ConfigError(
-            "the teacher's pretrained head has another number of classes",
-            where="teacher.num_classes",
-            found=str(config.num_classes),
-            expected=str(network.num_classes),
-        )
-    return network
-
-
-def _from_file(config: TeacherConfig) -> tuple[nn.Module, ModelCard | None]:
-    assert config.checkpoint is not None, "TeacherConfig holds a checkpoint or pretrained"
-    state, card = load_model_file(config.checkpoint)
-    if config.name is not None:
-        spec = ModelSpec(name=config.name, kwargs=config.kwargs)
-    elif card is not None:
-        spec = card.spec_with(config.kwargs)
-    else:
-        raise ConfigError(
-            "the teacher's checkpoint does not say which network it holds",
-            where=str(config.checkpoint),
-            fix="name it: teacher.name, a timm model name",
-        )
-    num_classes = config.num_classes or (card.num_classes if card else None)
-    image_size = config.image_size or (card.image_size if card else None)
-    require_size(spec.kwargs, image_size, _SIZE)
-    network = build_network(spec, num_classes, image_size)
-    # A head that does not fit is a mistake: as zeros, which a student may start from, it would teach nothing.
-    load_into(network, InitialWeights(state, exact_head=True), where=str(config.checkpoint))
-    return network, card
-
-
-def _facts(config: TeacherConfig, network: nn.Module, card: ModelCard | None) -> TeacherFacts:
-    """The recipe's word, else the file's, else timm's."""
-    known = card or _timm_facts(config, network)
-    return TeacherFacts(
-        name=config.name or type(network).__name__,
-        num_classes=network.num_classes,  # type: ignore[arg-type]
-        image_size=config.image_size or known.image_size,
-        mean=config.mean or known.mean,
-        std=config.std or known.std,
-        class_name=known.class_name,
-        class_ids=known.class_ids,
-    )
-
-
-def _timm_facts(config: TeacherConfig, network: nn.Module) -> NetworkFacts:
-    data = resolve_model_data_config(network)
-    return NetworkFacts(
-        num_classes=network.num_classes,  # type: ignore[arg-type]
-        image_size=config.kwargs.get("img_size", data["input_size"][-1]),
-        mean=data["mean"],
-        std=data["std"],
-    )

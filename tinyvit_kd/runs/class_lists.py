@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.labels.class_list import ClassList, class_map, parse_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list, parse_class_list
 from tinyvit_kd.errors import ConfigError, StoreError, said_by
 from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.store.names import CLASS_LIST
@@ -74,6 +74,29 @@ def label_map(labels: ClassList | None, classes: ClassList | None, num_classes: 
             fix="check the class lists of the labelled shards and of the model or the teacher",
         )
     return positions
+
+
+def named_classes(class_list: str, num_classes: int, owner: str, where: str) -> ClassList:
+    """The class list of a head, as a recipe names it.
+
+    Args:
+        class_list: name or path of the list.
+        num_classes: of the head.
+        owner: whose head that is, for messages.
+        where: the field of the recipe.
+
+    Raises:
+        ConfigError: there is no such list, or it has another number of classes than the head.
+    """
+    classes = load_class_list(class_list)
+    if len(classes.ids) != num_classes:
+        raise ConfigError(
+            "the network has another number of classes than its class list",
+            where=where,
+            found=f"{num_classes} classes in {owner}, {len(classes.ids)} in {classes.name}",
+            fix="name the list that the network was trained with (timm's lists differ in number and order of classes)",
+        )
+    return classes
 
 
 def card_classes(facts: NetworkFacts | None) -> ClassList | None:

@@ -11,6 +11,7 @@ from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.runs.dump_quality import DumpQuality
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say, say_any_rank
+from tinyvit_kd.runtime.progress import Progress
 from tinyvit_kd.runtime.wording import duration
 from tinyvit_kd.store.records import RecordStatus
 
@@ -27,17 +28,20 @@ class DumpProgress:
     Args:
         views: number of views that all processes make together.
         quality: how good this process's teacher is so far.
+        progress: of the whole dump, with those views that the store has already.
     """
 
-    def __init__(self, job: Job, reader: ShardReader, views: int, quality: DumpQuality) -> None:
+    def __init__(self, job: Job, reader: ShardReader, views: int, quality: DumpQuality, progress: Progress) -> None:
         self.made = 0
         self.holes = 0
         self._job = job
         self._reader = reader
         self._views = views
         self._quality = quality
+        self._progress = progress
+        self._before = progress.done
         self._named = 0
-        self._begin = time.perf_counter()
+        self._begin = self._last = time.perf_counter()
         self._next_report = self._begin + FIRST_REPORT
 
     def add(self, batch: DumpBatch) -> None:
@@ -48,13 +52,21 @@ class DumpProgress:
         self._name(holes)
         self._quality.complain(self._job, self._quality.so_far)
         now = time.perf_counter()
+        self._progress.pace.made(len(batch.status) * self._job.world_size, now - self._last)
+        self._progress.done = self._before + self._made_by_all
+        self._last = now
         if now >= self._next_report:
             self._next_report = now + REPORT_EVERY
             say(self._job, self._line(now - self._begin))
 
+    @property
+    def _made_by_all(self) -> int:
+        """As far as this process knows: the others are about as far."""
+        return min(self.made * self._job.world_size, self._views)
+
     def _line(self, seconds: float) -> str:
-        """Progress of the whole job, as far as this process knows: the others are about as far."""
-        made = min(self.made * self._job.world_size, self._views)
+        """Progress of the whole job."""
+        made = self._made_by_all
         rate = made / max(seconds, 1e-9)
         line = (
             f"about {made / self._views:.1%} of {self._views:,} views, {rate:,.0f} views/s, "

@@ -7,11 +7,11 @@ import importlib.metadata
 from tinyvit_kd import __version__
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.teacher import Teacher
-from tinyvit_kd.runs.class_lists import card_classes
+from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -177,12 +177,4 @@ def teacher_classes(config: DumpConfig, teacher: Teacher) -> ClassList | None:
     facts = teacher.facts
     if config.teacher.class_list is None:
         return card_classes(facts)
-    classes = load_class_list(config.teacher.class_list)
-    if len(classes.ids) != facts.num_classes:
-        raise ConfigError(
-            "the teacher has another number of classes than its class list",
-            where="teacher.class_list",
-            found=f"{facts.num_classes} classes in {facts.name}, {len(classes.ids)} in {classes.name}",
-            fix="name the list that the teacher was trained with (timm's lists differ in number and order of classes)",
-        )
-    return classes
+    return named_classes(config.teacher.class_list, facts.num_classes, facts.name, "teacher.class_list")

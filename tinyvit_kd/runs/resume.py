@@ -14,12 +14,12 @@ from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import MODEL, load_model_file
 from tinyvit_kd.runs.identity import describe_changes, differing, joined
+from tinyvit_kd.runs.run_files import SUMMARY
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, load_checkpoint, load_latest
 
-SUMMARY = "summary.json"
 VISIBLE_WITHIN = 60  # seconds after which rank 0's checkpoint must be visible on every machine's mount
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 from tinyvit_kd import __version__
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
+from tinyvit_kd.runs.run_files import LOG, beside_store
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.lines import log_file
 from tinyvit_kd.runtime.wording import counted
-
-LOG = "log.txt"
 
 
 def student_log(config: TrainingConfig, job: Job) -> AbstractContextManager[None]:
@@ -24,12 +22,8 @@ def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractCon
 
     Not in the store, which holds what zarr and a check know. There is no log beside the URL of a store.
     """
-    if not job.is_main or "://" in config.store.path:
-        return nullcontext()
-    path = Path(config.store.path).absolute()
-    number, parts = part
-    suffix = ".log" if parts == 1 else f".part-{number}-of-{parts}.log"
-    return log_file(path.parent / f"{path.name}{suffix}", _title("dump-logits", job))
+    path = beside_store(config.store.path, "log", part) if job.is_main else None
+    return nullcontext() if path is None else log_file(path, _title("dump-logits", job))
 
 
 def _title(stage: str, job: Job) -> str:

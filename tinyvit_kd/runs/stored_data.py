@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,11 @@ class StoredData(TrainingData):
     stores: list[LogitStore]
     spec: ViewSpec
     class_map: npt.NDArray[np.int64] | None
+
+    @property
+    def logit_stores(self) -> Sequence[LogitStore]:
+        """The store whose views are replayed, then those of further teachers."""
+        return self.stores
 
     def batch_maker(self, plan: StepPlan, steps: int = 1) -> StoredBatches:
         """Makes the batches of this rank, from replayed views."""

@@ -21,12 +21,18 @@ from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, ModelCard, save_model
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
+from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
+from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
+from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
 from tinyvit_kd.runs.run_log import student_log
-from tinyvit_kd.runs.scoring import build_scorer
+from tinyvit_kd.runs.run_metrics import student_metrics
+from tinyvit_kd.runs.run_progress import student_progress
+from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
 from tinyvit_kd.runtime.compiling import Compiler, compiler_of
@@ -44,8 +50,6 @@ from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 
-RECIPE = "recipe.yaml"
-
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
     """Train, score and write a student.
@@ -55,14 +59,15 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     1. a finished run of the same identity (see ``runs.identity``) in the run folder: its summary is returned, and
        nothing is trained;
     2. the newest checkpoint in the run folder that can be read; one of another identity is refused;
-    3. ``student.init_from``: another model's weights, at step 0;
+    3. ``student.init_from`` or ``student.pretrained``: another model's weights, at step 0;
     4. random weights, which depend on ``schedule.seed``, at step 0.
 
     Returns:
         the summary that is also written to ``summary.json``.
 
     Raises:
-        ConfigError: lanes, batch size and processes do not fit together, or the samples do not fill one step per epoch.
+        ConfigError: lanes, batch size and processes do not fit together, the samples do not fill one step per epoch,
+            or a logger cannot be opened with these settings.
         CheckpointError: no checkpoint in the run folder can be read, or they belong to another recipe or other data.
         BusyError: another process is writing to the run folder.
         DiskSpaceError: the checkpoints would not fit on the disk.
@@ -70,22 +75,30 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     """
     check_schedule(config.schedule, data.shards, job)
     with watched(config.runtime.data_timeout):
-        weights = read_first_weights(config.student, data.classes, job, data.num_classes)
+        weights = fetched_before(config) or read_first_weights(config.student, data.classes, job, data.num_classes)
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
     if finished is not None:
         say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
-    with sole_writer(config.output) if job.is_main else nullcontext(), student_log(config, job):
+    with (
+        sole_writer(config.output) if job.is_main else nullcontext(),
+        student_log(config, job),
+        attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
+        student_progress(config, job) as progress,
+        student_metrics(config, job) as metrics,
+    ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
+            require_weights(config, weights, resumes=saved is not None)
             plan = step_plan(config, data, job, saved)
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
+        run = replace(run, progress=progress, metrics=metrics)
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -95,15 +108,17 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             say(job, f"continuing from step {state.step} of {run.total_steps}")
             del saved  # it takes as much memory as the state
         if job.is_main:
-            _write_recipe(config)
-        report_start(config, data.shards, card, run, state)
+            _write_start(config, weights)
+        report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
             results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
-        return _write_results(config, run, state, card, results)
+        summary = _write_results(config, data, scorer, run, state, card, results, attempts)
+        progress.enter("finished", f"top-1 {summary['top1']:.2f} %" if "top1" in summary else None)
+        return summary
 
 
 def _build_state(
@@ -200,13 +215,21 @@ def _require_space(config: TrainingConfig, state: TrainState) -> None:
     require_free_space(config.output, max(0, needed - present))
 
 
-def _write_recipe(config: TrainingConfig) -> None:
+def _write_start(config: TrainingConfig, weights: FirstWeights) -> None:
     remove_unfinished(config.output)
     atomic_write(config.output / RECIPE, dump_yaml(config).encode())
+    note_fetched(config, weights)
 
 
 def _write_results(
-    config: TrainingConfig, run: Run, state: TrainState, card: ModelCard, results: dict[str, float]
+    config: TrainingConfig,
+    data: TrainingData,
+    scorer: Scorer | None,
+    run: Run,
+    state: TrainState,
+    card: ModelCard,
+    results: dict[str, float],
+    attempts: Attempts,
 ) -> dict[str, float]:
     summary = results | {
         "step": state.step,
@@ -222,7 +245,11 @@ def _write_results(
             export_student(run.folder, state.scored.state_dict(), card, fsync)
             if state.ema is not None:
                 save_model(run.folder / RAW_MODEL, state.model.state_dict(), card, fsync)
-            write_summary(run.folder, summary, run.identity, fsync)
+    scored_on = None if scorer is None else scorer.shards
+    write_student_results(config, data, scored_on, run, state, card, summary, attempts)
+    if run.job.is_main:
+        # Last: a run folder with a summary is that of a finished run.
+        write_summary(run.folder, summary, run.identity, config.runtime.fsync)
     run.job.barrier()
     say(run.job, f"wrote {run.folder / MODEL}")
     return summary

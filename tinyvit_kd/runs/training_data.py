@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Objective
 
@@ -42,6 +44,11 @@ class TrainingData(ABC):
     objective: Objective
     identity: dict[str, str]
     trains_both_heads: bool
+
+    @property
+    def logit_stores(self) -> Sequence[LogitStore]:
+        """The stores that the student learns from; none if it learns from labels."""
+        return ()
 
     @abstractmethod
     def batch_maker(self, plan: StepPlan, steps: int = 1) -> BatchMaker[int, Batch]:

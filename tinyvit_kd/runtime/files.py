@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import resource
@@ -61,6 +62,33 @@ def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> N
 def write_json(path: Path, value: Any, fsync: bool = False) -> None:
     """Write ``value`` as indented JSON, atomically."""
     atomic_write(path, (json.dumps(value, indent=2) + "\n").encode(), fsync)
+
+
+@contextmanager
+def staged_files(folder: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder. On success its files are moved into ``folder``, on failure they are removed.
+
+    For files that other libraries write, under names of their own, and that are looked at before they count.
+
+    Args:
+        folder: it is made.
+        name: of what is written, for the name of the empty folder; what a killed process left of it is removed.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{glob.escape(name)}.*.staged"):
+        shutil.rmtree(left, ignore_errors=True)
+    staged = folder / f".{name}.{secrets.token_hex(4)}.staged"
+    staged.mkdir()
+    try:
+        yield staged
+        for file in sorted(staged.iterdir(), reverse=True):  # a file's own data (model.onnx.data) before the file
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it is not empty, where all went well
+                folder.rmdir()
 
 
 def unfinished(folder: Path) -> list[Path]:

@@ -19,6 +19,8 @@ _LOST_PEER = re.compile(
     "|Application timeout caused pair closure"
 )
 _REFUSED_TYPE = re.compile(r"GLOBAL (\S+?) (was not an allowed global|whose module \S+ is blocked)")
+_OTHER_SHAPE = re.compile(r"size mismatch for (\S+): .*?torch\.Size\((.*?)\).*?torch\.Size\((.*?)\)")
+_QUOTED = re.compile(r'"([^"]*)"')
 _RAISED_IN_WORKER = re.compile(r"Caught \S+ in DataLoader worker process \d+\.")
 
 
@@ -144,6 +146,28 @@ def refused_type(error: BaseException) -> str | None:
     """
     found = _REFUSED_TYPE.search(str(error)) if isinstance(error, UnpicklingError) else None
     return None if found is None else found[1]
+
+
+def refused_tensors(error: BaseException) -> tuple[list[str], list[str], list[str]] | None:
+    """The tensors for which a network refused weights; None where it is another error.
+
+    Returns:
+        what is said of each of another shape ("a is [4, 40], not [5, 40]"), names that are missing, and names that are
+        too many.
+
+    torch 2.14 raises a bare RuntimeError of many lines ("Error(s) in loading state_dict for ResNet:", ``Missing key(s)
+    in state_dict: "a", "b". ``, "size mismatch for a: copying a param with shape torch.Size([4]) from checkpoint, the
+    shape in current model is torch.Size([5]).", ``load_state_dict`` of ``torch/nn/modules/module.py``).
+    """
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not text.startswith("Error(s) in loading state_dict"):
+        return None
+    shapes = [f"{name} is {found}, not {own}" for name, found, own in _OTHER_SHAPE.findall(text)]
+    missing, unexpected = (
+        [name for names in re.findall(rf"{kind} key\(s\) in state_dict: (.*)", text) for name in _QUOTED.findall(names)]
+        for kind in ("Missing", "Unexpected")
+    )
+    return shapes, missing, unexpected
 
 
 def is_other_pickle(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tinyvit_kd.errors import TinyVitKdError, reason_of
 from tinyvit_kd.runtime.signals import Preempted
 
+QUIET = "TINYVIT_KD_QUIET"  # environment variable: 1 for no lines and no bar, as --quiet
 _EARLY = 500  # lines that are kept until a log is opened
 
 
@@ -30,12 +31,14 @@ class _Lines:
         logs: the open logs.
         early: lines, with their times, for a log that will be opened; None: they are not kept.
         last: when the last line was printed, as ``time.monotonic`` counts.
+        quiet: lines go to the logs alone.
     """
 
     def __init__(self) -> None:
         self.logs: list[TextIO] = []
         self.early: deque[tuple[float, str]] | None = None
         self.last = -float("inf")
+        self.quiet = False
 
 
 @lru_cache(maxsize=1)
@@ -44,20 +47,44 @@ def _lines() -> _Lines:
 
 
 def print_line(text: str, rank: int = 0) -> None:
-    """Print one line, above a progress bar if there is one; ranks other than 0 are named in it."""
+    """Print one line, above a progress bar if there is one; ranks other than 0 are named in it.
+
+    In quiet mode it goes to the log alone.
+    """
     line = f"[rank {rank}] {text}" if rank else text
-    try:
-        tqdm.write(line, file=sys.stderr)
-        sys.stderr.flush()
-    except OSError as error:
-        if error.errno != errno.EIO:  # that of a terminal which has been closed, and which nobody reads any more
-            raise
+    if not is_quiet():
+        _show(line)
     lines = _lines()
     lines.last = time.monotonic()
     if lines.logs:
         _log(line, time.time())
     elif lines.early is not None:
         lines.early.append((time.time(), line))
+
+
+def _show(line: str) -> None:
+    try:
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:  # that of a terminal which has been closed, and which nobody reads any more
+            raise
+
+
+def is_quiet() -> bool:
+    """Whether nothing but results and errors is shown: by ``--quiet``, or by the environment."""
+    return _lines().quiet or os.environ.get(QUIET, "") not in ("", "0")
+
+
+@contextmanager
+def quiet_lines() -> Iterator[None]:
+    """Show no lines and no bars while the context lasts; logs get them all."""
+    lines = _lines()
+    before, lines.quiet = lines.quiet, True
+    try:
+        yield
+    finally:
+        lines.quiet = before
 
 
 def own_rank() -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import TqdmMonitorWarning, tqdm
 
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.lines import own_rank, print_line
+from tinyvit_kd.runtime.lines import is_quiet, own_rank, print_line
 
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job  # imports torch, which not every command that prints needs
@@ -53,9 +54,24 @@ def _warned() -> set[Hashable]:
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]
-    """A bar in a terminal; elsewhere, lines from time to time (see ``runtime.heartbeat``)."""
+    """A bar in a terminal; elsewhere, lines from time to time (see ``runtime.heartbeat``).
 
-    def __init__(self, *, shown: bool, label: str, total: int, unit: str, initial: int, speaks: bool) -> None:
+    Args:
+        about: what stands behind the bar, in place of tqdm's own figures.
+    """
+
+    def __init__(
+        self,
+        *,
+        shown: bool,
+        label: str,
+        total: int,
+        unit: str,
+        initial: int,
+        speaks: bool,
+        about: Callable[[], str] | None = None,
+    ) -> None:
+        self._about = about
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TqdmMonitorWarning)  # no thread to be had: the bar does without
             super().__init__(
@@ -66,11 +82,17 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
                 disable=not shown,
                 dynamic_ncols=True,
                 smoothing=0.1,
+                bar_format=None if about is None else "{l_bar}{bar}| {about}",
             )
         self.n, self.total = initial, total
         self._contexts = ExitStack()
         self._beat = self._contexts.enter_context(saying(label or "progress", total, unit, speaks=speaks))
         self._beat.done = self._beat.first = initial
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar is made of."""
+        return {**super().format_dict, "about": self._about() if self._about is not None else ""}
 
     def update(self, n: float | None = 1) -> bool | None:
         """Note that so much more is done."""
@@ -87,12 +109,21 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
             self._contexts.close()
 
 
-def progress_bar(job: Job | None, total: int, unit: str, *, initial: int = 0, label: str = "") -> Any:
+def progress_bar(
+    job: Job | None,
+    total: int,
+    unit: str,
+    *,
+    initial: int = 0,
+    label: str = "",
+    about: Callable[[], str] | None = None,
+) -> Any:
     """Rate and time left, on rank 0: by a bar in a terminal, elsewhere by lines where nothing else is printed.
 
     Args:
         job: None in a command that is no run of several processes.
+        about: what stands behind the bar; None: what is done, rate and time left.
     """
     is_main = job is None or job.is_main
-    shown = is_main and sys.stderr.isatty()
-    return ProgressBar(shown=shown, label=label, total=total, unit=unit, initial=initial, speaks=not shown)
+    shown = is_main and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not is_quiet()
+    return ProgressBar(shown=shown, label=label, total=total, unit=unit, initial=initial, speaks=not shown, about=about)

@@ -16,13 +16,14 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.shards import ShardReader, ShardSet
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, TinyVitKdError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.stages.report import report
 from tinyvit_kd.store.statistics import statistics
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.render import render_views, view_digest
@@ -30,6 +31,7 @@ from tinyvit_kd.views.render import render_views, view_digest
 TRAIN_IMAGES = 6000
 VAL_IMAGES = 2400
 SAMPLES_PER_SHARD = 1000
+REPORT = "report.html"
 Recipe = TypeVar("Recipe", bound=Section)
 Result = dict[str, float | int | str]
 
@@ -77,6 +79,19 @@ def demo(folder: Path, seed: int, job: Job, train_images: int = TRAIN_IMAGES, va
         "finetune_images_per_second": round(finetuned["images_per_second"]),
         "seconds": round(time.perf_counter() - begin, 1),
     }
+
+
+def write_report(folder: Path) -> str:
+    """Write a report of the demo's runs and store into its folder; returns what to say of it, for people.
+
+    A demo without one is a demo still: where it cannot be written, that is what is said.
+    """
+    path = folder / REPORT
+    try:
+        report([str(folder)], path, title="The demo: a teacher, a student from its store, and a baseline")
+    except TinyVitKdError as error:
+        return f"no report was written: {error}"
+    return f"the report, for a browser: {path}"
 
 
 def table(result: Result) -> str:

@@ -16,6 +16,7 @@ from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
+from tinyvit_kd.runs.attempts import attempting
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.blocks_left import blocks_left
 from tinyvit_kd.runs.dump_progress import DumpProgress
@@ -23,7 +24,10 @@ from tinyvit_kd.runs.dump_quality import DumpQuality, keep_labels
 from tinyvit_kd.runs.known_labels import known_labels
 from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision, teacher_classes
 from tinyvit_kd.runs.open_shards import open_shards
+from tinyvit_kd.runs.results import write_dump_results
+from tinyvit_kd.runs.run_files import ATTEMPTS, beside_store
 from tinyvit_kd.runs.run_log import dump_log
+from tinyvit_kd.runs.run_progress import dump_progress
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
@@ -32,6 +36,7 @@ from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar, say
+from tinyvit_kd.runtime.progress import Progress
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.store.store import LogitStore
@@ -55,12 +60,21 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         WorkerError: blocks are missing at the end, though all have been made.
         Preempted: under the command line, a signal asked to stop; the blocks that were complete are in the store.
     """
-    with dump_log(config, part, job):
-        return _dump_logits(config, job, part)
+    kept = beside_store(config.store.path, ATTEMPTS, part) if job.is_main else None
+    with (
+        dump_log(config, part, job),
+        dump_progress(config, part, job) as progress,
+        attempting(kept, job.world_size) as attempts,
+    ):
+        dump = _open_dump(config, job, part, progress)
+        figures = _dump_logits(dump)
+        write_dump_results(config, part, dump.store, dump.samples.reader.shards, figures, job, attempts)
+        return figures
 
 
-def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[str, float]:
-    dump = _open_dump(config, job, part)
+def _dump_logits(dump: _Dump) -> dict[str, float]:
+    """Make the missing blocks of this job's part; returns what ``dump_logits`` does."""
+    config, job, progress = dump.config, dump.job, dump.progress
     # Left behind by killed dumps. Files of dumps that are running now will have their final names when this one ends.
     unfinished = dump.store.unfinished(dump.own_shards) if job.is_main else []
     with saying("listing the store's blocks"):
@@ -74,6 +88,7 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
     if missing:
         dump.teacher.warm_up(dump.config.batch_size, dump.config.views.size)
         say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
+    progress.enter("running")
     begin = time.perf_counter()
     counts = job.sum(_make_blocks(dump, groups))
     for left in blocks_left(dump.missing_blocks, job, dump.store.where):
@@ -88,6 +103,7 @@ def _dump_logits(config: DumpConfig, job: Job, part: tuple[int, int]) -> dict[st
     )
     say(job, f"{done}{told}")
     dump.quality.complain(job, quality)
+    progress.enter("finished", f"{done}{told}")
     figures = {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
     return figures | quality.results()
 
@@ -100,6 +116,7 @@ class _Dump:
         first_teacher: the teacher whose views this one is shown, with ``views_from``; else None.
         own_shards: the shards whose blocks this job makes.
         quality: how good the teacher's answers are.
+        progress: how far all of this job's views are.
     """
 
     config: DumpConfig
@@ -110,6 +127,13 @@ class _Dump:
     own_shards: range
     store: LogitStore
     quality: DumpQuality
+    progress: Progress
+
+    @property
+    def views(self) -> int:
+        """Views that this job has to make, those included that the store has already."""
+        lengths = self.samples.reader.shards.lengths[self.own_shards.start :: self.own_shards.step]
+        return int(lengths.sum()) * self.config.store.views
 
     def missing_blocks(self) -> list[tuple[int, int]]:
         """(shard, view) of the blocks that this job has to make."""
@@ -126,7 +150,7 @@ class _Dump:
         return groups_of(missing, lengths, self.config.views_per_decode, pairs_seed)
 
 
-def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
+def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Progress) -> _Dump:
     first_store: LogitStore | None = None
     if config.views_from is None:
         check_views(config.views, job)
@@ -149,7 +173,7 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int]) -> _Dump:
         store = create_store(config, teacher, classes, shards, job, own_shards)
     if job.is_main:
         keep_labels(store, labels)
-    return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels))
+    return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels), progress)
 
 
 def _open_first_teacher(config: DumpConfig, store: LogitStore, reader: ShardReader, job: Job) -> FirstTeacher:
@@ -187,12 +211,17 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
     views = _count_views(groups)
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
-    progress = DumpProgress(job, dump.samples.reader, views, dump.quality)
+    progress = dump.progress
+    progress.pace.expect(dump.views)
+    progress.done = dump.views - views
+    told = DumpProgress(job, dump.samples.reader, views, dump.quality, progress)
     # No signal is caught here: whatever it interrupts, the blocks that were complete are in the store.
     with (
         loading(batch_maker, tasks, config.runtime, job.device) as batches,
         BlockWriter(dump.store, config.store.topk, config.runtime.data_timeout, dump.first_teacher) as writer,
-        progress_bar(job, views, "view", label="dump-logits") as bar,
+        progress_bar(
+            job, dump.views, "view", initial=progress.done, label="dump-logits", about=lambda: progress.figures("view")
+        ) as bar,
     ):
         for batch in batches:
             raise_if_stopped()
@@ -200,6 +229,6 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
             with dump.teacher.compiler.without_gradients():
                 answers = topk_probs(dump.teacher(batch.views), config.store.topk)
             writer.submit(batch, dump.quality.noting(batch, to_host(answers)))
-            progress.add(batch)
+            told.add(batch)
             bar.update(len(batch.status) * job.world_size)  # the other processes are about as far
-    return torch.tensor([progress.made, progress.holes])
+    return torch.tensor([told.made, told.holes])

@@ -1,18 +1,14 @@
-"""``evaluate``: accuracy of a model file on labelled shards."""
+"""``evaluate``: accuracy of a model on labelled shards."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
-from torch import nn
-
 from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.view_spec import EvalViewSpec
-from tinyvit_kd.data.labels.class_list import load_class_list
-from tinyvit_kd.models.modelfile import ModelCard, raw_model_file
+from tinyvit_kd.models.modelfile import raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.models.student import open_model
+from tinyvit_kd.models.open_network import OpenedNetwork
+from tinyvit_kd.models.read_model import OWN_CARD
+from tinyvit_kd.runs.opened_network import network_line, open_with_classes
 from tinyvit_kd.runs.scoring import build_scorer
 from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.device import move_to_device, resolve_precision
@@ -24,7 +20,7 @@ from tinyvit_kd.views.selfcheck import check_renderers
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
-    """Score one model file on labelled shards; of a run folder with an average of the weights, both.
+    """Score one model on labelled shards; of a run folder with an average of the weights, both.
 
     Returns:
         what ``Scorer`` returns: accuracies in percent, and the numbers of samples scored and left out; and
@@ -32,44 +28,47 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
         weights themselves, beside their average, begin with ``raw_``.
 
     Raises:
-        CheckpointError: the model file is missing or damaged, or does not say which network it holds.
-        ConfigError: ``class_list`` is not a class list, or the labels do not fit the model's classes.
+        CheckpointError, ConfigError: the model cannot be opened (``models.open_network``), ``class_list`` is not its
+            class list, or the labels do not fit its classes.
         ShardError: the shards are missing, compressed, truncated or damaged.
         RendererError: this machine would render other views.
     """
     check_renderers()
-    network, card = _opened(config.model, config, job)
-    if config.class_list is not None:
-        classes = load_class_list(config.class_list)
-        card = replace(card, class_name=classes.name, class_ids=classes.ids)
+    opened = _opened(config, job)
+    network, card = opened.network, opened.card
     normalize = Normalizer(card.mean, card.std, job.device, config.runtime.channels_last)
     scored = EvalConfig(shards=config.shards, views=config.views.over(card.eval_views), batch_size=config.batch_size)
     compiler = compiler_of(config.runtime, job)
     scorer = build_scorer(job, scored, config.runtime, normalize, card, compiler, views_field="views")
-    say(job, f"{config.model}: scored in views of {scored.views}{_difference(scored.views, card)}")
+    say(job, network_line(opened, config))
+    say(job, f"{config.origin}: scored in views of {scored.views}{_difference(scored.views, opened)}")
     scores = scorer(network)
     say_device(compiler, network, resolve_precision(job.device, config.runtime.precision, trains=False))
-    raw = raw_model_file(config.model)
-    said = f"{config.model}: " if raw is None else f"{config.model}, the average of the weights: "
+    raw = None if config.model is None else raw_model_file(config.model)
+    said = f"{config.origin}: " if raw is None else f"{config.origin}, the average of the weights: "
     say(job, said + _message(scores))
     if raw is not None:
-        own = scorer(_opened(raw, config, job)[0])
+        own = scorer(_opened(config.model_copy(update={"model": raw}), job).network)
         say(job, f"{raw}, the weights themselves: {_message(own)}")
         scores |= as_raw(own)
     return scores | {"class_names_compared": int(scorer.compares_names)}
 
 
-def _opened(model: Path, config: EvaluateConfig, job: Job) -> tuple[nn.Module, ModelCard]:
-    network, card = open_model(model)
-    move_to_device(network, job.device, config.runtime.channels_last)
-    return network, card
+def _opened(config: EvaluateConfig, job: Job) -> OpenedNetwork:
+    opened = open_with_classes(config)
+    move_to_device(opened.network, job.device, config.runtime.channels_last)
+    return opened
 
 
-def _difference(views: EvalViewSpec, card: ModelCard) -> str:
-    """What the model's file says of its views, where the recipe says otherwise."""
-    if card.crop_mode is None:
+def _difference(views: EvalViewSpec, opened: OpenedNetwork) -> str:
+    """Who says that the network is scored in such views, and what is said where the recipe says otherwise."""
+    card, own = opened.card, opened.known_from == OWN_CARD
+    if own and card.crop_mode is None:
         return " (the model's file names none)"
-    return "" if str(views) == str(card.eval_views) else f" (the model's file: {card.eval_views})"
+    if str(views) == str(card.eval_views):
+        return "" if own else f" (from {opened.known_from})"
+    said_by = "the model's file" if own else opened.known_from
+    return f" ({said_by}: {card.eval_views})"
 
 
 def _message(scores: dict[str, float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -16,9 +15,10 @@ from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
 from tinyvit_kd.runtime.foreign_errors import first_line_of, system_error_behind
 from tinyvit_kd.runtime.watchdog import doing
+from tinyvit_kd.training.checkpoint_files import CHECKPOINTS as CHECKPOINTS
+from tinyvit_kd.training.checkpoint_files import checkpoint_path as checkpoint_path
+from tinyvit_kd.training.checkpoint_files import checkpoints as checkpoints
 
-CHECKPOINTS = "checkpoints"  # their folder, within a run's
-_NAME = re.compile(r"step-(\d+)\.pt")
 _REQUIRED = frozenset({"model", "optimizer", "step", "identity", "kept"})
 
 
@@ -67,17 +67,6 @@ def _with_shared_texts(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_with_shared_texts, value))
     return value
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return folder / f"step-{step:09d}.pt"
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a run, the newest first."""
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, reverse=True)
 
 
 def load_latest(folder: Path, on_skip: Callable[[CheckpointError], None] | None = None) -> dict[str, Any] | None:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.log import progress_bar, say
-from tinyvit_kd.runtime.metric_loggers import MetricsWriter
+from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
@@ -26,7 +25,8 @@ from tinyvit_kd.training.evaluation_metrics import as_raw
 from tinyvit_kd.training.gradient_norm import gradient_norm
 from tinyvit_kd.training.meters import Meters, StepResult, non_finite_error
 from tinyvit_kd.training.objectives import Objective, Output
-from tinyvit_kd.training.progress import log_progress, told_scores
+from tinyvit_kd.training.pauses import checkpoint_due, evaluation_due
+from tinyvit_kd.training.progress import Reports, reporting
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
@@ -69,12 +69,9 @@ def fit(
     skips_in_a_row = 0
     is_ready = False
     _train_mode(run, state.model)
-    with (
-        closing(MetricsWriter(run.job, run.folder)) as writer,
-        progress_bar(run.job, run.total_steps, "step", initial=state.step, label="train") as bar,
-    ):
-        if evaluate is not None and state.step > 0 and _evaluation_due(run, state.step):
-            results |= _evaluate(run, state, evaluate, writer, stop)  # the run was stopped between the two
+    with reporting(run, state.step, evaluate is not None) as reports:
+        if evaluate is not None and state.step > 0 and evaluation_due(run, state.step):
+            results |= _evaluate(run, state, evaluate, reports, stop)  # the run was stopped between the two
         begin = meters.begin = time.perf_counter()
         for batch, waited in _timed(run, state, batches, stop, meters):
             if not is_ready:
@@ -86,21 +83,22 @@ def fit(
             if skips_in_a_row:
                 _report_skip(run, state, result, skips_in_a_row)
             state.step += 1
-            bar.update()
             finished = state.step == run.total_steps
-            due = evaluate is not None and _evaluation_due(run, state.step)
+            due = evaluate is not None and evaluation_due(run, state.step)
             if state.step % run.config.log_every == 0 or finished:
-                results |= log_progress(run, state, meters, writer)
+                results |= reports.log(state, meters)
             end = time.perf_counter()
             seconds += end - begin
+            reports.made_step(state.step, end - begin)
             stopping = vote.collect()
-            if stopping or finished or due or state.step % run.config.checkpoint_every == 0:
-                meters.require_finite(run.job)
-                checkpoint(run, state)
+            if stopping or due or checkpoint_due(run, state.step):
+                with reports.writing_checkpoint():
+                    meters.require_finite(run.job)
+                    checkpoint(run, state)
             if stopping and not finished:
                 raise Preempted(f"stopped at step {state.step} with a checkpoint in {run.folder}; rerun to continue")
             if evaluate is not None and due:
-                results |= _evaluate(run, state, evaluate, writer, stop)
+                results |= _evaluate(run, state, evaluate, reports, stop)
             begin = time.perf_counter()
             meters.leave_out(begin - end)
     state.average_running_stats(run.job)
@@ -216,28 +214,15 @@ def _timed(
         yield batch, time.perf_counter() - begin
 
 
-def _evaluation_due(run: Run, step: int) -> bool:
-    if step == run.total_steps:
-        return True
-    epoch, step_in_epoch = divmod(step, run.steps_per_epoch)
-    return step_in_epoch == 0 and epoch % run.config.evaluate_every == 0
-
-
-def _evaluate(
-    run: Run, state: TrainState, evaluate: Evaluate, writer: MetricsWriter, stop: StopRequest
-) -> dict[str, float]:
+def _evaluate(run: Run, state: TrainState, evaluate: Evaluate, reports: Reports, stop: StopRequest) -> dict[str, float]:
     state.average_running_stats(run.job)
     # An evaluation can outlast a scheduler's grace period. Leaving loses nothing: the checkpoint has been written.
-    with stop.leaving_at_once():
+    with stop.leaving_at_once(), reports.evaluating():
         scores = evaluate(state.scored)
         if state.ema is not None:
             scores |= as_raw(evaluate(state.model))
     _train_mode(run, state.model)
-    writer.write("eval", state.step, scores)
-    say(
-        run.job,
-        f"eval at step {state.step}: {told_scores(scores)}",
-    )
+    reports.log_scores(state.step, scores)
     return scores
 
 

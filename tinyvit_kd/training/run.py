@@ -14,6 +14,8 @@ from tinyvit_kd.config.training import TrainConfig
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job, solo_job
+from tinyvit_kd.runtime.metric_loggers import MetricsWriter
+from tinyvit_kd.runtime.progress import Progress
 from tinyvit_kd.training.meters import NameSamples
 
 
@@ -40,6 +42,8 @@ class Run:
     gradient_compression: str = "none"  # as ``runtime.gradient_compression`` of a recipe
     fsync: bool = False
     data_timeout: float = 600  # seconds without an answer from the disk
+    progress: Progress = field(default_factory=Progress)  # what is told of the run while it lasts
+    metrics: MetricsWriter = field(default_factory=MetricsWriter)  # by default, writes nowhere
 
     @property
     def static_graph(self) -> bool:

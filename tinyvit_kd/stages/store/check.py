@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from functools import partial
 from os import PathLike
+from typing import Any
 
 from tinyvit_kd.errors import StoreError, TinyVitKdError
 from tinyvit_kd.runs.class_lists import stored_classes
@@ -83,6 +84,25 @@ def describe_check(report: StoreReport, with_verdict: bool = True) -> str:
     note = "changed less than a minute ago, no fault: a dump may be writing them"
     lines += _headed_list("unfinished files", note, report.recent_partials)
     return "\n".join([*lines, *([verdict(report.sound, report.complete)] if with_verdict else [])])
+
+
+def check_figures(report: StoreReport) -> dict[str, Any]:
+    """A report for machines; it lists all faults."""
+    return {
+        "sound": report.sound,
+        "complete": report.complete,
+        "present": report.present,
+        "missing": report.missing,
+        "undamaged": report.undamaged,
+        "unchecked": report.unchecked,
+        "unlisted": report.unlisted,
+        "bytes": report.bytes,
+        "faults": [
+            {"kind": fault.kind, "where": fault.where, "reason": fault.reason, "block": fault.block}
+            for fault in report.faults
+        ],
+        "unfinished": report.recent_partials,
+    }
 
 
 def verdict(sound: bool, complete: bool) -> str:

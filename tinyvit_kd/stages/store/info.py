@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from os import PathLike
+from typing import Any
 
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.runs.dump_quality import stored_quality
 from tinyvit_kd.runs.teacher_quality import Quality
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.wording import printable
+from tinyvit_kd.runtime.wording import printable, table
 from tinyvit_kd.store.label_sample import Labels, read_label_sample
-from tinyvit_kd.store.statistics import holes, statistics
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.statistics import Statistics, holes, statistics
 from tinyvit_kd.store.store import LogitStore
 
 
-def info(path: str | PathLike[str]) -> str:
-    """Figures about a store, in a few lines."""
+def info(path: str | PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """Figures about a store: in a few lines for people, and for machines."""
     store = LogitStore.open(path)
     manifest = store.manifest
     with saying("counting the blocks"):
@@ -38,8 +41,21 @@ def info(path: str | PathLike[str]) -> str:
         "holes": ", ".join(f"{count:,} {reason}" for reason, count in figures.holes.items()) or "none",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
-    width = max(map(len, rows))
-    return "\n".join(f"{name:<{width}}  {printable(text)}" for name, text in rows.items())
+    text = table([(name, printable(told)) for name, told in rows.items()])
+    return text, _figures(manifest, figures, quality)
+
+
+def _figures(manifest: Manifest, figures: Statistics, quality: Quality) -> dict[str, Any]:
+    """What the table says, for machines; the teacher's figures are of a sample of blocks."""
+    return {
+        "manifest": manifest.model_dump(mode="json", exclude={"shard_names", "shard_lengths"}),
+        "shards": len(manifest.shard_names),
+        "samples": sum(manifest.shard_lengths),
+        "bytes_per_record": figures.bytes_per_record,
+        **asdict(figures),
+        "sampled_views": quality.views,
+        **quality.results(),
+    }
 
 
 def _quality(store: LogitStore) -> tuple[Quality, str]:
@@ -56,10 +72,11 @@ def _quality(store: LogitStore) -> tuple[Quality, str]:
     return quality, f"best class is the label in {quality.agreement:.1%} of {quality.labelled:,} views, a sample"
 
 
-def list_holes(path: str | PathLike[str]) -> str:
-    """One line per hole: shard, index, reason."""
+def list_holes(path: str | PathLike[str]) -> tuple[str, list[dict[str, Any]]]:
+    """Every hole: one line each for people, and for machines."""
     store = LogitStore.open(path)
     names = store.manifest.shard_names
-    return "\n".join(
-        f"{printable(names[shard])}\t{index}\t{reason.name.lower()}" for shard, index, reason in holes(store)
-    )
+    found = [
+        {"shard": names[shard], "index": index, "reason": reason.name.lower()} for shard, index, reason in holes(store)
+    ]
+    return "\n".join(f"{printable(str(each['shard']))}\t{each['index']}\t{each['reason']}" for each in found), found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from os import PathLike
@@ -14,7 +14,7 @@ from typing import Any
 
 from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards
 from tinyvit_kd.analysis.suspects import Suspect, Suspects, Thresholds, find_suspects
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.class_names import names_of
 from tinyvit_kd.runtime.files import atomic_write
@@ -34,8 +34,9 @@ def suspects(
     path: str | PathLike[str],
     processes: int,
     contradicted: float = Thresholds.contradicted,
-    label_probability: float = Thresholds.label,
-    teacher_probability: float = Thresholds.other,
+    label_probability: float = Thresholds.label_probability,
+    teacher_probability: float = Thresholds.teacher_probability,
+    min_views: int = Thresholds.views,
     limit: int | None = None,
     shards: str | None = None,
     **options: Any,
@@ -44,7 +45,7 @@ def suspects(
 
     Args:
         processes: how many share the work.
-        contradicted, label_probability, teacher_probability: when a sample is suspect (``Thresholds``).
+        contradicted, label_probability, teacher_probability, min_views: when a sample is suspect (``Thresholds``).
         limit: how many are told, the surest ones; None: all.
         shards: those that the store was dumped from; None: those that its results name.
         options: of ``ShardSet.load``.
@@ -54,7 +55,7 @@ def suspects(
         ConfigError: its labels or keys are not known.
         ManifestMismatchError, ShardError: the shards are others or cannot be read.
     """
-    thresholds = Thresholds(contradicted, label_probability, teacher_probability)
+    thresholds = Thresholds(contradicted, label_probability, teacher_probability, min_views)
     store = LogitStore.open(path)
     labels = find_labels(store, None if shards is None else open_stored_shards(store, shards, **options))
     found = find_suspects(store, labels, thresholds, processes)
@@ -97,20 +98,22 @@ def require_place(output: Path) -> None:
     """Refuse a file that cannot be written, before hours of reading.
 
     Raises:
-        ConfigError: its folder does not exist or cannot be written, or it is a folder itself.
+        ConfigError: it is a folder, or its folder does not exist or takes no file.
     """
     folder = output.absolute().parent
-    problem = (
-        "it is a folder"
-        if output.is_dir()
-        else f"no folder {folder}"
-        if not folder.is_dir()
-        else f"{folder} is read-only for this user"
-        if not os.access(folder, os.W_OK)
-        else ""
-    )
+    problem = "it is a folder" if output.is_dir() else "" if folder.is_dir() else f"no folder {folder}"
+    if not problem:
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            problem = f"{folder} takes no file: {reason_of(error)}"
     if problem:
-        raise ConfigError("the suspects cannot be written there", where=f"--output {output}", found=problem)
+        raise ConfigError(
+            "the suspects cannot be written there",
+            where=f"--output {output}",
+            found=problem,
+            fix="name a file in a folder that exists and can be written",
+        )
 
 
 def write(output: Path, text: str) -> None:
@@ -131,7 +134,7 @@ def _told(suspect: Suspect, shard_names: Sequence[str], names: Sequence[str]) ->
         "contradicted": suspect.contradicted / suspect.views,
         "label_probability": suspect.label_probability,
         "label_not_stored": suspect.label_not_stored,
-        "teacher_probability": suspect.other_probability,
+        "teacher_probability": suspect.teacher_probability,
         "views": suspect.views,
     }
 

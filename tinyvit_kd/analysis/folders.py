@@ -1,0 +1,91 @@
+"""Finds runs and stores among folders, so that whoever has many of them can name the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit_kd.analysis.run_folder import is_run_folder
+from tinyvit_kd.errors import ConfigError, reason_of
+from tinyvit_kd.store.names import MANIFEST
+
+DEPTH = 4  # levels of folders below a given one that are looked into
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run or a store.
+
+    Attributes:
+        path: of its folder, or the URL of a store.
+        is_run: a run, not a store.
+        named: it was given by its own path, not found in a folder.
+    """
+
+    path: str
+    is_run: bool
+    named: bool
+
+
+def find_places(paths: Sequence[str]) -> list[Place]:
+    """The runs and stores at some paths, each of which is one, or a folder that holds some; each is listed once.
+
+    Raises:
+        ConfigError: a path does not exist, cannot be read, or is and holds neither a run nor a store.
+    """
+    found: dict[str, Place] = {}
+    for path in paths:
+        for place in [_at(path, named=True)] if _is_place(path) else _inside(path):
+            found.setdefault(_real(place.path), place)
+    return list(found.values())
+
+
+def is_store_folder(path: Path) -> bool:
+    """Whether a folder is that of a store."""
+    return (path / MANIFEST).is_file() and not is_run_folder(path)
+
+
+def _is_place(path: str) -> bool:
+    return "://" in path or is_run_folder(Path(path)) or is_store_folder(Path(path))
+
+
+def _at(path: str, named: bool) -> Place:
+    return Place(path, "://" not in path and is_run_folder(Path(path)), named)
+
+
+def _real(path: str) -> str:
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def _inside(path: str) -> list[Place]:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ConfigError(
+            "there is nothing to look into here" if not folder.exists() else "this is not a folder",
+            where=path,
+            expected="the folder of a run or a store, or one that holds some",
+        )
+    try:
+        places = list(_below(folder, DEPTH))
+    except OSError as error:
+        raise ConfigError("this folder cannot be read", where=path, found=reason_of(error)) from None
+    if not places:
+        raise ConfigError(
+            "there is neither a run nor a store here",
+            where=path,
+            expected=f"the folder of a run or a store, or one that holds some, at most {DEPTH} levels below it",
+        )
+    return places
+
+
+def _below(folder: Path, depth: int) -> Iterator[Place]:
+    """Runs and stores in a folder, by name; not in each other, and not through links to folders above."""
+    with os.scandir(folder) as entries:
+        inner = sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    for each in inner:
+        if _is_place(str(each)):
+            yield _at(str(each), named=False)
+        elif depth > 1 and os.access(each, os.R_OK | os.X_OK):
+            yield from _below(each, depth - 1)

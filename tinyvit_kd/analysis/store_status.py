@@ -1,0 +1,306 @@
+"""How far a dump is: the blocks that its store has, and the files that its parts keep beside the store.
+
+No block is read: each shard's folder is listed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.analysis.liveness import JobFiles, Life, as_number, modified, read_life, read_small_json
+from tinyvit_kd.errors import TinyVitKdError, reason_of
+from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file
+from tinyvit_kd.runtime.progress_file import PROGRESS
+from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.open import open_storage
+from tinyvit_kd.store.manifest import Manifest
+from tinyvit_kd.store.names import array_name, is_partial, view_of
+
+Part = tuple[int, int]  # the i-th of n
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """How far a dump, or the i-th of n parts of one, is. What is not known is None.
+
+    Attributes:
+        part: (i, n).
+        state: see ``liveness.Life``.
+        message: what it is doing, or what ended it.
+        age: seconds since its last sign of life.
+        stands_still: seconds for which an active one has been alive without a new view.
+        done, total: views of this start.
+        rate: views per second, over all processes.
+        seconds_left: to its end.
+        seconds: that it worked, all attempts together.
+        missing: blocks of its shards that are not in the store.
+        host, process, world_size: where it runs.
+        figures: of its results, if it has finished.
+    """
+
+    part: Part
+    state: str
+    message: str | None
+    age: float | None
+    stands_still: float | None
+    done: float | None
+    total: float | None
+    rate: float | None
+    seconds_left: float | None
+    seconds: float | None
+    missing: int | None
+    host: Any
+    process: Any
+    world_size: Any
+    figures: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """How far a store is. What is not known is None.
+
+    Attributes:
+        path: or URL of the store.
+        state: ``finished`` if no block is missing; else that of its parts: active if one is, or what the last one did.
+        message: what is wrong with the store, or what its dump is doing.
+        age: seconds since the last sign of life of any part.
+        teacher: its name.
+        views, topk: of the store.
+        samples, shards: how many there are.
+        present, total: blocks.
+        missing_shards: by name of the shard, how many of its blocks are missing; empty shards have none.
+        unattended: how many of the missing blocks no part that is at work makes.
+        first_missing: name of the shard and number of the view of the first missing blocks.
+        unfinished: temporary files, which running dumps use and killed ones leave behind.
+        unlisted: shards whose folder the system refuses to list; their blocks count as missing.
+        holes: views that are holes, as far as its dumps have told: each of those that its last start made.
+        rate: views per second of all parts that are at work.
+        seconds_left: until these have made what is missing; None where nobody makes it.
+        parts: that have left a file beside the store.
+        notes: what is wrong with files, or with clocks.
+    """
+
+    path: str
+    kind: str = field(default="store", init=False)
+    stage: str = field(default="dump-logits", init=False)
+    state: str = "unknown"
+    message: str | None = None
+    age: float | None = None
+    teacher: str | None = None
+    views: int | None = None
+    topk: int | None = None
+    samples: int | None = None
+    shards: int | None = None
+    present: int | None = None
+    total: int | None = None
+    missing_shards: dict[str, int] = field(default_factory=dict)
+    unattended: int = 0
+    first_missing: tuple[tuple[str, int], ...] = ()
+    unfinished: int = 0
+    unlisted: int = 0
+    holes: int | None = None
+    rate: float | None = None
+    seconds_left: float | None = None
+    parts: tuple[PartStatus, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for machines."""
+        return asdict(self)
+
+
+@dataclass
+class _Blocks:
+    """The blocks of a store, shard by shard.
+
+    Attributes:
+        manifest: of the store.
+        missing: view numbers of each shard's missing blocks.
+        unfinished: temporary files.
+        refused: what the system said where it refused to list a folder.
+    """
+
+    manifest: Manifest
+    missing: list[list[int]] = field(default_factory=list)
+    unfinished: int = 0
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return self.manifest.views * sum(length > 0 for length in self.manifest.shard_lengths)
+
+    def missing_of(self, part: Part) -> int:
+        """How many blocks of a part's shards are missing."""
+        number, parts = part
+        return sum(map(len, self.missing[number - 1 :: parts]))
+
+    def missing_views(self) -> int:
+        """How many views the missing blocks hold."""
+        lengths = self.manifest.shard_lengths
+        return sum(len(views) * length for views, length in zip(self.missing, lengths, strict=True))
+
+
+FIRST = 5  # missing blocks that are named
+
+
+def store_status(path: str, now: float) -> StoreStatus:
+    """Look at a store, at a path or a URL, and at what its dumps keep beside it.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    try:
+        storage = open_storage(path)
+        blocks = _list_blocks(storage, Manifest.load(storage))
+    except TinyVitKdError as error:
+        parts = tuple(_parts(path, None, now))
+        state = _joint_state(parts) if parts else "unknown"
+        return StoreStatus(path, state=state, message=str(error), age=_youngest(parts), parts=parts)
+    manifest, parts = blocks.manifest, tuple(_parts(path, blocks, now))
+    missing = sum(map(len, blocks.missing))
+    active = [part for part in parts if part.state in ("starting", "running", "evaluating")]
+    rates = [part.rate for part in active if part.rate]
+    rate = sum(rates) if rates else None
+    names = manifest.shard_names
+    return StoreStatus(
+        path,
+        state="finished" if not missing else _joint_state(parts),
+        message=next((part.message for part in active or parts[-1:] if part.message), None) if missing else None,
+        age=_youngest(parts),
+        teacher=manifest.teacher.name,
+        views=manifest.views,
+        topk=manifest.topk,
+        samples=sum(manifest.shard_lengths),
+        shards=len(names),
+        present=blocks.total - missing,
+        total=blocks.total,
+        missing_shards={name: len(views) for name, views in zip(names, blocks.missing, strict=True) if views},
+        unattended=max(0, missing - sum(part.missing or 0 for part in active)),
+        first_missing=_first_missing(blocks),
+        unfinished=blocks.unfinished,
+        unlisted=len(blocks.refused),
+        holes=_holes(parts),
+        rate=rate,
+        seconds_left=_seconds_left(blocks, active, rate) if missing else 0.0,
+        parts=parts,
+        notes=tuple(_notes(blocks)),
+    )
+
+
+def _list_blocks(storage: Storage, manifest: Manifest) -> _Blocks:
+    blocks = _Blocks(manifest)
+    for shard, length in enumerate(manifest.shard_lengths):
+        found: set[int | None] = set()
+        if length:
+            try:
+                for entry in storage.list(array_name(shard)):
+                    found.add(view_of(entry.base))
+                    blocks.unfinished += is_partial(entry.base)
+            except OSError as error:
+                blocks.refused.append(reason_of(error))
+        blocks.missing.append([view for view in range(manifest.views) if view not in found] if length else [])
+    return blocks
+
+
+def _first_missing(blocks: _Blocks) -> tuple[tuple[str, int], ...]:
+    found = (
+        (name, view) for name, views in zip(blocks.manifest.shard_names, blocks.missing, strict=True) for view in views
+    )
+    return tuple(each for each, _ in zip(found, range(FIRST), strict=False))
+
+
+def _parts(path: str, blocks: _Blocks | None, now: float) -> Iterator[PartStatus]:
+    """What dumps have left beside a store, by part."""
+    for part in dump_parts(path):
+        places = [beside_store(path, ending, part) for ending in (PROGRESS, ATTEMPTS, "log", RESULTS)]
+        progress, attempts, log, results = (place for place in places if place is not None)
+        kept = read_small_json(results)
+        life = read_life(JobFiles(progress, attempts, log), now, modified(results) if kept else None)
+        yield _part_status(part, life, kept, blocks)
+
+
+def _part_status(part: Part, life: Life, results: dict[str, Any], blocks: _Blocks | None) -> PartStatus:
+    missing = None if blocks is None else blocks.missing_of(part)
+    figures = results.get("figures")
+    state = life.state
+    if missing == 0 and state in ("silent", "killed", "unknown"):
+        state = "finished"  # an old dump, or one that was killed on its last lines: there is nothing left to do
+    return PartStatus(
+        part=part,
+        state=state,
+        message=life.message if state == life.state else None,
+        age=life.age,
+        stands_still=life.stands_still if life.is_active else None,
+        done=life.number("done"),
+        total=life.number("total"),
+        rate=life.number("rate"),
+        seconds_left=life.seconds_left,
+        seconds=as_number(results.get("seconds")) if results else life.seconds,
+        missing=missing,
+        host=life.progress.get("host"),
+        process=life.progress.get("pid"),
+        world_size=life.progress.get("world_size"),
+        figures=figures if isinstance(figures, dict) else None,
+    )
+
+
+def dump_parts(path: str) -> Sequence[Part]:
+    """The parts of dumps that have left files beside a store, which may not exist yet; none beside a URL."""
+    log = beside_store(path, "log")
+    if log is None:
+        return ()
+    found = {part for store, part, _ in _dump_files(log.parent) if f"{store}.log" == log.name}
+    return sorted(found, key=lambda part: (part[1], part[0]))
+
+
+def stores_begun(folder: Path) -> list[str]:
+    """Paths of stores that dumps have begun in a folder by writing beside them, and that are not there yet."""
+    stores = {store for store, _, ending in _dump_files(folder) if ending in (PROGRESS, ATTEMPTS)}
+    return sorted(str(folder / store) for store in stores if not (folder / store).exists())
+
+
+def _dump_files(folder: Path) -> list[tuple[str, Part, str]]:
+    """What dumps have written beside their stores in a folder: name of the store, part and ending."""
+    try:
+        found = [dump_file(each.name) for each in folder.iterdir()]
+    except OSError:
+        return []
+    return [each for each in found if each is not None]
+
+
+def _joint_state(parts: Iterable[PartStatus]) -> str:
+    """The state of an incomplete store: of a part that works, else of the one with the newest sign."""
+    known = [part for part in parts if part.state != "finished"]
+    active = [part for part in known if part.state in ("running", "evaluating", "starting")]
+    newest = min(active or known, key=lambda part: part.age if part.age is not None else float("inf"), default=None)
+    return "stopped" if newest is None else newest.state
+
+
+def _youngest(parts: Iterable[PartStatus]) -> float | None:
+    return min((part.age for part in parts if part.age is not None), default=None)
+
+
+def _holes(parts: Iterable[PartStatus]) -> int | None:
+    counts = [as_number(part.figures.get("holes")) for part in parts if part.figures]
+    known = [count for count in counts if count is not None]
+    return int(sum(known)) if known else None
+
+
+def _seconds_left(blocks: _Blocks, active: Sequence[PartStatus], rate: float | None) -> float | None:
+    """Until all is made, if the active parts make all of it; else None."""
+    theirs = sum(part.missing or 0 for part in active)
+    if not active or theirs < sum(map(len, blocks.missing)):
+        return None
+    each = [part.seconds_left for part in active]
+    known = [seconds for seconds in each if seconds is not None]
+    if len(known) == len(each):
+        return max(known)
+    return blocks.missing_views() / rate if rate else None
+
+
+def _notes(blocks: _Blocks) -> Iterator[str]:
+    if blocks.refused:
+        yield f"{len(blocks.refused):,} shard folder(s) cannot be listed: {blocks.refused[0]}"

@@ -1,0 +1,45 @@
+"""Names of the files that a run leaves in its folder, and a dump beside its store.
+
+Imports nothing heavy: whoever looks at runs from outside starts in a moment.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RECIPE = "recipe.yaml"
+SUMMARY = "summary.json"  # with it and a model file, a run has finished
+RESULTS = "results.json"  # of a finished run: figures, and all that they depend on
+ATTEMPTS = "attempts.json"  # when the run was started and ended, each time
+LOG = "log.txt"
+_DUMP_FILE = re.compile(r"(.+?)(?:\.part-(\d+)-of-(\d+))?\.(log|results\.json|attempts\.json|progress\.json)")
+
+
+def beside_store(store: str, ending: str, part: tuple[int, int] = (1, 1)) -> Path | None:
+    """The path of a dump's file, which is not in the store, since that holds what zarr and a check know.
+
+    Args:
+        store: path of the store, as a recipe has it.
+        ending: such as ``log`` or ``results.json``.
+        part: (i, n) of a dump in parts, each of which has files of its own: ``store.part-2-of-8.log``.
+
+    Returns:
+        None if the store is at a URL: no file is written beside that.
+    """
+    if "://" in store:
+        return None
+    path = Path(store).absolute()
+    number, parts = part
+    middle = "" if parts == 1 else f".part-{number}-of-{parts}"
+    return path.parent / f"{path.name}{middle}.{ending}"
+
+
+def dump_file(name: str) -> tuple[str, tuple[int, int], str] | None:
+    """What ``beside_store`` made a file's name of: the store's own name, the part and the ending; else None.
+
+    Args:
+        name: last part of the file's path.
+    """
+    match = _DUMP_FILE.fullmatch(name)
+    return None if match is None else (match[1], (int(match[2] or 1), int(match[3] or 1)), match[4])

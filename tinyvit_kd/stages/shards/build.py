@@ -1,0 +1,48 @@
+"""``shards build``: packs images into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.analysis.shard_set import describe_shards, shard_bar
+from tinyvit_kd.data.building.build import build_splits
+from tinyvit_kd.data.building.build_report import count_built, describe_listed, describe_packed
+from tinyvit_kd.data.building.left_out import NAMED
+from tinyvit_kd.data.building.source_rules import SourceRules
+from tinyvit_kd.runtime.log import warn
+
+
+def build(
+    source: Path,
+    output: Path,
+    split: str | None,
+    samples_per_shard: int,
+    seed: int,
+    processes: int,
+    rules: Mapping[str, Any] | None = None,
+    list_all: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """Pack images into shards; returns a description of what was made, for people, and its counts.
+
+    Args:
+        split: None: each folder, tar or zip of the source is a split.
+        rules: the fields of ``SourceRules``.
+        list_all: name all that is left out, not only the first ones.
+    """
+    with shard_bar("shards build") as on_shard:
+        report = build_splits(
+            source,
+            output,
+            split,
+            samples_per_shard=samples_per_shard,
+            seed=seed,
+            processes=processes,
+            on_shard=on_shard,
+            on_listed=lambda listed: warn("\n".join(describe_listed(listed))) if describe_listed(listed) else None,
+            rules=SourceRules(**rules or {}),
+            named=None if list_all else NAMED,
+        )
+    described = [describe_shards(shards, numbered=True) for shards in report.sets]
+    return "\n".join([*described, *describe_packed(report)]), count_built(report)

@@ -1,0 +1,46 @@
+"""``status``: how far runs and dumps are, from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyvit_kd.analysis.folders import find_places
+from tinyvit_kd.analysis.run_status import run_status
+from tinyvit_kd.analysis.status_text import Status
+from tinyvit_kd.analysis.status_text import describe as describe
+from tinyvit_kd.analysis.store_status import dump_parts, store_status, stores_begun
+from tinyvit_kd.errors import ConfigError
+
+
+def status(paths: Sequence[str], now: float) -> list[Status]:
+    """Look at the runs and stores at some paths, and below folders that are neither.
+
+    Args:
+        now: Unix time, seconds.
+
+    Raises:
+        ConfigError: there is no such path, or neither a run nor a store at it or below it.
+    """
+    return [each for path in paths for each in _at(path, now)]
+
+
+def _at(path: str, now: float) -> list[Status]:
+    if "://" not in path and not Path(path).exists() and dump_parts(path):
+        return [store_status(path, now)]  # a dump that has not come to making its store
+    begun = [] if "://" in path else stores_begun(Path(path))
+    try:
+        places = find_places([path])
+    except ConfigError:
+        if not begun:
+            raise
+        places = []
+    found: list[Status] = [
+        run_status(Path(place.path), now) if place.is_run else store_status(place.path, now) for place in places
+    ]
+    return [*found, *(store_status(each, now) for each in begun)]
+
+
+def is_stale(each: Status, seconds: float) -> bool:
+    """Whether a job has not finished, and has shown no sign of life for longer than this."""
+    return each.state != "finished" and (each.age is None or each.age > seconds)

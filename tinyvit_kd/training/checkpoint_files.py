@@ -1,0 +1,27 @@
+"""Where the checkpoints of a run lie, for whoever lists them without reading any; imports no torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"  # their folder, within a run's
+_NAME = re.compile(r"step-(\d+)\.pt")
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:09d}.pt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, the newest first."""
+    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The optimiser step of a checkpoint that ``checkpoints`` listed."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, "only checkpoints are asked"
+    return int(match[1])
