@@ -54,7 +54,9 @@ class Check:
     values: Tree
 
 
-def read_recipe(path: Path, overrides: Iterable[str], store: LogitStore, shards: str | None) -> DumpConfig:
+def read_recipe(
+    path: Path, overrides: Iterable[str], store_path: str | PathLike[str], shards: str | None
+) -> DumpConfig:
     """A dump's recipe for this store, from that of a dump or from a teacher's section alone.
 
     Views, K, encoding and seed are the store's, whatever the recipe says.
@@ -63,8 +65,10 @@ def read_recipe(path: Path, overrides: Iterable[str], store: LogitStore, shards:
         shards: path of the shards, in place of the recipe's; None: the recipe's.
 
     Raises:
+        StoreError: there is no store.
         ConfigError: the recipe names no teacher, or has mistakes.
     """
+    store = LogitStore.open(store_path)
     tree = read_yaml(path)
     if "teacher" not in tree and tree.keys() <= TeacherConfig.model_fields.keys():
         tree = {"teacher": tree}
