@@ -11,10 +11,11 @@ from PIL import Image
 
 from benchmarks.tiny_world import World, draw_shards, make_teacher
 from tests.conftest import CommandLine, Ended
+from tinyvit_kd.analysis.sheets import picture_beside
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.store.show import default_output, parse_views
+from tinyvit_kd.stages.store.show import parse_views
 from tinyvit_kd.store.store import LogitStore
 
 Show = Callable[..., Ended]
@@ -130,9 +131,17 @@ def test_what_cannot_be_shown_is_refused(world: World, show: Show, options: tupl
 
 
 def test_a_store_that_does_not_say_where_its_shards_are_asks_for_them(world: World, command_line: CommandLine) -> None:
+    (world.folder / "store.results.json").unlink(missing_ok=True)
     ended = command_line("store", "show", world.store)
     assert ended.code == 2
     assert "--shards PATH" in ended.err
+
+
+def test_the_shards_are_those_that_the_dump_s_results_name(world: World, command_line: CommandLine) -> None:
+    assert dump_logits(world.dump(), solo_job())["views"] == 0, "all is there, and the results are written again"
+    ended = command_line("store", "show", world.store, "0:1")
+    assert ended.code == 0, ended
+    assert (world.folder / "store.show.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["sheet.gif", "sheet", "nowhere/sheet.png"])
@@ -143,9 +152,9 @@ def test_a_place_that_can_hold_no_picture_is_refused_at_once(world: World, show:
 
 
 def test_the_picture_is_beside_the_store_unless_a_place_is_given(tmp_path: Path) -> None:
-    assert default_output(str(tmp_path / "store")) == tmp_path / "store.show.png"
-    assert default_output(f"{tmp_path}/store/") == tmp_path / "store.show.png"
-    assert default_output("s3://bucket/stores/first/") == Path("first.show.png")
+    assert picture_beside(str(tmp_path / "store")) == tmp_path / "store.show.png"
+    assert picture_beside(f"{tmp_path}/store/") == tmp_path / "store.show.png"
+    assert picture_beside("s3://bucket/stores/first/") == Path("first.show.png")
 
 
 @pytest.mark.parametrize(

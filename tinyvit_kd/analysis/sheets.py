@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +89,14 @@ def sample_sheet(
             _draw_view(canvas, grid.tile_box(row, column), view)
             _draw_answer(canvas, grid, (row, column), view, (sample.label, mixed), names)
     return canvas.image
+
+
+def picture_beside(path: str | PathLike[str]) -> Path:
+    """Where the picture goes: beside the store, as its log; of a store with a URL, into the working directory."""
+    if "://" in (path := os.fspath(path)):
+        return Path(f"{path.rstrip('/').rpartition('/')[2] or 'store'}.show.png")
+    folder = Path(path).absolute()
+    return folder.parent / f"{folder.name}.show.png"
 
 
 def _tile_size(views: Sequence[ReplayedView]) -> int:

@@ -56,12 +56,12 @@ def show_command(
 
     The images come from --shards or, without it, from the shards that the dump's results name.
     """
-    from tinyvit_kd.stages.store.show import Choice, default_output, show
+    from tinyvit_kd.stages.store.show import Choice, show
 
     if not (samples or random or suspects or holes):
         random = 8
     choice = Choice(samples, random, seed, suspects, holes, limit)
-    text, result, faultless = show(path, choice, output or default_output(path), **options)
+    text, result, faultless = show(path, choice, output, **options)
     print_result(text, result, as_json)
     sys.exit(0 if faultless else 1)
 
@@ -100,9 +100,8 @@ def verify_command(
     are that close, the record counts as a near tie, not as a fault.
     """
     from tinyvit_kd.stages.store.verify import read_recipe, verify
-    from tinyvit_kd.store.store import LogitStore
 
-    config = read_recipe(recipe, overrides, LogitStore.open(path), shards)
+    config = read_recipe(recipe, overrides, path, shards)
     from tinyvit_kd.runtime.distributed import start_job
 
     runtime = config.runtime

@@ -55,19 +55,24 @@ class ProbEncoding(ABC):
             valid: bool [n]; False for holes, whose probabilities are zero.
         """
 
-    @abstractmethod
     def probs_range(self, planes: Planes) -> tuple[Float32, Float32]:
         """The smallest and the largest probabilities that are encoded as these bytes: [n, K] each.
 
-        What a teacher said lies between them. Decoded values may lie outside, since they are scaled to sum to 1.
+        What a teacher said lies between them. Decoded values may lie outside, where they are scaled to sum to 1. By
+        default, probabilities are taken to be rounded to floating-point numbers of ``prob_bytes``.
 
         Args:
             planes: as ``encode_probs`` made them, not of holes.
         """
+        none = np.zeros(planes.shape[1], np.float32)
+        probs = self.decode_probs(np.ascontiguousarray(planes.T), none, np.ones(len(none), np.bool_))
+        half = np.spacing(probs.astype(f"f{self.prob_bytes}")).astype(np.float32) / 2
+        return np.maximum(probs - half, 0), probs + half
 
-    @abstractmethod
     def residual_range(self, residual: Float32) -> tuple[Float32, Float32]:
-        """The smallest and the largest residuals that are decoded as these: [n] each."""
+        """The smallest and the largest residuals that are decoded as these, [n] each: half a step to either side."""
+        half = np.spacing(residual.astype(self.residual_type)).astype(np.float32) / 2
+        return np.maximum(residual - half, 0), residual + half
 
     def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
         """Whether the probabilities of each record, and its residual, can be a teacher's: bool [n].
@@ -143,10 +148,9 @@ class Compact(ProbEncoding):
         return low, np.minimum(np.square((codes + np.float32(0.5)) / _LEVELS) * (1 + _ROUNDING), 1)
 
     def residual_range(self, residual: Float32) -> tuple[Float32, Float32]:
-        """As ``ProbEncoding.residual_range``: half a step of float16 to either side; up to 1 from the last one on."""
-        half = np.spacing(residual.astype(np.float16)).astype(np.float32) / 2
-        high = np.where(residual >= _BELOW_ONE, np.float32(1), residual + half)
-        return np.maximum(residual - half, 0), high
+        """As ``ProbEncoding.residual_range``; up to 1 from the largest one on."""
+        low, high = super().residual_range(residual)
+        return low, np.where(residual >= _BELOW_ONE, np.float32(1), high)
 
     def possible(self, planes: Planes, residual: Float32) -> npt.NDArray[np.bool_]:
         """As ``ProbEncoding.possible``; whatever the codes are, they decode to a sum of 1 - residual."""

@@ -14,7 +14,7 @@ import numpy as np
 from tinyvit_kd.analysis.drawing import Lettering
 from tinyvit_kd.analysis.replayed_views import ReplayedView
 from tinyvit_kd.analysis.sample_choice import Place, hole_places, named_places, random_places, suspect_places
-from tinyvit_kd.analysis.sheets import BEST, sample_sheet
+from tinyvit_kd.analysis.sheets import BEST, picture_beside, sample_sheet
 from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards, shards_beside
 from tinyvit_kd.analysis.stored_samples import StoredSample, StoredSamples
 from tinyvit_kd.data.shards import ShardSet
@@ -54,7 +54,7 @@ class Choice:
 def show(
     path: str | PathLike[str],
     choice: Choice,
-    output: Path,
+    output: Path | None = None,
     views: str | None = None,
     shards: str | None = None,
     trust_transform: bool = False,
@@ -65,7 +65,7 @@ def show(
     """Draw samples of a store.
 
     Args:
-        output: file of the picture; its ending decides the format.
+        output: file of the picture; its ending decides the format. None: beside the store.
         views: numbers, as ``parse_views`` takes them; None: the first ones.
         shards: that the store was dumped from; None: those that its results name.
         trust_transform: whether a transform that the store names may be imported and called.
@@ -81,6 +81,7 @@ def show(
         ConfigError: there is no such sample or view, nothing to show, or the picture cannot be written.
         ManifestMismatchError, ShardError: the shards are others or cannot be read.
     """
+    output = output or picture_beside(path)
     image_format = require_picture(output)
     store = LogitStore.open(path)
     numbers = parse_views(views, store.manifest.views)
@@ -109,14 +110,6 @@ def show(
     }
     faultless = not result["different"] and not result["unreadable_blocks"]
     return "\n".join(_lines(result, found, lettering)), result, faultless
-
-
-def default_output(path: str) -> Path:
-    """Where the picture goes: beside the store, as its log; of a store with a URL, into the working directory."""
-    if "://" in path:
-        return Path(f"{path.rstrip('/').rpartition('/')[2] or 'store'}.show.png")
-    folder = Path(path).absolute()
-    return folder.parent / f"{folder.name}.show.png"
 
 
 def require_picture(output: Path) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tinyvit_kd.analysis.agreement import Agreement
 from tinyvit_kd.analysis.replayed_views import ReplayedViews
 from tinyvit_kd.analysis.store_labels import open_stored_shards
-from tinyvit_kd.analysis.verification import RecordPlace, Verification, choose_records, verify_records
+from tinyvit_kd.analysis.verification import RecordPlace, choose_records, verify_records
+from tinyvit_kd.analysis.verification_text import (
+    KEYS,
+    Check,
+    answer_checks,
+    fault_lines,
+    faults_of,
+    place_of,
+    table_of,
+    verdict,
+    view_checks,
+)
 from tinyvit_kd.config.load import apply_override, read_yaml, validate
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.config.recipes import DumpConfig
@@ -26,35 +32,16 @@ from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar
-from tinyvit_kd.runtime.wording import counted, printable, table
+from tinyvit_kd.runtime.wording import counted, printable
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.store import LogitStore
 
 Tree = dict[str, Any]
-Float64 = npt.NDArray[np.float64]
-LISTED = 10  # records of a fault that are named; the others are counted
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the table.
-
-    Attributes:
-        name: what was compared.
-        found: for people.
-        bound: what it may be, for people; empty where it has to be the same.
-        passed: whether it is.
-        values: the same figures for machines.
-    """
-
-    name: str
-    found: str
-    bound: str
-    passed: bool
-    values: Tree
-
-
-def read_recipe(path: Path, overrides: Iterable[str], store: LogitStore, shards: str | None) -> DumpConfig:
+def read_recipe(
+    path: Path, overrides: Iterable[str], store_path: str | PathLike[str], shards: str | None
+) -> DumpConfig:
     """A dump's recipe for this store, from that of a dump or from a teacher's section alone.
 
     Views, K, encoding and seed are the store's, whatever the recipe says.
@@ -63,8 +50,10 @@ def read_recipe(path: Path, overrides: Iterable[str], store: LogitStore, shards:
         shards: path of the shards, in place of the recipe's; None: the recipe's.
 
     Raises:
+        StoreError: there is no store.
         ConfigError: the recipe names no teacher, or has mistakes.
     """
+    store = LogitStore.open(store_path)
     tree = read_yaml(path)
     if "teacher" not in tree and tree.keys() <= TeacherConfig.model_fields.keys():
         tree = {"teacher": tree}
@@ -124,13 +113,14 @@ def verify(
             config.runtime.tf32,
             lambda done, _: bar.update(done - bar.n),
         )
-    checks = [*_teacher_checks(config, manifest, teacher), *_view_checks(found), *_answer_checks(found)]
+    checks = [*_teacher_checks(config, manifest, teacher), *view_checks(found), *answer_checks(found)]
+    passed = all(check.passed for check in checks)
     head = (
         f"{store.where}: {counted(found.asked, 'record')} of {counted(len({each[:2] for each in places}), 'block')}; "
         f"dumped in {manifest.teacher.precision}, {manifest.encoding}; computed here in {precision} on "
         f"{job.device.type}"
     )
-    passed = all(check.passed for check in checks)
+    text = "\n".join([printable(head), table_of(checks), *fault_lines(manifest, found), verdict(passed)])
     result = {
         "store": store.where,
         "records": found.asked,
@@ -138,15 +128,11 @@ def verify(
         "precision": {"store": manifest.teacher.precision, "here": precision},
         "encoding": manifest.encoding,
         "device": job.device.type,
-        "checks": {check.name: {"passed": check.passed, **check.values} for check in checks},
+        "checks": {KEYS[check.name]: {"passed": check.passed, **check.values} for check in checks},
         "passed": passed,
-        "wrong": [_place(manifest, *each) for each in _faults(found)],
+        "wrong": [place_of(manifest, *each) for each in faults_of(found)],
     }
-    return (
-        "\n".join([printable(head), _table(checks), *_fault_lines(manifest, found), _verdict(passed)]),
-        result,
-        passed,
-    )
+    return text, result, passed
 
 
 def _open_shards(store: LogitStore, config: DumpConfig) -> Any:
@@ -196,95 +182,3 @@ def _teacher_checks(config: DumpConfig, manifest: Manifest, teacher: Teacher) ->
         Check("weights", found, "", same, {"store": entry.weights_hash, "here": teacher.weights_hash}),
         Check("input and classes", "; ".join(other) or "the same", "", not other, {"different": other}),
     ]
-
-
-def _view_checks(found: Verification) -> list[Check]:
-    good = len(found.compared)
-    holes = f", {counted(found.holes, 'hole')} too" if found.holes else ""
-    values = {"same": good, "holes": found.holes, "different": len(found.different), "unread": len(found.unread)}
-    passed = not (found.different or found.unread)
-    return [Check("views", f"{good:,} of {found.asked - found.holes:,} the same{holes}", "", passed, values)]
-
-
-def _answer_checks(found: Verification) -> list[Check]:
-    answers = found.agreement
-    if answers is None:
-        return []
-    count, ties = len(answers.same_best), int(answers.near_tie.sum())
-    same = int(answers.same_best.sum())
-    told = f"{same:,} of {count:,} the same" + (f", {counted(ties, 'near tie')}" if ties else "")
-    kept = int((~answers.missing).sum())
-    return [
-        Check("top-1", told, "", same + ties == count, {"same": same, "near_ties": ties, "records": count}),
-        Check("kept classes", f"{kept:,} of {count:,} have the best", "", kept == count, {"same": kept}),
-        _bounded("largest |Δp|", answers.delta, answers.delta_bound, answers.delta_share),
-        _bounded("largest |Δ| of the rest", answers.rest, answers.rest_bound, answers.rest / answers.rest_bound),
-        _mean_divergence(answers),
-    ]
-
-
-def _bounded(name: str, found: Float64, bound: Float64, share: Float64) -> Check:
-    """A check of differences against bounds of their own.
-
-    Args:
-        found, bound: the largest difference of each record, and its bound.
-        share: of the bound that the difference nearest to its own takes.
-    """
-    worst, over = int(found.argmax()), int((share > 1).sum())
-    told = f"{found[worst]:.3g}" + (f"; {counted(over, 'record')} above a bound" if over else "")
-    limit = f"{bound[worst]:.3g} there; at most {share.max():.0%} of a bound"
-    values = {"largest": float(found[worst]), "bound": float(bound[worst]), "share": float(share.max()), "above": over}
-    return Check(name, told, limit, not over, values)
-
-
-def _mean_divergence(answers: Agreement) -> Check:
-    mean, limit = float(answers.divergence.mean()), answers.divergence_bound
-    by = {"encoding": float(answers.by_encoding.mean()), "rounding": float(answers.by_rounding.mean())}
-    expected = f"expected: encoding {by['encoding']:.2g}, rounding {by['rounding']:.2g}"
-    values = {"mean": mean, "bound": limit, "expected": by, "largest": float(answers.divergence.max())}
-    return Check("mean KL", f"{mean:.3g}", f"{limit:.3g}; {expected}", mean <= limit, values)
-
-
-def _table(checks: Iterable[Check]) -> str:
-    rows = [["", "found", "bound", ""]]
-    rows += [[check.name, check.found, check.bound, "ok" if check.passed else "WRONG"] for check in checks]
-    return table(rows)
-
-
-def _faults(found: Verification) -> list[tuple[RecordPlace, str]]:
-    faults = [*found.unread, *found.different]
-    if found.agreement is not None:
-        reasons = _reasons(found.agreement)
-        faults += [(place, reason) for place, reason in zip(found.compared, reasons, strict=True) if reason]
-    return faults
-
-
-def _reasons(answers: Agreement) -> list[str]:
-    """What is wrong with each record; empty where nothing is."""
-    other_best = ~answers.same_best & ~answers.near_tie
-    reasons = []
-    for row in range(len(other_best)):
-        parts = ["another best class"] if other_best[row] else []
-        parts += ["a better class was not kept"] if answers.missing[row] else []
-        parts += ["|Δp| above its bound"] if answers.delta_share[row] > 1 else []
-        parts += ["|Δ| of the rest above its bound"] if answers.rest[row] > answers.rest_bound[row] else []
-        reasons.append(", ".join(parts))
-    return reasons
-
-
-def _fault_lines(manifest: Manifest, found: Verification) -> list[str]:
-    faults = _faults(found)
-    lines = [
-        printable(f"  {manifest.shard_names[place.shard]}:{place.number}, view {place.view}: {reason}")
-        for place, reason in faults[:LISTED]
-    ]
-    return [*lines, *([f"  … and {len(faults) - LISTED:,} more"] if len(faults) > LISTED else [])]
-
-
-def _place(manifest: Manifest, place: RecordPlace, reason: str) -> Tree:
-    shard = manifest.shard_names[place.shard]
-    return {"shard": shard, "index": place.number, "view": place.view, "reason": reason}
-
-
-def _verdict(passed: bool) -> str:
-    return "the records are this teacher's" if passed else "the records are NOT what this teacher says of these images"
