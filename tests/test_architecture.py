@@ -64,6 +64,7 @@ JOINS_PATHS = {
         "runtime/files.py",
         "runtime/metric_loggers.py",
         "runtime/topology.py",
+        "models/exporting/timm_files.py",
         "models/modelfile.py",
         "training/checkpoint.py",
         "training/loop.py",
