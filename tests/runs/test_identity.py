@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.tiny_world import NETWORK, ONE_EPOCH, TRAINING, World, make_teacher
+from tinyvit_kd.config.models import StudentConfig
 from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runs.identity import describe_changes
@@ -122,3 +123,9 @@ def test_a_finished_run_is_known_again_where_only_what_it_logs_and_checks_differ
     train = {"log_every": 1, "checkpoint_every": 2, "keep_checkpoints": 1}
     again = pretrain(finished.pretrain(loss=LOSS, schedule=ONE_EPOCH, store=store, train=train), solo_job())
     assert again["step"] == 6
+
+
+def test_a_run_that_was_begun_before_weights_could_be_fetched_by_name_is_known_again() -> None:
+    fields = {"name", "tiny_vit", "drop_path_rate", "kwargs", "init_from", "class_list", "head", "grad_checkpointing"}
+    assert StudentConfig(name="resnet18").model_dump().keys() == fields
+    assert StudentConfig(name="resnet18", pretrained=True).model_dump().keys() == fields | {"pretrained"}

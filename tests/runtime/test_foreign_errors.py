@@ -22,6 +22,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch import nn
 from torch._C._distributed_c10d import AllreduceOptions, PrefixStore, ProcessGroupGloo, TCPStore
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,6 +41,7 @@ from tinyvit_kd.runtime.foreign_errors import (
     is_truncated_image,
     is_worker_death,
     is_zstd_out_of_memory,
+    refused_tensors,
     refused_type,
     refuses_argument,
     refuses_checkpointing,
@@ -384,6 +386,16 @@ def test_torch_tells_of_a_protocol_that_it_does_not_read() -> None:
     error = refusal({"a": torch.ones(1)}, protocol=4)
     assert is_other_pickle(error)
     assert refused_type(error) is None
+
+
+def test_torch_names_the_tensors_that_do_not_fit() -> None:
+    wider = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())
+    with pytest.raises(RuntimeError) as caught:
+        nn.Sequential(nn.Linear(3, 2), nn.Identity(), nn.PReLU()).load_state_dict(wider.state_dict())
+    norm = [f"1.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    shapes = ["0.weight is [4, 3], not [2, 3]", "0.bias is [4], not [2]"]
+    assert refused_tensors(caught.value) == (shapes, ["2.weight"], norm)
+    assert refused_tensors(RuntimeError("anything else")) is None
 
 
 def test_a_file_that_is_no_pickle_is_not_taken_for_one_with_code() -> None:

@@ -95,10 +95,10 @@ def load_recipe(path: str | Path, *overrides: str) -> Recipe:
 
 
 def open_student(path: str | Path, device: str | torch.device = "cpu") -> Student:
-    """Open a network that a stage trained, ready for inference.
+    """Open a network that says what it is, ready for inference.
 
     Args:
-        path: a run folder, or a ``model.safetensors`` that a stage has written.
+        path: a run folder, a folder that timm or export wrote, or a ``model.safetensors`` that a stage has written.
         device: for the network and its inputs.
 
     Raises:

@@ -24,6 +24,8 @@ from tinyvit_kd.runtime.foreign_errors import (
 )
 
 _REFUSALS = (TypeError, RuntimeError, ValueError, AssertionError, KeyError, IndexError)  # of timm's networks
+# Arguments in a description that say for what the network was made, not what it is; timm 1.0.31 writes them all.
+SAID_ELSEWHERE = frozenset({"num_classes", "img_size", "in_chans"})
 HEAD_WIDTH = 32  # TinyViT's width of an attention head (arXiv 2207.10666, section 3.2)
 
 
@@ -118,6 +120,7 @@ def named_by_timm(spec: ModelSpec) -> ModelSpec:
         source, location = parse_model_name(spec.name)
         load = _hub.load_model_config_from_path if source == "local-dir" else _hub.load_model_config_from_hf
         _, name, described = load(location)
+        described = {each: value for each, value in described.items() if each not in SAID_ELSEWHERE}
         return ModelSpec.model_validate(spec.model_dump() | {"name": name, "kwargs": {**described, **spec.kwargs}})
     except Exception as error:
         raise _unreachable(spec.name, error) from error

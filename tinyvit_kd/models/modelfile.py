@@ -135,6 +135,11 @@ def weights_file(path: Path) -> Path:
     return next((file for name in FOLDERS if (file := path / name).is_file()), path / MODEL)
 
 
+def file_beside(file: Path, name: str) -> Path:
+    """Another file in a model file's folder."""
+    return file.parent / name
+
+
 def load_model_file(path: str | Path) -> tuple[StateDict, ModelCard | None]:
     """Weights, and the card where the file has one.
 

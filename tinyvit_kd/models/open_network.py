@@ -123,7 +123,7 @@ def _spec(source: NetworkSource, found: FoundModel, section: str) -> ModelSpec:
         "a model file does not say which network it holds",
         where=source.origin,
         expected="a file that a stage of this package wrote, or a folder with timm's config.json",
-        fix=f"name the network: {section}name, a timm model name",
+        fix=f"set {section}name to a timm model name" + ("" if section else " (predict and export: --name)"),
     )
 
 

@@ -6,12 +6,14 @@ import difflib
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.differences import in_words
 from tinyvit_kd.models.families import create
 from tinyvit_kd.runtime.foreign_errors import first_line_of, refused_tensors
+from tinyvit_kd.runtime.wording import printable
 
 _WHAT = "timm cannot create the network with its pretrained weights"
 _SHOWN = 6  # names in a message
@@ -41,18 +43,30 @@ def fetch_pretrained(name: str, image_size: int | None, kwargs: dict[str, Any], 
             fix="leave it out",
         )
     try:
-        return create(name, image_size, {**kwargs, "pretrained": True})
+        with torch.random.fork_rng(devices=[]):
+            return create(name, image_size, {**kwargs, "pretrained": True})
     except Exception as error:  # the hub raises errors of many libraries
-        refused = refused_tensors(error)
-        raise ConfigError(
-            _WHAT,
-            where=f"{section}name: {name}",
-            found=first_line_of(error) if refused is None else f"the weights do not fit: {in_words(*refused)}",
-            fix="check the name, the connection to the hub and its cache (HF_HOME, a folder that can be written), or "
-            "give a local file"
-            if refused is None
-            else f"correct or leave out the arguments that change the network ({section}kwargs)",
-        ) from error
+        raise _not_created(name, kwargs, section, error) from error
+
+
+def names_a_network(text: str) -> bool:
+    """Whether a text is a name that timm could fetch weights for."""
+    return text.startswith("hf-hub:") or timm.is_model(text.partition(".")[0])
+
+
+def _not_created(name: str, kwargs: dict[str, Any], section: str, error: Exception) -> ConfigError:
+    refused = refused_tensors(error)
+    by_arguments = refused is not None or (isinstance(error, TypeError) and bool(kwargs))
+    found = first_line_of(error) if refused is None else f"the weights do not fit: {in_words(*refused)}"
+    return ConfigError(
+        _WHAT,
+        where=f"{section}name: {name}",
+        found=printable(found),
+        fix=f"correct or leave out the arguments of the network ({section}kwargs)"
+        if by_arguments
+        else "check the name, the connection to the hub and its cache (HF_HOME, a folder that can be written), or give "
+        "a local file",
+    )
 
 
 def _require_known(name: str, section: str) -> None:

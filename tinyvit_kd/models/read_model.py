@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit_kd.models.modelfile import ModelCard, StateDict, load_model_file, weights_file
+from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.modelfile import ModelCard, StateDict, file_beside, load_model_file, weights_file
 from tinyvit_kd.models.plain_card import require_fitting
+from tinyvit_kd.models.pretrained import names_a_network
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.models.timm_folder import read_timm_config
 from tinyvit_kd.runtime.log import note
@@ -39,6 +41,13 @@ def read_model(path: Path, name: str | None = None) -> FoundModel:
     Raises:
         CheckpointError: the file or its description is missing, damaged, or asks for more than a network.
     """
+    if not path.exists() and names_a_network(str(path)):
+        raise CheckpointError(
+            "there is no such file or folder, but a network of that name",
+            where=str(path),
+            fix="to fetch timm's weights for it, leave the path out and set name to it and pretrained to true "
+            "(predict: --pretrained)",
+        )
     state, card = load_model_file(path)
     if card is not None:
         return FoundModel(state, card, OWN_CARD)
@@ -50,5 +59,5 @@ def read_model(path: Path, name: str | None = None) -> FoundModel:
         note(f"{file}: {TIMM_CONFIG} beside it describes {described.spec.name}, not {name}, and is not used")
         return FoundModel(state, None, "")
     shapes = [list(tensor.shape) for tensor in state.values()]
-    require_fitting(described.spec, described.num_classes, shapes, str(file.with_name(TIMM_CONFIG)))
+    require_fitting(described.spec, described.num_classes, shapes, str(file_beside(file, TIMM_CONFIG)))
     return FoundModel(state, described, TIMM_CONFIG)

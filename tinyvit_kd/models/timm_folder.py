@@ -6,6 +6,7 @@ A folder may come from anybody; what its description may ask for is what a card 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.eval_views import known_views
+from tinyvit_kd.models.families import SAID_ELSEWHERE
 from tinyvit_kd.models.input_size import side_of
-from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.models.modelfile import ModelCard, file_beside
 from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.runtime.foreign_errors import first_line_of
@@ -25,16 +27,16 @@ from tinyvit_kd.runtime.wording import printable
 
 _LARGEST = 16 * 2**20  # bytes of a description; one with 21,841 names of classes has 1 MiB
 LABEL_NAMES = "label_names"
-_SAID_ELSEWHERE = ("num_classes", "img_size", "in_chans")  # arguments that the card has in fields of its own
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # whatever a stranger wrote
 
 
-def read_timm_config(beside: Path) -> ModelCard | None:
+def read_timm_config(model: Path) -> ModelCard | None:
     """The card that ``config.json`` beside a model file stands for; None if there is none, or it is not timm's.
 
     Raises:
         CheckpointError: it is damaged, or asks for more than one of timm's networks and plain arguments of it.
     """
-    file = beside.with_name(TIMM_CONFIG)
+    file = file_beside(model, TIMM_CONFIG)
     if not file.is_file():
         return None
     try:
@@ -45,7 +47,7 @@ def read_timm_config(beside: Path) -> ModelCard | None:
             note(f"{file}: names no architecture as timm's do, and is not used")
             return None
         card = _card(described, file)
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             "the description beside a model file cannot be read",
             where=str(file),
@@ -64,23 +66,29 @@ def _card(described: dict[str, Any], file: Path) -> ModelCard:
     if (channels := arguments.get("in_chans", input_size[0])) != 3:
         raise ValueError(f"its network takes images of {channels} channels, and views have 3")
     num_classes = int(described.get("num_classes", own.get("num_classes", 1000)))
+    if num_classes < 0:
+        raise ValueError(f"its network has {num_classes} classes")
     names = _class_names(described.get(LABEL_NAMES, own.get(LABEL_NAMES)), num_classes, file)
-    kwargs = {name: value for name, value in arguments.items() if name not in _SAID_ELSEWHERE}
+    kwargs = {name: value for name, value in arguments.items() if name not in SAID_ELSEWHERE}
     spec = ModelSpec(name=described["architecture"], kwargs=kwargs)
-    return ModelCard(
+    card = ModelCard(
         architecture=spec.model_dump(mode="json"),
         num_classes=num_classes,
         image_size=side_of(arguments.get("img_size", input_size[-2:])),
         mean=_three(own.get("mean"), IMAGENET_DEFAULT_MEAN),
-        std=_three(own.get("std"), IMAGENET_DEFAULT_STD),
+        std=_three(own.get("std"), IMAGENET_DEFAULT_STD, above=0),
         class_name=LABEL_NAMES if names is not None else None,
         class_ids=names,
         **known_views(own, str(file)),
     )
+    _ = card.eval_views  # that its size is one of an image
+    return card
 
 
-def _three(values: Any, default: tuple[float, float, float]) -> tuple[float, float, float]:
+def _three(values: Any, default: tuple[float, float, float], above: float = -math.inf) -> tuple[float, float, float]:
     red, green, blue = default if values is None else map(float, values)
+    if not all(above < value < math.inf for value in (red, green, blue)):
+        raise ValueError(f"its input cannot be normalised by {values}")
     return red, green, blue
 
 

@@ -89,8 +89,9 @@ _MAPPINGS = {
 _SEQUENCES = {"builtins": ["list"], "collections": ["deque"]}
 _KNOWN = "tensors, and settings as argparse, yacs, OmegaConf, Lightning, NumPy and Python's own types keep them"
 _RESAVE = (
-    "get the weights as a safetensors file; or, only if you trust where this file comes from, load it with "
-    "torch.load(FILE, weights_only=False), which runs whatever is in it, and save the state dict alone"
+    "get the weights as a safetensors file; or, only if you trust where this file comes from, convert it once: load it "
+    "with torch.load(FILE, weights_only=False), which runs whatever is in it, in a place with nothing to lose, and "
+    'save the state dict alone (docs/MODELS.md, "A file that pickles more than tensors", has the few lines)'
 )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyvit_kd.config.models import StudentConfig
+from tinyvit_kd.config.models import ModelSource, StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
-from tinyvit_kd.models.modelfile import ModelCard, hash_weights, load_model_file
+from tinyvit_kd.models.modelfile import ModelCard, StateDict, hash_weights
+from tinyvit_kd.models.open_network import open_pretrained
+from tinyvit_kd.models.read_model import read_model
 from tinyvit_kd.runs.class_lists import assumed_classes, card_classes
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -25,7 +27,9 @@ class FirstWeights:
 def read_first_weights(
     config: StudentConfig, classes: ClassList | None, job: Job, num_classes: int | None = None
 ) -> FirstWeights:
-    """Read ``student.init_from``; if both class lists are known, find the task's classes in its head by name.
+    """Read ``student.init_from``, or fetch what ``student.pretrained`` asks for.
+
+    If both class lists are known, the task's classes are found in its head by name.
 
     Args:
         classes: the task's class list; None if it is not known.
@@ -33,14 +37,14 @@ def read_first_weights(
 
     Raises:
         CheckpointError: the file is missing or damaged.
-        ConfigError: ``student.class_list`` is not a class list.
+        ConfigError: ``student.class_list`` is not a class list, or timm cannot fetch its weights.
     """
-    if config.init_from is None:
+    if config.origin is None:
         return FirstWeights()
-    state, card = load_model_file(config.init_from)
+    state, card = _read(config)
     fresh = config.head == "fresh"
     source = load_class_list(config.class_list) if config.class_list is not None else card_classes(card)
-    assumed = assumed_classes(classes, source, f"the head of {config.init_from}")
+    assumed = assumed_classes(classes, source, f"the head of {config.origin}")
     if assumed is not None and not fresh and card is not None and card.num_classes == num_classes:
         say(job, assumed)
     if fresh or source is None or classes is None or source.ids == classes.ids:
@@ -49,8 +53,18 @@ def read_first_weights(
     common = int((positions >= 0).sum())
     say(
         job,
-        f"{common} of {len(positions)} classes ({classes.name}) are in the head of {config.init_from} ({source.name})",
+        f"{common} of {len(positions)} classes ({classes.name}) are in the head of {config.origin} ({source.name})",
     )
     # If the lists have no class in common, there is nothing to map.
     initial = InitialWeights(state, positions, source_classes=len(source.ids), fresh_head=common == 0)
     return FirstWeights(initial, card, hash_weights(state))
+
+
+def _read(config: StudentConfig) -> tuple[StateDict, ModelCard | None]:
+    """Weights, and what is known of their network; fetched ones at their own size, with their own head."""
+    if config.init_from is not None:
+        found = read_model(config.init_from, config.name)
+        return found.state, found.card
+    kwargs = {name: value for name, value in config.kwargs.items() if name != "img_size"}
+    opened = open_pretrained(ModelSource(name=config.name, pretrained=True, kwargs=kwargs), "student.")
+    return opened.network.state_dict(), opened.card

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tinyvit_kd.config.models import NetworkSource
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.models.modelfile import ModelCard
-from tinyvit_kd.models.open_network import OpenedNetwork, open_source
+from tinyvit_kd.models.open_network import TIMM, OpenedNetwork, open_source
 from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.wording import printable
 
@@ -50,13 +51,25 @@ def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
         return _RECIPE if getattr(source, field) is not None else opened.known_from
 
     classes = "no class list" if card.class_ids is None else f"{card.class_name}, from {by('class_list')}"
-    name, origin = printable(network_name(opened)), printable(source.origin)
-    return (
-        f"model {name}: weights from {origin}, {card.num_classes:,} classes ({printable(classes)}), "
-        f"input of {card.image_size} pixels (from {by('image_size')}), mean {_three(card.mean)} (from {by('mean')}), "
-        f"deviation {_three(card.std)} (from {by('std')})"
+    said = (
+        f"model {network_name(opened)}: weights from {source.origin}, {card.num_classes:,} classes ({classes}), "
+        f"input of {card.image_size} pixels (from {by('image_size')}), mean {in_figures(card.mean)} "
+        f"(from {by('mean')}), deviation {in_figures(card.std)} (from {by('std')})"
     )
+    return printable(said + _larger_test(opened, source))
 
 
-def _three(values: Sequence[float]) -> str:
+def _larger_test(opened: OpenedNetwork, source: NetworkSource) -> str:
+    """Where timm's published scores are those of another size than a network was trained at, how to have it."""
+    config: Any = getattr(opened.network, "pretrained_cfg", {})
+    size = (config.get("test_input_size") or [0])[-1]
+    if opened.known_from != TIMM or source.image_size is not None or size in (0, opened.card.image_size):
+        return ""
+    crop = config.get("test_crop_pct")
+    set_crop = "" if crop is None else f" and views.crop_pct to {crop:g}"
+    return f"; timm publishes its score at {size} pixels: for that set image_size to {size}{set_crop}"
+
+
+def in_figures(values: Sequence[float]) -> str:
+    """A mean or deviation, for people: ``0.485 0.456 0.406``."""
     return " ".join(f"{value:g}" for value in values)

@@ -186,7 +186,8 @@ def build_scorer(
             where=field,
             found=f"{config.views.size} pixels",
             expected=f"{card.image_size} pixels",
-            fix=f"set {field} to {card.image_size}",
+            fix=f"set {field} to {card.image_size}"
+            + (f", or image_size to {config.views.size} if the network takes it" if views_field == "views" else ""),
         )
     shards = open_shards(config.shards, job, runtime)
     labels, classes = shards.class_list, card_classes(card)

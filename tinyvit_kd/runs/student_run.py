@@ -23,6 +23,7 @@ from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
+from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
 from tinyvit_kd.runs.results import write_student_results
@@ -56,7 +57,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     1. a finished run of the same identity (see ``runs.identity``) in the run folder: its summary is returned, and
        nothing is trained;
     2. the newest checkpoint in the run folder that can be read; one of another identity is refused;
-    3. ``student.init_from``: another model's weights, at step 0;
+    3. ``student.init_from`` or ``student.pretrained``: another model's weights, at step 0;
     4. random weights, which depend on ``schedule.seed``, at step 0.
 
     Returns:
@@ -71,7 +72,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
     """
     check_schedule(config.schedule, data.shards, job)
     with watched(config.runtime.data_timeout):
-        weights = read_first_weights(config.student, data.classes, job, data.num_classes)
+        weights = fetched_before(config) or read_first_weights(config.student, data.classes, job, data.num_classes)
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
@@ -86,6 +87,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
             saved = newest_checkpoint(config, identity, job)
+            require_weights(config, weights, resumes=saved is not None)
             plan = step_plan(config, data, job, saved)
         with saying("building the student"):
             state, card = _build_state(config, data, weights, job, saved)
@@ -100,8 +102,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             say(job, f"continuing from step {state.step} of {run.total_steps}")
             del saved  # it takes as much memory as the state
         if job.is_main:
-            _write_recipe(config)
-        report_start(config, data.shards, card, run, state)
+            _write_start(config, weights)
+        report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         steps = range(state.step, run.total_steps)
         with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
@@ -205,9 +207,10 @@ def _require_space(config: TrainingConfig, state: TrainState) -> None:
     require_free_space(config.output, max(0, needed - present))
 
 
-def _write_recipe(config: TrainingConfig) -> None:
+def _write_start(config: TrainingConfig, weights: FirstWeights) -> None:
     remove_unfinished(config.output)
     atomic_write(config.output / RECIPE, dump_yaml(config).encode())
+    note_fetched(config, weights)
 
 
 def _write_results(
