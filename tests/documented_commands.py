@@ -79,7 +79,7 @@ def _leaves(group: click.Group) -> Iterator[tuple[str, click.Command]]:
             yield name, command
 
 
-def _note(found: list[OwnCommand], name: str, **values: Any) -> None:
+def _note(found: list[OwnCommand], name: str, /, **values: Any) -> None:
     found.append(OwnCommand(name, values))
 
 

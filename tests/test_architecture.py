@@ -69,6 +69,7 @@ JOINS_PATHS = {
         "runtime/mlflow_logger.py",
         "runtime/logged_ids.py",
         "runtime/topology.py",
+        "models/exporting/timm_files.py",
         "models/modelfile.py",
         "training/checkpoint_files.py",
         "training/loop.py",

@@ -11,7 +11,7 @@ from tinyvit_kd.commands.network_options import model_source, network_options
 from tinyvit_kd.commands.printing import json_option, print_result
 
 if TYPE_CHECKING:
-    from tinyvit_kd.models.exporting.deployed import InputKind
+    from tinyvit_kd.stages.export import InputKind
 
 
 @click.command("export", short_help="Write a trained network as a timm folder, ONNX or torch.export.")

@@ -12,7 +12,7 @@ from tinyvit_kd.commands.network_options import model_source, network_options
 from tinyvit_kd.commands.printing import print_result
 
 if TYPE_CHECKING:
-    from tinyvit_kd.runs.predictions import Prediction
+    from tinyvit_kd.stages.predict import Prediction
 
 
 @click.command("predict", short_help="Ask a trained network about image files or folders of them.")
@@ -51,16 +51,16 @@ def predict_command(
     from tinyvit_kd.runtime.log import note
     from tinyvit_kd.stages.predict import predict
 
-    left_out = 0
+    asked = left_out = 0
     with start_job(device, independent=True) as job:
-        for number, each in enumerate(predict(source, images, job, top=top, batch_size=batch_size, workers=workers)):
-            left_out += bool(each.problem)
+        for each in predict(source, images, job, top=top, batch_size=batch_size, workers=workers):
             if each.problem and not as_json:
                 note(f"{_name(each)}: left out: {each.problem}")
             else:
-                print_result(_text(each, first=number == 0), _values(each), as_json)
+                print_result(_text(each, first=asked == left_out), _values(each), as_json)
+            asked, left_out = asked + 1, left_out + bool(each.problem)
     if left_out:
-        note(f"{left_out} of {number + 1} images left out")
+        note(f"{left_out} of {asked} images left out")
     sys.exit(1 if left_out else 0)
 
 

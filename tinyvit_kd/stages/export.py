@@ -13,7 +13,8 @@ from tinyvit_kd.analysis.lineage import Stage, lineage
 from tinyvit_kd.analysis.run_folder import RunFolder, is_run_folder, read_run
 from tinyvit_kd.config.models import ModelSource
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.models.exporting.deployed import DeployedNetwork, InputKind
+from tinyvit_kd.models.exporting.deployed import DeployedNetwork
+from tinyvit_kd.models.exporting.deployed import InputKind as InputKind
 from tinyvit_kd.models.exporting.description import Description
 from tinyvit_kd.models.exporting.onnx_file import OPSET, require_onnx, save_onnx
 from tinyvit_kd.models.exporting.program import save_program
@@ -142,7 +143,7 @@ def _write(
             deployed = DeployedNetwork(network, card, request.input_kind).eval()
             description = Description(card=card, input_kind=request.input_kind, class_names=names, model_card=text)
             save = save_onnx if request.file_format == "onnx" else save_program
-            difference = save(deployed, description, staged.joinpath(output.name))
+            difference = save(deployed, description, staged / output.name)
         files = {file.name: file.stat().st_size for file in sorted(staged.iterdir())}
     return difference, files
 
@@ -163,7 +164,7 @@ def _require_free(output: Path, request: ExportRequest) -> None:
             where=str(output),
             expected=f"the path of {kinds[1]} for {request.file_format}",
         )
-    there = [name for name in FILES if output.joinpath(name).exists()] if is_folder else [output.name]
+    there = [name for name in FILES if (output / name).exists()] if is_folder else [output.name]
     if output.exists() and there and not request.overwrite:
         raise ConfigError(
             "the output exists already",

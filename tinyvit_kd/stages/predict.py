@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tinyvit_kd.config.models import ModelSource
 from tinyvit_kd.data.image_paths import find_images
-from tinyvit_kd.runs.predictions import Prediction, open_classifier, predictions
+from tinyvit_kd.runs.predictions import Prediction as Prediction
+from tinyvit_kd.runs.predictions import open_classifier, predictions
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.views.selfcheck import check_renderers
 

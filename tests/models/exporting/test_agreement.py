@@ -56,6 +56,6 @@ def test_a_bound_of_zero_asks_for_equality(network: DeployedNetwork) -> None:
 def test_a_network_that_answers_with_nan_is_not_exported() -> None:
     broken = deployed(TINY_VIT, 32)
     with torch.no_grad():
-        broken.network.head.fc.bias[0] = torch.nan  # type: ignore[index, union-attr]
+        broken.network.get_parameter("head.fc.bias")[0] = torch.nan
     with pytest.raises(CheckpointError, match="the network's answers are not finite"):
         require_agreement(broken, broken, "the file")

@@ -49,8 +49,7 @@ def test_a_network_with_one_head_keeps_its_own_logits() -> None:
 def test_two_heads_that_are_sure_of_different_classes_share_the_probability() -> None:
     network = deployed(DEIT, 32)
     for name, favourite in (("head", 2), ("head_dist", 5)):
-        head = network.network.get_submodule(name)
-        head.bias[favourite] = 1000.0  # type: ignore[index]
+        network.network.get_submodule(name).get_parameter("bias")[favourite] = 1000.0
     probabilities = network(network.sample_images(2, seed=0)).softmax(dim=1)
     torch.testing.assert_close(probabilities[:, [2, 5]], torch.full((2, 2), 0.5))
 
