@@ -47,7 +47,7 @@ ONLY_IN: dict[str, set[str]] = {
     "webdataset": {"data/building/shard_writer.py", "data/locating/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "plotly": {"reports/assets.py"},
-    "PIL": {"views", "api", "data/synthetic.py", "analysis/sheets.py", "analysis/drawing.py"},
+    "PIL": {"views", "api", "data/synthetic.py", "analysis/samples/sheets.py", "analysis/samples/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},
     "fcntl": {"runtime/files.py"},

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvit_kd.analysis.agreement import Agreement, agreement, ranges_of
-from tinyvit_kd.analysis.rounding import ROUNDOFF, Rounding, odds_range, other_precision, rounding
+from tinyvit_kd.analysis.verifying.agreement import Agreement, agreement, ranges_of
+from tinyvit_kd.analysis.verifying.rounding import ROUNDOFF, Rounding, odds_range, other_precision, rounding
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.store.codec import decode, encode, split_planes

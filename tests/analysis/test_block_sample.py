@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvit_kd.analysis.block_sample import VIEWS_TOGETHER, choose_blocks, parse_sample, tasks_of
+from tinyvit_kd.analysis.records.block_sample import VIEWS_TOGETHER, choose_blocks, parse_sample, tasks_of
 from tinyvit_kd.errors import ConfigError
 
 stores = st.lists(st.integers(0, 20), min_size=1, max_size=12).map(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.analysis.job_folders import NOW, make_store, progress, write, write_run
-from tinyvit_kd.analysis.compared import compare_runs
-from tinyvit_kd.analysis.compared_text import describe, short_names
+from tinyvit_kd.analysis.jobs.compared import compare_runs
+from tinyvit_kd.analysis.jobs.compared_text import describe, short_names
 
 LOSS = {"kind": "soft"}
 

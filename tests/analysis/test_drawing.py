@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvit_kd.analysis.drawing import Lettering
+from tinyvit_kd.analysis.samples.drawing import Lettering
 from tinyvit_kd.errors import ConfigError
 
 LETTERING = Lettering()

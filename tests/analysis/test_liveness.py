@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.analysis.job_folders import NOW, gone_process, progress, write
-from tinyvit_kd.analysis.liveness import JobFiles, Life, read_life
+from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, read_life
 
 HOUR = 3600.0
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.analysis import dense
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis.record_figures import (
+from tinyvit_kd.analysis.records.record_figures import (
     Answers,
     divergence,
     entropy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.analysis.job_folders import NOW, progress, write, write_run
-from tinyvit_kd.analysis.run_status import run_status
+from tinyvit_kd.analysis.jobs.run_status import run_status
 
 TRAIN = {"kind": "train", "step": 100, "time": NOW - 5, "loss": 2.5, "step_seconds": 0.5, "data_wait": 0.25}
 EVAL = {"kind": "eval", "step": 100, "time": NOW - 4, "top1": 40.0, "samples": 50.0}

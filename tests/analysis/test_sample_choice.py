@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvit_kd.analysis.sample_choice import named_places, random_places
+from tinyvit_kd.analysis.samples.sample_choice import named_places, random_places
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.tiny_world import MIXED, SIZE, World, draw_shards, make_teacher
-from tinyvit_kd.analysis.drawing import PALE, RED
-from tinyvit_kd.analysis.sheets import MARGIN, sample_sheet
-from tinyvit_kd.analysis.stored_samples import StoredSample, StoredSamples
+from tinyvit_kd.analysis.samples.drawing import PALE, RED
+from tinyvit_kd.analysis.samples.sheets import MARGIN, sample_sheet
+from tinyvit_kd.analysis.samples.stored_samples import StoredSample, StoredSamples
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ManifestMismatchError
 from tinyvit_kd.runtime.distributed import solo_job

@@ -10,7 +10,7 @@ import pytest
 
 from tests.analysis.labelled_stores import TOPK, labelled_shards, store_of
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards
+from tinyvit_kd.analysis.records.store_labels import find_labels, open_stored_shards
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ManifestMismatchError
 from tinyvit_kd.runs.run_files import RESULTS, beside_store

@@ -19,12 +19,12 @@ from tests.analysis import dense
 from tests.analysis.small_stores import LENGTHS, MIXED, random_labels, random_store
 from tests.damage import flip
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis import store_blocks
-from tinyvit_kd.analysis.class_figures import wilson
-from tinyvit_kd.analysis.store_blocks import BlockSummer, Task
-from tinyvit_kd.analysis.store_figures import percentile
-from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.store_statistics import store_statistics
+from tinyvit_kd.analysis.records import store_blocks
+from tinyvit_kd.analysis.records.class_figures import wilson
+from tinyvit_kd.analysis.records.store_blocks import BlockSummer, Task
+from tinyvit_kd.analysis.records.store_figures import percentile
+from tinyvit_kd.analysis.records.store_labels import StoreLabels
+from tinyvit_kd.analysis.records.store_statistics import store_statistics
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.runs.known_labels import view_labels

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.job_folders import NOW, make_store, progress, write
-from tinyvit_kd.analysis.part_status import stores_begun
-from tinyvit_kd.analysis.store_status import store_status
+from tinyvit_kd.analysis.jobs.part_status import stores_begun
+from tinyvit_kd.analysis.jobs.store_status import store_status
 
 
 def test_missing_blocks_are_counted_by_shard(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from tests.analysis.labelled_stores import TOPK, VIEWS, labelled_shards, store_o
 from tests.analysis.small_stores import MIXED
 from tests.damage import flip
 from tests.store.blocks import random_block
-from tinyvit_kd.analysis import store_blocks
-from tinyvit_kd.analysis.store_labels import StoreLabels, find_labels
-from tinyvit_kd.analysis.suspect_sums import best_other, bounded_probability, leading_class
-from tinyvit_kd.analysis.suspects import Suspect, Thresholds, find_suspects
+from tinyvit_kd.analysis.records import store_blocks
+from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels
+from tinyvit_kd.analysis.records.suspect_sums import best_other, bounded_probability, leading_class
+from tinyvit_kd.analysis.records.suspects import Suspect, Thresholds, find_suspects
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reports.made_runs import RECIPE, write_run
-from tinyvit_kd.analysis.run_folder import RunFolder, read_run
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder, read_run
 from tinyvit_kd.reports.axes import axes, steps_per_epoch
 
 

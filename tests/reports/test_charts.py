@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.reports.made_runs import RECIPE, write_run
-from tinyvit_kd.analysis.run_folder import read_run
+from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.reports.charts import Curves, charts_of_runs, described, drawing
 
 

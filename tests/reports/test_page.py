@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.reports.made_runs import RECIPE, write_run
 from tests.reports.reading import Page
 from tests.reports.test_markup import TEXTS
-from tinyvit_kd.analysis.run_folder import RunFolder, read_run
-from tinyvit_kd.analysis.run_status import RunStatus
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder, read_run
+from tinyvit_kd.analysis.jobs.run_status import RunStatus
 from tinyvit_kd.reports.assets import Assets, assets
 from tinyvit_kd.reports.content import Picture, Report, ReportedRun, ReportedStore, labels
 from tinyvit_kd.reports.html_page import html_page

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.tiny_world import World
 from tests.runs.recorder import RunRecorder
-from tinyvit_kd.analysis.run_folder import read_run
+from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.runs.attempts import read_attempts
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.tiny_world import World, draw_shards, make_teacher
 from tests.conftest import CommandLine, Ended
-from tinyvit_kd.analysis.sheets import picture_beside
+from tinyvit_kd.analysis.samples.sheets import picture_beside
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits

@@ -105,7 +105,7 @@ def view_grid(views: Iterable[npt.ArrayLike], columns: int | None = None) -> Ima
 
 
 def _stored_view(shards: ShardSet, store: LogitStore, shard: int, index: int, view: int, trusted: bool) -> UInt8:
-    from tinyvit_kd.analysis.replayed_views import ReplayedViews  # imports torch
+    from tinyvit_kd.analysis.samples.replayed_views import ReplayedViews  # imports torch
 
     views = ReplayedViews.open(store, shards, trusted, "pass trust_transform=True")
     require_view(store.manifest.views, view)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyvit_kd.analysis.run_folder import Line, RunFolder
+from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder
 
 
 @dataclass(frozen=True)

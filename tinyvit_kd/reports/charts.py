@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyvit_kd.analysis.run_folder import Line, RunFolder
+from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder
 from tinyvit_kd.reports.axes import axes
 from tinyvit_kd.reports.figures import Figure, figure, is_count, order
 from tinyvit_kd.reports.thinning import MOST_POINTS, Thinned, points_per_bin, positions, thinned

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from tinyvit_kd.analysis.run_folder import RunFolder
-from tinyvit_kd.analysis.run_status import RunStatus
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder
+from tinyvit_kd.analysis.jobs.run_status import RunStatus
 from tinyvit_kd.runs.attempts import Attempt
 
 Plain = Mapping[str, Any]
-Figures = Mapping[str, Any]  # of analysis.store_statistics
+Figures = Mapping[str, Any]  # of analysis.records.store_statistics
 Row = tuple[str, ...]
 Table = tuple[str, Row, tuple[Row, ...]]  # caption, head, rows
 

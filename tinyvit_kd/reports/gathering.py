@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinyvit_kd import __version__
-from tinyvit_kd.analysis.folders import Place, find_places, is_store_folder
-from tinyvit_kd.analysis.run_folder import RunFolder, read_run
-from tinyvit_kd.analysis.run_status import run_status
-from tinyvit_kd.analysis.store_glimpse import glimpse
-from tinyvit_kd.analysis.store_status import store_status
-from tinyvit_kd.analysis.traces import attempts_of, dump_results, last_lines
+from tinyvit_kd.analysis.jobs.folders import Place, find_places, is_store_folder
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder, read_run
+from tinyvit_kd.analysis.jobs.run_status import run_status
+from tinyvit_kd.analysis.jobs.store_status import store_status
+from tinyvit_kd.analysis.jobs.traces import attempts_of, dump_results, last_lines
+from tinyvit_kd.analysis.records.store_glimpse import glimpse
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.reports.content import Report, ReportedRun, ReportedStore, labels
 from tinyvit_kd.reports.pictures import pictures

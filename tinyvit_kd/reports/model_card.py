@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit_kd.analysis.lineage import Stage, last_part
+from tinyvit_kd.analysis.jobs.lineage import Stage, last_part
 from tinyvit_kd.config.yaml_text import yaml_text
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.wording import duration, printable

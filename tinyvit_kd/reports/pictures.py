@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 
-from tinyvit_kd.analysis.replayed_views import ReplayedView
-from tinyvit_kd.analysis.sheets import sample_sheet
-from tinyvit_kd.analysis.stored_samples import StoredSample
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedView
+from tinyvit_kd.analysis.samples.sheets import sample_sheet
+from tinyvit_kd.analysis.samples.stored_samples import StoredSample
 from tinyvit_kd.reports.content import Picture
 from tinyvit_kd.runtime.wording import counted
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.analysis.liveness import ACTIVE
-from tinyvit_kd.analysis.run_status import RunStatus
-from tinyvit_kd.analysis.status_text import percent
-from tinyvit_kd.analysis.store_status import StoreStatus
+from tinyvit_kd.analysis.jobs.liveness import ACTIVE
+from tinyvit_kd.analysis.jobs.run_status import RunStatus
+from tinyvit_kd.analysis.jobs.status_text import percent
+from tinyvit_kd.analysis.jobs.store_status import StoreStatus
 from tinyvit_kd.runtime.wording import counted, duration
 
 ENDED = ("stopped", "failed", "killed")

@@ -1,6 +1,6 @@
 """A store's figures in the words, tables and charts of a page.
 
-They are those of ``analysis.store_statistics``, as plain data; what is not known there is null.
+They are those of ``analysis.records.store_statistics``, as plain data; what is not known there is null.
 """
 
 from __future__ import annotations

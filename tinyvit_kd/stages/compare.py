@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyvit_kd.analysis.compared import Compared, compare_runs
-from tinyvit_kd.analysis.compared_text import describe as describe
-from tinyvit_kd.analysis.folders import find_places
+from tinyvit_kd.analysis.jobs.compared import Compared, compare_runs
+from tinyvit_kd.analysis.jobs.compared_text import describe as describe
+from tinyvit_kd.analysis.jobs.folders import find_places
 from tinyvit_kd.errors import ConfigError
 
 

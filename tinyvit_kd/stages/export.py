@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from tinyvit_kd.analysis.lineage import Stage, lineage
-from tinyvit_kd.analysis.run_folder import RunFolder, is_run_folder, read_run
+from tinyvit_kd.analysis.jobs.lineage import Stage, lineage
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder, is_run_folder, read_run
 from tinyvit_kd.config.models import ModelSource
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.exporting.deployed import DeployedNetwork

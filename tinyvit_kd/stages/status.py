@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinyvit_kd.analysis.folders import find_places
-from tinyvit_kd.analysis.part_status import dump_parts, stores_begun
-from tinyvit_kd.analysis.run_status import run_status
-from tinyvit_kd.analysis.status_text import Status
-from tinyvit_kd.analysis.status_text import describe as describe
-from tinyvit_kd.analysis.store_status import store_status
+from tinyvit_kd.analysis.jobs.folders import find_places
+from tinyvit_kd.analysis.jobs.part_status import dump_parts, stores_begun
+from tinyvit_kd.analysis.jobs.run_status import run_status
+from tinyvit_kd.analysis.jobs.status_text import Status
+from tinyvit_kd.analysis.jobs.status_text import describe as describe
+from tinyvit_kd.analysis.jobs.store_status import store_status
 from tinyvit_kd.errors import ConfigError
 
 

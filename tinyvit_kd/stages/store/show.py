@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit_kd.analysis.drawing import Lettering
-from tinyvit_kd.analysis.replayed_views import ReplayedView
-from tinyvit_kd.analysis.sample_choice import Place, hole_places, named_places, random_places, suspect_places
-from tinyvit_kd.analysis.sheets import BEST, picture_beside, sample_sheet
-from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards, shards_beside
-from tinyvit_kd.analysis.stored_samples import StoredSample, StoredSamples
+from tinyvit_kd.analysis.records.store_labels import find_labels, open_stored_shards, shards_beside
+from tinyvit_kd.analysis.samples.drawing import Lettering
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedView
+from tinyvit_kd.analysis.samples.sample_choice import Place, hole_places, named_places, random_places, suspect_places
+from tinyvit_kd.analysis.samples.sheets import BEST, picture_beside, sample_sheet
+from tinyvit_kd.analysis.samples.stored_samples import StoredSample, StoredSamples
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BlockMissingError, ConfigError, reason_of
 from tinyvit_kd.runtime.files import atomic_write

@@ -5,10 +5,10 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from tinyvit_kd.analysis.block_sample import Blocks, choose_blocks, parse_sample
-from tinyvit_kd.analysis.statistics_text import describe
-from tinyvit_kd.analysis.store_labels import StoreLabels, find_labels, open_stored_shards
-from tinyvit_kd.analysis.store_statistics import store_statistics
+from tinyvit_kd.analysis.records.block_sample import Blocks, choose_blocks, parse_sample
+from tinyvit_kd.analysis.records.statistics_text import describe
+from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels, open_stored_shards
+from tinyvit_kd.analysis.records.store_statistics import store_statistics
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.store.store import LogitStore

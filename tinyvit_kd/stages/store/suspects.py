@@ -12,8 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.store_labels import find_labels, open_stored_shards
-from tinyvit_kd.analysis.suspects import Suspect, Suspects, Thresholds, find_suspects
+from tinyvit_kd.analysis.records.store_labels import find_labels, open_stored_shards
+from tinyvit_kd.analysis.records.suspects import Suspect, Suspects, Thresholds, find_suspects
 from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.class_names import names_of

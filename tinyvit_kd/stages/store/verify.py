@@ -7,10 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.replayed_views import ReplayedViews
-from tinyvit_kd.analysis.store_labels import open_stored_shards
-from tinyvit_kd.analysis.verification import RecordPlace, choose_records, verify_records
-from tinyvit_kd.analysis.verification_text import (
+from tinyvit_kd.analysis.records.store_labels import open_stored_shards
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedViews
+from tinyvit_kd.analysis.verifying.verification import RecordPlace, choose_records, verify_records
+from tinyvit_kd.analysis.verifying.verification_text import (
     KEYS,
     Check,
     answer_checks,

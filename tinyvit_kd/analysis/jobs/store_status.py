@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tinyvit_kd.analysis.liveness import as_number
-from tinyvit_kd.analysis.part_status import Part, PartStatus, part_statuses
+from tinyvit_kd.analysis.jobs.liveness import as_number
+from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, part_statuses
 from tinyvit_kd.errors import TinyVitKdError, reason_of
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tinyvit_kd.analysis.run_folder import RunFolder, is_run_folder, read_run
+from tinyvit_kd.analysis.jobs.run_folder import RunFolder, is_run_folder, read_run
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.manifest import Manifest

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.part_status import dump_parts
-from tinyvit_kd.analysis.run_folder import read_results
+from tinyvit_kd.analysis.jobs.part_status import dump_parts
+from tinyvit_kd.analysis.jobs.run_folder import read_results
 from tinyvit_kd.runs.attempts import Attempt, read_attempts
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, RESULTS, beside_store
 

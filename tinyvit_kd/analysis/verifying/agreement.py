@@ -2,8 +2,8 @@
 
 A stored probability stands for a range: all that its encoding writes as the same bytes (``probs_range`` of the
 encoding). What the teacher said when it was dumped lies in it. What it says here may be elsewhere by what rounding
-does (``analysis.rounding``), which widens the range. The bound of |Δp| is the distance from the decoded probability
-to the farther end of the widened range; the residual's is derived in the same way.
+does (``analysis.verifying.rounding``), which widens the range. The bound of |Δp| is the distance from the decoded
+probability to the farther end of the widened range; the residual's is derived in the same way.
 
 These bounds are for the worst class of the worst record. A small error in all records stays within them, but shows in
 the mean divergence, which is compared with a multiple of what is expected of it: of the encoding, whose error of a
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.rounding import ROUNDOFF, Rounding, odds_range
+from tinyvit_kd.analysis.verifying.rounding import ROUNDOFF, Rounding, odds_range
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.store.codec import Parts
 from tinyvit_kd.store.encodings import ENCODINGS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit_kd.analysis.run_folder import is_run_folder
+from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.store.names import MANIFEST
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit_kd.analysis.store_sums import ClassSums, Int64
+from tinyvit_kd.analysis.records.store_sums import ClassSums, Int64
 
 Tree = dict[str, Any]
 LISTED = 10  # classes at each end, and of each kind

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.record_figures import (
+from tinyvit_kd.analysis.records.record_figures import (
     Answers,
     Float64,
     divergence,
@@ -18,8 +18,8 @@ from tinyvit_kd.analysis.record_figures import (
     label_probability,
     label_ranks,
 )
-from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.store_sums import (
+from tinyvit_kd.analysis.records.store_labels import StoreLabels
+from tinyvit_kd.analysis.records.store_sums import (
     BINS,
     CONFIDENCE_BINS,
     BytesSums,

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tinyvit_kd.analysis.replayed_views import ReplayedView, ReplayedViews
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedView, ReplayedViews
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.class_names import names_of

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tinyvit_kd.analysis.block_sample import choose_blocks
-from tinyvit_kd.analysis.store_labels import StoreLabels, find_labels, open_stored_shards
-from tinyvit_kd.analysis.store_statistics import store_statistics
-from tinyvit_kd.analysis.stored_samples import StoredSample, StoredSamples
+from tinyvit_kd.analysis.records.block_sample import choose_blocks
+from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels, open_stored_shards
+from tinyvit_kd.analysis.records.store_statistics import store_statistics
+from tinyvit_kd.analysis.samples.stored_samples import StoredSample, StoredSamples
 from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet

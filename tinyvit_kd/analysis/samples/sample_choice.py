@@ -8,8 +8,8 @@ from itertools import islice
 
 import numpy as np
 
-from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.suspects import Thresholds, find_suspects
+from tinyvit_kd.analysis.records.store_labels import StoreLabels
+from tinyvit_kd.analysis.records.suspects import Thresholds, find_suspects
 from tinyvit_kd.data.indexing.index import ShardIndex
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError

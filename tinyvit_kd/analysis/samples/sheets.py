@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tinyvit_kd.analysis.drawing import BLACK, GREY, RED, Box, Canvas, Colour, Lettering, image_of
-from tinyvit_kd.analysis.replayed_views import ReplayedView
-from tinyvit_kd.analysis.stored_samples import SampleLabel, StoredSample
+from tinyvit_kd.analysis.samples.drawing import BLACK, GREY, RED, Box, Canvas, Colour, Lettering, image_of
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedView
+from tinyvit_kd.analysis.samples.stored_samples import SampleLabel, StoredSample
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import BadImageError, BlockMissingError
 from tinyvit_kd.views.decode import decode

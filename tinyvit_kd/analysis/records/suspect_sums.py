@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.record_figures import Float32, Float64, Int32, Int64
-from tinyvit_kd.analysis.store_blocks import best_classes
+from tinyvit_kd.analysis.records.record_figures import Float32, Float64, Int32, Int64
+from tinyvit_kd.analysis.records.store_blocks import best_classes
 from tinyvit_kd.runs.known_labels import UNKNOWN
 from tinyvit_kd.store.records import Block
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from tinyvit_kd.analysis.store_blocks import Task
+from tinyvit_kd.analysis.records.store_blocks import Task
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.seeding import hash64, permutation
 

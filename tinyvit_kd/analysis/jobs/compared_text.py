@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from tinyvit_kd.analysis.compared import Compared, Values
+from tinyvit_kd.analysis.jobs.compared import Compared, Values
 from tinyvit_kd.runtime.wording import counted, duration, printable, table
 
 _LONGEST = 30  # letters of a value

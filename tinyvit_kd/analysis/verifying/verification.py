@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tinyvit_kd.analysis.agreement import Agreement, Ranges, agreement, ranges_of
-from tinyvit_kd.analysis.replayed_views import ReplayedViews
-from tinyvit_kd.analysis.rounding import other_precision, rounding
+from tinyvit_kd.analysis.samples.replayed_views import ReplayedViews
+from tinyvit_kd.analysis.verifying.agreement import Agreement, Ranges, agreement, ranges_of
+from tinyvit_kd.analysis.verifying.rounding import other_precision, rounding
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.models.answer import ready_to_answer
 from tinyvit_kd.models.teacher import Teacher

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.agreement import Agreement
-from tinyvit_kd.analysis.verification import RecordPlace, Verification
+from tinyvit_kd.analysis.verifying.agreement import Agreement
+from tinyvit_kd.analysis.verifying.verification import RecordPlace, Verification
 from tinyvit_kd.runtime.wording import counted, printable, table
 from tinyvit_kd.store.manifest import Manifest
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tinyvit_kd.analysis.liveness import ACTIVE
-from tinyvit_kd.analysis.part_status import PartStatus
-from tinyvit_kd.analysis.run_status import RunStatus
-from tinyvit_kd.analysis.store_status import StoreStatus
+from tinyvit_kd.analysis.jobs.liveness import ACTIVE
+from tinyvit_kd.analysis.jobs.part_status import PartStatus
+from tinyvit_kd.analysis.jobs.run_status import RunStatus
+from tinyvit_kd.analysis.jobs.store_status import StoreStatus
 from tinyvit_kd.runtime.colours import Meaning, coloured
 from tinyvit_kd.runtime.wording import binary_size, counted, duration, printable, table
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit_kd.analysis.store_blocks import TOP
-from tinyvit_kd.analysis.store_sums import BINS, CONFIDENCE_BINS, Int64, StoreSums, ViewSums
+from tinyvit_kd.analysis.records.store_blocks import TOP
+from tinyvit_kd.analysis.records.store_sums import BINS, CONFIDENCE_BINS, Int64, StoreSums, ViewSums
 from tinyvit_kd.store.manifest import Manifest
 
 PERCENTILES = (10, 50, 90)

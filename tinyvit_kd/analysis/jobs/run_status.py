@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.liveness import JobFiles, Life, as_number, modified, read_life
-from tinyvit_kd.analysis.run_folder import Line, RunFolder, read_run
+from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
+from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder, read_run
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, SUMMARY
 from tinyvit_kd.runtime.metric_loggers import METRICS

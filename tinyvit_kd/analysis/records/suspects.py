@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.analysis.record_figures import Int64
-from tinyvit_kd.analysis.store_blocks import Task, read_blocks, worth_processes
-from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.suspect_sums import LabelSums, leading_class
+from tinyvit_kd.analysis.records.record_figures import Int64
+from tinyvit_kd.analysis.records.store_blocks import Task, read_blocks, worth_processes
+from tinyvit_kd.analysis.records.store_labels import StoreLabels
+from tinyvit_kd.analysis.records.suspect_sums import LabelSums, leading_class
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import ConfigError

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from tinyvit_kd.analysis.block_sample import Blocks, tasks_of
-from tinyvit_kd.analysis.class_figures import class_figures
-from tinyvit_kd.analysis.store_blocks import MIXED_ROWS, BlockSummer, worth_processes
-from tinyvit_kd.analysis.store_figures import (
+from tinyvit_kd.analysis.records.block_sample import Blocks, tasks_of
+from tinyvit_kd.analysis.records.class_figures import class_figures
+from tinyvit_kd.analysis.records.store_blocks import MIXED_ROWS, BlockSummer, worth_processes
+from tinyvit_kd.analysis.records.store_figures import (
     Tree,
     agreement,
     between_views,
@@ -23,8 +23,8 @@ from tinyvit_kd.analysis.store_figures import (
     of_view,
     spread,
 )
-from tinyvit_kd.analysis.store_labels import StoreLabels
-from tinyvit_kd.analysis.store_sums import StoreSums
+from tinyvit_kd.analysis.records.store_labels import StoreLabels
+from tinyvit_kd.analysis.records.store_sums import StoreSums
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.runs.class_lists import stored_classes

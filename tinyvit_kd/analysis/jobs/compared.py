@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.liveness import as_number
-from tinyvit_kd.analysis.run_folder import read_results, read_run
-from tinyvit_kd.analysis.run_status import run_status
-from tinyvit_kd.analysis.store_status import StoreStatus, store_status
+from tinyvit_kd.analysis.jobs.liveness import as_number
+from tinyvit_kd.analysis.jobs.run_folder import read_results, read_run
+from tinyvit_kd.analysis.jobs.run_status import run_status
+from tinyvit_kd.analysis.jobs.store_status import StoreStatus, store_status
 from tinyvit_kd.runs.run_files import RESULTS, beside_store
 
 Values = tuple[Any, ...]  # one per run; None where a run does not have it, or it is not known
