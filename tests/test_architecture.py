@@ -53,8 +53,8 @@ ONLY_IN: dict[str, set[str]] = {
     "fcntl": {"runtime/files.py"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
-    "wandb": {"runtime/wandb_logger.py"},
-    "mlflow": {"runtime/mlflow_logger.py"},
+    "wandb": {"runtime/loggers/weights_and_biases.py"},
+    "mlflow": {"runtime/loggers/mlflow_tracking.py"},
     "torch.distributed": {
         "runtime",
         *(f"training/{name}.py" for name in ("batch_norm", "data_parallel", "stop_vote")),
@@ -65,9 +65,9 @@ JOINS_PATHS = {
     *("data", "runs", "analysis"),
     *(
         "runtime/files.py",
-        "runtime/metric_loggers.py",
-        "runtime/mlflow_logger.py",
-        "runtime/logged_ids.py",
+        "runtime/loggers/own_files.py",
+        "runtime/loggers/mlflow_tracking.py",
+        "runtime/loggers/logged_ids.py",
         "runtime/topology.py",
         "models/exporting/timm_files.py",
         "models/modelfile.py",

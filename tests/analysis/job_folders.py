@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.runs.run_files import RECIPE
-from tinyvit_kd.runtime.metric_loggers import METRICS
+from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.store.create import prepare_store
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry

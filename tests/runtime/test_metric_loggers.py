@@ -15,7 +15,8 @@ from tinyvit_kd.config.logging import LoggingConfig, MlflowConfig, WandbConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime import log, metric_loggers
 from tinyvit_kd.runtime.distributed import Job, solo_job
-from tinyvit_kd.runtime.metric_loggers import LOGGERS, LoggedRun, MetricLogger, MetricsWriter, require_loggers
+from tinyvit_kd.runtime.loggers.base import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.metric_loggers import LOGGERS, MetricsWriter, require_loggers
 
 
 def test_lines_and_curves_hold_the_same_numbers_also_after_a_resume(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run are logged: each logger gets the same values, from rank 0.
+"""Which loggers a run has, and the writer that gives each of them the same values, from rank 0.
 
 To add one, write a ``MetricLogger`` that takes a ``LoggedRun``, and list it in ``LOGGERS``. A logger that fails costs
 its own lines, never the run.
@@ -7,12 +7,8 @@ its own lines, never the run.
 from __future__ import annotations
 
 import importlib.util
-import json
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,90 +16,23 @@ from typing import TYPE_CHECKING, Any
 from tinyvit_kd.config.logging import LoggingConfig
 from tinyvit_kd.errors import ConfigError, said_by
 from tinyvit_kd.runtime.log import warn_once
+from tinyvit_kd.runtime.loggers.base import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.loggers.own_files import METRICS, JsonLines, TensorBoard
 
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job
 
-METRICS = "metrics.jsonl"
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}  # by logger: what it needs, under which name it is imported
 
 
-@dataclass(frozen=True)
-class LoggedRun:
-    """What a logger is told of a run.
-
-    Attributes:
-        folder: the run folder, which exists.
-        config: section ``logging`` of the recipe.
-        about: what the run is, as nested plain values: its recipe, versions, machine.
-    """
-
-    folder: Path
-    config: LoggingConfig = field(default_factory=LoggingConfig)
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The run folder's name."""
-        return self.folder.resolve().name
-
-
-class MetricLogger(ABC):
-    """Logs scalars by kind (train, eval), name and optimiser step. Its steps may be repeated after a kill."""
-
-    @abstractmethod
-    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Log the values of one kind at an optimiser step."""
-
-    @abstractmethod
-    def close(self, succeeded: bool = True) -> None:
-        """Flush and close the files; ``succeeded`` says whether the run came to its end."""
-
-
-class JsonLines(MetricLogger):
-    """One JSON object per line in ``metrics.jsonl``, flushed at once."""
-
-    def __init__(self, run: LoggedRun) -> None:
-        self._file = (run.folder / METRICS).open("a", encoding="utf-8")
-
-    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Append a line: kind, step, time (Unix time in seconds) and the values."""
-        self._file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **values}) + "\n")
-        self._file.flush()
-
-    def close(self, succeeded: bool = True) -> None:
-        """Close the file."""
-        del succeeded
-        self._file.close()
-
-
-class TensorBoard(MetricLogger):
-    """Scalars ``<kind>/<name>`` in the folder ``tensorboard``."""
-
-    def __init__(self, run: LoggedRun) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only rank 0 needs it
-
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"))
-
-    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each scalar's curve."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self, succeeded: bool = True) -> None:
-        """Flush and close the event file."""
-        del succeeded
-        self._writer.close()
-
-
 def _wandb(run: LoggedRun) -> MetricLogger:
-    from tinyvit_kd.runtime.wandb_logger import open_wandb
+    from tinyvit_kd.runtime.loggers.weights_and_biases import open_wandb
 
     return open_wandb(run)
 
 
 def _mlflow(run: LoggedRun) -> MetricLogger:
-    from tinyvit_kd.runtime.mlflow_logger import open_mlflow
+    from tinyvit_kd.runtime.loggers.mlflow_tracking import open_mlflow
 
     return open_mlflow(run)
 

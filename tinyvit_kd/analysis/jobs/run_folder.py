@@ -13,7 +13,7 @@ from typing import Any
 from tinyvit_kd.config.load import read_yaml
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
 from tinyvit_kd.runs.run_files import RECIPE, RESULTS, SUMMARY
-from tinyvit_kd.runtime.metric_loggers import METRICS
+from tinyvit_kd.runtime.loggers.own_files import METRICS
 
 Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
 

@@ -12,7 +12,7 @@ from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modifie
 from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder, read_run
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, SUMMARY
-from tinyvit_kd.runtime.metric_loggers import METRICS
+from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.runtime.progress_file import PROGRESS
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoints, step_of
 

@@ -16,8 +16,9 @@ from tinyvit_kd.config.logging import LoggingConfig, MlflowConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime import log
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.runtime.metric_loggers import LoggedRun, MetricsWriter
-from tinyvit_kd.runtime.mlflow_logger import open_mlflow
+from tinyvit_kd.runtime.loggers.base import LoggedRun
+from tinyvit_kd.runtime.loggers.mlflow_tracking import open_mlflow
+from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +130,7 @@ def test_a_server_that_refuses_ends_the_run_before_it_begins(refusing_server: st
 def test_a_server_that_does_not_answer_costs_its_lines_and_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinyvit_kd.runtime.background_logger.CLOSE_WITHIN", 0.3)
+    monkeypatch.setattr("tinyvit_kd.runtime.loggers.background.CLOSE_WITHIN", 0.3)
     with MetricsWriter(solo_job(), tmp_path, with_mlflow(tracking_uri="http://127.0.0.1:9")) as writer:
         writer.write("train", 1, {"loss": 0.5})
     said = capsys.readouterr().err

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.errors import ConfigError, said_by
-from tinyvit_kd.runtime.background_logger import Background
 from tinyvit_kd.runtime.log import warn
-from tinyvit_kd.runtime.logged_ids import logged_id, remember_id
-from tinyvit_kd.runtime.metric_loggers import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.loggers.background import Background
+from tinyvit_kd.runtime.loggers.base import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.loggers.logged_ids import logged_id, remember_id
 
 FOLDER = "mlflow"
 _BATCH = 100  # parameters that a server takes at a time

@@ -12,8 +12,9 @@ import pytest
 from tinyvit_kd.config.logging import LoggingConfig, WandbConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import solo_job
-from tinyvit_kd.runtime.metric_loggers import LoggedRun, MetricsWriter
-from tinyvit_kd.runtime.wandb_logger import open_wandb
+from tinyvit_kd.runtime.loggers.base import LoggedRun
+from tinyvit_kd.runtime.loggers.weights_and_biases import open_wandb
+from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 
 OFFLINE = LoggingConfig(tensorboard=False, wandb=WandbConfig(project="p", tags=("a", "b"), group="g", mode="offline"))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from tinyvit_kd.config.logging import WandbConfig
 from tinyvit_kd.errors import ConfigError, said_by
-from tinyvit_kd.runtime.background_logger import Background
 from tinyvit_kd.runtime.log import warn
-from tinyvit_kd.runtime.logged_ids import logged_id, remember_id
-from tinyvit_kd.runtime.metric_loggers import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.loggers.background import Background
+from tinyvit_kd.runtime.loggers.base import LoggedRun, MetricLogger
+from tinyvit_kd.runtime.loggers.logged_ids import logged_id, remember_id
 
 # The client counts its own steps, which may not go back. Ours do, after a kill: they are an axis of their own.
 STEP = "step"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from tinyvit_kd.runtime import background_logger, log
-from tinyvit_kd.runtime.background_logger import Background
-from tinyvit_kd.runtime.metric_loggers import MetricLogger
+from tinyvit_kd.runtime import log
+from tinyvit_kd.runtime.loggers import background
+from tinyvit_kd.runtime.loggers.background import Background
+from tinyvit_kd.runtime.loggers.base import MetricLogger
 
 
 class Server(MetricLogger):
@@ -54,7 +55,7 @@ def test_lines_arrive_in_order_and_the_end_is_told(server: Server) -> None:
 def test_a_server_that_hangs_delays_neither_a_step_nor_the_end_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(background_logger, "CLOSE_WITHIN", 0.2)
+    monkeypatch.setattr(background, "CLOSE_WITHIN", 0.2)
     server.gate.clear()
     logger = Background("server", server)
     begin = time.monotonic()
@@ -109,7 +110,7 @@ def test_a_server_that_is_down_at_the_start_is_opened_once_it_is_up(server: Serv
 
 
 def test_what_waits_for_a_server_is_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_logger, "MAX_WAITING", 5)
+    monkeypatch.setattr(background, "MAX_WAITING", 5)
     server.gate.clear()
     logger = Background("server", server)
     for step in range(100):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tinyvit_kd.errors import said_by
 from tinyvit_kd.runtime.log import warn, warn_once
-from tinyvit_kd.runtime.metric_loggers import MetricLogger
+from tinyvit_kd.runtime.loggers.base import MetricLogger
 from tinyvit_kd.runtime.wording import counted
 
 PAUSES = (1.0, 10.0, 60.0, 300.0)  # seconds between the tries to log a line
