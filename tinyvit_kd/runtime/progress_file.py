@@ -12,10 +12,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from tinyvit_kd.errors import TinyVitKdError, said_by
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.progress import Progress
-from tinyvit_kd.runtime.signals import Preempted
+from tinyvit_kd.runtime.signals import ending_by
 
 PROGRESS = "progress.json"
 WRITE_EVERY = 5.0  # seconds
@@ -55,8 +54,7 @@ class ProgressFile(AbstractContextManager[Progress]):
         progress = self._progress
         progress.on_change = None
         if error is not None:
-            stopped = isinstance(error, Preempted | KeyboardInterrupt)
-            progress.enter("stopped" if stopped else "failed", _what_ended(error))
+            progress.enter(*ending_by(error))
         elif progress.state != "finished":
             progress.enter("finished")
         self._ended = True
@@ -91,7 +89,3 @@ class ProgressFile(AbstractContextManager[Progress]):
         except OSError:
             return False
         return True
-
-
-def _what_ended(error: BaseException) -> str:
-    return str(error) if isinstance(error, Preempted | TinyVitKdError) else said_by(error)

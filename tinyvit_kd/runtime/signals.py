@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Literal
+
+from tinyvit_kd.errors import TinyVitKdError, said_by
 
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
@@ -30,6 +33,12 @@ class Preempted(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+def ending_by(error: BaseException) -> tuple[Literal["stopped", "failed"], str]:
+    """How an error ends a job, and what to tell of it: whoever asked it to stop has not made it fail."""
+    stopped = isinstance(error, Preempted | KeyboardInterrupt)
+    return "stopped" if stopped else "failed", str(error) if isinstance(error, TinyVitKdError) else said_by(error)
 
 
 class StopRequest:
