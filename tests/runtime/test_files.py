@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from tinyvit_kd.errors import BusyError
-from tinyvit_kd.runtime.files import atomic_path, atomic_write, remove_unfinished, sole_writer, unfinished
+from tinyvit_kd.runtime import files
+from tinyvit_kd.runtime.files import (
+    atomic_path,
+    atomic_write,
+    read_small_json,
+    remove_unfinished,
+    sole_writer,
+    unfinished,
+)
 
 HOLDER = """
 import sys, time
@@ -81,3 +89,30 @@ def test_the_same_folder_may_be_written_to_again(tmp_path: Path) -> None:
     for _ in range(2):
         with sole_writer(tmp_path / "new", wait=0):
             pass
+
+
+UNREADABLE = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "no text": b"\xff\xfe\x00",
+    "brackets without end": b"[" * 200_000,
+    "a number without end": b'{"a": ' + b"1" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_small_file_that_holds_no_object_of_json_is_read_as_an_empty_one(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_bytes(content)
+    assert read_small_json(tmp_path / "file.json") == {}
+
+
+def test_a_file_that_is_not_there_or_not_small_is_read_as_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_small_json(tmp_path / "missing.json") == {}
+    assert read_small_json(tmp_path) == {}
+    (tmp_path / "file.json").write_bytes(b'{"a": 1}')
+    assert read_small_json(tmp_path / "file.json") == {"a": 1}
+    monkeypatch.setattr(files, "LARGEST_JSON", 4)
+    assert read_small_json(tmp_path / "file.json") == {}

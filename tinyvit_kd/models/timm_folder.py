@@ -21,11 +21,11 @@ from tinyvit_kd.models.input_size import side_of
 from tinyvit_kd.models.modelfile import ModelCard, file_beside
 from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
+from tinyvit_kd.runtime.files import LARGEST_JSON
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.wording import printable
 
-_LARGEST = 16 * 2**20  # bytes of a description; one with 21,841 names of classes has 1 MiB
 LABEL_NAMES = "label_names"
 _DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)  # whatever a stranger wrote
 
@@ -40,7 +40,7 @@ def read_timm_config(model: Path) -> ModelCard | None:
     if not file.is_file():
         return None
     try:
-        if file.stat().st_size > _LARGEST:
+        if file.stat().st_size > LARGEST_JSON:
             raise ValueError(f"it has {file.stat().st_size:,} bytes")
         described = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(described, dict) or not isinstance(described.get("architecture"), str):

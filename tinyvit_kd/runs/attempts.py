@@ -5,7 +5,7 @@ A checkpoint would not do. The time between it and a kill was spent, too, and ch
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import platform
 import shlex
@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd import __version__
-from tinyvit_kd.errors import TinyVitKdError
-from tinyvit_kd.runtime.files import write_json
-from tinyvit_kd.runtime.signals import Preempted
+from tinyvit_kd.runtime.files import read_small_json, write_json
+from tinyvit_kd.runtime.signals import ending_by
 
 FORMAT = 1
 NOTED_EVERY = 10.0  # seconds; a killed attempt counts up to its last note
@@ -80,6 +79,8 @@ class Attempts:
     def note(self, ended: str | None = None, message: str | None = None) -> None:
         """Write that the current attempt has come this far. A file that cannot be written costs nothing but itself."""
         with self._writing:
+            if ended is None and self.current.ended is not None:
+                return  # the thread that notes from time to time comes after the end
             # Not by the wall clock, which may be set while a run lasts.
             self.current.until = self.current.started + time.monotonic() - self._begin
             self.current.ended, self.current.message = ended, message
@@ -117,7 +118,7 @@ def attempting(path: Path | None, world_size: int) -> Iterator[Attempts]:
         yield attempts
     except BaseException as error:
         over.set()
-        attempts.note("stopped" if isinstance(error, Preempted) else "failed", _said(error))
+        attempts.note(*ending_by(error))
         raise
     over.set()
     attempts.note("finished")
@@ -128,19 +129,9 @@ def _keep_noting(attempts: Attempts, over: threading.Event) -> None:
         attempts.note()
 
 
-def _said(error: BaseException) -> str:
-    if isinstance(error, TinyVitKdError | Preempted):
-        return str(error)
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
 def read_attempts(path: Path) -> list[Attempt]:
     """The attempts in a file, as far as they can be read; none where there is no such file."""
-    try:
-        content = json.loads(path.read_bytes())
-        listed = content["attempts"] if isinstance(content, dict) else []
-    except (OSError, ValueError, LookupError, RecursionError):
-        return []
+    listed = read_small_json(path).get("attempts")
     found = map(_attempt, listed if isinstance(listed, list) else [])
     return [each for each in found if each is not None]
 
@@ -152,9 +143,9 @@ def _attempt(value: Any) -> Attempt | None:
         known: dict[str, Any] = {field.name: value.get(field.name) for field in fields(Attempt)}
         attempt = Attempt(**known)
         attempt.started, attempt.until = float(attempt.started), float(attempt.until)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return attempt
+    return attempt if math.isfinite(attempt.seconds) else None
 
 
 def command_line() -> str:

@@ -5,12 +5,10 @@ They are only compared then: what the student has learnt since is in the checkpo
 
 from __future__ import annotations
 
-import json
-
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runs.first_weights import FirstWeights
-from tinyvit_kd.runtime.files import write_json
+from tinyvit_kd.runtime.files import read_small_json, write_json
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
 FETCHED = "fetched_weights.json"
@@ -31,13 +29,11 @@ def fetched_before(config: TrainingConfig) -> FirstWeights | None:
     """
     if not config.student.pretrained or not checkpoints(config.output / CHECKPOINTS):
         return None
-    try:
-        noted = json.loads((config.output / FETCHED).read_bytes())
-        if noted["student"] != config.student.model_dump(mode="json"):
-            return None
-        return FirstWeights(weights_hash=str(noted["weights_hash"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    noted = read_small_json(config.output / FETCHED)
+    weights_hash = noted.get("weights_hash")
+    if noted.get("student") != config.student.model_dump(mode="json") or not isinstance(weights_hash, str):
         return None
+    return FirstWeights(weights_hash=weights_hash)
 
 
 def require_weights(config: TrainingConfig, weights: FirstWeights, resumes: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
 from tinyvit_kd.runs.run_files import beside_store
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.pace import Pace
 from tinyvit_kd.runtime.progress import Progress
 from tinyvit_kd.runtime.progress_file import PROGRESS, ProgressFile
@@ -39,8 +39,8 @@ def _stage(config: TrainingConfig) -> str:
 
 def _paused(path: Path) -> dict[str, float]:
     """Seconds of pauses by kind, as an earlier start of the run left them."""
+    found = read_small_json(path).get("pause_seconds")
     try:
-        found = json.loads(path.read_bytes())["pause_seconds"].items()
-        return {str(kind): seconds for kind, seconds in found if 0 <= float(seconds) < math.inf}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {kind: seconds for kind, seconds in dict(found or {}).items() if 0 <= float(seconds) < math.inf}
+    except (ValueError, TypeError, OverflowError):
         return {}

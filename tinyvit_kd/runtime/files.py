@@ -19,6 +19,8 @@ from typing import Any
 from tinyvit_kd.errors import BusyError, ConfigError, DiskSpaceError
 from tinyvit_kd.runtime.log import warn
 
+LARGEST_JSON = 16 * 2**20  # bytes of a small file; a description with 21,841 names of classes has 1 MiB
+_DIGITS = 300  # of a whole number; a float has at most 308
 _LOCK = ".lock"
 _OWN_FILES = 40  # open at a time in a process without workers: 13 were counted, and drivers of a GPU take some
 _FILES_PER_WORKER = 6  # 4 were counted
@@ -62,6 +64,26 @@ def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> N
 def write_json(path: Path, value: Any, fsync: bool = False) -> None:
     """Write ``value`` as indented JSON, atomically."""
     atomic_write(path, (json.dumps(value, indent=2) + "\n").encode(), fsync)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON in which whole numbers beyond any float are infinite, so that no sum or format of them can overflow.
+
+    Raises:
+        ValueError, RecursionError: it is none, or is nested too deeply.
+    """
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits))
+
+
+def read_small_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a small file; empty where there is none that can be read, whatever is there instead."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            return {}
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 @contextmanager

@@ -6,8 +6,6 @@ machine that works and of the file server may differ.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import re
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinyvit_kd.runs.attempts import Attempt, read_attempts
+from tinyvit_kd.runtime.files import read_small_json
 
 State = Literal["starting", "running", "evaluating", "stopped", "failed", "finished", "silent", "killed", "unknown"]
 ACTIVE: tuple[State, ...] = ("starting", "running", "evaluating")
@@ -26,8 +25,8 @@ SILENT_WITHOUT_PROGRESS = 600.0  # of an older one, which writes only lines of i
 GONE_AFTER = 12.0  # seconds without a sign, after which it counts that this machine has no such process
 AHEAD = 5.0  # seconds that a time may lie in the future without the clocks being said to differ
 _TAIL = 1 << 14  # bytes at the end of a log
-_LARGEST = 1 << 20  # bytes of a small file that is read
 _ENDED = re.compile(r"^\S+ \S+  ended(?:: | by an error:)(.*)$", re.MULTILINE)
+_LARGEST = 1e300  # of a number that is counted with
 _STEP = re.compile(r"  step (\d+)/(\d+) ")
 
 
@@ -108,7 +107,7 @@ def read_life(files: JobFiles, now: float, finished_at: float | None = None) -> 
     """
     progress = read_small_json(files.progress)
     attempts = tuple(read_attempts(files.attempts))
-    tail = _tail(files.log)
+    tail = end_of(files.log)
     changed = [time for time in map(modified, files.all()) if time is not None]
     if finished_at is not None:
         changed.append(finished_at)
@@ -195,17 +194,6 @@ def _age(now: float, changed: Iterable[float], updated: float | None) -> float |
     return max(0.0, age)
 
 
-def read_small_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a small file; empty where there is none that can be read."""
-    try:
-        if path.stat().st_size > _LARGEST:
-            return {}
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def modified(path: Path) -> float | None:
     """When a file was changed, Unix time by the clock of its disk; None if there is no such file."""
     try:
@@ -217,10 +205,11 @@ def modified(path: Path) -> float | None:
 def as_number(value: Any) -> float | None:
     """A finite number; None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number and abs(value) < _LARGEST else None
 
 
-def _tail(path: Path) -> str:
+def end_of(path: Path) -> str:
+    """The last lines of a log, some 16 KiB; empty where there is none that can be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life, read_small_json
+from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
 from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file
+from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.progress_file import PROGRESS
 
 Part = tuple[int, int]  # the i-th of n

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from tinyvit_kd.analysis.jobs.liveness import end_of
 from tinyvit_kd.analysis.jobs.part_status import dump_parts
 from tinyvit_kd.analysis.jobs.run_folder import read_results
 from tinyvit_kd.runs.attempts import Attempt, read_attempts
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, RESULTS, beside_store
 
 TAIL = 8  # lines of a log
-_TAIL_BYTES = 1 << 14
 
 
 def attempts_of(run: Path) -> tuple[Attempt, ...]:
@@ -22,13 +21,7 @@ def attempts_of(run: Path) -> tuple[Attempt, ...]:
 
 def last_lines(run: Path) -> tuple[str, ...]:
     """The last lines of a run's log; none where there is no log that can be read."""
-    try:
-        with (run / LOG).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ()
-    return tuple(lines[-TAIL:])
+    return tuple(end_of(run / LOG).splitlines()[-TAIL:])
 
 
 def dump_results(store: str) -> tuple[dict[str, Any], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -20,6 +19,7 @@ from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.known_labels import UNKNOWN, KnownLabels, known_labels
 from tinyvit_kd.runs.run_files import RESULTS, beside_store
 from tinyvit_kd.runs.store_agreement import require_same_shards
+from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.store.label_sample import Labels, read_label_sample
 from tinyvit_kd.store.store import LogitStore
@@ -121,8 +121,8 @@ def _results(store: LogitStore) -> list[Path]:
 
 
 def _shards_in(results: Path) -> MaybeLabelledShardsConfig | None:
+    recipe = read_small_json(results).get("recipe")
     try:
-        recipe = json.loads(results.read_bytes())["recipe"]["shards"]
-        return MaybeLabelledShardsConfig.model_validate(recipe)
-    except (OSError, ValueError, LookupError, TypeError, ValidationError, RecursionError):
+        return MaybeLabelledShardsConfig.model_validate(recipe["shards"] if isinstance(recipe, dict) else None)
+    except (LookupError, ValidationError):
         return None

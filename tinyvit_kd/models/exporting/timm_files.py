@@ -17,7 +17,7 @@ from tinyvit_kd.models.exporting.agreement import require_agreement
 from tinyvit_kd.models.exporting.deployed import DeployedNetwork
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model
 from tinyvit_kd.models.timm_config import TIMM_CONFIG, timm_config
-from tinyvit_kd.runtime.files import atomic_write, write_json
+from tinyvit_kd.runtime.files import atomic_write, read_small_json, write_json
 
 MODEL_CARD = "README.md"  # the hub shows it
 FILES = (MODEL, TIMM_CONFIG, MODEL_CARD)
@@ -82,10 +82,7 @@ def _for_readers(network: nn.Module) -> dict[str, Any]:
 
 def label_descriptions(model: Path) -> dict[str, str]:
     """Names of classes by id in the ``config.json`` of a folder of timm's; empty where there are none."""
-    try:
-        described = json.loads((model / TIMM_CONFIG).read_text(encoding="utf-8")).get("label_descriptions")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
+    described = read_small_json(model / TIMM_CONFIG).get("label_descriptions")
     if not isinstance(described, dict):
         return {}
     return {name: text for name, text in described.items() if isinstance(text, str)}
