@@ -12,6 +12,7 @@ from typing import Any
 from tinyvit_kd.analysis.jobs.lineage import Stage, last_part
 from tinyvit_kd.config.yaml_text import yaml_text
 from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.reports.words import is_number
 from tinyvit_kd.runtime.wording import duration, printable
 
 _SHOWN_CLASSES = 8
@@ -92,7 +93,7 @@ def _summary(model: ExportedModel) -> str:
         f"An image classifier: {_plain(model.network)} with {model.parameters / 1e6:,.1f} M parameters, "
         f"{card.num_classes:,} classes and an input of {card.image_size} x {card.image_size} pixels."
     )
-    teachers = [_plain(each["name"]) for stage in model.stages for each in stage.teachers if "name" in each]
+    teachers = [_said(each, "name") for stage in model.stages for each in stage.teachers if "name" in each]
     if teachers:
         told += (
             f" It was distilled from {' and '.join(dict.fromkeys(teachers))} with tinyvit_kd: from stored probabilities"
@@ -135,11 +136,16 @@ def _results(model: ExportedModel) -> str:
     scored_on = own.data.get("eval", {})
     text = f"On {_data(scored_on)}, at the end of training:\n\n" if scored_on else "At the end of training:\n\n"
     text += _table(("", ""), [(_FIGURES[name], _figure(name, value)) for name, value in figures.items()])
-    if model.weights == "raw" and (own.recipe.get("train") or {}).get("ema_decay") is not None:
+    if model.weights == "raw" and _ema_decay(own.recipe) is not None:
         text += "\n\nThese are figures of the average of the weights. The weights in here were not scored."
     if model.two_heads:
         text += "\n\nBoth heads answer together: with the mean of their softmax."
     return text
+
+
+def _ema_decay(recipe: dict[str, Any]) -> Any:
+    train = recipe.get("train")
+    return train.get("ema_decay") if isinstance(train, dict) else None
 
 
 def _trained(stage: Stage, number: int, stages: int) -> str:
@@ -149,9 +155,9 @@ def _trained(stage: Stage, number: int, stages: int) -> str:
     rows += [("Store", _store(each)) for each in stage.stores]
     rows += [("Teacher", _teacher(each)) for each in stage.teachers]
     rows += [("First weights", _plain(stage.started_from) or "random")]
-    if "seconds" in stage.surroundings:
+    if is_number(stage.surroundings.get("seconds")):
         rows += [("Took", f"{duration(stage.surroundings['seconds'])}, {_where(stage.surroundings)}")]
-    if "versions" in stage.surroundings:
+    if isinstance(stage.surroundings.get("versions"), dict):
         rows += [("Versions", _pairs(stage.surroundings["versions"]))]
     text = f"## {heading}\n\n{_table(('', ''), rows)}"
     if stage.recipe:
@@ -172,23 +178,29 @@ def _data(shards: dict[str, Any]) -> str:
 def _store(store: dict[str, Any]) -> str:
     parts = [_plain(store["name"])]
     if "views" in store:
-        parts += [f"{store['views']} views per image", f"the {store['topk']} likeliest classes of each"]
-        parts += [f"encoding {_plain(store['encoding'])}", f"manifest `{_plain(store['hash'])}`"]
+        parts += [f"{_said(store, 'views')} views per image", f"the {_said(store, 'topk')} likeliest classes of each"]
+        parts += [f"encoding {_said(store, 'encoding')}", f"manifest `{_said(store, 'hash')}`"]
     return ", ".join(parts)
 
 
 def _teacher(teacher: dict[str, Any]) -> str:
     return (
-        f"{_plain(teacher['name'])} at {teacher['image_size']} pixels, in {_plain(teacher['precision'])}, "
-        f"weights `{_plain(teacher['weights_hash'])}`"
+        f"{_said(teacher, 'name')} at {_said(teacher, 'image_size')} pixels, in {_said(teacher, 'precision')}, "
+        f"weights `{_said(teacher, 'weights_hash')}`"
     )
 
 
+def _said(facts: dict[str, Any], name: str) -> str:
+    return _plain(facts.get(name, "not known"))
+
+
 def _where(surroundings: dict[str, Any]) -> str:
-    machine, processes = surroundings.get("machine", {}), surroundings.get("world_size", 1)
-    gpus = [_plain(each.get("name", "GPU")) for each in machine.get("gpus", [])]
-    device = gpus[0] if machine.get("device") == "cuda" and gpus else _plain(machine.get("cpu", "CPU"))
-    return f"{processes} x {device}" if processes > 1 else device
+    machine, processes = surroundings.get("machine"), surroundings.get("world_size")
+    known = machine if isinstance(machine, dict) else {}
+    gpus = known.get("gpus") if known.get("device") == "cuda" else None
+    first = gpus[0] if isinstance(gpus, list) and gpus else None
+    device = _plain(first.get("name", "GPU") if isinstance(first, dict) else known.get("cpu", "CPU"))
+    return f"{processes} x {device}" if isinstance(processes, int) and processes > 1 else device
 
 
 def _use(model: ExportedModel) -> str:

@@ -9,6 +9,8 @@ from typing import Any, TypeGuard
 
 from tinyvit_kd.reports.figures import Figure
 
+_LARGEST = 10**300  # beyond which a whole number is no float
+
 
 def moment(seconds: Any) -> str:
     """A Unix time as a date and time of the day, UTC; empty for what is none."""
@@ -39,7 +41,8 @@ def number(value: float) -> str:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of JSON or YAML is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, float) or (is_whole and abs(value) < _LARGEST)
 
 
 def said(value: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
     """A duration in its two largest units: ``45 s``, ``3 min 20 s``, ``18 h 5 min``, ``2 d 4 h``."""
+    if not math.isfinite(seconds):  # of a file that somebody has changed
+        return "an unknown time"
     left = round(seconds)
     lengths = {"d": 86400, "h": 3600, "min": 60, "s": 1}
     first = next((number for number, length in enumerate(lengths.values()) if left >= length), len(lengths) - 1)

@@ -57,7 +57,9 @@ def lineage(run: RunFolder) -> list[Stage]:
 
 
 def last_part(location: str) -> str:
-    """The last part of a path or URL: what others may know of somebody's disks."""
+    """The last part of a path or URL: what others may know of somebody's disks. Of a command, nothing."""
+    if location.startswith("pipe:"):  # it may hold a token
+        return "pipe:…"
     return PurePosixPath(location.partition("?")[0].rstrip("/")).name or location
 
 
@@ -70,9 +72,9 @@ def _stage(run: RunFolder) -> Stage:
         name=run.name,
         recipe=recipe,
         figures=run.summary or {},
-        data={use: _with_name(each) for use, each in (results.get("data") or _data_of(recipe)).items()},
-        stores=[_with_name(each) for each in stores],
-        teachers=list(teachers or []),
+        data={use: _with_name(_facts(each)) for use, each in (_facts(results.get("data")) or _data_of(recipe)).items()},
+        stores=[_with_name(each) for each in _all_facts(stores)],
+        teachers=_all_facts(teachers),
         started_from=_started_from(recipe),
         surroundings={
             name: results[name] for name in ("versions", "machine", "world_size", "seconds") if name in results
@@ -85,14 +87,24 @@ def _with_name(facts: Facts) -> Facts:
 
 
 def _data_of(recipe: Facts) -> dict[str, Facts]:
-    sections = {"shards": recipe.get("shards"), "eval": (recipe.get("eval") or {}).get("shards")}
+    sections = {"shards": _facts(recipe.get("shards")), "eval": _facts(_facts(recipe.get("eval")).get("shards"))}
     return {use: {"path": each.get("path", ""), "split": each.get("split")} for use, each in sections.items() if each}
+
+
+def _facts(value: Any) -> Facts:
+    """A section of a file that somebody may have changed by hand; empty if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _all_facts(value: Any) -> list[Facts]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _stores_of(recipe: Facts) -> tuple[list[Facts], list[Facts]]:
     """What recipe and manifests say of the stores, and of their teachers."""
-    section = recipe.get("store") or {}
-    paths = [each["path"] for each in (section, *section.get("others", [])) if "path" in each]
+    section = _facts(recipe.get("store"))
+    named = [each.get("path") for each in (section, *_all_facts(section.get("others")))]
+    paths = [path for path in named if isinstance(path, str)]
     stores: list[Facts] = []
     teachers: list[Facts] = []
     for path in paths:
@@ -108,15 +120,15 @@ def _stores_of(recipe: Facts) -> tuple[list[Facts], list[Facts]]:
 
 
 def _started_from(recipe: Facts) -> str:
-    student = recipe.get("student") or {}
+    student = _facts(recipe.get("student"))
     if student.get("pretrained"):
         return f"timm's weights of {student.get('name')}"
-    return last_part(student["init_from"]) if student.get("init_from") else ""
+    return last_part(str(student["init_from"])) if student.get("init_from") else ""
 
 
 def _before(run: RunFolder) -> RunFolder | None:
-    origin = ((run.recipe or {}).get("student") or {}).get("init_from")
-    if not origin or not is_run_folder(Path(origin)):
+    origin = _facts((run.recipe or {}).get("student")).get("init_from")
+    if not isinstance(origin, str) or not is_run_folder(Path(origin)):
         return None
     try:
         return read_run(Path(origin))
