@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.analysis.job_folders import NOW, make_store, progress, write, write_run
 from tinyvit_kd.analysis.jobs.compared import compare_runs
-from tinyvit_kd.analysis.jobs.compared_text import describe, short_names
+from tinyvit_kd.analysis.jobs.compared_text import describe
 
 LOSS = {"kind": "soft"}
 
@@ -116,9 +116,3 @@ def test_dumps_are_compared_by_their_stores_and_parts_are_added(tmp_path: Path) 
 def test_a_comparison_is_plain_data(tmp_path: Path) -> None:
     paths = [finished(tmp_path / name, {"loss": 1.0}) for name in ("a", "b")]
     json.dumps(compare_runs(pair(*paths), NOW).as_dict())
-
-
-def test_names_are_as_long_as_tells_them_apart() -> None:
-    assert short_names(["x/a", "y/b/"]) == ["a", "b"]
-    assert short_names(["x/run", "y/run"]) == ["x/run", "y/run"]
-    assert short_names(["run", "y/run"]) == ["run", "y/run"]

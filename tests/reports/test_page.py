@@ -20,7 +20,7 @@ from tests.reports.test_markup import TEXTS
 from tinyvit_kd.analysis.jobs.run_folder import RunFolder, read_run
 from tinyvit_kd.analysis.jobs.run_status import RunStatus
 from tinyvit_kd.reports.assets import Assets, assets
-from tinyvit_kd.reports.content import Picture, Report, ReportedRun, ReportedStore, labels
+from tinyvit_kd.reports.content import Picture, Report, ReportedRun, ReportedStore
 from tinyvit_kd.reports.html_page import html_page
 from tinyvit_kd.reports.markup import Html
 from tinyvit_kd.runtime.wording import printable
@@ -157,18 +157,3 @@ def test_the_best_of_several_runs_is_marked_and_a_lone_one_is_not(tmp_path: Path
         "top-5 and per class are tied"
     )
     assert html_page(report_of(runs[0]), NOTHING_AROUND).count("ranked best") == 0
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["/x/a", "/x/b"], ["a", "b"]),
-        (["/x/one/run", "/x/two/run"], ["one/run", "two/run"]),
-        (["/x/run", "/y/x/run"], ["x/run", "y/x/run"]),
-        (["/x/a"], ["a"]),
-        (["file:///x/store", "/x/store"], ["/x/store", "x/store"]),
-        ([], []),
-    ],
-)
-def test_names_are_the_last_parts_of_paths_that_tell_them_apart(paths: list[str], names: list[str]) -> None:
-    assert labels(paths) == names

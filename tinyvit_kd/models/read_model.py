@@ -12,6 +12,7 @@ from tinyvit_kd.models.pretrained import names_a_network
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.models.timm_folder import read_timm_config
 from tinyvit_kd.runtime.log import note
+from tinyvit_kd.runtime.wording import printable
 
 OWN_CARD = "the file's card"
 
@@ -73,6 +74,7 @@ def _described(path: Path, name: str | None) -> ModelCard | None:
     file = weights_file(path)
     described = read_timm_config(file)
     if described is not None and name is not None and name.partition(".")[0] != described.spec.name:
-        note(f"{file}: {TIMM_CONFIG} beside it describes {described.spec.name}, not {name}, and is not used")
+        other = printable(str(described.spec.name))  # a stranger's
+        note(f"{file}: {TIMM_CONFIG} beside it describes {other}, not {name}, and is not used")
         return None
     return described

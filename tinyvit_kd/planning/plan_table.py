@@ -48,14 +48,14 @@ def _name(stage: StagePlan, stages: Sequence[StagePlan]) -> str:
 
 def _rows(hours: Mapping[str, Hours | None]) -> dict[str, Cell]:
     return {
-        "samples": lambda stage: _count(stage.samples, stage),
-        "shards": lambda stage: _count(stage.images, stage),
+        "samples": lambda stage: _count(stage.samples),
+        "shards": lambda stage: _count(stage.images),
         "pixels of a view": lambda stage: f"{stage.size}" if stage.size else _UNKNOWN,
         "epochs": lambda stage: "" if stage.epochs is None else f"{stage.epochs:,}",
-        "steps": lambda stage: "" if stage.epochs is None else _count(stage.steps, stage),
-        "views": lambda stage: "" if stage.stage == "evaluate" else _count(stage.views, stage),
+        "steps": lambda stage: "" if stage.epochs is None else _count(stage.steps),
+        "views": lambda stage: "" if stage.stage == "evaluate" else _count(stage.views),
         "views of evaluations": lambda stage: f"{stage.scored:,}" if stage.scored else "",
-        "images decoded": lambda stage: _count(stage.decodes, stage),
+        "images decoded": lambda stage: _count(stage.decodes),
         "teacher, forward passes": lambda stage: f"{stage.teacher_passes:,}" if stage.teacher_passes else "",
         "student, forward passes": lambda stage: f"{stage.student_passes:,}" if stage.student_passes else "",
         "student, backward passes": lambda stage: f"{stage.backward_passes:,}" if stage.backward_passes else "",
@@ -71,7 +71,7 @@ def _rows(hours: Mapping[str, Hours | None]) -> dict[str, Cell]:
         "  as dense float32": lambda stage: "" if stage.store is None else _size(stage.store.dense_bytes),
         "store, files": lambda stage: "" if stage.store is None else f"{stage.store.files:,}",
         "checkpoint": lambda stage: _size(stage.checkpoint_bytes) if stage.checkpoint_bytes else "",
-        "checkpoints at a time": lambda stage: _checkpoints(stage),
+        "checkpoints at a time": _checkpoints,
         "processes x workers": lambda stage: f"{stage.processes} x {stage.workers}",
         "memory per process, network": lambda stage: _about_size(stage.memory and stage.memory.of_network),
         "  weights": lambda stage: _memory(stage, "weights"),
@@ -107,8 +107,7 @@ def _time(found: Hours | None) -> str:
     return f"{'at least ' if found.unknown else ''}{duration(found.total)}"
 
 
-def _count(number: int | None, stage: StagePlan) -> str:
-    del stage
+def _count(number: int | None) -> str:
     return _UNKNOWN if number is None else f"{number:,}"
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.run_folder import RunFolder
@@ -131,19 +129,3 @@ class Report:
     def names(self) -> list[str]:
         """Labels of all runs and stores, by their number among the sources."""
         return [*(run.label for run in self.runs), *(store.label for store in self.stores)]
-
-
-def labels(paths: Sequence[str]) -> list[str]:
-    """Short names of folders: the last parts of their paths, as many as tell them apart."""
-    parts = [_parts(path) for path in paths]
-    longest = max(map(len, parts), default=0)
-    for count in range(1, longest + 1):
-        names = ["/".join(each[-count:]) or "/" for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(paths)
-
-
-def _parts(path: str) -> tuple[str, ...]:
-    local = not re.match(r"[a-z][a-z0-9+.-]*://", path)
-    return tuple(each for each in (PurePath(Path(path).absolute()).parts if local else path.split("/")) if each != "/")

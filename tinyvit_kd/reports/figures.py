@@ -26,7 +26,6 @@ class Figure:
     more_is_better: bool | None = None
 
 
-_PERCENT = {"unit": "%"}
 EVAL: dict[str, Figure] = {
     "top1": Figure("Top-1 accuracy", "%", more_is_better=True),
     "top5": Figure("Top-5 accuracy", "%", more_is_better=True),

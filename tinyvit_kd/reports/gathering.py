@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinyvit_kd import __version__
-from tinyvit_kd.analysis.jobs.folders import Place, find_places, is_store_folder
+from tinyvit_kd.analysis.jobs.folders import Place, find_places, is_store_folder, real_path, short_names
 from tinyvit_kd.analysis.jobs.run_folder import RunFolder, read_run
 from tinyvit_kd.analysis.jobs.run_status import run_status
 from tinyvit_kd.analysis.jobs.store_status import store_status
 from tinyvit_kd.analysis.jobs.traces import attempts_of, dump_results, last_lines
 from tinyvit_kd.analysis.records.store_glimpse import glimpse
 from tinyvit_kd.errors import TinyVitKdError
-from tinyvit_kd.reports.content import Report, ReportedRun, ReportedStore, labels
+from tinyvit_kd.reports.content import Report, ReportedRun, ReportedStore
 from tinyvit_kd.reports.pictures import pictures
 from tinyvit_kd.reports.runs_section import store_paths
 from tinyvit_kd.reports.states import store_state
@@ -65,7 +65,7 @@ def gather(paths: Sequence[str], asked: Asked) -> Report:
     runs = _in_order(places, list(_readable(filter(_is_run, places), _read_run, not_read)))
     at = [*filterfalse(_is_run, places), *_learned_from(runs, places)]
     opened = list(_readable(at, _open_store, not_read))
-    names = labels([*(str(run.path) for run in runs), *(store.where for store in opened)])
+    names = short_names([*(str(run.path) for run in runs), *(store.where for store in opened)])
     return Report(
         asked.title or _title(paths, names),
         f"Made {moment(now)} with tinyvit_kd {__version__}.",
@@ -113,20 +113,18 @@ def _in_order(places: Sequence[Place], runs: list[RunFolder]) -> list[RunFolder]
 
 def _learned_from(runs: Sequence[RunFolder], places: Sequence[Place]) -> list[Place]:
     """Stores that runs learned from, are there, and were not given already."""
-    known = {_real(place.path) for place in places}
-    found = {_real(path): path for run in runs for path in store_paths(run.recipe or {}) if is_store_folder(Path(path))}
+    known = {real_path(place.path) for place in places}
+    found = {
+        real_path(path): path for run in runs for path in store_paths(run.recipe or {}) if is_store_folder(Path(path))
+    }
     return [Place(path, is_run=False, named=False) for real, path in found.items() if real not in known]
-
-
-def _real(path: str) -> str:
-    return path if "://" in path else str(Path(path).resolve())
 
 
 def _title(paths: Sequence[str], names: Sequence[str]) -> str:
     if len(names) <= NAMED:
         return ", ".join(names)
     return (
-        labels([paths[0]])[0]
+        short_names([paths[0]])[0]
         if len(paths) == 1
         else f"{', '.join(names[:NAMED])} and {counted(len(names) - NAMED, 'other')}"
     )
@@ -174,7 +172,7 @@ def _shards_of(
             yield dump["recipe"]["shards"]
     for run in runs:
         recipe = run.recipe or {}
-        if any(_real(path) == _real(store.where) for path in store_paths(recipe)) and isinstance(
+        if any(real_path(path) == real_path(store.where) for path in store_paths(recipe)) and isinstance(
             recipe.get("shards"), dict
         ):
             yield recipe["shards"]

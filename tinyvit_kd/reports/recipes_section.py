@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinyvit_kd.analysis.jobs.run_folder import settings_of
 from tinyvit_kd.reports.content import Report, ReportedRun
 from tinyvit_kd.reports.markup import Content, Html, element, folded, joined, table
 from tinyvit_kd.reports.results_section import run_name
@@ -19,7 +20,7 @@ def recipes_section(report: Report) -> Html:
     runs = [run for run in report.runs if run.recipe]
     if len(runs) < 2:
         return element("p", "There are not two recipes to compare.")
-    fields = [dict(flat(run.recipe)) for run in runs]
+    fields = [dict(settings_of(run.recipe)) for run in runs]
     names = differing(fields)
     same = len({name for each in fields for name in each}) - len(names)
     if not names:
@@ -40,15 +41,6 @@ def recipes_section(report: Report) -> Html:
             folded(f"{counted(len(in_some), 'field')} that only some recipes have", table(caption, head, rows))
         )
     return joined(*parts)
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each field of a recipe; lists are values. The folder of the run is none of its fields."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{above}{name}.")
-        elif above or name != "output":
-            yield f"{above}{name}", value
 
 
 def differing(fields: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -96,7 +96,7 @@ def _from_onnx(source: ModelSource, file: Path, device: torch.device) -> Classif
     card, names = description.card, description.class_names
     if source.class_list is not None:
         classes = named_classes(source.class_list, card.num_classes, str(file), "--class-list")
-        card, names = replace(card, class_name=classes.name, class_ids=classes.ids), None
+        card = replace(card, class_name=classes.name, class_ids=classes.ids)
         return Classifier(predictor, card, class_names(classes.ids, classes.names))
     return Classifier(predictor, card, names or names_of(card_classes(card), card.num_classes))
 

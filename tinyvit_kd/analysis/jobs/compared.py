@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import as_number
-from tinyvit_kd.analysis.jobs.run_folder import read_results, read_run
+from tinyvit_kd.analysis.jobs.run_folder import read_results, read_run, settings_of
 from tinyvit_kd.analysis.jobs.run_status import run_status
 from tinyvit_kd.analysis.jobs.store_status import StoreStatus, store_status
 from tinyvit_kd.runs.run_files import RESULTS, beside_store
@@ -22,7 +22,6 @@ _SAID = {
     "evaluation data": "they were scored on different images: which score is the best cannot be said",
     "stores": "they learned from different stores",
 }
-_NOT_SETTINGS = ("output", "stage")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def compare_runs(paths: Sequence[tuple[str, bool]], now: float) -> Compared:
         now: Unix time, seconds.
     """
     runs = [_read_run(Path(path), now) if is_run else _read_dump(path, now) for path, is_run in paths]
-    settings, same_settings = _differing([_flat(run.recipe) for run in runs])
+    settings, same_settings = _differing([_settings(run.recipe) for run in runs])
     figures, same_figures = _differing([run.figures for run in runs])
     data, _ = _differing([_data_of(run.results) for run in runs])
     surroundings, _ = _differing([_surroundings_of(run.results) for run in runs])
@@ -160,15 +159,8 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The settings of a recipe by dotted field."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree} if prefix else {}
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if prefix or name not in _NOT_SETTINGS:
-            flat |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    return flat
+def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(settings_of({name: value for name, value in recipe.items() if name != "stage"}))  # it has a row
 
 
 def _differing(columns: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Values], int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.compared import Compared, Values
+from tinyvit_kd.analysis.jobs.folders import short_names
 from tinyvit_kd.runtime.wording import counted, duration, printable, table
 
 _LONGEST = 30  # letters of a value
@@ -39,16 +39,6 @@ def describe(compared: Compared) -> str:
     )
 
 
-def short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of some paths, as many as tell them apart."""
-    parts = [PurePath(path).parts or (path,) for path in paths]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(each[-count:]) for each in parts]
-        if len(set(names)) == len(set(paths)):
-            return names
-    return list(paths)
-
-
 def _block(title: str, rows: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
     return [[""], [title], *([f"  {name}", *cells] for name, cells in rows)] if rows else []
 
@@ -76,7 +66,7 @@ def _figure(name: str, value: float | None) -> str:
         return duration(value)
     if name in ("top1", "top5", "mean_per_class"):
         return f"{value:.2f}"
-    if name in ("data_wait",):
+    if name == "data_wait":
         return f"{value:.1%}"
     return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 

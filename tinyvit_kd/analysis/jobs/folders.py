@@ -38,13 +38,29 @@ def find_places(paths: Sequence[str]) -> list[Place]:
     found: dict[str, Place] = {}
     for path in paths:
         for place in [_at(path, named=True)] if _is_place(path) else _inside(path):
-            found.setdefault(_real(place.path), place)
+            found.setdefault(real_path(place.path), place)
     return list(found.values())
 
 
 def is_store_folder(path: Path) -> bool:
     """Whether a folder is that of a store."""
     return (path / MANIFEST).is_file() and not is_run_folder(path)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of the paths of some folders, as many as tell them apart."""
+    parts = [_parts(path) for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(each[-count:]) or "/" for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The parts of a path, from the root on, or of a URL."""
+    whole = path.split("/") if "://" in path else Path(path).absolute().parts
+    return tuple(each for each in whole if each != "/")
 
 
 def _is_place(path: str) -> bool:
@@ -55,7 +71,8 @@ def _at(path: str, named: bool) -> Place:
     return Place(path, "://" not in path and is_run_folder(Path(path)), named)
 
 
-def _real(path: str) -> str:
+def real_path(path: str) -> str:
+    """A path that all ways to the same folder have in common; a URL as it is."""
     return path if "://" in path else str(Path(path).resolve())
 
 

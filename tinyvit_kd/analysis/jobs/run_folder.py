@@ -5,7 +5,7 @@ Nothing here is written, and nothing needs the run to be finished, whole, or on 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from tinyvit_kd.config.load import read_yaml
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
 from tinyvit_kd.runs.run_files import RECIPE, RESULTS, SUMMARY
+from tinyvit_kd.runtime.files import parse_json, read_small_json
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 
 Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
@@ -74,13 +75,19 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, summary, results)
 
 
+def settings_of(recipe: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each field of a recipe; lists are values. The folder of the run is none of its fields."""
+    for name, value in recipe.items():
+        if isinstance(value, Mapping) and value:
+            yield from settings_of(value, f"{above}{name}.")
+        elif above or name != "output":
+            yield f"{above}{name}", value
+
+
 def read_results(path: Path) -> dict[str, Any] | None:
     """The results of a finished run or dump, as plain data; None where there are none that can be read."""
-    try:
-        results = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return results if isinstance(results, dict) and isinstance(results.get("figures"), dict) else None
+    results = read_small_json(path)
+    return results if isinstance(results.get("figures"), dict) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any] | None:
@@ -91,10 +98,7 @@ def _read_recipe(path: Path) -> dict[str, Any] | None:
 
 
 def _read_summary(path: Path) -> dict[str, Any] | None:
-    try:
-        results = json.loads(path.read_bytes())["results"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    results = read_small_json(path).get("results")
     return results if isinstance(results, dict) else None
 
 
@@ -118,8 +122,8 @@ def _read_lines(path: Path) -> tuple[tuple[Line, ...], int]:
 
 def _parse(text: str) -> Line | None:
     try:
-        line = json.loads(text)
-    except ValueError:
+        line = parse_json(text)
+    except (ValueError, RecursionError):
         return None
     known = isinstance(line, dict) and isinstance(line.get("kind"), str) and isinstance(line.get("step"), int)
     return line if known else None

@@ -14,6 +14,7 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, SUMMARY
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.runtime.progress_file import PROGRESS
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoints, step_of
 
 
@@ -190,7 +191,7 @@ def _notes(run: RunFolder, life: Life, path: Path) -> Iterator[str]:
     if run.recipe is None:
         yield "its recipe cannot be read"
     if run.damaged_lines > 1 or (run.damaged_lines and not life.is_active):
-        yield f"{run.damaged_lines:,} line(s) of {METRICS} cannot be read"
+        yield f"{counted(run.damaged_lines, 'line')} of {METRICS} cannot be read"
     if run.summary is None and (path / SUMMARY).exists():
         yield f"{SUMMARY} cannot be read: the same command makes it again"
     if (path / PROGRESS).exists() and not life.progress:

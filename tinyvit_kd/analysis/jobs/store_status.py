@@ -12,6 +12,7 @@ from typing import Any
 from tinyvit_kd.analysis.jobs.liveness import as_number
 from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, part_statuses
 from tinyvit_kd.errors import TinyVitKdError, reason_of
+from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.manifest import Manifest
@@ -205,4 +206,4 @@ def _seconds_left(blocks: _Blocks, active: Sequence[PartStatus], rate: float | N
 
 def _notes(blocks: _Blocks) -> Iterator[str]:
     if blocks.refused:
-        yield f"{len(blocks.refused):,} shard folder(s) cannot be listed: {blocks.refused[0]}"
+        yield f"{counted(len(blocks.refused), 'shard folder')} cannot be listed: {blocks.refused[0]}"
