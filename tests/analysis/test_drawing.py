@@ -18,7 +18,7 @@ def width_of(text: str) -> float:
     return LETTERING.font.getlength(text)
 
 
-@given(st.text(max_size=40), st.integers(20, 200))
+@given(st.text(max_size=15), st.integers(20, 80))
 def test_a_fitted_text_is_no_wider_than_its_room(text: str, width: int) -> None:
     assert width_of(LETTERING.fit(text, width)) <= width
 

@@ -54,7 +54,14 @@ def test_a_table_of_texts_has_no_tags_but_its_own(caption: str, head: str, cell:
     assert not page.unclosed
 
 
-@given(st.recursive(TEXTS | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)))
+TREES = st.recursive(
+    TEXTS | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(TREES)
 def test_data_for_the_script_comes_back_whole_and_cannot_end_its_block(value: object) -> None:
     page = Page(data_block("drawing", value))
     ((attributes, content),) = page.scripts
