@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tinyvit_kd.runtime.loggers.weights_and_biases import open_wandb
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 
 OFFLINE = LoggingConfig(tensorboard=False, wandb=WandbConfig(project="p", tags=("a", "b"), group="g", mode="offline"))
+
+WRITTEN_WITHIN = 60.0  # seconds, on a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,16 @@ def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def records(file: Path) -> list[Any]:
+    """All that a file holds, once it is whole: the client's own process writes it, and may be behind the run's end."""
+    end = time.monotonic() + WRITTEN_WITHIN
+    found = parsed(file)
+    while not any(record.HasField("exit") for record in found) and time.monotonic() < end:
+        time.sleep(0.05)
+        found = parsed(file)
+    return found
+
+
+def parsed(file: Path) -> list[Any]:
     """What one of its files holds: 7 bytes of header, then protobuf messages in LevelDB's format of logs.
 
     Blocks of 32 KiB hold chunks with a checksum (4 bytes), a length (2) and a type: whole, first, middle or last (1).
