@@ -13,6 +13,8 @@ import pytest
 from benchmarks.tiny_world import NETWORK, TRAINING, VIEWS, World, draw_shards
 from tests.planning.plans import notes, plan_of, wrong
 from tinyvit_kd.planning.plan import Plan
+from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.stages.finetune import finetune
 
 WIDER = {"tiny_vit": NETWORK | {"embed_dims": [16, 16, 16, 32]}}
 SCHEDULE = TRAINING["schedule"]
@@ -137,6 +139,21 @@ def test_two_recipes_must_not_write_to_one_place(world: World) -> None:
     assert wrong(plan_of(*two)) == ["1-finetune.yaml: two recipes write to the same place"]
 
 
+@pytest.mark.parametrize("place", ["dump", "finetune"])
+def test_a_file_where_a_folder_is_to_be_made_is_found(place: str, world: World) -> None:
+    (world.folder / "file").touch()
+    inside = str(world.folder / "file" / "inside")
+    config = (
+        world.finetune(output=inside)
+        if place == "finetune"
+        else world.dump(store={"path": inside, "topk": 5, "views": 2})
+    )
+    assert [text.partition(": ")[2] for text in wrong(plan_of(config))] == [
+        "a recipe writes to a folder that cannot be made"
+    ]
+    assert wrong(plan_of(config, elsewhere=True)) == []
+
+
 def full_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     usage = SimpleNamespace(total=1 << 40, free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -195,6 +212,20 @@ def test_shards_that_are_missing_can_be_given_as_a_number_and_damaged_ones_canno
     next(iter(world.shards.glob("*.tar"))).unlink()
     (damaged,) = plan_of(world.finetune()).findings.wrong
     assert "--samples" not in damaged.parts.get("fix", "")
+
+
+def test_so_many_samples_that_no_plan_could_hold_their_shards_are_refused(world: World) -> None:
+    nowhere = world.finetune(shards={"path": str(world.folder / "to-come")}, num_classes=5)
+    for samples in ("1e12", "1e30"):
+        (found,) = wrong(plan_of(nowhere, samples=(samples,)))
+        assert "a plan of so many shards would not fit into memory" in found
+
+
+def test_weights_of_a_file_are_compared_in_silence(world: World, recwarn: pytest.WarningsRecorder) -> None:
+    finetune(world.finetune(output=str(world.folder / "first")), solo_job())
+    recwarn.clear()
+    assert wrong(plan_of(world.finetune(student={"init_from": str(world.folder / "first")}))) == []
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_samples_that_are_given_stand_for_shards_that_are_not_there(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.planning.given import PARTS, per_stage, positive, rates
+from tinyvit_kd.planning.given import PARTS, per_stage, positive, rates, require_stages, samples_per_stage
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,22 @@ def test_a_refused_rate_is_told_all_parts_with_their_units() -> None:
     with pytest.raises(ConfigError) as refused:
         rates(["gpu=3"])
     assert all(part in str(refused.value) and unit in str(refused.value) for part, unit in PARTS.items())
+
+
+@pytest.mark.parametrize("text", ["0.4", "2.5", "pretrain:1.5", "0.0001k"])
+def test_samples_are_whole(text: str) -> None:
+    with pytest.raises(ConfigError, match="--samples takes a whole number"):
+        samples_per_stage([text])
+
+
+@pytest.mark.parametrize(("text", "number"), [("14.2M", 14_200_000), ("1.281167M", 1_281_167), ("3", 3)])
+def test_whole_numbers_of_samples_may_have_a_point(text: str, number: int) -> None:
+    assert round(samples_per_stage([text]).everywhere or 0) == number
+
+
+def test_what_is_given_for_a_stage_that_is_not_planned_is_refused() -> None:
+    given = per_stage("--rate", ["5", "pretrain:7"])
+    require_stages("--rate", given, {"pretrain", "finetune"})
+    with pytest.raises(ConfigError, match="none of these recipes") as caught:
+        require_stages("--rate", given, {"dump-logits"})
+    assert (caught.value.found, caught.value.expected) == ("pretrain:", "dump-logits:")

@@ -81,6 +81,34 @@ def test_what_is_left_out_is_named_and_makes_the_exit_code_1(
     assert command_line("predict", models / "run", images / "0.png").code == 0
 
 
+def test_an_image_that_is_left_out_first_leaves_no_gap_before_the_first_answer(
+    models: Path, images: Path, command_line: CommandLine
+) -> None:
+    order = (images / "broken.jpg", images / "0.png", images / "broken.jpg", images / "1.png")
+    out = command_line("predict", models / "run", *order, "--top", 1).out
+    lines = out.splitlines()
+    assert (lines[0], lines[2], lines[3]) == (str(images / "0.png"), "", str(images / "1.png"))
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["model", "image"])
+def test_an_empty_path_is_not_the_working_directory(
+    place: int, models: Path, images: Path, command_line: CommandLine
+) -> None:
+    arguments = ["predict", str(models / "run"), str(images / "0.png")]
+    arguments[place] = ""
+    done = command_line(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "is empty" in done.err
+
+
+def test_a_deviation_of_zero_is_refused_before_a_network_is_opened(
+    models: Path, images: Path, command_line: CommandLine
+) -> None:
+    done = command_line("predict", models / "run", images / "0.png", "--std", 0, 0.2, 0.2)
+    assert (done.code, done.out) == (2, "")
+    assert "std.0: found 0" in done.err
+
+
 def test_exported_folders_name_their_classes_themselves(models: Path, images: Path, command_line: CommandLine) -> None:
     image = images / "0.png"
     own, theirs = (command_line("predict", models / name, image, "--json").out for name in ("run", "timm"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyvit_kd.commands.network_options import model_source, network_options
+from tinyvit_kd.commands.paths import NamedPath
 from tinyvit_kd.commands.printing import json_option, print_result
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     type=click.Choice(("timm", "onnx", "torch-export")),
     help="timm: a folder that timm and the hub read; onnx: one .onnx file; torch-export: one .pt2 file.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Folder or file to write; default: beside MODEL.")
+@click.option("--output", type=NamedPath(path_type=Path), help="Folder or file to write; default: beside MODEL.")
 @click.option(
     "--weights",
     type=click.Choice(("raw", "averaged")),

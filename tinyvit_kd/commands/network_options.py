@@ -15,6 +15,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _THREE = (float, float, float)
 
 
+class _Named(click.types.StringParamType):
+    """A path or a timm name, which is not empty: ``"$UNSET"`` would otherwise be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is empty; the rest is click's."""
+        if value == "":
+            self.fail("it is empty", param, ctx)
+        return str(super().convert(value, param, ctx))
+
+
 def network_options(function: Function) -> Function:
     """The argument MODEL and options that ``model_source`` takes."""
     for option in (
@@ -31,7 +41,7 @@ def network_options(function: Function) -> Function:
         click.option("--name", help="timm name of the network, if MODEL does not name one."),
     ):
         function = option(function)
-    return click.argument("model")(function)
+    return click.argument("model", type=_Named())(function)
 
 
 def model_source(model: str, pretrained: bool, **options: Any) -> ModelSource:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from tinyvit_kd.commands.paths import NamedPath
 from tinyvit_kd.commands.printing import json_option, print_result
 
 
 @click.command("plan", short_help="What recipes will take: hours, bytes, memory; what is wrong with them.")
-@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, type=NamedPath(path_type=Path), metavar="RECIPE...")
 @click.option(
     "--set",
     "overrides",

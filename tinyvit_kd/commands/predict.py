@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyvit_kd.commands.network_options import model_source, network_options
+from tinyvit_kd.commands.paths import NamedPath
 from tinyvit_kd.commands.printing import print_result
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("predict", short_help="Ask a trained network about image files or folders of them.")
 @network_options
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=NamedPath(path_type=Path))
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Classes per image.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image, each in a line of its own.")
 @click.option(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tinyvit_kd.config.base import Section, unit
+
+_Positive = Annotated[float, Field(gt=0)]
 
 
 class TinyVitWidths(Section):
@@ -118,7 +120,7 @@ class NetworkSource(Section):
         description="mean of the input, for red, green and blue; null: the model's own",
         json_schema_extra=unit("brightness, 0 to 1"),
     )
-    std: tuple[float, float, float] | None = Field(
+    std: tuple[_Positive, _Positive, _Positive] | None = Field(
         None,
         description="standard deviation of the input, for red, green and blue; null: the model's own",
         json_schema_extra=unit("brightness, 0 to 1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from tinyvit_kd.config.recipes import STAGE_CONFIGS
@@ -19,6 +19,7 @@ PARTS = {
 """What a rate is of, and its unit."""
 
 _NUMBER = re.compile(r"([0-9][0-9_,]*\.?[0-9]*(?:e[0-9]+)?)([kM]?)")
+_ROUNDING = 1e-12  # relative: 1.281167M is whole
 _FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
@@ -48,6 +49,34 @@ def per_stage(option: str, texts: Iterable[str]) -> PerStage:
         else:
             by_stage[stage] = positive(option, value)
     return PerStage(everywhere, by_stage)
+
+
+def samples_per_stage(texts: Iterable[str]) -> PerStage:
+    """Numbers of samples, as ``per_stage``.
+
+    Raises:
+        ConfigError: as ``per_stage``; or a number is not whole.
+    """
+    given = per_stage("--samples", texts)
+    for number in (given.everywhere, *given.by_stage.values()):
+        if number is not None and (number < 0.5 or abs(number - round(number)) > _ROUNDING * number):
+            raise ConfigError("--samples takes a whole number", found=f"{number:g}", expected="for example 14.2M")
+    return given
+
+
+def require_stages(option: str, given: PerStage, stages: Collection[str]) -> None:
+    """Check that what was given for one stage is for one that there is.
+
+    Raises:
+        ConfigError: it would change nothing.
+    """
+    for stage in given.by_stage:
+        if stage not in stages:
+            raise ConfigError(
+                f"{option} is for a stage that none of these recipes is of",
+                found=f"{stage}:",
+                expected=" or ".join(f"{each}:" for each in STAGE_CONFIGS if each in stages),
+            )
 
 
 def rates(texts: Iterable[str]) -> dict[str, PerStage]:

@@ -12,9 +12,11 @@ from tinyvit_kd.data.known_shards import known_shards, tar_bytes
 from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ShardError
+from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.planning.chain import Chain
 from tinyvit_kd.planning.given import PerStage
+
+_MOST_SHARDS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class GivenImages:
             stage: of the recipe; "evaluate" for the shards that a training is scored on.
 
         Raises:
-            ShardError, ConfigError: there are none, and their number was not given.
+            ShardError, ConfigError: there are none, and their number was not given, or is more than a plan can hold.
         """
         samples = _number(self.samples, config, stage, chain)
         size = _number(self.bytes_per_image, config, stage, chain)
@@ -64,7 +66,7 @@ class GivenImages:
         except ShardError:
             if samples is None or (is_there(config.path) and not is_url(config.path)):
                 raise
-            return Images(_imagined(config, int(samples), self.per_shard), size, exists=False)
+            return Images(_imagined(config, round(samples), self.per_shard), size, exists=False)
         ignored = f"{config.path} is there: --samples does not apply to it" if samples is not None else ""
         if shards.known is not None:
             return Images(shards, shards.image_bytes / max(1, shards.total), True, ignored)
@@ -95,6 +97,14 @@ def is_there(path: str) -> bool:
 
 
 def _imagined(config: ShardsConfig, samples: int, per_shard: int) -> ShardSet:
+    if (number := -(-samples // per_shard)) > _MOST_SHARDS:
+        raise ConfigError(
+            "a plan of so many shards would not fit into memory",
+            where="--samples, --samples-per-shard",
+            found=f"{number:,} shards",
+            expected=f"at most {_MOST_SHARDS:,}",
+            fix="correct the number of samples, or give more of them per shard",
+        )
     lengths = np.full(-(-samples // per_shard), per_shard, dtype=np.int64)
     lengths[-1] = samples - per_shard * (len(lengths) - 1)
     names = tuple(f"{config.split or 'train'}-{number:06d}.tar" for number in range(len(lengths)))

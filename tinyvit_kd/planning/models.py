@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -153,7 +154,10 @@ def require_fitting_weights(
     else:
         state, card = made.network.state_dict(), made.card
     initial = initial_weights(config, state, card, classes, job, student.card.num_classes)
-    load_into(student.network, initial, str(config.init_from))
+    with warnings.catch_warnings():
+        # torch says of each tensor that a network without memory keeps no numbers, which is what it is for.
+        warnings.filterwarnings("ignore", message=r"(?s)for .*: copying from a non-meta parameter")
+        load_into(student.network, initial, str(config.init_from))
 
 
 def planned_model(config: ModelSource, made: PlannedStudent | None) -> PlannedStudent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def make_plan(recipes: Iterable[Planned], assumptions: Assumptions, findings: Fi
     _check_outputs(context)
     stages = tuple(_PLANNERS[planned.stage](planned, context) for planned in context.chain.ordered)
     if not assumptions.elsewhere:
+        _check_folders(context)
         _check_disks(context)
     return Plan(stages, context)
 
@@ -69,6 +71,22 @@ def _check_outputs(context: Context) -> None:
             )
             context.findings.refuse(planned.path, error)
         makers.setdefault(made, planned)
+
+
+def _check_folders(context: Context) -> None:
+    """Check that the folders which recipes write to are there or can be made."""
+    for planned in context.chain.ordered:
+        if planned.makes is None or "://" in planned.makes:
+            continue
+        nearest = nearest_existing(Path(planned.makes))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            error = ConfigError(
+                "a recipe writes to a folder that cannot be made",
+                where=planned.makes,
+                found=f"{nearest} is no folder" if not nearest.is_dir() else f"{nearest} cannot be written to",
+                fix="choose another folder",
+            )
+            context.findings.refuse(planned.path, error)
 
 
 def _check_disks(context: Context) -> None:

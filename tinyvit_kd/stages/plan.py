@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from tinyvit_kd.planning.chain import load_recipes
+from tinyvit_kd.planning.chain import Planned, load_recipes
 from tinyvit_kd.planning.context import Assumptions
 from tinyvit_kd.planning.findings import Findings
-from tinyvit_kd.planning.given import per_stage, rates
+from tinyvit_kd.planning.given import PerStage, per_stage, rates, require_stages, samples_per_stage
 from tinyvit_kd.planning.hours import Hours, Machine, hours_of
 from tinyvit_kd.planning.images import GivenImages
 from tinyvit_kd.planning.measuring.rates import MeasuredRates, measure
@@ -58,13 +58,13 @@ def plan(
         ConfigError: an option is wrong.
     """
     by_part = rates(given_rates)
-    images = GivenImages(
-        per_stage("--samples", samples), per_stage("--bytes-per-image", bytes_per_image), samples_per_shard
-    )
+    images = GivenImages(samples_per_stage(samples), per_stage("--bytes-per-image", bytes_per_image), samples_per_shard)
     on_gpu = gpus is not None or (not elsewhere and torch.cuda.is_available())
     findings = Findings()
     with saying("planning"):
         planned = load_recipes(recipes, overrides, findings)
+        if not findings.wrong:  # a recipe that cannot be read may be the one that is meant
+            _require_stages(planned, by_part, images)
         made = make_plan(planned, Assumptions(images, gpus or processes, on_gpu, elsewhere), findings)
     found = measure(made) if measured else None
     hours: dict[str, Hours | None] = {}
@@ -76,6 +76,16 @@ def plan(
         hours[stage.recipe] = hours_of(stage, known, machine)
     text = describe_plan(made, hours, found)
     return text, _values(made, hours, found), not findings.wrong
+
+
+def _require_stages(planned: Iterable[Planned], by_part: dict[str, PerStage], images: GivenImages) -> None:
+    """Check that everything that was given for one stage is for a recipe of the plan."""
+    stages = {each.stage for each in planned}
+    for given in by_part.values():
+        require_stages("--rate", given, stages)
+    shown = stages | {"evaluate"}  # trainings are scored, too
+    require_stages("--samples", images.samples, shown)
+    require_stages("--bytes-per-image", images.bytes_per_image, shown)
 
 
 def _values(made: Plan, hours: dict[str, Hours | None], found: MeasuredRates | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.exporting.networks import CONVNET, DEIT, TINY_VIT, deployed, made
+from tests.models.exporting.networks import DEIT, TINY_VIT, deployed, made
 from tests.models.exporting.onnx_here import NEEDS_ONNX
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.exporting import onnx_file
@@ -31,11 +32,11 @@ def written(network: DeployedNetwork, file: Path, **options: Any) -> Description
     return description
 
 
-def largest_difference(network: DeployedNetwork, file: Path) -> float:
-    """Of two logits, over batches of 1, 3 and 8 images that the exporter has not seen."""
+def largest_difference(network: DeployedNetwork, file: Path, counts: Sequence[int] = (1, 3, 8)) -> float:
+    """Of two logits, over batches of so many images that the exporter has not seen."""
     found, _ = open_onnx(file, CPU)
     differences = []
-    for count in (1, 3, 8):
+    for count in counts:
         images = network.sample_images(count, seed=10 + count)
         with torch.inference_mode():
             differences.append(float((found(images) - network(images)).abs().max()))
@@ -129,15 +130,18 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert package in caught.value.found
 
 
-# What the published networks need, at their sizes.
+# What the published networks need, at their sizes; they have fewer blocks, which repeat the operations of the others.
 
+SHALLOW_TINY_VIT: dict[str, Any] = {"name": "tiny_vit_5m_224", "kwargs": {"depths": [1, 1, 1, 1]}}
+TWO_HEADS: dict[str, Any] = {"name": "deit_tiny_distilled_patch16_224", "kwargs": {"depth": 2}}
+SHALLOW_CONVNET: dict[str, Any] = {"name": "resnet10t"}
 LARGE: dict[str, tuple[dict[str, Any], int, InputKind]] = {
-    "TinyViT-5M at 224": ({"name": "tiny_vit_5m_224"}, 224, "uint8"),
-    "TinyViT-5M at 384": ({"name": "tiny_vit_5m_224"}, 384, "normalized"),
-    "DeiT at 224": ({"name": "deit_tiny_patch16_224", "kwargs": {"depth": 3}}, 224, "normalized"),
-    "DeiT with two heads at 384": ({"name": DEIT["name"], "kwargs": {"depth": 3}}, 384, "uint8"),
-    "a convnet at 224": (CONVNET, 224, "uint8"),
-    "a convnet at 384": (CONVNET, 384, "normalized"),
+    "TinyViT at 224": (SHALLOW_TINY_VIT, 224, "uint8"),
+    "TinyViT at 384": (SHALLOW_TINY_VIT, 384, "normalized"),
+    "DeiT with two heads at 224": (TWO_HEADS, 224, "uint8"),
+    "DeiT with two heads at 384": (TWO_HEADS, 384, "normalized"),
+    "a convnet at 224": (SHALLOW_CONVNET, 224, "uint8"),
+    "a convnet at 384": (SHALLOW_CONVNET, 384, "normalized"),
 }
 
 
@@ -146,6 +150,6 @@ LARGE: dict[str, tuple[dict[str, Any], int, InputKind]] = {
 def test_published_networks_answer_the_same(spec: dict[str, Any], size: int, kind: InputKind, tmp_path: Path) -> None:
     network, file = deployed(spec, size, kind), tmp_path / "network.onnx"
     written(network, file)
-    assert largest_difference(network, file) <= 1e-4
+    assert largest_difference(network, file, (1, 4)) <= 1e-4
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     assert file.stat().st_size < 1.25 * weights, "attention biases are not spread out"
