@@ -85,14 +85,22 @@ def _with_name(facts: Facts) -> Facts:
 
 
 def _data_of(recipe: Facts) -> dict[str, Facts]:
-    sections = {"shards": recipe.get("shards"), "eval": (recipe.get("eval") or {}).get("shards")}
+    sections = {"shards": _section(recipe, "shards"), "eval": _section(_section(recipe, "eval"), "shards")}
     return {use: {"path": each.get("path", ""), "split": each.get("split")} for use, each in sections.items() if each}
+
+
+def _section(recipe: Facts, name: str) -> Facts:
+    """A section of a recipe that somebody may have edited; empty where it is none."""
+    section = recipe.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _stores_of(recipe: Facts) -> tuple[list[Facts], list[Facts]]:
     """What recipe and manifests say of the stores, and of their teachers."""
-    section = recipe.get("store") or {}
-    paths = [each["path"] for each in (section, *section.get("others", [])) if "path" in each]
+    section = _section(recipe, "store")
+    others = section.get("others")
+    sections = [section, *(others if isinstance(others, list) else [])]
+    paths = [each["path"] for each in sections if isinstance(each, dict) and isinstance(each.get("path"), str)]
     stores: list[Facts] = []
     teachers: list[Facts] = []
     for path in paths:
@@ -108,17 +116,18 @@ def _stores_of(recipe: Facts) -> tuple[list[Facts], list[Facts]]:
 
 
 def _started_from(recipe: Facts) -> str:
-    student = recipe.get("student") or {}
+    student = _section(recipe, "student")
     if student.get("pretrained"):
         return f"timm's weights of {student.get('name')}"
-    return last_part(student["init_from"]) if student.get("init_from") else ""
+    origin = student.get("init_from")
+    return last_part(origin) if isinstance(origin, str) else ""
 
 
 def _before(run: RunFolder) -> RunFolder | None:
-    origin = ((run.recipe or {}).get("student") or {}).get("init_from")
-    if not origin or not is_run_folder(Path(origin)):
+    origin = _section(run.recipe or {}, "student").get("init_from")
+    if not isinstance(origin, str) or not origin:
         return None
     try:
-        return read_run(Path(origin))
-    except TinyVitKdError:
+        return read_run(Path(origin)) if is_run_folder(Path(origin)) else None
+    except (TinyVitKdError, OSError, ValueError):  # it may be no path at all
         return None
