@@ -84,13 +84,14 @@ def main() -> None:
     _spare_threads()
     _stand_somewhere()
     debug = "--debug" in sys.argv
-    try:
-        with leave_on_signals(), _paragraphs(debug):
-            leave_with_torchrun()
-            cli(standalone_mode=True)
-    except SystemExit:
-        ignore_signals()  # a signal while Python exits would change the exit code
-        raise
+    with leave_on_signals():
+        try:
+            with _paragraphs(debug):
+                leave_with_torchrun()
+                cli(standalone_mode=True)
+        except SystemExit:
+            ignore_signals()  # a signal while Python exits would change the exit code
+            raise
 
 
 def _spare_threads() -> None:

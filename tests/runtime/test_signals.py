@@ -20,6 +20,7 @@ from tinyvit_kd.runtime.signals import (
     STOP_SIGNALS,
     Preempted,
     adopts_orphans,
+    ignore_signals,
     leave_on_signals,
     raise_if_stopped,
     stop_on_signals,
@@ -56,6 +57,21 @@ def test_what_nohup_started_goes_on_when_its_terminal_closes() -> None:
         raise_here(signal.SIGHUP)
         assert not stop
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_process_on_its_way_out_is_at_no_moment_open_to_a_signal() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with suppress(SystemExit), leave_on_signals():
+            try:
+                sys.exit(REQUEUE_EXIT_CODE)
+            except SystemExit:
+                ignore_signals()
+                raise
+        assert {signal.getsignal(number) for number in STOP_SIGNALS} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

@@ -104,7 +104,7 @@ def raise_if_stopped() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore these signals from now on."""
+    """Ignore these signals from now on, and after the contexts above, too."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -126,7 +126,8 @@ def _handling(handler: Handler) -> Iterator[None]:
         yield
     finally:
         for number, handler_before in previous.items():
-            signal.signal(number, handler_before)
+            if signal.getsignal(number) == handler:  # else the process is on its way out, and ignores it
+                signal.signal(number, handler_before)
 
 
 def _is_for_nobody(number: int) -> bool:

@@ -246,7 +246,7 @@ def _comparable(
 
 def _several(values: Values) -> bool:
     """Whether the values that are known are not all the same."""
-    return len({value for value in values if value is not None}) > 1
+    return len({_text(value) for value in values if value is not None}) > 1
 
 
 def _best(name: str, values: Values, runs: Sequence[_Run]) -> tuple[int, ...]:

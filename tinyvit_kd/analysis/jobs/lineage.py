@@ -128,9 +128,9 @@ def _started_from(recipe: Facts) -> str:
 
 def _before(run: RunFolder) -> RunFolder | None:
     origin = _facts((run.recipe or {}).get("student")).get("init_from")
-    if not isinstance(origin, str) or not is_run_folder(Path(origin)):
+    if not isinstance(origin, str) or not origin:
         return None
     try:
-        return read_run(Path(origin))
-    except TinyVitKdError:
+        return read_run(Path(origin)) if is_run_folder(Path(origin)) else None
+    except (TinyVitKdError, OSError, ValueError):  # it may be no path at all
         return None

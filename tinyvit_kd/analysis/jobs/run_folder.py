@@ -17,6 +17,9 @@ from tinyvit_kd.runtime.files import parse_json, read_small_json
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 
 Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
+_OBJECTS = ("recipe", "identity", "student", "versions", "machine")  # entries of results.json that are no plain values
+_TABLES = ("data",)  # objects by name
+_LISTS = ("stores", "teacher")  # of objects
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,26 @@ def settings_of(recipe: Mapping[str, Any], above: str = "") -> Iterator[tuple[st
 
 
 def read_results(path: Path) -> dict[str, Any] | None:
-    """The results of a finished run or dump, as plain data; None where there are none that can be read."""
+    """The results of a finished run or dump, as plain data; None where there are none that can be read.
+
+    Entries that are not of their kind, as in a file that somebody has edited, are left out.
+    """
     results = read_small_json(path)
-    return results if isinstance(results.get("figures"), dict) else None
+    if not isinstance(results.get("figures"), dict):
+        return None
+    kept = {name: _of_its_kind(name, value) for name, value in results.items()}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _of_its_kind(name: str, value: Any) -> Any:
+    """An entry of results, without what it cannot hold; None if nothing is left of it."""
+    if name in _OBJECTS:
+        return value if isinstance(value, dict) else None
+    if name in _TABLES:
+        return {use: each for use, each in value.items() if isinstance(each, dict)} if isinstance(value, dict) else None
+    if name in _LISTS:
+        return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else None
+    return value
 
 
 def _read_recipe(path: Path) -> dict[str, Any] | None:
