@@ -19,7 +19,7 @@ from tests.damage import flip
 from tests.store.blocks import random_block
 from tinyvit_kd.analysis.records import store_blocks
 from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels
-from tinyvit_kd.analysis.records.suspect_sums import best_other, bounded_probability, leading_class
+from tinyvit_kd.analysis.records.suspect_sums import LabelSums, best_other, bounded_probability, leading_class
 from tinyvit_kd.analysis.records.suspects import Suspect, Thresholds, find_suspects
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shards import ShardSet
@@ -245,3 +245,9 @@ def test_the_teachers_class_is_the_one_it_names_most_often(
     number, total = leading_class(np.array(classes, np.int32), np.array(probs, np.float32))
     assert number == leading[0]
     assert total == pytest.approx(leading[1])
+
+
+def test_a_fraction_of_views_that_equals_the_threshold_meets_it() -> None:
+    sums = LabelSums(np.array([3, 3], np.int64), views=50)
+    sums.views[:], sums.contradicted[:] = 50, [7, 6]
+    assert Thresholds(contradicted=0.14).contradict(sums, views=50).tolist() == [True, False]

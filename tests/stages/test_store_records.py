@@ -16,6 +16,9 @@ from tests.analysis.labelled_stores import TOPK, VIEWS, labelled_shards, store_o
 from tests.conftest import CommandLine
 from tests.damage import flip
 from tests.store.blocks import random_block
+from tinyvit_kd.analysis.records.statistics_text import describe
+from tinyvit_kd.analysis.records.store_labels import find_labels
+from tinyvit_kd.analysis.records.store_statistics import store_statistics
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.stages.store.suspects import COLUMNS, as_csv
 from tinyvit_kd.store.label_sample import write_label_sample
@@ -175,3 +178,20 @@ def told(**changes: object) -> dict[str, object]:
     counts = {"index": 1, "label": 2, "teacher_class": 3, "label_not_stored": 0, "views": 4}
     means = {"contradicted": 1.0, "label_probability": 0.01, "teacher_probability": 0.9}
     return names | counts | means | changes
+
+
+@pytest.mark.parametrize("key", ["\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a"])
+def test_a_spreadsheet_finds_no_formula_of_full_width_either(key: str) -> None:
+    (row,) = csv.DictReader(StringIO(as_csv({"suspects": [told(key=key)]})))
+    assert row["key"] == f"'{key}"
+
+
+def test_a_teachers_name_cannot_forge_a_line_of_the_statistics(folder: Path) -> None:
+    store = LogitStore.open(folder / "store")
+    block = [(0, 0)]
+    figures = store_statistics(store, find_labels(store), block, 1).as_dict()
+    figures["read"]["seed"] = 0
+    figures["store"]["teacher"] = "a\nagreement      100%"
+    figures["classes"]["never_best"]["first"][0]["name"] = "b\nexpected calibration error 0"
+    lines = describe(figures).splitlines()
+    assert not [line for line in lines if line.startswith(("agreement      100%", "expected calibration"))]

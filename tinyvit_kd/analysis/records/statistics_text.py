@@ -51,7 +51,7 @@ def _overview(figures: Tree) -> str:
             "each shows two images: labels are those of the one with the larger weight, and two views of a sample "
             "differ in their partners, too"
         )
-    return table([[name, text] for name, text in rows.items()])
+    return table([[name, printable(text)] for name, text in rows.items()])  # names could forge lines, too
 
 
 def _read(read: Tree) -> str:
@@ -156,11 +156,11 @@ def _classes(figures: Tree) -> str:
 
 def _class_row(told: Tree) -> list[str]:
     views, best = f"{told['labelled']:,}", f"{told['best']:,}"
-    return [f"  {told['name']}", _percent(told["top1"]), _percent(told["top5"]), views, best]
+    return [f"  {printable(told['name'])}", _percent(told["top1"]), _percent(told["top5"]), views, best]
 
 
 def _named(text: str, found: Tree, num_classes: int) -> str:
-    names = ", ".join(each["name"] for each in found["first"][:NAMED])
+    names = ", ".join(printable(each["name"]) for each in found["first"][:NAMED])
     more = ", …" if found["classes"] > NAMED else ""
     return f"{text}: {found['classes']:,} of {num_classes:,} classes" + (f" ({names}{more})" if names else "")
 

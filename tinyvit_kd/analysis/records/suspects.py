@@ -47,6 +47,20 @@ class Thresholds:
     teacher_probability: float = 0.3
     views: int = 2
 
+    def contradict(self, sums: LabelSums, views: int) -> npt.NDArray[np.bool_]:
+        """Whether all but the last threshold, of the teacher's class, hold for each sample: [n].
+
+        Args:
+            views: of the store.
+        """
+        counts = np.maximum(sums.views, 1)
+        # Fractions, as they are told, not their products: 7 of 50 views are 0.14, but 0.14 * 50 is more than 7.
+        return (
+            (sums.views >= max(1, min(self.views, views)))
+            & (sums.contradicted / counts >= self.contradicted)
+            & (sums.of_label / counts <= self.label_probability)
+        )
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -176,11 +190,7 @@ class _Finder:
 
     def _suspects(self, shard: int, sums: LabelSums) -> Iterator[Suspect]:
         views = np.maximum(sums.views, 1)
-        candidates = (
-            (sums.views >= max(1, min(self.thresholds.views, self.store.manifest.views)))
-            & (sums.contradicted >= self.thresholds.contradicted * sums.views)
-            & (sums.of_label <= self.thresholds.label_probability * views)
-        )
+        candidates = self.thresholds.contradict(sums, self.store.manifest.views)
         assert self.labels.known.shards is not None
         index = self.labels.known.shards.index(shard)
         for row in np.flatnonzero(candidates).tolist():

@@ -26,7 +26,8 @@ COLUMNS = (
     *("shard", "index", "key", "label", "label_name", "teacher_class", "teacher_name"),
     *("contradicted", "label_probability", "label_not_stored", "teacher_probability", "views"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with what a spreadsheet takes the text of a cell for a formula
+# With what a spreadsheet takes the text of a cell for a formula; some take the full-width forms, too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 Tree = dict[str, Any]
 
 
