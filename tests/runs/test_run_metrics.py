@@ -15,6 +15,7 @@ from benchmarks.tiny_world import World
 from tests.conftest import CommandLine
 from tests.runs.recorder import RunRecorder
 from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.runs.run_metrics import _without_commands
 
 BOTH: dict[str, Any] = {"wandb": {"mode": "offline"}, "mlflow": {}}
 
@@ -93,3 +94,8 @@ assert not {"wandb", "mlflow"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_commands_that_fetch_shards_are_told_to_no_server() -> None:
+    recipe = {"shards": {"path": "pipe:curl -H 'token: 1' https://a"}, "others": [{"path": "pipe:x"}, "shards"]}
+    assert _without_commands(recipe) == {"shards": {"path": "pipe:…"}, "others": [{"path": "pipe:…"}, "shards"]}

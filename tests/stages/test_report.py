@@ -125,17 +125,18 @@ def test_without_its_shards_a_store_says_why_it_shows_no_samples(
     assert not Page(out.read_text()).of("img")
 
 
+@pytest.mark.parametrize("scheme", ["pipe:", "file:pipe:"])
 def test_a_recipe_that_came_with_a_store_fetches_and_runs_nothing(
-    command_line: CommandLine, world: World, tmp_path: Path
+    command_line: CommandLine, world: World, tmp_path: Path, scheme: str
 ) -> None:
     (store,) = [path.parent for path in world.folder.rglob("manifest.json")]
     lone = shutil.copytree(store, tmp_path / "elsewhere" / "store")
     touched = tmp_path / "touched"
-    recipe = {"shards": {"path": f"pipe:touch {touched}", "cache_dir": str(tmp_path)}}
+    recipe = {"shards": {"path": f"{scheme}touch {touched}", "cache_dir": str(tmp_path)}}
     write_json(tmp_path / "elsewhere" / "store.results.json", {"figures": {}, "recipe": recipe})
     assert command_line("report", lone, "--output", tmp_path / "out.html", *ALONE).code == 0
     assert not touched.exists()
-    assert "at a URL, which a report does not fetch" in text_of(tmp_path / "out.html")
+    assert "at a URL, and nothing is fetched because a file says so" in text_of(tmp_path / "out.html")
 
 
 def test_a_damaged_store_among_others_is_left_out_and_one_that_was_named_is_an_error(

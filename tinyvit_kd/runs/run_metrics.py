@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.machine import machine, versions
@@ -18,9 +20,18 @@ def student_metrics(config: TrainingConfig, job: Job) -> MetricsWriter:
         return MetricsWriter()
     require_loggers(config.logging)
     about = {
-        "recipe": config.model_dump(mode="json"),
+        "recipe": _without_commands(config.model_dump(mode="json")),
         "versions": versions(),
         "machine": machine(),
         "world_size": job.world_size,
     }
     return MetricsWriter(job, config.output, config.logging, about)
+
+
+def _without_commands(tree: Any) -> Any:
+    """A recipe for a server, without the commands that fetch shards: these may hold tokens."""
+    if isinstance(tree, dict):
+        return {name: _without_commands(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_without_commands(value) for value in tree]
+    return "pipe:…" if isinstance(tree, str) and tree.startswith("pipe:") else tree

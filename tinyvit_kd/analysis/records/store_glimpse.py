@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from tinyvit_kd.analysis.records.block_sample import choose_blocks
-from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels, open_stored_shards
+from tinyvit_kd.analysis.records.store_labels import StoreLabels, find_labels, open_named_shards
 from tinyvit_kd.analysis.records.store_statistics import store_statistics
 from tinyvit_kd.analysis.samples.stored_samples import StoredSample, StoredSamples
 from tinyvit_kd.config.data import MaybeLabelledShardsConfig
-from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import TinyVitKdError, said_by
 from tinyvit_kd.runtime.heartbeat import saying
@@ -104,14 +103,9 @@ def _shards(store: LogitStore, recipes: Iterable[Mapping[str, Any]]) -> tuple[Sh
             )
         except ValidationError:
             continue
-        if is_url(config.path):  # somebody's file must not make a report fetch anything; pipe: runs a command
-            why = "its shards are at a URL, which a report does not fetch"
-            continue
-        labels = config.model_dump(include={"class_list", "label_key", "first_label"})
-        try:
-            return open_stored_shards(store, config.path, config.split, index_dir=config.index_dir, **labels), ""
-        except (TinyVitKdError, OSError) as error:
-            why = f"its shards cannot be opened: {said_by(error)}"
+        shards, why = open_named_shards(store, config)
+        if shards is not None:
+            return shards, ""
     return None, why
 
 

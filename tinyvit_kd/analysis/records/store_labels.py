@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import TinyVitKdError
+from tinyvit_kd.errors import TinyVitKdError, said_by
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.known_labels import UNKNOWN, KnownLabels, known_labels
 from tinyvit_kd.runs.run_files import RESULTS, beside_store
@@ -99,16 +99,25 @@ def open_stored_shards(store: LogitStore, path: str, split: str | None = None, *
     return shards
 
 
-def shards_beside(store: LogitStore) -> ShardSet | None:
-    """The shards of the dump's recipe, if it is beside the store, and they are on a disk and the same still."""
-    config = next(filter(None, map(_shards_in, _results(store))), None)
-    if config is None or is_url(config.path):
-        return None  # a stranger's file must not make this command fetch anything; pipe: runs a command
+def open_named_shards(store: LogitStore, config: MaybeLabelledShardsConfig) -> tuple[ShardSet | None, str]:
+    """The shards that a recipe beside a store names, if they are on a disk and the store's; else why there are none.
+
+    A stranger's file must not make a command fetch anything (and ``pipe:`` runs a command), nor make folders.
+    """
+    if is_url(config.path) or "pipe:" in config.path:
+        return None, "its shards are at a URL, and nothing is fetched because a file says so"
+    labels = config.model_dump(include={"class_list", "label_key", "first_label"})
+    index_dir = config.index_dir if config.index_dir is not None and config.index_dir.is_dir() else None
     try:
-        labels = config.model_dump(include={"class_list", "label_key", "first_label"})
-        return open_stored_shards(store, config.path, config.split, index_dir=config.index_dir, **labels)
-    except (TinyVitKdError, OSError):
-        return None
+        return open_stored_shards(store, config.path, config.split, index_dir=index_dir, **labels), ""
+    except (TinyVitKdError, OSError) as error:
+        return None, f"its shards cannot be opened: {said_by(error)}"
+
+
+def shards_beside(store: LogitStore) -> ShardSet | None:
+    """The shards of the dump's recipe, if it is beside the store (see ``open_named_shards``)."""
+    config = next(filter(None, map(_shards_in, _results(store))), None)
+    return None if config is None else open_named_shards(store, config)[0]
 
 
 def _results(store: LogitStore) -> list[Path]:
