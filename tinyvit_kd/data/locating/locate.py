@@ -136,6 +136,7 @@ def _choose(info: Info, split: str | None, where: str) -> str:
             where=f"shards.split, {where}",
             found=next((one for one, _ in pairs if one != split), split) if split is not None else "null",
             expected=f"one of {', '.join(name for _, name in pairs)}",
+            fix="name one: shards.split in a recipe, --split on the command line",
         )
     return split
 
