@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
-
 from tinyvit_kd.config.data import ShardsConfig
-from tinyvit_kd.data.indexing.index import ShardIndex
 from tinyvit_kd.data.indexing.index_file import find_index
 from tinyvit_kd.data.indexing.summaries import Summary, summary_of
-from tinyvit_kd.data.labels.class_list import load_class_list
-from tinyvit_kd.data.labels.text_labels import NO_TEXTS
 from tinyvit_kd.data.locating.locate import locate_shards
 from tinyvit_kd.data.locating.urls import is_url
-from tinyvit_kd.data.shards import ShardSet, classes_beside
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError
 
 
@@ -27,22 +20,10 @@ def known_shards(config: ShardsConfig) -> ShardSet:
     """
     listing = locate_shards(config.path, config.split, config.cache_dir)
     labels = config.model_dump(include={"class_list", "label_key", "first_label"})  # none of these if not used
-    named = labels.pop("class_list", None)
-    shards = ShardSet(
-        name=listing.name,
-        split=listing.split,
-        names=listing.names,
-        lengths=np.array(listing.lengths or (), dtype=np.int64),
-        class_list=classes_beside(listing.folder) if named is None else load_class_list(named),
-        locations=listing.locations,
-        cache_dir=config.cache_dir,
-        index_dir=config.index_dir,
-        **labels,
-    )
+    shards = ShardSet.listed(listing, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels)
     found = [] if any(map(is_url, shards.locations)) else _summaries(shards)
     if len(found) == len(shards.names):
-        lengths = np.array([each.samples for each in found], dtype=np.int64)
-        return replace(shards, lengths=lengths, known=tuple(found))
+        return shards.indexed(tuple(found))
     if listing.lengths is None:
         raise ShardError(
             "nothing says how many samples the shards hold",
@@ -73,9 +54,5 @@ def _summaries(shards: ShardSet) -> list[Summary]:
             index = find_index(location, shards.index_dir, files, shards.label_key)
             if index is None:
                 break
-            found.append(summary_of(_labelled(index, shards)))
+            found.append(summary_of(shards.labelled(index)))
     return found
-
-
-def _labelled(index: ShardIndex, shards: ShardSet) -> ShardIndex:
-    return replace(index, labels=shards.label_rule.apply(index.labels, index.texts), texts=NO_TEXTS)

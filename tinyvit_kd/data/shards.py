@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.sample_labels import NO_LABEL
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
-from tinyvit_kd.data.locating.locate import locate_shards
+from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError
@@ -73,22 +73,39 @@ class ShardSet:
             ConfigError: ``split`` or the pattern is wrong.
         """
         listing = locate_shards(str(path), split, cache_dir)
-        shards = cls(
-            name=listing.name,
-            split=listing.split,
-            names=listing.names,
-            lengths=np.array(listing.lengths or (), dtype=np.int64),
-            class_list=classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
-            locations=listing.locations,
+        shards = cls.listed(
+            listing,
             cache_dir=cache_dir,
             index_dir=index_dir,
+            class_list=class_list,
             label_key=label_key,
             first_label=first_label,
         )
         if listing.lengths is not None and on_shard is None:
             return shards
-        known = tuple(shards.summaries(on_shard))
-        return replace(shards, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
+        return shards.indexed(tuple(shards.summaries(on_shard)))
+
+    @classmethod
+    def listed(cls, listing: ShardListing, *, class_list: str | None = None, **options: Any) -> ShardSet:
+        """A shard set as ``_info.json`` describes it, without lengths where there is none; nothing is indexed.
+
+        Args:
+            class_list: as for ``load``.
+            options: further fields of the set.
+        """
+        return cls(
+            name=listing.name,
+            split=listing.split,
+            names=listing.names,
+            lengths=np.array(listing.lengths or (), dtype=np.int64),
+            class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
+            locations=listing.locations,
+            **options,
+        )
+
+    def indexed(self, known: tuple[Summary, ...]) -> ShardSet:
+        """The same set, with what the indexes of all its shards say."""
+        return replace(self, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
 
     @property
     def total(self) -> int:
@@ -120,6 +137,10 @@ class ShardSet:
                 expected=f"{self.lengths[shard]:,}, from _info.json",
                 fix="correct _info.json, or restore the shard; samples without an image do not count",
             )
+        return self.labelled(index)
+
+    def labelled(self, index: ShardIndex) -> ShardIndex:
+        """An index as it is in its file, with classes for labels: texts are looked up."""
         return replace(index, labels=self.label_rule.apply(index.labels, index.texts), texts=NO_TEXTS)
 
     @property
@@ -270,7 +291,7 @@ def _smallest(values: Int64) -> npt.NDArray[np.integer]:
     return values.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))
 
 
-def classes_beside(folder: Path | None) -> ClassList | None:
+def _classes_beside(folder: Path | None) -> ClassList | None:
     """The class list in the folder of a shard set; None if there is none."""
     if folder is None or not (folder / CLASS_LIST_FILE).is_file():
         return None
