@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyvit_kd.config.recipes import DumpConfig
@@ -26,6 +26,25 @@ from tinyvit_kd.runs.new_store import check_topk, expected_bytes, require_possib
 from tinyvit_kd.store.store import LogitStore
 
 
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """The store that a dump goes on with, listed once.
+
+    Attributes:
+        missing: (shard, view) of its blocks that are not there.
+        record_bytes: of its blocks; None if there are none yet.
+    """
+
+    store: LogitStore
+    missing: list[tuple[int, int]]
+    record_bytes: float | None
+
+    @classmethod
+    def of(cls, store: LogitStore) -> _Begun:
+        missing = store.missing_blocks()
+        return cls(store, missing, measured_record_bytes(store, missing))
+
+
 def plan_dump(planned: Planned, context: Context) -> StagePlan:
     """What a dump will take; what is wrong with it becomes findings."""
     config = planned.config
@@ -41,10 +60,11 @@ def plan_dump(planned: Planned, context: Context) -> StagePlan:
         store = open_existing(config.store.path)
         if store is not None and images is not None:
             require_same_recipe(store, config, teacher.facts if teacher else None, images.shards)
-    facts = _facts(config, teacher, classes, images, store)
+    begun = None if store is None else _Begun.of(store)
+    facts = _facts(config, teacher, classes, images, begun)
     if facts is not None:
         context.stores[planned] = facts
-    return _numbers(planned, config, images, teacher, facts, store, context)
+    return _numbers(planned, config, images, teacher, facts, begun, context)
 
 
 def _with_first_views(planned: Planned, config: DumpConfig, context: Context) -> DumpConfig:
@@ -112,17 +132,17 @@ def _facts(
     teacher: PlannedTeacher | None,
     classes: ClassList | None,
     images: Images | None,
-    store: LogitStore | None,
+    begun: _Begun | None,
 ) -> StoreFacts | None:
     if teacher is None:
         return None
     asked, num_classes = config.store, teacher.facts.num_classes
-    measured = None if store is None else measured_record_bytes(store)
+    measured = None if begun is None else begun.record_bytes
     return StoreFacts(
         path=asked.path,
         spec=config.views,
         lengths=None if images is None else tuple(images.shards.lengths.tolist()),
-        views=asked.views if store is None else max(asked.views, store.manifest.views),
+        views=asked.views if begun is None else max(asked.views, begun.store.manifest.views),
         num_classes=num_classes,
         classes=classes,
         topk=asked.topk,
@@ -138,7 +158,7 @@ def _numbers(
     images: Images | None,
     teacher: PlannedTeacher | None,
     facts: StoreFacts | None,
-    store: LogitStore | None,
+    begun: _Begun | None,
     context: Context,
 ) -> StagePlan:
     together = 1 if config.views.mixes else min(config.views_per_decode, config.store.views)
@@ -159,13 +179,13 @@ def _numbers(
     if images is None:
         return plan
     lengths: list[int] = images.shards.lengths.tolist()
-    if store is not None:
-        blocks = len(lengths) * store.manifest.views
-        here = blocks - len(store.missing_blocks())
+    if begun is not None:
+        blocks = len(lengths) * begun.store.manifest.views
+        here = blocks - len(begun.missing)
         context.findings.note(
             planned.path, f"{config.store.path} has {here:,} of {blocks:,} blocks already, which are not made again"
         )
-    left = _left(lengths, facts.views if facts else config.store.views, store)
+    left = _left(lengths, facts.views if facts else config.store.views, begun)
     views = sum(left)
     # Each group of views that are made together decodes the images of its shard once.
     decodes = views if together == 1 else sum(_groups(lengths, left, together))
@@ -184,7 +204,7 @@ def _numbers(
     if teacher is None or facts is None:
         return plan
     asked = config.store
-    measured = None if store is None else measured_record_bytes(store)
+    measured = None if begun is None else begun.record_bytes
     size = store_size(lengths, facts.views, asked.encoding, asked.topk, facts.num_classes, measured)
     expected = expected_bytes(lengths, asked.encoding, asked.topk, facts.num_classes)
     context.needs.append((planned, Path(asked.path), expected * views // max(1, sum(lengths))))
@@ -193,12 +213,12 @@ def _numbers(
     )
 
 
-def _left(lengths: list[int], views: int, store: LogitStore | None) -> list[int]:
+def _left(lengths: list[int], views: int, begun: _Begun | None) -> list[int]:
     """Views that are still to be made, by shard."""
-    if store is None:
+    if begun is None:
         return [length * views for length in lengths]
-    left = [length * (views - min(views, store.manifest.views)) for length in lengths]
-    for shard, view in store.missing_blocks():
+    left = [length * (views - min(views, begun.store.manifest.views)) for length in lengths]
+    for shard, view in begun.missing:
         if shard < len(left) and view < views:
             left[shard] += lengths[shard]
     return left

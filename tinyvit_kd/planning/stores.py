@@ -67,7 +67,7 @@ def facts_of(store: LogitStore, trusted: bool) -> StoreFacts:
         StoreError, ConfigError: see ``stored_spec`` and ``stored_classes``.
     """
     manifest = store.manifest
-    measured = measured_record_bytes(store)
+    measured = measured_record_bytes(store, store.missing_blocks())
     return StoreFacts(
         path=store.where,
         spec=stored_spec(manifest, trusted, "set store.trust_transform: true"),
@@ -83,9 +83,13 @@ def facts_of(store: LogitStore, trusted: bool) -> StoreFacts:
     )
 
 
-def measured_record_bytes(store: LogitStore) -> float | None:
-    """Bytes of a record on disk, from the sizes of some of the blocks that are there; None if there are none."""
-    blocks = list(islice(store.present_blocks(store.missing_blocks()), _BLOCKS_LOOKED_AT))
+def measured_record_bytes(store: LogitStore, missing: list[tuple[int, int]]) -> float | None:
+    """Bytes of a record on disk, from the sizes of some of the blocks that are there; None if there are none.
+
+    Args:
+        missing: (shard, view) of the store's blocks that are not there.
+    """
+    blocks = list(islice(store.present_blocks(missing), _BLOCKS_LOOKED_AT))
     records = sum(store.manifest.shard_lengths[shard] for shard, _ in blocks)
     return sum(store.block_bytes(*block) for block in blocks) / records if records else None
 
