@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyvit_kd.config.recipes import TrainingConfig
+from tinyvit_kd.data.locating.urls import without_command
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.machine import machine, versions
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter, require_loggers
@@ -34,4 +35,4 @@ def _without_commands(tree: Any) -> Any:
         return {name: _without_commands(value) for name, value in tree.items()}
     if isinstance(tree, list):
         return [_without_commands(value) for value in tree]
-    return "pipe:…" if isinstance(tree, str) and tree.startswith("pipe:") else tree
+    return without_command(tree) if isinstance(tree, str) else tree

@@ -22,7 +22,7 @@ from tinyvit_kd.runtime.loggers.own_files import METRICS, JsonLines, TensorBoard
 if TYPE_CHECKING:
     from tinyvit_kd.runtime.distributed import Job
 
-PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}  # by logger: what it needs, under which name it is imported
+PACKAGES = ("wandb", "mlflow")  # loggers that need a package, which has the name of their field in the recipe
 
 
 def _wandb(run: LoggedRun) -> MetricLogger:
@@ -52,10 +52,10 @@ def require_loggers(config: LoggingConfig) -> None:
     Raises:
         ConfigError: one is not; it says how to install it.
     """
-    for name, package in PACKAGES.items():
-        if getattr(config, name) is not None and importlib.util.find_spec(package) is None:
+    for name in PACKAGES:
+        if getattr(config, name) is not None and importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"the package {package} is not installed",
+                f"the package {name} is not installed",
                 where=f"logging.{name}",
                 fix=f"pip install 'tinyvit_kd[{name}]', or leave logging.{name} out",
             )

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.run_folder import RunFolder, is_run_folder, read_run
+from tinyvit_kd.data.locating.urls import without_command
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.manifest import Manifest
@@ -58,8 +59,7 @@ def lineage(run: RunFolder) -> list[Stage]:
 
 def last_part(location: str) -> str:
     """The last part of a path or URL: what others may know of somebody's disks. Of a command, nothing."""
-    if location.startswith("pipe:"):  # it may hold a token
-        return "pipe:…"
+    location = without_command(location)
     return PurePosixPath(location.partition("?")[0].rstrip("/")).name or location
 
 

@@ -26,6 +26,11 @@ def last_lines(run: Path) -> tuple[str, ...]:
 
 def dump_results(store: str) -> tuple[dict[str, Any], ...]:
     """What finished dumps have kept beside a store, one for each part; none beside a URL."""
-    places = (beside_store(store, RESULTS, part) for part in dump_parts(store))
-    found = (read_results(place) for place in places if place is not None)
+    found = map(read_results, results_files(store))
     return tuple(each for each in found if each is not None)
+
+
+def results_files(store: str) -> list[Path]:
+    """Where dumps keep their results beside a store, one file for each part; none beside a URL."""
+    places = (beside_store(store, RESULTS, part) for part in dump_parts(store))
+    return [place for place in places if place is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from tinyvit_kd.analysis.jobs.traces import results_files
 from tinyvit_kd.config.data import MaybeLabelledShardsConfig
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import TinyVitKdError, said_by
 from tinyvit_kd.runs.class_lists import stored_classes
 from tinyvit_kd.runs.known_labels import UNKNOWN, KnownLabels, known_labels
-from tinyvit_kd.runs.run_files import RESULTS, beside_store
 from tinyvit_kd.runs.store_agreement import require_same_shards
 from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.heartbeat import saying
@@ -116,17 +115,8 @@ def open_named_shards(store: LogitStore, config: MaybeLabelledShardsConfig) -> t
 
 def shards_beside(store: LogitStore) -> ShardSet | None:
     """The shards of the dump's recipe, if it is beside the store (see ``open_named_shards``)."""
-    config = next(filter(None, map(_shards_in, _results(store))), None)
+    config = next(filter(None, map(_shards_in, results_files(store.where))), None)
     return None if config is None else open_named_shards(store, config)[0]
-
-
-def _results(store: LogitStore) -> list[Path]:
-    """Where a dump writes its results, and one in parts those of each part."""
-    path = beside_store(store.where, RESULTS)
-    if path is None:
-        return []
-    name = path.name.removesuffix(f".{RESULTS}")
-    return [path, *sorted(path.parent.glob(f"{escape(name)}.part-*.{RESULTS}"))]
 
 
 def _shards_in(results: Path) -> MaybeLabelledShardsConfig | None:

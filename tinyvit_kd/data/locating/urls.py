@@ -15,6 +15,11 @@ def is_url(location: str) -> bool:
     return "://" in location or location.startswith("pipe:")
 
 
+def without_command(location: str) -> str:
+    """A location for others to read: of a command that fetches shards nothing is told, since it may hold a token."""
+    return "pipe:…" if location.startswith("pipe:") else location
+
+
 def names_tars(url: str) -> bool:
     """Whether a URL names tars, by a pattern or one by one, not a folder with ``_info.json``.
 
