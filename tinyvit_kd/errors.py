@@ -234,8 +234,9 @@ class DiskSpaceError(TinyVitKdError, OSError):
 
 
 class StorageError(TinyVitKdError, OSError):
-    """An object store or a web server refuses a request."""
+    """An object store or a web server refuses a request; ``kind`` says why (``storage.refusals.Kind``)."""
 
+    kind: str = ""
     __str__ = TinyVitKdError.__str__
 
 

@@ -18,6 +18,7 @@ from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.store.codec import plane_rows
+from tinyvit_kd.store.create import try_writing
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
 from tinyvit_kd.store.store import LogitStore
@@ -126,6 +127,8 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
             found=f"{len(missing):,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
+    if missing:
+        try_writing(store.storage)
     manifest = store.manifest
     lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
     store.storage.require_free_space(expected_bytes(lengths, manifest.encoding, manifest.topk, manifest.num_classes))

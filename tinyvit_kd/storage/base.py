@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ class FileInfo(NamedTuple):
 
     size: int  # bytes
     modified_ns: int  # nanoseconds since 1970
+    tag: str = ""  # of an object's content, where a service gives one (ETag)
 
 
 class Storage(ABC):
@@ -58,6 +60,11 @@ class Storage(ABC):
     @abstractmethod
     def info(self, name: str) -> FileInfo | None:
         """Size and modification time of a file; None if there is no file with this name."""
+
+    def infos(self, folder: str = "") -> dict[str, FileInfo]:
+        """Size and modification time of all files directly in a folder, by name; with few requests where possible."""
+        found = ((entry.name, self.info(entry.name)) for entry in self.list(folder) if entry.kind == "file")
+        return {name: info for name, info in found if info is not None}
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -153,6 +160,23 @@ class Storage(ABC):
 
     def close(self) -> None:  # noqa: B027 - most storages keep nothing open
         """Close open files and connections; they are opened again when they are needed."""
+
+
+def read_limited(storage: Storage, name: str, limit: int) -> bytes | int:
+    """The content of a file of ``limit`` bytes or fewer; of a larger one, which is not read, how many it has or more.
+
+    On a disk that is a look and a read; of an object store one request.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if storage.at_a_time > 1:
+        content = storage.read_range(name, 0, limit + 1)
+        return content if len(content) <= limit else len(content)
+    info = storage.info(name)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", storage.locate(name))
+    return info.size if info.size > limit else storage.read(name)
 
 
 class RangeReader(io.RawIOBase):

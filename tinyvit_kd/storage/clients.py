@@ -40,7 +40,7 @@ def client_of(url: str, retries: int = 0) -> ObjectStore:
     try:
         import tenacity  # noqa: F401 - requests need it
         from obstore.exceptions import BaseError
-        from obstore.store import from_url
+        from obstore.store import HTTPStore, from_url
     except ImportError as error:
         raise ConfigError(
             "reading and writing URLs of object stores takes a package that is not installed",
@@ -67,7 +67,9 @@ def client_of(url: str, retries: int = 0) -> ObjectStore:
     try:
         if scheme in S3_SCHEMES:
             options |= _s3_options()
-        store: ObjectStore = from_url(url, **options)
+        # A web server is asked as one, whatever its name: from_url takes some for S3, which wants credentials.
+        make: Any = HTTPStore.from_url if scheme in WEB_SCHEMES else from_url
+        store: ObjectStore = make(url, **options)
     except (BaseError, ValueError) as error:
         kind = kind_of(error)
         raise refusal(error, "address" if kind == "unknown" else kind, "open it", url) from error

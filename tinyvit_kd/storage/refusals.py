@@ -167,4 +167,6 @@ def refusal(error: BaseException, kind: Kind, action: str, url: str, tries: int 
     what, fix = _SAID.get(kind, _SAID["unknown"])
     made = StorageUnavailableError if kind in ("unavailable", "changed") else StorageError
     often = f", {tries} times" if tries > 1 else ""
-    return made(what, where=url, found=f"{detail_of(error)}, when asked to {action}{often}", fix=fix)
+    refused = made(what, where=url, found=f"{detail_of(error)}, when asked to {action}{often}", fix=fix)
+    refused.kind = kind
+    return refused

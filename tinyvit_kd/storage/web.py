@@ -10,7 +10,6 @@ from tinyvit_kd.errors import StorageError, StorageUnavailableError
 from tinyvit_kd.runtime import request_counts as counts
 from tinyvit_kd.runtime.files import atomic_path
 from tinyvit_kd.storage.objects import ObjectStorage
-from tinyvit_kd.storage.refusals import kind_of
 
 T = TypeVar("T")
 _REFUSED = {  # what a web server is not asked to do, and what to do instead
@@ -38,7 +37,7 @@ class WebStorage(ObjectStorage):
         try:
             return super().read_range(name, offset, size)
         except StorageError as error:
-            if _is_unsupported(error):
+            if error.kind == "unsupported":
                 raise self._refusal(
                     "send a part of a file", "use a server that does, or fetch the files to a disk first"
                 ) from error
@@ -53,7 +52,7 @@ class WebStorage(ObjectStorage):
         try:
             super().fetch(name, path)
         except StorageError as error:
-            if not _is_unsupported(error):
+            if error.kind != "unsupported":
                 raise
             self._fetch_whole(name, path)
 
@@ -88,8 +87,6 @@ class WebStorage(ObjectStorage):
         return super()._ask(action, name, request)
 
     def _refusal(self, what: str, fix: str) -> StorageError:
-        return StorageError(f"a web server does not {what}", where=self.root, fix=fix)
-
-
-def _is_unsupported(error: StorageError) -> bool:
-    return error.__cause__ is not None and kind_of(error.__cause__) == "unsupported"
+        refused = StorageError(f"a web server does not {what}", where=self.root, fix=fix)
+        refused.kind = "unsupported"
+        return refused
