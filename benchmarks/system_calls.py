@@ -48,9 +48,10 @@ SHORT, LONG = 1, 3  # epochs of a training, or views of a dump
 BATCH, LANES = 64, 8
 LISTINGS = ("getdents", "getdents64")
 # Those of ``strace -e trace=%file`` that a process of ours may make.
-NAMING = frozenset(
-    "access chdir execve faccessat faccessat2 lstat mkdir mkdirat newfstatat open openat readlink readlinkat rename "
-    "renameat renameat2 rmdir stat statfs statx unlink unlinkat utimensat".split()
+NAMING = (
+    *("access", "chdir", "execve", "faccessat", "faccessat2", "link", "linkat", "lstat", "mkdir", "mkdirat"),
+    *("newfstatat", "open", "openat", "readlink", "readlinkat", "rename", "renameat", "renameat2", "rmdir"),
+    *("stat", "statfs", "statx", "unlink", "unlinkat", "utimensat"),
 )
 Calls = Counter[str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,10 @@ class Summaries:
             else:
                 leftovers.add(name, each.leftovers)
         columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-        arrays = (np.array(values, dtype) for values, dtype in zip(columns, COLUMNS.values(), strict=True))
-        return cls(*arrays, leftovers)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {
+            field: np.array(values, dtype) for (field, dtype), values in zip(COLUMNS.items(), columns, strict=True)
+        }
+        return cls(**arrays, leftovers=leftovers)
 
     def __len__(self) -> int:
         return len(self.samples)
