@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.shared_disks import VISIBLE_WITHIN, await_visible
 
-VISIBLE_WITHIN = 30  # seconds after which rank 0 must see what other machines wrote to a shared disk
 ROUNDS = 2  # in which blocks that are still missing are made again
 BlockId = tuple[int, int]  # shard, view
 
@@ -44,9 +43,14 @@ def blocks_left(missing_blocks: Callable[[], list[BlockId]], job: Job, where: st
 
 def _settled(missing_blocks: Callable[[], list[BlockId]], job: Job) -> list[BlockId]:
     """The missing blocks, after some time for what other machines wrote to become visible here."""
-    deadline = time.monotonic() + (VISIBLE_WITHIN if job.world_size > 1 else 0)
     left = missing_blocks()
-    while left and time.monotonic() < deadline:
-        time.sleep(1)
-        left = missing_blocks()
+
+    def all_there() -> bool:
+        nonlocal left
+        left = left and missing_blocks()
+        return not left
+
+    if left and job.world_size > 1:
+        say(job, f"{len(left):,} block(s) are not seen yet: waiting up to {VISIBLE_WITHIN:.0f} s for the shared disk")
+        await_visible(all_there)
     return left

@@ -17,9 +17,12 @@ from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.shared_disks import await_visible
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
+from tinyvit_kd.store.names import MANIFEST
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
@@ -85,6 +88,8 @@ def create_store(
             store.write_class_list(classes.ids)
         _require_room(store, own_shards)
     job.barrier()
+    if not job.is_main:
+        await_visible(lambda: open_storage(path).info(MANIFEST) is not None)  # made on another machine, a moment ago
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
     if other := store.manifest.other_versions(manifest.versions):  # the manifest has those of the store's first dump
         say(job, f"versions differ from those of the store's first dump: {other}")
