@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,7 +139,9 @@ def test_a_line_is_printed_once_for_each_kind_of_error(
 
 
 def test_blocks_that_other_machines_wrote_may_be_seen_late(capsys: pytest.CaptureFixture[str]) -> None:
-    listings = iter([[(0, 1), (2, 0)], [(2, 0)], []])
+    listings = iter(
+        [np.array([[False, True], [True, False]]), np.array([[False, False], [True, False]]), np.zeros((2, 2))]
+    )
     job = Job(0, 2, torch.device("cpu"))
     assert list(blocks_left(lambda: next(listings), job, "store")) == []
     assert "2 block(s) are not seen yet" in capsys.readouterr().err

@@ -123,17 +123,19 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
         StoreError: the store's folder is read-only.
         DiskSpaceError: the blocks do not fit on the disk.
     """
-    missing = [block for block in store.missing_blocks() if block[0] in own_shards]
-    if missing and not store.storage.is_writable():
+    blocks = store.missing_table(shards=own_shards).sum(axis=1)  # missing, of each shard
+    if blocks.any() and not store.storage.is_writable():
         raise StoreError(
             "the missing blocks cannot be written: the store's folder is read-only for this user",
             where=store.where,
-            found=f"{len(missing):,} missing blocks",
+            found=f"{blocks.sum():,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
     manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
-    store.storage.require_free_space(expected_bytes(lengths, manifest.encoding, manifest.topk, manifest.num_classes))
+    shape = manifest.encoding, manifest.topk, manifest.num_classes
+    lengths = manifest.shard_lengths
+    size = sum(count * expected_bytes([lengths[shard]], *shape) for shard, count in enumerate(blocks.tolist()) if count)
+    store.storage.require_free_space(size)
 
 
 def expected_bytes(lengths: Sequence[int], encoding: Encoding, topk: int, num_classes: int) -> int:

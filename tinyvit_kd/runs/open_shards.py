@@ -57,9 +57,9 @@ def _told_by_main(shards: ShardSet, job: Job) -> ShardSet:
             fix="give all machines the same shards, then start again",
         )
     shards = shards.indexed(known)
-    with job.first_here():
-        if job.is_first_here and not job.is_main and files is not None:
-            _look_at(shards, files)
+    if job.is_first_here and not job.is_main and files is not None:
+        _look_at(shards, files)
+    job.barrier()
     return shards
 
 

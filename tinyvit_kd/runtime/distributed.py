@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,17 +37,16 @@ class Job:
     control: dist.ProcessGroup | None = None
     store: Store | None = None
     _names: Iterator[int] = field(default_factory=itertools.count)
-    local_rank: int = 0
-
-    @property
-    def is_first_here(self) -> bool:
-        """Whether this is the first of the job's processes on its machine."""
-        return self.local_rank == 0
 
     @property
     def is_main(self) -> bool:
         """Whether this is the process that logs, evaluates tables and writes shared files."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this is the first of the job's processes on its machine, as torchrun counts them."""
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def barrier(self) -> None:
         """Wait until every process is here."""
@@ -58,21 +56,11 @@ class Job:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Rank 0 does what is in the context, however long it takes; the others do it after that."""
-        with self._first(self.is_main, f"main-first-{next(self._names)}"):
-            yield
-
-    @contextmanager
-    def first_here(self) -> Iterator[None]:
-        """The first process of each machine does what is in the context; the others there do it after that."""
-        with self._first(self.is_first_here, f"first-{next(self._names)}-of-{socket.gethostname()}"):
-            yield
-
-    @contextmanager
-    def _first(self, is_first: bool, name: str) -> Iterator[None]:
-        if self.store is not None and not is_first:
+        name = f"main-first-{next(self._names)}"
+        if self.store is not None and not self.is_main:
             self.store.wait([name], INDEXING_TIMEOUT)
         yield
-        if self.store is not None and is_first:
+        if self.store is not None and self.is_main:
             self.store.set(name, "done")
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -169,7 +157,7 @@ def start_job(
         shared = join("nccl" if chosen.type == "cuda" else "gloo", place.rank, place.world_size, STEP_TIMEOUT)
         control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
         assert isinstance(control, dist.ProcessGroup), "this process is a member"
-        yield Job(place.rank, place.world_size, chosen, control, shared, local_rank=place.local_rank)
+        yield Job(place.rank, place.world_size, chosen, control, shared)
     # Not after an error: shutting down may wait for peers, and the message must not.
     dist.destroy_process_group()
 
