@@ -6,7 +6,6 @@ import difflib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tinyvit_kd.data.building.left_out import Cause, Tally, printable
 from tinyvit_kd.data.building.source_rules import SourceRules
