@@ -1,29 +1,32 @@
-"""Shard sets, and reading their samples in any order."""
+"""Shard sets: an ordered list of shards, with what their indexes say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyvit_kd.data.classes_beside import classes_beside
+from tinyvit_kd.data.each_shard import each_shard
 from tinyvit_kd.data.indexing.index import Int64, ShardIndex
-from tinyvit_kd.data.indexing.index_file import load_index
+from tinyvit_kd.data.indexing.index_file import IndexPlaces, load_index
 from tinyvit_kd.data.indexing.summaries import LabelCounts, Summaries, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
+from tinyvit_kd.data.locating.copies import INDEXES, copies_in
+from tinyvit_kd.data.locating.listed import ListedFiles
 from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
+from tinyvit_kd.data.locating.served import is_served
 from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.watchdog import doing
-
-CLASS_LIST_FILE = "classes.txt"
-_KEPT_TABLES = 256  # by a reader: a lane reads two shards at a time, and a rank may own 64 lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +58,12 @@ class ShardSet:
         first_label: int = 0,
         on_shard: Callable[[int, int], None] | None = None,
     ) -> ShardSet:
-        """Open a shard set; without an ``_info.json`` this fetches and indexes all of its shards.
+        """Open a shard set; without an ``_info.json`` this indexes all of its shards.
 
         Args:
             path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
             split: a split named in ``_info.json``; None: the only one.
-            cache_dir: where shards from URLs are kept.
+            cache_dir: where copies of shards from URLs are kept.
             index_dir: where byte indexes are kept; None: beside the shards.
             class_list: the labels' class list, as ``load_class_list`` takes it; None: classes.txt beside the shards.
             label_key: the field of ``.json`` that is the label, with dots for nested ones; None: the usual ones.
@@ -106,7 +109,7 @@ class ShardSet:
             split=listing.split,
             names=listing.names,
             lengths=np.array(listing.lengths or (), dtype=np.int64),
-            class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
+            class_list=classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
             **options,
         )
@@ -121,9 +124,13 @@ class ShardSet:
         """Number of samples in the whole set."""
         return int(self.lengths.sum())
 
-    def files(self) -> ShardFiles:
-        """Opens the shards' files; each process and each thread needs one of its own."""
-        return ShardFiles(self.cache_dir)
+    def files(self, listed: ListedFiles | None = None) -> ShardFiles:
+        """Opens the shards' files; each process and each thread needs one of its own.
+
+        Args:
+            listed: what is known of files at URLs already.
+        """
+        return ShardFiles(copies_in(self.cache_dir), listed=listed)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
         """The shard's byte index, which is made if it is missing. Its labels are classes: texts are looked up.
@@ -163,7 +170,13 @@ class ShardSet:
     def _raw_index(self, shard: int, files: ShardFiles) -> ShardIndex:
         location = self.locations[shard]
         doing(f"opening {location} and its index")
-        return load_index(location, self.index_dir, files, self.label_key)
+        return load_index(location, self.index_places, files, self.label_key)
+
+    @property
+    def index_places(self) -> IndexPlaces:
+        """Where byte indexes are kept."""
+        spare_dir = None if self.cache_dir is None or self.index_dir is not None else self.cache_dir / INDEXES
+        return IndexPlaces(self.index_dir, spare_dir)
 
     def key_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
@@ -206,16 +219,16 @@ class ShardSet:
         return self._summaries.leftovers
 
     def summaries(self, on_shard: Callable[[int, int], None] | None = None) -> Iterator[Summary]:
-        """Each shard in numbers, one after the other; missing indexes are made, and only one is held at a time.
+        """Each shard in numbers, in order; missing indexes are made, and only one is held at a time, or a few of URLs.
 
         Args:
             on_shard: called after each shard with (finished shards, all shards).
         """
-        with self.files() as files:
-            for shard in range(len(self.names)):
-                yield summary_of(self.index(shard, files))
-                if on_shard is not None:
-                    on_shard(shard + 1, len(self.names))
+        found = each_shard(self.locations, lambda shard, files: summary_of(self.index(shard, files)), self.files)
+        for done, summary in enumerate(found, 1):
+            yield summary
+            if on_shard is not None:
+                on_shard(done, len(self.names))
 
     @cached_property
     def _summaries(self) -> Summaries:
@@ -228,71 +241,10 @@ class ShardSet:
         Args:
             shards_at_a_time: how many shards samples are taken from in turn, if they may be more than a few hundred.
         """
+        if self.cache_dir is None and is_served(self.locations[0]):
+            warn_once(
+                ("no cache", self.name),
+                f"{self.name}: each sample is a request of its own, and is read again in each epoch: set "
+                "shards.cache_dir (--cache-dir) to a folder on a local disk",
+            )
         return ShardReader(self, shards_at_a_time)
-
-
-class _Table(NamedTuple):
-    """What reading samples takes of an index, in a third of its memory: arrays [n], of the smallest types that do."""
-
-    offsets: npt.NDArray[np.integer]
-    sizes: npt.NDArray[np.integer]
-    labels: npt.NDArray[np.integer]
-
-
-class ShardReader:
-    """Reads the samples of a shard set in any order.
-
-    Files and tables of samples are opened when they are first needed, and kept: a few hundred, or as many tables as
-    ``shards_at_a_time`` says. A reader may be forked or pickled. Within a process, only one thread may use it.
-    """
-
-    def __init__(self, shards: ShardSet, shards_at_a_time: int = 0) -> None:
-        self.shards = shards
-        self.shards_at_a_time = shards_at_a_time
-        self._files = shards.files()
-        self._table = lru_cache(max(_KEPT_TABLES, shards_at_a_time))(self._read_table)
-
-    def read(self, shard: int, index: int) -> bytes:
-        """The encoded image of one sample.
-
-        Raises:
-            ShardError: the shard is missing, damaged, or has changed since it was opened.
-        """
-        assert index >= 0
-        table = self._table(shard)
-        location = self.shards.locations[shard]
-        doing(f"reading sample {index} of {location}")
-        return self._files.read(location, int(table.offsets[index]), int(table.sizes[index]))
-
-    def key(self, shard: int, index: int) -> str:
-        """The key of one sample."""
-        return self.shards.index(shard, self._files).key(index)
-
-    def name(self, shard: int) -> str:
-        """The name of one shard."""
-        return self.shards.names[shard]
-
-    def labels(self, shard: int, indexes: npt.NDArray[np.integer]) -> Int64:
-        """The labels of samples of one shard: int64 [n], -1 if there is none."""
-        labels: Int64 = self._table(shard).labels[indexes].astype(np.int64)
-        return labels
-
-    def _read_table(self, shard: int) -> _Table:
-        index = self.shards.index(shard, self._files)
-        return _Table(*(_smallest(column) for column in (index.offsets, index.sizes, index.labels)))
-
-    def __reduce__(self) -> tuple[Callable[[ShardSet, int], ShardReader], tuple[ShardSet, int]]:
-        return ShardReader, (self.shards, self.shards_at_a_time)
-
-
-def _smallest(values: Int64) -> npt.NDArray[np.integer]:
-    """The same numbers in the smallest type of integers that holds them: [n]."""
-    lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
-    return values.astype(np.promote_types(np.min_scalar_type(lowest), np.min_scalar_type(highest)))
-
-
-def _classes_beside(folder: Path | None) -> ClassList | None:
-    """The class list in the folder of a shard set; None if there is none."""
-    if folder is None or not (folder / CLASS_LIST_FILE).is_file():
-        return None
-    return load_class_list(str(folder / CLASS_LIST_FILE))
