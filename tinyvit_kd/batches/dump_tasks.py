@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.config.recipes import BlockOrder
 from tinyvit_kd.views.mixing import pairs
 
 
@@ -63,7 +64,11 @@ DumpTask = tuple[Span, ...]
 
 
 def groups_of(
-    missing: list[tuple[int, int]], lengths: list[int], views_per_decode: int, pairs_seed: int | None = None
+    missing: list[tuple[int, int]],
+    lengths: list[int],
+    views_per_decode: int,
+    pairs_seed: int | None = None,
+    order: BlockOrder = "shards",
 ) -> list[Group]:
     """Group missing (shard, view) blocks by shard, with at most ``views_per_decode`` views per group.
 
@@ -72,16 +77,19 @@ def groups_of(
         lengths: number of samples of every shard.
         pairs_seed: the store's seed if views are mixed. Every view number has pairs of its own, so groups then have a
             single view: with more, images would have to be decoded more than once.
+        order: of the groups, which are the same in any order: shard by shard or, with ``views``, by their first views,
+            so that the lowest view numbers are complete first.
     """
     size = views_per_decode if pairs_seed is None else 1
     by_shard: dict[int, list[int]] = {}
     for shard, view in missing:
         by_shard.setdefault(shard, []).append(view)
-    return [
+    groups = [
         Group(shard, tuple(views[first : first + size]), lengths[shard], pairs_seed)
         for shard, views in sorted(by_shard.items())
         for first in range(0, len(views), size)
     ]
+    return groups if order == "shards" else sorted(groups, key=lambda group: (group.views[0], group.shard))
 
 
 def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]:
