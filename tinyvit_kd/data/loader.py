@@ -125,7 +125,7 @@ def loading_in_turns(
 ) -> Iterator[Iterator[BatchT]]:
     """As ``loading``, for tasks that come turn by turn, of which the next may have to be waited for.
 
-    While it is, there are no processes and no batches that were made ahead, and ``runtime.data_timeout`` does not count.
+    While it is, there are no processes, no batches that were made ahead, and no ``runtime.data_timeout``.
 
     Args:
         turns: the tasks of each turn; read when all batches of the turn before have been taken.
