@@ -194,7 +194,7 @@ def test_all_processes_of_a_run_that_waits_stop_at_the_same_step_and_go_on(world
     assert json.loads((config.output / "progress.json").read_text())["state"] == "stopped"
     process = start(world.folder, config, *torchrun(2), *COMMAND_LINE)
     for block in blocks(world)[3:]:
-        time.sleep(4)
+        time.sleep(2)
         add(world.store, world.folder / "new", [block])
     assert process.wait(120) == 0
     reference = config.model_copy(update={"output": world.folder / "run-whole"})
@@ -207,7 +207,7 @@ def test_dump_and_run_that_are_killed_again_and_again_beside_each_other_end_as_i
     world: World,
 ) -> None:
     chance = random.Random(7)
-    views, schedule = 12, TRAINING["schedule"] | {"epochs": 14}
+    views, schedule = 8, TRAINING["schedule"] | {"epochs": 9}
     new = {"path": str(world.folder / "new")}
     dump = world.dump(store=new | {"topk": 5, "views": views}, block_order="views")
     train = TRAINING["train"] | {"checkpoint_every": 2}
@@ -217,7 +217,7 @@ def test_dump_and_run_that_are_killed_again_and_again_beside_each_other_end_as_i
     slow = on_a_slow_disk(world.folder)
     stages: dict[str, Stage] = {"dump": dump, "run": config}
     running = {name: start(world.folder, stage, *slow) for name, stage in stages.items()}
-    for _ in range(5):
+    for _ in range(3):
         time.sleep(chance.uniform(1, 5))
         name = chance.choice(list(stages))
         running[name].kill()

@@ -34,7 +34,7 @@ from tinyvit_kd.store.names import CLASS_LIST, array_name, block_name, chunk_nam
 from tinyvit_kd.store.records import Block, BlockHeader
 
 RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
-_OPEN_ARRAYS = 256
+_OPEN_ARRAYS = 1 << 16  # of which the shape is remembered once it has been checked
 _LARGEST_LIST = 1 << 26  # bytes of a class list that is read
 
 
