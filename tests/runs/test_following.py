@@ -163,6 +163,7 @@ def waits(config: PretrainConfig) -> bool:
     return path.exists() and "waiting for view" in (json.loads(path.read_text()).get("message") or "")
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_waiting_with_a_checkpoint_and_the_run_goes_on_from_it(world: World) -> None:
     config = follower(world, "new")
     begin(world.store, world.folder / "new")

@@ -29,7 +29,6 @@ from tinyvit_kd.errors import ConfigError, DiskSpaceError, StoreError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
-from tinyvit_kd.stages.pretrain import pretrain
 from tinyvit_kd.stages.store.check import check
 from tinyvit_kd.stages.store.copy import copy
 from tinyvit_kd.storage.local import LocalStorage
@@ -79,7 +78,7 @@ def test_a_copy_has_the_bytes_of_the_store_and_may_be_copied_again(four: Path, t
     assert files(tmp_path / "c") == files(tmp_path / "b") == files(four)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     owners=st.lists(st.sets(st.integers(0, 2), min_size=1), min_size=12, max_size=12),
     order=st.permutations([0, 1, 2]),
@@ -103,7 +102,7 @@ def test_parts_put_together_in_any_order_are_the_whole(
     shutil.rmtree(folder)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     views=st.sets(st.integers(0, VIEWS - 1), min_size=1),
     shards=st.sets(st.integers(0, 2), min_size=1),
@@ -138,7 +137,7 @@ def test_zarr_reads_a_copy(four: Path, tmp_path: Path) -> None:
         assert np.array_equal(ours, theirs)
 
 
-def test_a_student_learns_the_same_from_parts_that_came_together(world: World) -> None:
+def test_parts_of_a_dump_that_come_together_are_the_store_of_one_dump(world: World) -> None:
     parts = []
     for number in (1, 2):
         store = {"path": str(world.folder / f"part{number}"), "topk": 5, "views": 2}
@@ -146,7 +145,6 @@ def test_a_student_learns_the_same_from_parts_that_came_together(world: World) -
         parts.append(store["path"])
     copy([str(path) for path in parts], str(world.folder / "whole"))
     assert files(world.folder / "whole") == files(world.store)
-    pretrain(world.pretrain(store={"path": str(world.folder / "whole")}), solo_job())
 
 
 @pytest.mark.parametrize("spec", ["train-000001.tar", "*1.tar", "1", "1-1", "train-00000[1].tar"])
