@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tinyvit_kd.errors import StoreUnreadableError, said_by
+from tinyvit_kd.errors import StorageError, StoreError, StoreUnreadableError, TinyVitKdError, said_by
 from tinyvit_kd.runs.dump_signs import told_of_dumps
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import Beat, saying
@@ -153,7 +153,9 @@ class _Watch:
         before, begin = self._sight, clock()
         try:
             self._sight = self._look()
-        except (OSError, StoreUnreadableError) as error:  # a disk that is not there for a while
+        except (OSError, StoreError) as error:
+            if not _may_pass(error):
+                raise
             self._say(f"it cannot be looked for at the moment: {said_by(error)}")
         else:
             if self._sight is None:
@@ -182,3 +184,14 @@ class _Watch:
 
     def _say(self, text: str) -> None:
         say(self._waiter.job, text)
+
+
+def _may_pass(error: OSError | StoreError) -> bool:
+    """Whether what could not be looked at may be there later: a disk that is away for a while, a service that is busy.
+
+    A manifest that is damaged, or credentials that are refused, are not waited for.
+    """
+    if not isinstance(error, TinyVitKdError):
+        return True
+    is_refused = any(isinstance(each, StorageError) for each in (error, error.__cause__))
+    return error.may_pass or (isinstance(error, StoreUnreadableError) and not is_refused)
