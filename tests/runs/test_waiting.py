@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from tinyvit_kd.errors import StorageError, StorageUnavailableError, StoreError, StoreUnreadableError
 from tinyvit_kd.runs.dump_signs import told_of_dumps
 from tinyvit_kd.runs.waiting import LAST_PAUSE, QUIET, Sight, Waiter
 from tinyvit_kd.runtime.distributed import solo_job
@@ -165,3 +167,27 @@ def test_what_is_known_of_a_silent_dump_is_said(tmp_path: Path, capsys: pytest.C
         )
     assert "nothing new for 5 min" in (said := capsys.readouterr().err)
     assert "its dump has failed: the disk is full" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "is_waited_for"),
+    [
+        (OSError(5, "Input/output error"), True),
+        (StoreUnreadableError("a block's folder cannot be listed"), True),
+        (StorageUnavailableError("the service is overloaded"), True),
+        (StorageError("the credentials are refused"), False),
+        (StoreError("the manifest is damaged"), False),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_only_what_may_pass_is_waited_for(error: Exception, is_waited_for: bool) -> None:
+    clock, answers = Clock(), iter([error, None])
+
+    def look() -> Sight | None:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with nullcontext() if is_waited_for else pytest.raises(type(error)):
+        waiter(clock).until_ready(look)

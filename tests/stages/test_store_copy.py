@@ -25,6 +25,7 @@ from tests.damage import flip
 from tests.processes import nobody, readonly_copy, wait_until
 from tests.runs.growing_stores import add, begin
 from tests.storage.memory import MemoryStorage
+from tests.storage.s3 import BUCKET, S3Server, every
 from tinyvit_kd.errors import ConfigError, DiskSpaceError, StoreError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
@@ -379,3 +380,16 @@ def test_a_copy_that_is_killed_again_and_again_ends_as_one_that_was_not(dumped: 
     subprocess.run(program, check=True, capture_output=True)
     found = {name: content for name, content in files(target).items() if not name.endswith(".partial")}
     assert found == files(source)
+
+
+@pytest.mark.slow
+def test_a_store_goes_to_a_bucket_that_refuses_now_and_then_and_comes_back(
+    four: Path, tmp_path: Path, s3: S3Server
+) -> None:
+    s3.faults.choose = every(s503=7, s500=11, cut=13)
+    url = f"s3://{BUCKET}/{tmp_path.name}"
+    assert copy([str(four)], url, verify=True).faults == []
+    assert copy([url], str(tmp_path / "b")).present == 12
+    assert copy([url], str(tmp_path / "b")).outcomes == {"there": 12}
+    assert files(tmp_path / "b") == files(four)
+    assert s3.faults.made
