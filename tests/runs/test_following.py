@@ -117,6 +117,22 @@ def test_a_dump_that_goes_shard_by_shard_is_named_as_the_cause(
     assert "block_order: views in its recipe" in capsys.readouterr().err
 
 
+def test_the_last_views_of_a_dump_that_completes_views_are_not_taken_for_one_by_shard(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    four, new = world.folder / "four", world.folder / "new"
+    dump_logits(world.dump(store={"path": str(four), "topk": 5, "views": 4}), solo_job())
+    begin(four, new)
+    order = [(shard, view) for first in (0, 2) for shard in range(3) for view in (first, first + 1)]
+    add(four, new, order[:8])
+    grow_while_waiting(monkeypatch, growing(four, new, order[8:]))
+    config = follower(world, "new")
+    pretrain(config.model_copy(update={"schedule": config.schedule.model_copy(update={"epochs": 4})}), solo_job())
+    said = capsys.readouterr().err
+    assert "waiting for view 2" in said
+    assert "block_order" not in said
+
+
 def test_a_run_gives_up_where_nothing_new_comes_keeps_its_checkpoint_and_goes_on_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

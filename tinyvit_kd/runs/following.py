@@ -86,14 +86,15 @@ class NeededViews:
     """
 
     def __init__(self, stores: Sequence[LogitStore], plan: StepPlan, epochs: range) -> None:
+        assert plan.stored is not None, "a run that follows a dump has stores"
         self.ready = epochs.start
         self._stores = stores
         self._views = {epoch: set(plan.view_numbers(epoch)) for epoch in epochs}
-        self._used = sorted(set().union(*self._views.values()))
+        self._all = range(plan.stored.counts[-1][1])
 
     def __call__(self) -> Sight | None:
         """Lists the stores' blocks; None if the next epoch can begin."""
-        missing = [store.missing_blocks(self._used) for store in self._stores]
+        missing = [store.missing_blocks(self._all) for store in self._stores]
         lacking = {view for each in missing for _, view in each}
         first, *_ = self._views
         self.ready = next((epoch for epoch, views in self._views.items() if views & lacking), max(self._views) + 1)
@@ -119,7 +120,7 @@ class NeededViews:
             if of_epoch:
                 shard, view = of_epoch[0]
                 yield f"the first that is missing is view {view} of shard {store.manifest.shard_names[shard]}"
-            if len(self._used) > 1 and _goes_by_shard(store, blocks, len(self._used)):
+            if len(self._all) > 1 and _goes_by_shard(store, blocks, len(self._all)):
                 yield BY_SHARD
 
 
