@@ -242,3 +242,31 @@ def test_samples_that_are_given_stand_for_shards_that_are_not_there(world: World
     damaged.mkdir()
     (damaged / "_info.json").write_text("{")
     assert len(wrong(plan_of(world.finetune(shards={"path": str(damaged)}, num_classes=5), samples=("1000",)))) == 1
+
+
+def test_a_run_that_follows_a_dump_may_be_planned_before_its_store_is_whole_or_there(world: World) -> None:
+    followed = {"path": str(world.folder / "new"), "follow": True}
+    config = world.pretrain(store=followed)
+    plan = plan_of(config)
+    assert wrong(plan) == []
+    assert "it will wait for a dump to begin it" in notes(plan)
+    shutil.copytree(world.store, world.folder / "new")
+    next((world.folder / "new").rglob("c.1.0.0")).unlink()
+    plan = plan_of(config)
+    assert wrong(plan) == []
+    assert "lacks 1 of the 6 blocks that it uses" in notes(plan)
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [({}, True), ({"block_order": "views"}, True), ({"block_order": "views", "views_per_decode": 1}, False)],
+    ids=["shard by shard", "all views from one decode", "view by view"],
+)
+def test_a_dump_that_completes_no_view_before_its_end_is_named_to_whoever_follows_it(
+    world: World, sections: dict[str, Any], named: bool
+) -> None:
+    store = {"path": str(world.folder / "new")}
+    dump = world.dump(store=store | {"topk": 5, "views": 2}, **sections)
+    plan = plan_of(dump, world.pretrain(store=store | {"follow": True}))
+    assert wrong(plan) == []
+    assert ("completes no view before its end" in notes(plan)) == named

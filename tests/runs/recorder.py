@@ -21,6 +21,8 @@ from tinyvit_kd.runs.stored_data import open_stored_data
 from tinyvit_kd.runs.student_run import train_student
 from tinyvit_kd.runs.training_data import TrainingData
 from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.runtime.progress import Progress
+from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Output
 
@@ -134,6 +136,10 @@ class ObservedData(TrainingData):
     def batch_maker(self, plan: StepPlan, steps: int = 1) -> ObservedMaker:
         """The wrapped batch maker."""
         return ObservedMaker(self.data.batch_maker(plan, steps), self.observe)
+
+    def turns(self, plan: StepPlan, steps: range, stop: StopRequest, progress: Progress) -> Iterator[range]:
+        """The turns of the wrapped data."""
+        return self.data.turns(plan, steps, stop, progress)
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
         """The schedule of the wrapped data."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit_kd.config.recipes import BlockOrder
 from tinyvit_kd.views.mixing import pairs
 
 
@@ -83,7 +84,7 @@ class Groups(Sequence[Group]):
         lengths: Sequence[int],
         views_per_decode: int,
         pairs_seed: int | None = None,
-        order: Literal["shards", "views"] = "shards",
+        order: BlockOrder = "shards",
     ) -> None:
         self._missing, self._lengths, self._pairs_seed = missing, lengths, pairs_seed
         self._size = views_per_decode if pairs_seed is None else 1

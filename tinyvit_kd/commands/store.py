@@ -8,6 +8,7 @@ import sys
 import click
 
 from tinyvit_kd.commands.printing import json_option, print_json, print_result, print_text
+from tinyvit_kd.commands.store_copy import copy_command
 from tinyvit_kd.commands.store_records import stats_command, suspects_command
 from tinyvit_kd.commands.store_samples import show_command, verify_command
 from tinyvit_kd.runtime.heartbeat import saying
@@ -16,7 +17,7 @@ from tinyvit_kd.runtime.heartbeat import saying
 @click.group("store")
 @click.pass_context
 def store_group(context: click.Context) -> None:
-    """Describe, check and repair a store of probabilities."""
+    """Describe, check, repair and copy a store of probabilities."""
     context.with_resource(saying(f"store {context.invoked_subcommand}"))
 
 
@@ -61,6 +62,7 @@ def store_check(path: str, processes: int, repair: bool, require_complete: bool,
     sys.exit(0 if sound and (report.complete or not require_complete) else 1)
 
 
+store_group.add_command(copy_command)
 store_group.add_command(stats_command)
 store_group.add_command(suspects_command)
 store_group.add_command(show_command)

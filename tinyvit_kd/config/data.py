@@ -126,6 +126,19 @@ class StoredTargetsConfig(Section):
         description="order of views over the epochs; modulo: 0 to V - 1, again and again; permutation: a new random "
         "order in each cycle through the V views",
     )
+    follow: bool = Field(
+        False,
+        description="whether to train while the store is still being dumped: an epoch waits until all blocks of its "
+        "views are there, and a run that begins before the dump waits for the store. Which views an epoch uses does "
+        "not depend on it (docs/STORES.md)",
+    )
+    follow_timeout: float | None = Field(
+        3600,
+        gt=0,
+        description="with follow: time without a new block after which a run that waits writes a checkpoint and ends "
+        "with exit code 75, so that it does not keep its machines; null: it waits for ever",
+        json_schema_extra=unit("seconds"),
+    )
     verify_rate: float = Field(
         1.0,
         ge=0,

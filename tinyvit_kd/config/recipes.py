@@ -29,6 +29,7 @@ from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD, EvalViewSpe
 
 Positive = Annotated[float, Field(gt=0)]
 OnBadImage = Literal["hole", "error"]
+BlockOrder = Literal["shards", "views"]
 STAGE = "the stage that this recipe is for"
 ON_BAD_IMAGE = "hole: an unreadable image gets weight zero and is counted; error: the first one stops the run"
 MACHINE = "settings of the machine"
@@ -86,6 +87,12 @@ class DumpConfig(Section):
         ge=1,
         description="views rendered each time an image is decoded",
         json_schema_extra=unit("views per decode"),
+    )
+    block_order: BlockOrder = Field(
+        "shards",
+        description="in which order blocks are made; shards: all views of a shard before the next shard; views: the "
+        "first views_per_decode views of all shards before the next views, for a pretrain with store.follow. Blocks "
+        "are the same, but views reads the shards once for each group of views, and shards mostly once",
     )
     on_bad_image: OnBadImage = Field("hole", description=ON_BAD_IMAGE)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description=MACHINE)

@@ -121,12 +121,28 @@ def loading(
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
+    with loading_in_turns(maker, [tasks], runtime, device, check_every) as loaded:
+        yield loaded
+
+
+@contextmanager
+def loading_in_turns(
+    maker: BatchMaker[TaskT, BatchT],
+    turns: Iterable[Iterable[TaskT]],
+    runtime: RuntimeConfig,
+    device: torch.device,
+    check_every: float = _CHECK_EVERY,
+) -> Iterator[Iterator[BatchT]]:
+    """As ``loading``, for tasks that come turn by turn, of which the next may have to be waited for.
+
+    While it is, there are no processes, no batches that were made ahead, and no ``runtime.data_timeout``.
+
+    Args:
+        turns: the tasks of each turn; read when all batches of the turn before have been taken.
+    """
+    loaded = _load_in_turns(maker, turns, runtime, device, check_every)
     try:
-        with (
-            counting(runtime.workers) as tally,
-            maker.shared() if runtime.workers > 1 else nullcontext(),
-            closing(_load(maker, tasks, runtime, device, check_every, tally)) as loaded,
-        ):
+        with closing(loaded):
             yield loaded
     except Exception as error:
         # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
@@ -136,6 +152,22 @@ def loading(
         if not deaths or isinstance(error, WorkerError):
             raise
         raise _ended(deaths[-1]) from error
+
+
+def _load_in_turns(
+    maker: BatchMaker[TaskT, BatchT],
+    turns: Iterable[Iterable[TaskT]],
+    runtime: RuntimeConfig,
+    device: torch.device,
+    check_every: float,
+) -> Generator[BatchT, None, None]:
+    for tasks in turns:
+        with (
+            counting(runtime.workers) as tally,
+            maker.shared() if runtime.workers > 1 else nullcontext(),
+            closing(_load(maker, tasks, runtime, device, check_every, tally)) as loaded,
+        ):
+            yield from loaded
 
 
 def _ended(found: str) -> WorkerError:

@@ -40,12 +40,34 @@ def stored_facts(
             require_limit(limit, used, resumed=False)
     numbers = _numbers_used(config, used)
     for each in stores:
-        if each.store is not None:
+        if config.store.follow:
+            _note_followed(planned, each, numbers, context)
+        elif each.store is not None:
             with context.findings.checking(planned.path):
                 require_blocks(each.store, numbers, solo_job())
     if len(numbers) < used:
         context.findings.note(planned.path, f"it uses {len(numbers)} of {used} views: its epochs need no more")
     return stores, used
+
+
+def _note_followed(planned: Planned, facts: StoreFacts, numbers: list[int], context: Context) -> None:
+    """Say what a run that follows a dump will wait for."""
+    maker = context.chain.maker(facts.path)
+    if facts.store is not None:
+        missing, wanted = facts.store.missing_blocks(numbers), len(numbers) * len(facts.store.manifest.shard_names)
+        if missing:
+            context.findings.note(
+                planned.path,
+                f"{facts.path} lacks {len(missing):,} of the {wanted:,} blocks that it uses: it will wait for them",
+            )
+    elif maker is not None and isinstance(maker.config, DumpConfig) and facts.views > 1:
+        together = 1 if facts.spec.mixes else maker.config.views_per_decode
+        if maker.config.block_order == "shards" or together >= facts.views:
+            context.findings.note(
+                planned.path,
+                f"it follows the dump of {maker.path}, which completes no view before its end: set block_order: views "
+                "there, and views_per_decode to less than store.views",
+            )
 
 
 def _numbers_used(config: PretrainConfig, count: int) -> list[int]:
@@ -69,7 +91,7 @@ def _facts(
     with context.findings.checking(planned.path):
         store = open_existing(path)
         if store is None:
-            _missing(planned, path, context)
+            _missing(planned, config, path, context)
             return None
         if images is not None:
             require_same_listing(store.manifest, images.shards)
@@ -77,8 +99,13 @@ def _facts(
     return None
 
 
-def _missing(planned: Planned, path: str, context: Context) -> None:
-    """Refuse a recipe whose store neither is there nor is made by another recipe."""
+def _missing(planned: Planned, config: PretrainConfig, path: str, context: Context) -> None:
+    """Refuse a recipe whose store neither is there nor is made by another recipe, and is not waited for either."""
+    if config.store.follow:
+        context.findings.note(
+            planned.path, f"there is no store at {path} yet: it will wait for a dump to begin it; little is known of it"
+        )
+        return
     if context.is_to_come(planned, "store.path", path):
         context.findings.note(planned.path, f"without {path}, or the recipe that makes it, little is known of this run")
         return

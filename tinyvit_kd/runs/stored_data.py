@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,17 @@ from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.class_lists import assumed_classes, label_map, stored_classes
+from tinyvit_kd.runs.following import await_stores, followed_turns
 from tinyvit_kd.runs.label_checks import require_labelled, require_labels
 from tinyvit_kd.runs.open_shards import label_fingerprint, open_shards
 from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_teaching, require_same_views
 from tinyvit_kd.runs.stored_views import schedule_stored_views
 from tinyvit_kd.runs.training_data import TrainingData
+from tinyvit_kd.runs.waiting import Waiter
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.progress import Progress
+from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.runtime.watchdog import watched
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.objectives import DistillObjective
@@ -64,6 +68,14 @@ class StoredData(TrainingData):
         caches = block_caches(self.config.store, self.stores, plan, steps)
         return StoredBatches(samples, caches, self.config.store, plan, labels)
 
+    def turns(self, plan: StepPlan, steps: range, stop: StopRequest, progress: Progress) -> Iterator[range]:
+        """All steps at once or, with ``store.follow``, as the stores come to have their views."""
+        if not self.config.store.follow:
+            return super().turns(plan, steps, stop, progress)
+        paths = [store.where for store in self.stores]
+        waiter = Waiter(self.job, self.config.store.follow_timeout, paths, stop, progress)
+        return followed_turns(self.stores, plan, steps, waiter)
+
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule:
         """Which of the store's views each epoch uses (see ``schedule_stored_views``)."""
         return schedule_stored_views(self.config, self.stores, self.job, counts, epoch)
@@ -77,6 +89,8 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
         ConfigError: the loss needs labels, and there are none of the store's classes.
     """
     paths = [config.store.path, *(other.path for other in config.store.others)]
+    if config.store.follow:
+        await_stores(paths, config, job)
     with watched(config.runtime.data_timeout):
         stores = [LogitStore.open(path) for path in paths]
     manifest = stores[0].manifest

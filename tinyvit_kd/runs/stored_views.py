@@ -20,6 +20,8 @@ def schedule_stored_views(
 ) -> ViewSchedule:
     """Which views each epoch uses. Views that were dumped while a run was stopped are used from ``epoch`` on.
 
+    With ``store.follow`` all views count that the stores will have, and none has to be there yet.
+
     Args:
         counts: how many views the run has used from which epoch on, from its checkpoint; None at the start of a run.
         epoch: the epoch that begins next.
@@ -33,7 +35,8 @@ def schedule_stored_views(
     limit = config.store.views
     # While a store grows, a resumed run uses the complete views. The processes may count them at different moments, and
     # may have opened the store before it grew; so those are used that all of them know of.
-    available = min(store.manifest.views if counts is None else complete_views(store, job) for store in stores)
+    counts_all = counts is None or config.store.follow
+    available = min(store.manifest.views if counts_all else complete_views(store, job) for store in stores)
     count = min(job.gather(min(available, limit or available)))
     seed = schedule.seed if config.store.view_schedule == "permutation" else None
     views = ViewSchedule(schedule.views_per_sample, counts or ((0, count),), seed)
@@ -43,12 +46,13 @@ def schedule_stored_views(
     require_views_per_sample(schedule.views_per_sample, used)
     if limit is not None:
         require_limit(limit, used, resumed=counts is not None)
-    for store in stores:
+    for store in stores if not config.store.follow else ():
         require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)), job)
     say(
         job,
         f"{used} stored views per sample, {counted(len(stores), 'teacher')}; "
-        f"view schedule: {config.store.view_schedule}",
+        f"view schedule: {config.store.view_schedule}"
+        + ("; follows a dump: each epoch waits for its views" if config.store.follow else ""),
     )
     return views
 
@@ -119,5 +123,6 @@ def require_blocks(store: LogitStore, views: list[int], job: Job) -> None:
             where=store.where,
             found=f"{count:,} of {len(views) * len(store.manifest.shard_names):,} missing; "
             f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
-            fix="finish dump-logits (it makes only the missing blocks), lower store.views, or train fewer epochs",
+            fix="finish dump-logits (it makes only the missing blocks), lower store.views, train fewer epochs, or set "
+            "store.follow: true to train while the dump goes on",
         )

@@ -13,7 +13,7 @@ from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import TrainingConfig
-from tinyvit_kd.data.loader import loading, steps_in_work
+from tinyvit_kd.data.loader import loading_in_turns, steps_in_work
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.head import freeze_body
@@ -113,9 +113,10 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             _write_start(config, weights)
         report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
-        steps = range(state.step, run.total_steps)
-        with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
-            results = fit(run, state, batches, data.objective, stop, scorer)
+        with stop_on_signals() as stop:
+            turns = data.turns(plan, range(state.step, run.total_steps), stop, progress)
+            with loading_in_turns(batch_maker, turns, config.runtime, job.device) as batches:
+                results = fit(run, state, batches, data.objective, stop, scorer)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
         summary = _write_results(config, data, scorer, run, state, card, results, attempts)

@@ -118,7 +118,8 @@ def open_training_batches(config: PretrainConfig | FinetuneConfig) -> TrainingBa
     patient = config.runtime.model_copy(update={"data_timeout": math.inf})
     opened = config.model_copy(update={"runtime": patient})
     if isinstance(opened, PretrainConfig):
-        data: TrainingData = open_stored_data(opened, job)
+        store = opened.store.model_copy(update={"follow": False})  # nor must it wait for a dump
+        data: TrainingData = open_stored_data(opened.model_copy(update={"store": store}), job)
     else:
         data = open_labelled_data(opened, job)
     check_schedule(config.schedule, data.shards, job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.progress import Progress
+from tinyvit_kd.runtime.signals import StopRequest
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.objectives import Objective
@@ -57,6 +59,22 @@ class TrainingData(ABC):
         Args:
             steps: within how many consecutive steps loading processes work at the same time.
         """
+
+    def turns(self, plan: StepPlan, steps: range, stop: StopRequest, progress: Progress) -> Iterator[range]:
+        """The steps of a run in consecutive parts, each as soon as all that it trains on is there.
+
+        Every process must ask for them at the same step.
+
+        Args:
+            steps: those that are left.
+            stop: whether a signal has asked the run to stop.
+            progress: of the run; told what is waited for.
+
+        Raises:
+            Preempted: while a part was waited for, a signal came, or nothing else did for too long.
+        """
+        del plan, stop, progress
+        return iter([steps])
 
     def view_schedule(self, counts: ViewCounts | None, epoch: int) -> ViewSchedule | None:
         """Which stored views each epoch uses; None if new views are made.

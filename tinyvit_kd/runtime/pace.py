@@ -31,6 +31,7 @@ class Pace:
         self._is_first = True
         self._clock = clock
         self._pause: tuple[str, float] | None = None  # its kind, and when it began
+        self._idle = 0.0  # seconds since the last units in which nothing could be done
 
     def expect(self, total: int, pauses_left: Callable[[int], Mapping[str, int]] | None = None) -> None:
         """Learn how much there is to do.
@@ -44,12 +45,22 @@ class Pace:
 
     def made(self, units: float, seconds: float) -> None:
         """Note that so many units took so long. The first ones start workers, and count only until there are others."""
+        seconds, self._idle = max(0.0, seconds - self._idle), 0.0
         before = self._timed
         if before[0] and self._is_first:
             self._is_first = False
             before = 0.0, 0.0
         kept = math.exp(-seconds / MEMORY)
         self._timed = before[0] * kept + units, before[1] * kept + seconds
+
+    @contextmanager
+    def idling(self) -> Iterator[None]:
+        """Leave out of the next units' time what passes while the context lasts: nothing can be done meanwhile."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self._idle += self._clock() - begin
 
     @contextmanager
     def pausing(self, kind: str) -> Iterator[None]:

@@ -35,6 +35,10 @@ class Preempted(SystemExit):
         return self.message
 
 
+class AgreedStop(Preempted):
+    """A stop on which all processes of a job have agreed between the same two steps, so that each can save there."""
+
+
 def ending_by(error: BaseException) -> tuple[Literal["stopped", "failed"], str]:
     """How an error ends a job, and what to tell of it: whoever asked it to stop has not made it fail."""
     stopped = isinstance(error, Preempted | KeyboardInterrupt)

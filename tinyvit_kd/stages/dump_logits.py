@@ -152,7 +152,7 @@ class _Dump:
         """The missing blocks, in groups that are made together."""
         pairs_seed = self.config.store.seed if self.config.views.mixes else None
         lengths = self.samples.reader.shards.lengths.tolist()
-        return Groups(missing, lengths, self.config.views_per_decode, pairs_seed)
+        return Groups(missing, lengths, self.config.views_per_decode, pairs_seed, self.config.block_order)
 
 
 def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Progress) -> _Dump:

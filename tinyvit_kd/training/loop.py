@@ -17,7 +17,7 @@ from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.seeding import hash64
-from tinyvit_kd.runtime.signals import Preempted, StopRequest
+from tinyvit_kd.runtime.signals import AgreedStop, Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.checkpoint import save_checkpoint
@@ -198,7 +198,10 @@ def _train_mode(run: Run, model: nn.Module) -> None:
 def _timed(
     run: Run, state: TrainState, batches: Iterable[Batch], stop: StopRequest, meters: Meters
 ) -> Iterator[tuple[Batch, float]]:
-    """Batches, each with the seconds spent waiting for it. A process that is alone saves a checkpoint if that fails."""
+    """Batches, each with the seconds spent waiting for it.
+
+    If that fails, a process that is alone saves a checkpoint, as do several that stop at the same step.
+    """
     iterator = iter(batches)
     alone = run.job.world_size == 1
     while True:
@@ -208,9 +211,9 @@ def _timed(
                 batch = next(iterator)
         except StopIteration:
             return
-        except (Preempted, Exception):
-            # Between two steps the state is consistent. Several processes would have to agree on the step first.
-            if alone:
+        except (Preempted, Exception) as error:
+            # Between two steps the state is consistent. Several processes have to agree on the step first.
+            if alone or isinstance(error, AgreedStop):
                 meters.require_finite(run.job)
                 checkpoint(run, state)
             raise

@@ -21,6 +21,7 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BlockMissingError, ConfigError, reason_of
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.number_lists import listed_numbers
 from tinyvit_kd.runtime.wording import counted, printable
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.selfcheck import check_renderers
@@ -138,14 +139,9 @@ def parse_views(text: str | None, views: int) -> list[int]:
     """
     if text is None:
         return list(range(min(SHOWN_VIEWS, views)))
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (each.strip() for each in part.partition("-"))
-        ends = [first, last] if dash else [first, first]
-        # Lengths are compared first: a number of a million digits is not worth its conversion.
-        if not all(end.isascii() and end.isdecimal() and len(end) <= 9 and int(end) < views for end in ends):
-            raise _no_views(text, f"numbers from 0 to {views - 1}, such as 0-3 or 0,2")
-        numbers += [number for number in range(int(ends[0]), int(ends[1]) + 1) if number not in numbers]
+    numbers = listed_numbers(text, views)
+    if numbers is None:
+        raise _no_views(text, f"numbers from 0 to {views - 1}, such as 0-3 or 0,2")
     if not 0 < len(numbers) <= MAX_VIEWS:
         raise _no_views(text, f"1 to {MAX_VIEWS} views, the smaller number first")
     return numbers
