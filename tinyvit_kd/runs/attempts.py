@@ -20,7 +20,7 @@ from typing import Any
 
 from tinyvit_kd import __version__
 from tinyvit_kd.runtime.files import read_small_json, write_json
-from tinyvit_kd.runtime.peers import last_words
+from tinyvit_kd.runtime.peer_watch import last_words
 from tinyvit_kd.runtime.signals import ending_by
 
 FORMAT = 1

@@ -42,7 +42,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.runtime.peers import kept_whole
+from tinyvit_kd.runtime.peer_watch import kept_whole
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints

@@ -21,8 +21,11 @@ from tinyvit_kd.runtime.allocator import keep_freed_memory
 from tinyvit_kd.runtime.device_switches import set_environment, set_switches
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 from tinyvit_kd.runtime.launch import Place, place_in_job, working_processes
+from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.meeting import Meeting, await_key, meet
-from tinyvit_kd.runtime.peers import Silence, Watch, lost_peer, watching
+from tinyvit_kd.runtime.peer_watch import watching
+from tinyvit_kd.runtime.peers import Silence, Watch, lost_peer
+from tinyvit_kd.runtime.wording import counted
 
 # How long processes wait for one that is at work, indexing shards for example. One that is gone ends the wait at once.
 WORK_TIMEOUT = timedelta(hours=12)
@@ -170,7 +173,8 @@ def start_job(
     with _reporting_lost_peers():
         meeting = meet(place.rank, place.world_size)
         size = working_processes(place, schedule)
-        with _watched_peers(meeting, place, runtime):
+        with _watched_peers(meeting, place, runtime, is_needed=place.rank < size):
+            _report_idle(place, size)
             if place.rank >= size:
                 _stand_by(meeting)
             yield _grouped(meeting, place.rank, size, chosen, runtime)
@@ -182,7 +186,7 @@ def start_job(
 
 def _grouped(meeting: Meeting, rank: int, size: int, device: torch.device, runtime: RuntimeConfig) -> Job:
     """Make torch's groups of the job's first processes."""
-    timeout = max(STEP_TIMEOUT, 2 * timedelta(seconds=runtime.data_timeout))  # a peer may wait for its data so long
+    timeout = collective_timeout(runtime)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=meeting.part("torch"), rank=rank, world_size=size, timeout=timeout)
     control = dist.new_group(backend="gloo", timeout=timeout)
@@ -190,11 +194,28 @@ def _grouped(meeting: Meeting, rank: int, size: int, device: torch.device, runti
     return Job(rank, size, device, control, meeting.part("job"))
 
 
-def _watched_peers(meeting: Meeting, place: Place, runtime: RuntimeConfig) -> AbstractContextManager[None]:
+def collective_timeout(runtime: RuntimeConfig) -> timedelta:
+    """How long a collective operation may take; a peer may wait for its data meanwhile."""
+    return max(STEP_TIMEOUT, 2 * timedelta(seconds=runtime.data_timeout))
+
+
+def _watched_peers(
+    meeting: Meeting, place: Place, runtime: RuntimeConfig, is_needed: bool
+) -> AbstractContextManager[None]:
     if runtime.peer_timeout is None:
         return nullcontext()
-    silence = Silence(runtime.peer_timeout)
-    return watching(Watch(meeting.signs, meeting.where, place.rank, place.world_size, silence))
+    watch = Watch(meeting.signs, meeting.where, place.rank, place.world_size, Silence(runtime.peer_timeout))
+    watch.is_needed = is_needed
+    return watching(watch)
+
+
+def _report_idle(place: Place, size: int) -> None:
+    if size < place.world_size and place.rank == 0:
+        idle = place.world_size - size
+        note(
+            f"{size} of {counted(place.world_size, 'process')} train, since so many share lanes and micro-batches "
+            f"evenly; {idle} {'stands' if idle == 1 else 'stand'} by"
+        )
 
 
 def _stand_by(meeting: Meeting) -> None:

@@ -1,10 +1,10 @@
 """Notices within seconds that another process of a job is gone, whatever this one is busy with or waits for.
 
 A machine that vanishes sends no word: whoever waits for it in a collective operation would wait for its timeout. So
-each process has a thread that writes a sign of life to the job's store every second. Rank 0's reads those of all
-others, and writes down who has been silent for too long; the others read that, and rank 0's own sign. That is two
-requests per process and second at any number of processes. It does not matter what carries gradients, nor whether that
-hangs.
+each process has a thread (``runtime.peer_watch``) that writes a sign of life to the job's store every second. Rank 0's
+reads those of all others, and writes down who has been silent for too long; the others read that, and rank 0's own
+sign. That is two requests per process and second at any number of processes. It does not matter what carries
+gradients, nor whether that hangs.
 
 Work that is slow does not end a job: the thread needs neither the main thread nor the device. It stops with its
 process, and while a single call holds Python's lock.
@@ -12,21 +12,16 @@ process, and while a single call holds Python's lock.
 
 from __future__ import annotations
 
-import os
 import platform
-import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyvit_kd.errors import WorkerError
-from tinyvit_kd.runtime.lines import is_quiet
-from tinyvit_kd.runtime.log import warn
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
-from tinyvit_kd.runtime.wording import printable
+from tinyvit_kd.runtime.foreign_errors import is_closed_connection
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store  # imports torch, which those who read runs do not need
@@ -82,7 +77,7 @@ class Silence:
             now = self._clock()
             absent = now - self._looked
             self._looked = now
-            if absent > self.patience / 4:
+            if absent > self.patience / 2:
                 self._signs = {who: (sign, since + absent) for who, (sign, since) in self._signs.items()}
 
 
@@ -104,7 +99,8 @@ class Watch:
         host: name of this machine.
 
     Attributes:
-        fails: whether this process ends by an error, or is stopped.
+        is_needed: whether the others can do nothing without this process.
+        fails: whether it ends by an error, or is stopped.
     """
 
     def __init__(
@@ -113,7 +109,7 @@ class Watch:
         self.store, self.where, self.rank, self.silence, self.host = store, where, rank, silence, host
         self.others = range(1, world_size) if rank == 0 else range(1)
         self._beats = self._failures = 0
-        self.fails = False
+        self.is_needed, self.fails = True, False
         self._is_over = False  # rank 0 has left, as nothing is left to do
         self._failed: dict[int, str] = {}
         self._told: Verdict | None = None  # by rank 0
@@ -127,7 +123,9 @@ class Watch:
                 self.store.set(name, "")
 
     def exchange(self) -> None:
-        """Write a sign of life, and read those of others; an error of the store is counted."""
+        """Write a sign of life, and read those of others; errors of the store are counted."""
+        if self._failures >= _FAILURES:
+            return
         try:
             self._beats += 1
             self.store.set(_sign_of(self.rank), f"{self._beats} {self.host}")
@@ -135,8 +133,8 @@ class Watch:
                 self._read_all()
             else:
                 self._read_main()
-        except RuntimeError:
-            self._failures += 1
+        except RuntimeError as error:
+            self._failures += _FAILURES if is_closed_connection(error) else 1
             return
         self._failures = 0
         self.silence.note(_STORE, str(self._beats))
@@ -144,7 +142,8 @@ class Watch:
     def leave(self) -> None:
         """Say that this process ends, and how."""
         with suppress(RuntimeError):  # the store may be gone
-            self.store.set(_sign_of(self.rank), f"{_FAILED if self.fails else _LEFT} {self.host}")
+            word = _FAILED if self.fails and self.is_needed else _LEFT
+            self.store.set(_sign_of(self.rank), f"{word} {self.host}")
 
     def verdict(self) -> Verdict | None:
         """Why this process cannot go on; None if it can."""
@@ -207,77 +206,6 @@ def _sign_of(rank: int) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-@contextmanager
-def watching(watch: Watch) -> Iterator[None]:
-    """Give signs of life while the context lasts. Without its peers, end this process with the code for requeueing."""
-    over = threading.Event()
-    watch.begin()
-    beats = threading.Thread(target=_keep_beating, args=(watch, over), name="signs-of-life", daemon=True)
-    beats.start()
-    threading.Thread(target=_keep_judging, args=(watch, over), name="peer-watch", daemon=True).start()
-    try:
-        yield
-    except BaseException as error:
-        watch.fails = not isinstance(error, SystemExit) or bool(error.code)
-        raise
-    finally:
-        over.set()
-        # A thread that is inside the store while Python ends would end it by SIGABRT.
-        beats.join(2 * BEAT_EVERY)
-
-
-def _keep_beating(watch: Watch, over: threading.Event) -> None:
-    watch.exchange()
-    while not over.wait(BEAT_EVERY):
-        watch.exchange()
-    watch.leave()
-
-
-def _keep_judging(watch: Watch, over: threading.Event) -> None:
-    # It never asks the store: over a link that is cut no answer comes, and no error either.
-    while not over.wait(BEAT_EVERY / 2):
-        verdict = watch.verdict()
-        if verdict is None:
-            continue
-        if over.wait(verdict.grace):
-            return
-        with _kept_whole:
-            _end(verdict.found)
-
-
-_kept_whole = threading.RLock()
-_last_words: list[Callable[[str], None]] = []
-
-
-@contextmanager
-def kept_whole() -> Iterator[None]:
-    """Let what is being written be finished first, though a peer is gone. Not for what waits for peers."""
-    with _kept_whole:
-        yield
-
-
-@contextmanager
-def last_words(tell: Callable[[str], None]) -> Iterator[None]:
-    """Call ``tell`` with the message if this process is ended here while the context lasts."""
-    _last_words.append(tell)
-    try:
-        yield
-    finally:
-        _last_words.remove(tell)
-
-
-def _end(found: str) -> None:
-    message = str(lost_peer(found))
-    if is_quiet():
-        sys.stderr.write(f"{printable(message, lines=True)}\n")
-        sys.stderr.flush()
-    with suppress(OSError):
-        warn(printable(message, lines=True))
-    for tell in list(_last_words):
-        tell(message)
-    os._exit(REQUEUE_EXIT_CODE)  # the main thread may hang in a collective operation, or in the driver of a device
 
 
 def lost_peer(found: str) -> WorkerError:

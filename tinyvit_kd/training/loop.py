@@ -15,7 +15,7 @@ from torch import nn
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.runtime.peers import kept_whole
+from tinyvit_kd.runtime.peer_watch import kept_whole
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
