@@ -22,6 +22,7 @@ from tinyvit_kd.runtime.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from benchmarks.tiny_world import World
+    from tests.storage.s3 import S3Server
 
 # Tiny networks gain nothing from more threads, and threads that spin for each other stall on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -75,6 +76,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real test images are not at {folder} (set TINYVIT_KD_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server of the S3 protocol, with one bucket for all tests of this process."""
+    from tests.storage.s3 import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, found through the environment; nothing goes wrong at first."""
+    s3_server.faults.calm()
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 class Ended(NamedTuple):

@@ -51,6 +51,7 @@ ONLY_IN: dict[str, set[str]] = {
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},
     "fcntl": {"runtime/files.py"},
+    "obstore": {"storage"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},
     "wandb": {"runtime/loggers/weights_and_biases.py"},

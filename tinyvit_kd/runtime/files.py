@@ -39,7 +39,7 @@ def atomic_path(path: Path, fsync: bool = False) -> Iterator[Path]:
         OSError: the file cannot be written; it names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = _beside(path)
     try:
         yield temporary
         if fsync:
@@ -59,6 +59,35 @@ def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> N
     """Write ``data`` to ``path``. Readers never see it incomplete."""
     with atomic_path(path, fsync) as temporary:
         temporary.write_bytes(data)
+
+
+def atomic_create(path: Path, data: bytes | memoryview, fsync: bool = False) -> bool:
+    """Write ``data`` to ``path`` unless that exists. Of several writers at the same time, one succeeds.
+
+    On a file system without hard links, a file that appears at the same moment is replaced.
+
+    Returns:
+        whether it was written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(data)
+        if fsync:
+            fsync_file(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+        if fsync:
+            fsync_folder(path.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any, fsync: bool = False) -> None:
@@ -111,6 +140,11 @@ def staged_files(folder: Path, name: str) -> Iterator[Path]:
         if made:
             with suppress(OSError):  # it is not empty, where all went well
                 folder.rmdir()
+
+
+def _beside(path: Path) -> Path:
+    """A name for a temporary file that becomes ``path``."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
 
 
 def unfinished(folder: Path) -> list[Path]:

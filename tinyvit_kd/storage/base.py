@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from tinyvit_kd.runtime.files import atomic_path
+
 EntryKind = Literal["file", "folder", "other"]
+_COPIED = 1 << 24  # bytes at a time
 
 
 class Entry(NamedTuple):
@@ -78,6 +82,45 @@ class Storage(ABC):
     @abstractmethod
     def locate(self, name: str = "") -> str:
         """The path or URL of a file, for messages; of the root by default."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files are read through the file system of this machine."""
+        return False
+
+    def walk(self, folder: str = "") -> Iterator[Entry]:
+        """All files below a folder, in no particular order; with few requests where a storage lists by prefix."""
+        for entry in self.list(folder):
+            if entry.kind == "folder" and not entry.is_link:
+                yield from self.walk(entry.name)
+            else:
+                yield entry
+
+    def write_new(self, name: str, content: bytes | memoryview, durable: bool = False) -> bool:
+        """Write a file unless there is one with this name; of several writers at the same time, one succeeds.
+
+        Where a storage cannot promise the latter, a file that appears at the same moment may be replaced.
+
+        Returns:
+            whether it was written.
+        """
+        if self.info(name) is not None:
+            return False
+        self.write(name, content, durable)
+        return True
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to a path on this machine, whole or not at all."""
+        info = self.info(name)
+        if info is None:
+            raise FileNotFoundError(self.locate(name))
+        with atomic_path(path) as aside, aside.open("wb") as file:
+            for start in range(0, info.size, _COPIED):
+                file.write(self.read_range(name, start, _COPIED))
+
+    def upload(self, path: Path, name: str) -> None:
+        """Copy a file of this machine into the storage, whole or not at all."""
+        self.write(name, path.read_bytes())
 
     def owns(self, name: str) -> bool:
         """Whether a file lies in this storage, not in another one that a link leads to."""

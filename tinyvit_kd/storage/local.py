@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyvit_kd.runtime.files import atomic_write, fsync_folder, require_free_space
+from tinyvit_kd.runtime.files import atomic_create, atomic_write, fsync_folder, require_free_space
 from tinyvit_kd.storage.base import Entry, EntryKind, FileInfo, Storage
 
 _OPEN_FILES = 256  # file descriptors that read_range keeps
@@ -60,6 +60,15 @@ class LocalStorage(Storage):
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
         """As ``Storage.write``; a temporary file is written and renamed."""
         atomic_write(Path(self.locate(name)), content, fsync=durable)
+
+    @property
+    def is_local(self) -> bool:
+        """Yes."""
+        return True
+
+    def write_new(self, name: str, content: bytes | memoryview, durable: bool = False) -> bool:
+        """As ``Storage.write_new``; a temporary file is written, and linked under its name."""
+        return atomic_create(Path(self.locate(name)), content, fsync=durable)
 
     def remove(self, name: str) -> bool:
         """As ``Storage.remove``."""

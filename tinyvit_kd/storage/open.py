@@ -9,6 +9,7 @@ from urllib.request import url2pathname
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.local import LocalStorage
+from tinyvit_kd.storage.objects import SCHEMES, ObjectStorage
 
 
 def _from_file_url(url: str) -> Storage:
@@ -18,6 +19,7 @@ def _from_file_url(url: str) -> Storage:
 BACKENDS: dict[str, Callable[[str], Storage]] = {
     "": LocalStorage,  # a path
     "file": _from_file_url,
+    **dict.fromkeys(SCHEMES, ObjectStorage),
 }
 """By URL scheme: makes the storage of a root, given as the user wrote it."""
 

@@ -1,0 +1,188 @@
+"""A real server of the S3 protocol (moto's) on loopback, behind a proxy that refuses, delays and cuts off answers."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+BUCKET = "a-bucket"
+Fault = str  # "500", "503", "slow", "cut", or the code of a refusal: "ExpiredToken", "AccessDenied", …
+_STATUS = {"500": (500, "InternalError"), "503": (503, "SlowDown")}
+_SLOW = 0.5  # seconds
+
+
+Choice = Callable[[int, str, str], Fault | None]
+
+
+def no_fault(_number: int, _method: str, _path: str) -> Fault | None:
+    """Every request is answered."""
+    return None
+
+
+@dataclass
+class Faults:
+    """Which requests go wrong: ``choose`` is asked with the number of a request, its method and its path."""
+
+    choose: Choice = no_fault
+    made: Counter[str] = field(default_factory=Counter)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next(self, method: str, path: str) -> Fault | None:
+        """The fault of the next request; None: it is answered."""
+        with self.lock:
+            number = len(self.requests)
+            self.requests.append((method, path))
+            fault = self.choose(number, method, path)
+            if fault is not None:
+                self.made[fault] += 1
+            return fault
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong; counts begin anew."""
+        with self.lock:
+            self.choose = no_fault
+            self.made.clear()
+            self.requests.clear()
+
+
+def every(**periods: int) -> Choice:
+    """A choice of faults: of ``s503=7`` every seventh request is refused so. The ``s`` before a number is left out."""
+    named = {name.removeprefix("s") if name[1:].isdigit() else name: period for name, period in periods.items()}
+
+    def choose(number: int, _method: str, _path: str) -> Fault | None:
+        return next((name for name, period in named.items() if number % period == period - 1), None)
+
+    return choose
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where the server is, and what goes wrong on the way to it.
+
+    Attributes:
+        endpoint: URL of the proxy.
+        direct: URL of the server itself.
+    """
+
+    endpoint: str
+    direct: str
+    faults: Faults
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets clients of S3 find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "an-id",
+            "AWS_SECRET_ACCESS_KEY": "a-secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fault = faults.next(self.command, self.path)
+            if fault == "slow":
+                time.sleep(_SLOW)
+            elif fault is not None and fault != "cut":
+                status, code = _STATUS.get(fault, (403, fault))
+                self._answer(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+                return
+            upstream = http.client.HTTPConnection("127.0.0.1", port)
+            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            response = upstream.getresponse()
+            content = response.read()
+            headers = {
+                name: value
+                for name, value in response.getheaders()
+                if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server")
+            }
+            length = response.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+            upstream.close()
+            self._answer(response.status, headers, content, length, is_cut=fault == "cut")
+
+        def _answer(
+            self, status: int, headers: dict[str, str], content: bytes, length: str | None = None, is_cut: bool = False
+        ) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", length or str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content[: len(content) // 2] if is_cut else content)
+            if is_cut:
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    for method in ("GET", "PUT", "POST", "DELETE", "HEAD"):
+        setattr(Handler, f"do_{method}", Handler._pass_on)
+    return Handler
+
+
+@contextmanager
+def serving() -> Iterator[S3Server]:
+    """A server with an empty bucket, ``BUCKET``."""
+    pytest.importorskip("obstore")
+    pytest.importorskip("moto.server")
+    port = _free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    faults = Faults()
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(port, faults))
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        _await(port, process)
+        _request(port, "PUT", f"/{BUCKET}")
+        yield S3Server(f"http://127.0.0.1:{proxy.server_address[1]}", f"http://127.0.0.1:{port}", faults)
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        process.kill()
+        process.wait()
+
+
+def _await(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "moto's server has ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("moto's server does not listen")
+
+
+def _request(port: int, method: str, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request(method, path)
+    assert connection.getresponse().status < 300
+    connection.close()

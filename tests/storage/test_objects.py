@@ -1,0 +1,52 @@
+"""Objects of a real S3 server are files of a storage, also where the server refuses and connections break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.storage.s3 import BUCKET, S3Server, every
+from tinyvit_kd.storage.open import open_storage
+
+
+@pytest.fixture
+def url(s3: S3Server, request: pytest.FixtureRequest) -> str:
+    assert not s3.faults.made
+    return f"s3://{BUCKET}/{request.node.name}"
+
+
+def test_what_was_written_is_read_listed_and_removed(url: str, tmp_path: Path) -> None:
+    storage = open_storage(url)
+    storage.write("a/b", b"hello")
+    storage.write("c", b"")
+    assert storage.read("a/b") == b"hello"
+    assert storage.read_range("a/b", 1, 3) == b"ell"
+    assert storage.read_range("a/b", 3, 100) == b"lo"
+    assert [(entry.name, entry.kind) for entry in storage.list()] == [("a", "folder"), ("c", "file")]
+    assert [entry.name for entry in storage.list("a")] == ["a/b"]
+    assert sorted(entry.name for entry in storage.walk()) == ["a/b", "c"]
+    info = storage.info("a/b")
+    assert info is not None
+    assert info.size == 5
+    assert storage.info("a") is None
+    storage.fetch("a/b", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"hello"
+    storage.remove("a/b")
+    assert storage.info("a/b") is None
+
+
+def test_of_two_that_write_a_new_file_one_succeeds(url: str) -> None:
+    storage = open_storage(url)
+    assert storage.write_new("one", b"first")
+    assert not storage.write_new("one", b"second")
+    assert storage.read("one") == b"first"
+
+
+def test_refused_slow_and_broken_answers_change_nothing(url: str, s3: S3Server) -> None:
+    storage = open_storage(url)
+    s3.faults.choose = every(s503=5, s500=7, cut=6, slow=17)
+    for number in range(12):
+        storage.write(f"{number}", bytes([number]) * 1000)
+    assert [storage.read(f"{number}") for number in range(12)] == [bytes([number]) * 1000 for number in range(12)]
+    assert {"500", "503", "cut", "slow"} <= set(s3.faults.made)
