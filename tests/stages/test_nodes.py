@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +38,7 @@ IN_SECONDS = 60.0  # in which a lost machine is noticed on a busy one; half an h
 
 # What differs is the order in which float32 numbers are added, which a small epsilon would make large.
 SAME: dict[str, Any] = {
-    "schedule": TRAINING["schedule"] | {"micro_batch_size": 4, "epochs": 10},
+    "schedule": TRAINING["schedule"] | {"micro_batch_size": 4, "epochs": 8},
     "optim": TRAINING["optim"] | {"eps": 1.0},
     "train": TRAINING["train"] | {"checkpoint_every": 3},
     "runtime": {"workers": 0, "peer_timeout": 10},
@@ -52,19 +51,18 @@ def test_a_job_shrinks_and_grows_with_its_machines_and_trains_what_one_process_d
     options = elastic("1:4", free_port())
     _, *program = command(world.folder, config, *on_a_slow_disk(world.folder))
     with nodes(world.folder, *program) as job:
-        host, *others = (job.start(*options) for _ in range(4))
+        host, other, _ = (job.start(*options) for _ in range(3))
+        host.await_words("2 of 3 processes train")  # four lanes cannot be shared out evenly among three
         await_step(output, 3)
         before = newest_step(output)
-        others[0].kill()
-        begin = time.monotonic()
-        # Four lanes cannot be shared out evenly among three.
-        wait_until(lambda: any(each.said("2 of 3 processes train") for each in job.agents), "it did not shrink", 120)
-        await_step(output, before + 4)
-        print(f"a machine of four was lost: {time.monotonic() - begin:.1f} s to the next checkpoint but one")
+        other.kill()
+        lost = await_step(output, before + 4)
+        print(f"a machine of three was lost: {lost:.1f} s to the next checkpoint but one")
+        job.start(*options)
         job.start(*options)
         job.wait()
-    assert any(each.said("4 processes") for each in job.agents)
-    assert host.said("is gone, or did not answer") or host.said("stopped")
+    assert host.said("is gone, or did not answer")
+    assert host.said("on 4 processes")
     pretrain(world.pretrain(output=str(world.folder / "alone"), **SAME), solo_job())
     assert_nearly_same_weights(world.folder / "alone", output)
 
@@ -84,7 +82,8 @@ def rank_of(agent: Agent, stage: str) -> int:
 
 def test_three_machines_with_a_fixed_address_dump_the_store_of_one_though_a_process_is_killed(world: World) -> None:
     made, whole = (
-        world.dump(store={"path": str(world.folder / name), "topk": 5, "views": 20}) for name in ("made", "whole")
+        world.dump(store={"path": str(world.folder / name), "topk": 5, "views": 20}, runtime=SAME["runtime"])
+        for name in ("made", "whole")
     )
     _, *program = command(world.folder, made, *on_a_slow_disk(world.folder))
     port = str(free_port())
@@ -171,7 +170,7 @@ slowly(loop, "save_checkpoint", 0)
 slowly(student_run, "export_student", 0)
 slowly(student_run, "write_summary", 0)
 slowly(student_run, "_build_state", 1)
-slowly(EvalBatches, "__call__", 1)
+slowly(EvalBatches, "fill", 1)
 cli.main()
 """
 
