@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,7 @@ class Nodes:
     def start(self, *options: str, node: Namespace | None = None) -> Agent:
         """Start an agent with these options, on loopback or in a namespace."""
         prefix = () if node is None else ("ip", "netns", "exec", node.name)
-        environment: Mapping[str, str] = {} if node is None else {"GLOO_SOCKET_IFNAME": node.link}
+        environment: dict[str, str] = {} if node is None else {"GLOO_SOCKET_IFNAME": node.link}
         log = self.folder / f"agent-{len(self.agents)}.log"
         command = [*prefix, sys.executable, "-m", "torch.distributed.run", *options, *self.program]
         with log.open("wb") as file:

@@ -82,7 +82,7 @@ def rank_of(agent: Agent, stage: str) -> int:
 
 def test_three_machines_with_a_fixed_address_dump_the_store_of_one_though_a_process_is_killed(world: World) -> None:
     made, whole = (
-        world.dump(store={"path": str(world.folder / name), "topk": 5, "views": 20}, runtime=SAME["runtime"])
+        world.dump(store={"path": str(world.folder / name), "topk": 5, "views": 12}, runtime=SAME["runtime"])
         for name in ("made", "whole")
     )
     _, *program = command(world.folder, made, *on_a_slow_disk(world.folder))

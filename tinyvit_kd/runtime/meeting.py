@@ -164,6 +164,13 @@ def _welcome(meeting: Store, start: str, world_size: int, timeout: timedelta) ->
         time.sleep(_LOOK_EVERY)
 
 
+def _stale_address() -> str:
+    """What else may be wrong where torchrun forms jobs anew: see docs/CLUSTERS.md, When a machine is lost."""
+    serves = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    return ", and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun if machines come and go" * (serves and restarts)
+
+
 def _not_met(rank: int, world_size: int, found: str, timeout: timedelta = MEETING_TIMEOUT) -> WorkerError:
     minutes = timeout.total_seconds() / 60
     return WorkerError(
@@ -172,5 +179,5 @@ def _not_met(rank: int, world_size: int, found: str, timeout: timedelta = MEETIN
         found=found,
         expected=f"all {world_size} within {minutes:g} minutes",
         fix="check that torchrun runs on every machine with the same --nnodes and --rdzv_endpoint (or MASTER_ADDR and "
-        "MASTER_PORT), and that machines can reach each other; then run the same command again",
+        f"MASTER_PORT), and that machines can reach each other{_stale_address()}; then run the same command again",
     )

@@ -14,6 +14,7 @@ from tinyvit_kd.runtime.peers import BEAT_EVERY, Watch, lost_peer
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.runtime.wording import printable
 
+_LAST_WORDS = 5.0  # seconds for them, as the disk of a run may have been that of the machine that is lost
 _kept_whole = threading.RLock()
 _last_words: list[Callable[[str], None]] = []
 
@@ -74,6 +75,7 @@ def last_words(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _end(found: str) -> None:
+    _end_in_any_case()
     message = str(lost_peer(found))
     if is_quiet():
         sys.stderr.write(f"{printable(message, lines=True)}\n")
@@ -82,4 +84,13 @@ def _end(found: str) -> None:
         warn(printable(message, lines=True))
     for tell in list(_last_words):
         tell(message)
-    os._exit(REQUEUE_EXIT_CODE)  # the main thread may hang in a collective operation, or in the driver of a device
+    os._exit(
+        REQUEUE_EXIT_CODE
+    )  # not sys.exit: the main thread may hang in a collective operation, or in the driver of a device
+
+
+def _end_in_any_case() -> None:
+    timer = threading.Timer(_LAST_WORDS, os._exit, [REQUEUE_EXIT_CODE])
+    timer.daemon = True
+    with suppress(RuntimeError):  # the system allows no more threads
+        timer.start()
