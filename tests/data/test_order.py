@@ -203,7 +203,7 @@ def test_ranks_own_equal_and_disjoint_lanes(world: int) -> None:
     ("lanes", "batch", "world", "hints"),
     [
         (64, 1000, 8, ["lanes to 40 or 200", "global_batch_size to 960 or 1024"]),
-        (8, 1024, 3, ["set lanes to 9 and global_batch_size to 1017 or 1026"]),
+        (8, 1024, 3, ["start 2 or 4 processes", "set lanes to 9 and global_batch_size to 1017 or 1026"]),
         (10, 1024, 4, ["lanes to 8 or 16", "set lanes to 8 and global_batch_size to 1024"]),
         (64, 32, 8, ["lanes to 32", "set global_batch_size to 64"]),
     ],

@@ -7,8 +7,9 @@ import pytest
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine
 from tinyvit_kd.config.load import dump_yaml
+from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.launch import TASKS, Place, place_in_job
+from tinyvit_kd.runtime.launch import TASKS, Place, place_in_job, working_processes
 
 MET = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **MET}
@@ -90,3 +91,25 @@ def test_a_command_says_in_a_paragraph_what_its_environment_lacks(
     assert ended.code == (2 if refused else 0), ended.err
     assert refused is None or refused in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("processes", "micro", "working"),
+    [(24, None, 16), (32, None, 32), (7, None, 4), (24, 64, 16), (64, 64, 64), (64, 128, 32), (3, 4096, 1)],
+)
+def test_in_a_job_that_torchrun_forms_anew_the_most_processes_work_that_share_a_step_evenly(
+    processes: int, micro: int | None, working: int
+) -> None:
+    schedule = ScheduleConfig(epochs=1, global_batch_size=4096, lanes=64, micro_batch_size=micro)
+    place = Place(0, processes, may_change=True)
+    assert working_processes(place, schedule) == working
+    assert schedule.fits(working)
+    assert working_processes(Place(0, processes), schedule) == processes  # or a later check refuses them
+    assert working_processes(place, None) == processes
+
+
+def test_a_job_may_change_if_torchrun_may_start_it_again() -> None:
+    torchrun = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+    assert not place_in_job(torchrun).may_change
+    assert not place_in_job(torchrun | {"TORCHELASTIC_MAX_RESTARTS": "0"}).may_change
+    assert place_in_job(torchrun | {"TORCHELASTIC_MAX_RESTARTS": "3"}).may_change

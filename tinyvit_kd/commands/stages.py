@@ -122,7 +122,8 @@ def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool 
     from tinyvit_kd.runtime.distributed import start_job
 
     runtime = config.runtime
-    with lines_for_a_log(), start_job(runtime.device, runtime.threads, independent, runtime) as job:
+    schedule = getattr(config, "schedule", None)  # of a training
+    with lines_for_a_log(), start_job(runtime.device, runtime.threads, independent, runtime, schedule) as job:
         raise_if_stopped()
         result = stage(config, job)
         if job.is_main:

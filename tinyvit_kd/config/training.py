@@ -142,6 +142,11 @@ class ScheduleConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of the order, the initial weights and stochastic depth")
 
+    def fits(self, processes: int) -> bool:
+        """Whether so many processes own equally many lanes, and whole micro-batches of each step."""
+        share, rest = divmod(self.global_batch_size, processes)
+        return self.lanes % processes == rest == share % (self.micro_batch_size or share or 1) == 0
+
     @model_validator(mode="after")
     def _warmup_fits(self) -> ScheduleConfig:
         if self.warmup_epochs >= self.epochs:
@@ -220,6 +225,13 @@ class RuntimeConfig(Section):
         600,
         gt=0,
         description="time without a batch or an answer from the disk after which the run stops",
+        json_schema_extra=unit("seconds"),
+    )
+    peer_timeout: float | None = Field(
+        20,
+        ge=5,
+        description="time without a sign of life from another process of the job after which this one ends, so that "
+        "the job can be formed anew; null: only when a collective operation has taken half an hour",
         json_schema_extra=unit("seconds"),
     )
     threads: int | None = Field(

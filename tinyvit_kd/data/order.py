@@ -208,6 +208,9 @@ def _remedies(lanes: int, global_batch: int, world_size: int, views: int) -> lis
     unit = nearest_lanes * views
     batches = _nearest([global_batch // unit * unit, (global_batch // unit + 1) * unit], global_batch)
     change = "set" if nearest_lanes == lanes else f"set lanes to {nearest_lanes} and"
+    if global_batch % (lanes * views) == 0:
+        fitting = [count for count in range(1, lanes + 1) if lanes % count == 0]
+        remedies.insert(0, f"start {_either(_nearest(fitting, world_size))} processes")
     return [*remedies, f"{change} global_batch_size to {_either([n for n in batches if n])}"]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from tinyvit_kd import __version__
 from tinyvit_kd.runtime.files import read_small_json, write_json
+from tinyvit_kd.runtime.peer_watch import last_words
 from tinyvit_kd.runtime.signals import ending_by
 
 FORMAT = 1
@@ -115,7 +116,8 @@ def attempting(path: Path | None, world_size: int) -> Iterator[Attempts]:
         with suppress(RuntimeError):  # the system allows no more threads: a killed attempt then counts less
             threading.Thread(target=_keep_noting, args=(attempts, over), name="attempts", daemon=True).start()
     try:
-        yield attempts
+        with last_words(lambda message: attempts.note("failed", message)):
+            yield attempts
     except BaseException as error:
         over.set()
         attempts.note(*ending_by(error))

@@ -92,6 +92,7 @@ class Scorer:
                 overflown += (batch.weights * ~finite_rows(scored.scores)).sum()
                 for metric in metrics:
                     metric.update(scored)
+        self.job.barrier()  # the last batch of one process may take longer than a collective operation may
         results: dict[str, float] = {}
         for metric in metrics:
             results |= metric.results(self.job.sum(metric.sums))

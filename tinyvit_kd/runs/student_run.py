@@ -43,6 +43,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.peer_watch import kept_whole
 from tinyvit_kd.runtime.signals import stop_on_signals
 from tinyvit_kd.runtime.watchdog import doing, watched
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
@@ -240,7 +241,7 @@ def _write_results(
     }
     if run.job.is_main:
         fsync = config.runtime.fsync
-        with saying("writing the model file"), watched(config.runtime.data_timeout):
+        with saying("writing the model file"), watched(config.runtime.data_timeout), kept_whole():
             doing(f"writing the student to {run.folder}")
             card = replace(card, step=state.step)
             export_student(run.folder, state.scored.state_dict(), card, fsync)

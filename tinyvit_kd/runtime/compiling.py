@@ -125,6 +125,7 @@ class Compiler:
             failure = self._failure_of(attempt)
             failed = torch.zeros(self.job.world_size, dtype=torch.int64)
             failed[self.job.rank] = failure is not None
+            self.job.barrier()
             failed = self.job.sum(failed)
         seconds = time.perf_counter() - begin
         if failed.any():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,17 +15,24 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
-from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.config.training import RuntimeConfig, ScheduleConfig
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.allocator import keep_freed_memory
 from tinyvit_kd.runtime.device_switches import set_environment, set_switches
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
-from tinyvit_kd.runtime.launch import place_in_job
-from tinyvit_kd.runtime.meeting import join
+from tinyvit_kd.runtime.launch import Place, place_in_job, working_processes
+from tinyvit_kd.runtime.log import note
+from tinyvit_kd.runtime.meeting import Meeting, await_key, meet
+from tinyvit_kd.runtime.peer_watch import watching
+from tinyvit_kd.runtime.peers import Silence, Watch, lost_peer
+from tinyvit_kd.runtime.wording import counted
 
-INDEXING_TIMEOUT = timedelta(hours=12)  # how long other ranks wait while rank 0 indexes shards
-# How long a collective operation may take. torchrun notices a process that dies, this a machine that dies.
+# How long processes wait for one that is at work, indexing shards for example. One that is gone ends the wait at once.
+WORK_TIMEOUT = timedelta(hours=12)
+# How long a collective operation may take at least; what is known to take longer is waited for before it.
 STEP_TIMEOUT = timedelta(minutes=30)
+_LOOK_EVERY = 1.0  # seconds between looks of a process that stands by
+_DONE = "done"  # the key that tells them
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,20 @@ class Job:
         return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.control is not None:
-            dist.barrier(group=self.control)
+        """Wait until every process is here, however long their work before this has taken."""
+        name = f"barrier-{next(self._names)}"
+        if self.store is None:
+            return
+        if int(self.store.add(name, 1)) == self.world_size:
+            self.store.set(f"{name}-all", "here")
+        _await(self.store, f"{name}-all")
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Rank 0 does what is in the context, however long it takes; the others do it after that."""
         name = f"main-first-{next(self._names)}"
         if self.store is not None and not self.is_main:
-            self.store.wait([name], INDEXING_TIMEOUT)
+            _await(self.store, name)
         yield
         if self.store is not None and self.is_main:
             self.store.set(name, "done")
@@ -78,8 +90,9 @@ class Job:
         return reduced
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value of a small picklable object of our own (never of file content)."""
-        box = [value]
+        """Rank 0's value of a small picklable object of our own (never of file content), however long that took."""
+        with self.main_first():
+            box = [value]
         if self.control is not None:
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
@@ -93,6 +106,7 @@ class Job:
 
     def gather(self, value: Any) -> list[Any]:
         """A small picklable object of our own from every process, in the order of ranks; every process must call."""
+        self.barrier()
         if self.control is None:
             return [value]
         values = [None] * self.world_size
@@ -111,6 +125,11 @@ def _add(store: Store, name: str) -> int:
         ) from None
 
 
+def _await(store: Store, name: str) -> None:
+    if not await_key(store, name, WORK_TIMEOUT):
+        raise lost_peer(f"nothing for {WORK_TIMEOUT.total_seconds() / 3600:g} hours")
+
+
 def solo_job() -> Job:
     """A job of one process on the CPU, for commands that are no stage."""
     return Job(0, 1, torch.device("cpu"))
@@ -122,6 +141,7 @@ def start_job(
     threads: int | None = None,
     independent: bool = False,
     runtime: RuntimeConfig | None = None,
+    schedule: ScheduleConfig | None = None,
 ) -> Iterator[Job]:
     """Join the processes that torchrun started, or be the only one.
 
@@ -133,10 +153,12 @@ def start_job(
         threads: computing threads on the CPU; None leaves torch's choice.
         independent: this process has work of its own, whatever other tasks of srun or mpirun do.
         runtime: whose switches a GPU gets; None: the defaults.
+        schedule: of a training: in a job that torchrun may form anew, processes that do not fit it stand by.
 
     Raises:
         ConfigError: CUDA is asked for and there is none, or the environment is that of a job, and contradicts itself.
         WorkerError: the other processes did not come.
+        SystemExit: this process stood by, and the job is done.
     """
     place = place_in_job(os.environ, independent)
     if threads is not None:
@@ -154,12 +176,62 @@ def start_job(
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     with _reporting_lost_peers():
-        shared = join("nccl" if chosen.type == "cuda" else "gloo", place.rank, place.world_size, STEP_TIMEOUT)
-        control = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
-        assert isinstance(control, dist.ProcessGroup), "this process is a member"
-        yield Job(place.rank, place.world_size, chosen, control, shared)
-    # Not after an error: shutting down may wait for peers, and the message must not.
-    dist.destroy_process_group()
+        meeting = meet(place.rank, place.world_size)
+        size = working_processes(place, schedule)
+        with _watched_peers(meeting, place, runtime, is_needed=place.rank < size):
+            _report_idle(place, size)
+            if place.rank >= size:
+                _stand_by(meeting)
+            yield _grouped(meeting, place.rank, size, chosen, runtime)
+            if size < place.world_size and place.rank == 0:
+                meeting.store.set(_DONE, "done")
+            # Not after an error: shutting down may wait for peers, and the message must not.
+            dist.destroy_process_group()
+
+
+def _grouped(meeting: Meeting, rank: int, size: int, device: torch.device, runtime: RuntimeConfig) -> Job:
+    """Make torch's groups of the job's first processes."""
+    timeout = collective_timeout(runtime)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=meeting.part("torch"), rank=rank, world_size=size, timeout=timeout)
+    control = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(control, dist.ProcessGroup), "this process is a member"
+    return Job(rank, size, device, control, meeting.part("job"))
+
+
+def collective_timeout(runtime: RuntimeConfig) -> timedelta:
+    """How long a collective operation may take; a peer may wait for its data meanwhile."""
+    return max(STEP_TIMEOUT, 2 * timedelta(seconds=runtime.data_timeout))
+
+
+def _watched_peers(
+    meeting: Meeting, place: Place, runtime: RuntimeConfig, is_needed: bool
+) -> AbstractContextManager[None]:
+    if runtime.peer_timeout is None:
+        return nullcontext()
+    watch = Watch(meeting.signs, meeting.where, place.rank, place.world_size, Silence(runtime.peer_timeout))
+    watch.is_needed = is_needed
+    return watching(watch)
+
+
+def _report_idle(place: Place, size: int) -> None:
+    if size < place.world_size and place.rank == 0:
+        idle = place.world_size - size
+        note(
+            f"{size} of {counted(place.world_size, 'process')} train, since so many share lanes and micro-batches "
+            f"evenly; {idle} {'stands' if idle == 1 else 'stand'} by"
+        )
+
+
+def _stand_by(meeting: Meeting) -> None:
+    """Wait, as one of the processes that a training has no use for, until it is done.
+
+    Raises:
+        SystemExit: it is.
+    """
+    while not meeting.store.check([_DONE]):
+        time.sleep(_LOOK_EVERY)
+    raise SystemExit(0)
 
 
 @contextmanager
@@ -172,11 +244,7 @@ def _reporting_lost_peers() -> Iterator[None]:
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
-        raise WorkerError(
-            "another process of this job is gone, or did not answer",
-            found=what_a_peer_did(error),
-            fix="run the same command again: it continues where it stopped",
-        ) from error
+        raise lost_peer(what_a_peer_did(error)) from error
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -75,6 +75,13 @@ def is_lost_peer(error: BaseException) -> bool:
     return isinstance(error, DistError) or _LOST_PEER.search(first_line_of(error)) is not None
 
 
+def is_closed_connection(error: BaseException) -> bool:
+    """Whether torch's store has lost the connection to its server, which it does not make anew."""
+    from torch.distributed import DistNetworkError
+
+    return isinstance(error, DistNetworkError)
+
+
 def what_a_peer_did(error: BaseException) -> str:
     """What ``torch.distributed`` says of a lost process, without the line of C++ before it and the advice behind.
 

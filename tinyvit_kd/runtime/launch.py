@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.errors import ConfigError
 
 # How many tasks there are, as launchers tell each. By themselves such tasks know nothing of each other.
@@ -26,12 +27,15 @@ class Place:
     Attributes:
         local_rank: its number among the job's processes on this machine.
         local_world_size: how many of them there are on this machine, as torchrun says; otherwise those up to this one.
+        may_change: whether torchrun starts the job again when a process dies or a machine joins, with as many
+            processes as there are then.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
+    may_change: bool = False
 
 
 def place_in_job(environment: Mapping[str, str], independent: bool = False) -> Place:
@@ -71,7 +75,28 @@ def place_in_job(environment: Mapping[str, str], independent: bool = False) -> P
     if world_size > 1:
         _number(environment, "MASTER_PORT")
     local = environment.get("LOCAL_WORLD_SIZE", "")
-    return Place(rank, world_size, local_rank, max(int(local) if local.isdecimal() else 1, local_rank + 1))
+    restarts = environment.get("TORCHELASTIC_MAX_RESTARTS", "0")
+    return Place(
+        rank,
+        world_size,
+        local_rank,
+        max(int(local) if local.isdecimal() else 1, local_rank + 1),
+        restarts.isdecimal() and int(restarts) > 0,
+    )
+
+
+def working_processes(place: Place, schedule: ScheduleConfig | None) -> int:
+    """How many of a job's processes work, from rank 0 on; the others stand by.
+
+    A training's lanes and micro-batches have to be shared out evenly. In a job that torchrun may form anew, with a
+    machine less or more, it goes on with the largest number of processes that can do so. Else all work, or are refused.
+
+    Args:
+        schedule: of a training; None: work of another kind.
+    """
+    if schedule is None or not place.may_change:
+        return place.world_size
+    return next((count for count in range(place.world_size, 0, -1) if schedule.fits(count)), place.world_size)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -13,10 +13,10 @@ import os
 import secrets
 import socket
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
-import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from tinyvit_kd.errors import WorkerError, reason_of
@@ -25,34 +25,60 @@ from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 # How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
 MEETING_TIMEOUT = timedelta(minutes=5)
 _LOOK_EVERY = 0.02  # seconds between looks for those who have come
+_LONGEST_SLEEP = 0.25  # seconds between looks for a key
 
 
-def join(backend: str, rank: int, world_size: int, timeout: timedelta) -> Store:
-    """Make torch's default process group, of the processes that were started together with this one.
+@dataclass(frozen=True)
+class Meeting:
+    """The processes that were started together with this one.
 
-    Args:
-        backend: nccl or gloo.
-        timeout: of collective operations, once all have met.
+    Attributes:
+        store: a part of the job's store for this start alone.
+        signs: another part of it, by a connection of its own.
+        where: the store's address.
+    """
 
-    Returns:
-        a store for this start of the job alone.
+    store: Store
+    signs: Store
+    where: str
+
+    def part(self, name: str) -> Store:
+        """A part of ``store`` for one purpose."""
+        return PrefixStore(name, self.store)
+
+
+def meet(rank: int, world_size: int) -> Meeting:
+    """Meet the processes that were started together with this one.
 
     Raises:
-        WorkerError: the other processes did not come.
+        WorkerError: they did not come.
     """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if rank != 0:  # rank 0 may be the one that serves the store
-        await_server(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), rank, world_size, MEETING_TIMEOUT)
+        await_server(host, port, rank, world_size, MEETING_TIMEOUT)
     try:
         store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))
-        own = fresh_store(store, rank, world_size, MEETING_TIMEOUT)
-        dist.init_process_group(
-            backend, store=PrefixStore("torch", own), rank=rank, world_size=world_size, timeout=timeout
-        )
+        start = agreed_name(store, rank, world_size, MEETING_TIMEOUT)
+        connection = TCPStore(host, port, None, False, timeout=MEETING_TIMEOUT)
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
         raise _not_met(rank, world_size, what_a_peer_did(error)) from error
-    return PrefixStore("job", own)
+    return Meeting(_part(start, store), PrefixStore("signs", _part(start, connection)), f"{host}:{port}")
+
+
+def await_key(store: Store, name: str, timeout: timedelta) -> bool:
+    """Wait until somebody has set a key; False if nobody has in time.
+
+    The store's own ``wait`` does not return to Python meanwhile, where signals would be heeded.
+    """
+    begin = time.monotonic()
+    while not store.check([name]):
+        waited = time.monotonic() - begin
+        if waited > timeout.total_seconds():
+            return False
+        time.sleep(min(max(waited / 10, 0.001), _LONGEST_SLEEP))
+    return True
 
 
 def await_server(host: str, port: int, rank: int, world_size: int, timeout: timedelta) -> None:
@@ -75,6 +101,19 @@ def await_server(host: str, port: int, rank: int, world_size: int, timeout: time
 def fresh_store(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
     """A part of a store that nobody has written to before: the same one for all processes that call this together.
 
+    Raises:
+        WorkerError: see ``agreed_name``.
+    """
+    return _part(agreed_name(store, rank, world_size, timeout), store)
+
+
+def _part(start: str, store: Store) -> Store:
+    return PrefixStore(f"tinyvit_kd/{start}", store)
+
+
+def agreed_name(store: Store, rank: int, world_size: int, timeout: timedelta) -> str:
+    """A name that no earlier start has had: the same one for all processes that call this together.
+
     Every process has a name of its own, drawn at random, under which rank 0 answers it. What processes of earlier
     starts left in the store is answered, too, and read by nobody.
 
@@ -88,15 +127,13 @@ def fresh_store(store: Store, rank: int, world_size: int, timeout: timedelta) ->
     own = secrets.token_hex(8)
     if rank == 0:
         _welcome(meeting, own, world_size, timeout)
-        return PrefixStore(f"tinyvit_kd/{own}", store)
+        return own
     meeting.set(_hello(rank), own)
-    try:
-        meeting.wait([own], timeout)
-    except dist.DistStoreError:
-        raise _not_met(rank, world_size, "no answer from rank 0", timeout) from None
-    start = meeting.get(own).decode()
+    if not await_key(meeting, own, timeout):
+        raise _not_met(rank, world_size, "no answer from rank 0", timeout)
+    start = str(meeting.get(own).decode())
     meeting.set(_here(start, rank), own)
-    return PrefixStore(f"tinyvit_kd/{start}", store)
+    return start
 
 
 def _hello(rank: int) -> str:
@@ -127,6 +164,13 @@ def _welcome(meeting: Store, start: str, world_size: int, timeout: timedelta) ->
         time.sleep(_LOOK_EVERY)
 
 
+def _stale_address() -> str:
+    """What else may be wrong where torchrun forms jobs anew: see docs/CLUSTERS.md, When a machine is lost."""
+    serves = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    return ", and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun if machines come and go" * (serves and restarts)
+
+
 def _not_met(rank: int, world_size: int, found: str, timeout: timedelta = MEETING_TIMEOUT) -> WorkerError:
     minutes = timeout.total_seconds() / 60
     return WorkerError(
@@ -135,5 +179,5 @@ def _not_met(rank: int, world_size: int, found: str, timeout: timedelta = MEETIN
         found=found,
         expected=f"all {world_size} within {minutes:g} minutes",
         fix="check that torchrun runs on every machine with the same --nnodes and --rdzv_endpoint (or MASTER_ADDR and "
-        "MASTER_PORT), and that machines can reach each other; then run the same command again",
+        f"MASTER_PORT), and that machines can reach each other{_stale_address()}; then run the same command again",
     )

@@ -232,4 +232,5 @@ def _make_blocks(dump: _Dump, groups: Groups) -> torch.Tensor:
             writer.submit(batch, dump.quality.noting(batch, to_host(answers)))
             told.add(batch)
             bar.update(len(batch.status) * job.world_size)  # the other processes are about as far
+    job.barrier()  # the last blocks of one process may take hours
     return torch.tensor([told.made, told.holes])

@@ -34,6 +34,7 @@ def data_parallel(model: nn.Module, job: Job, compression: str = "none", static_
     if compression == "bfloat16":
         _require_bfloat16(job)
     ignore_stride_warning()
+    job.barrier()  # some may have read their checkpoint, or built their network, long before others
     with warnings.catch_warnings():
         # torch 2.15 has another argument for this, which torch 2.6 does not know and which would still sync at first.
         warnings.simplefilter("ignore", FutureWarning)

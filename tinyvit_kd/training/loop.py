@@ -16,6 +16,7 @@ from tinyvit_kd.runtime.device import seed_torch
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.peer_watch import kept_whole
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import AgreedStop, Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
@@ -149,12 +150,12 @@ def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, ob
 def checkpoint(run: Run, state: TrainState) -> None:
     """Write the state to a checkpoint, from rank 0; every process must call."""
     content = {**state.gather(run.job), "identity": run.identity, "kept": run.stage_state}
-    if run.job.is_main:
-        folder = run.folder / CHECKPOINTS
-        with saying("writing a checkpoint"), watched(run.data_timeout):
-            doing(f"writing a checkpoint to {folder}")
-            save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
-    run.job.barrier()
+    with run.job.main_first():
+        if run.job.is_main:
+            folder = run.folder / CHECKPOINTS
+            with saying("writing a checkpoint"), watched(run.data_timeout), kept_whole():
+                doing(f"writing a checkpoint to {folder}")
+                save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
 
 
 def _get_ready(

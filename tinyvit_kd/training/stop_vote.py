@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-from tinyvit_kd.runtime.distributed import STEP_TIMEOUT, Job
+from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.signals import StopRequest
 
 
@@ -27,7 +27,7 @@ class StopVote:
         decided = False
         if self.pending is not None:
             work, flag = self.pending
-            work.wait(STEP_TIMEOUT)
+            work.wait()
             decided = bool(flag.item())
         flag = torch.tensor(int(bool(self.stop)))
         work = dist.all_reduce(flag, group=self.job.control, async_op=True)
