@@ -106,6 +106,9 @@ def _without_prefixes(words: Sequence[str]) -> list[str]:
 
 
 def _own(words: list[str], recipes: Recipes) -> None:
+    if words[:1] == ["torchrun"]:
+        _torchrun(words[1:], recipes)
+        return
     command = understood(words)
     if command is not None:
         command.load(recipes)
@@ -122,8 +125,8 @@ def _sbatch(words: list[str], recipes: Recipes) -> None:
     first = next(place for place, word in enumerate(words) if not word.startswith("--"))
     script, *rest = words[first:]
     assert (REPOSITORY / script).is_file(), script
-    assert "-m tinyvit_kd" in (REPOSITORY / script).read_text()
-    _own(rest, recipes)
+    (stage,) = re.findall(r"^run_stage ([a-z-]+)", (REPOSITORY / script).read_text(), re.MULTILINE)
+    _own([stage, *(rest or ["RECIPE"])], recipes)
 
 
 def _make(words: list[str], _: Recipes) -> None:
@@ -210,5 +213,6 @@ KINDS: Mapping[str, Callable[[list[str], Recipes], None]] = {
     ".venv/bin/python": _python,
     "pipelines/laptop.sh": _script("pipelines/laptop.sh"),
     "pipelines/one_node.sh": _script("pipelines/one_node.sh"),
+    "pipelines/slurm/chain.sh": _script("pipelines/slurm/chain.sh"),
     "fuzz/run": _script("fuzz/run"),
 }

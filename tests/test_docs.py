@@ -89,8 +89,11 @@ def test_every_command_of_a_page_could_be_typed(page: Path, tmp_path: Path, monk
         "python -m benchmarks.coffee",
         "python -m benchmarks.views --pictures FOLDER",
         "python -m pytest tests/test_coffee.py",
-        "sbatch pipelines/coffee.slurm pretrain RECIPE",
-        "sbatch pipelines/cluster.slurm pretend RECIPE",
+        "sbatch pipelines/slurm/coffee.sbatch RECIPE",
+        "sbatch pipelines/slurm/pretrain.sbatch configs/laptop/dump.yaml",
+        "sbatch pipelines/slurm/dump.sbatch RECIPE --set nothing.at=all",
+        "tinyvit-kd torchrun --processes 8 -m tinyvit_kd pretrain RECIPE",
+        "tinyvit-kd torchrun -m tinyvit_kd pretrain RECIPE --set nothing.at=all",
     ],
 )
 def test_a_command_that_nobody_could_type_is_refused(line: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from tinyvit_kd.commands.stages import (
 )
 from tinyvit_kd.commands.status import status_command
 from tinyvit_kd.commands.store import store_group
+from tinyvit_kd.commands.torchrun import torchrun_command
 from tinyvit_kd.errors import StalledError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import determinism_refused, error_chain, shortage_behind
 from tinyvit_kd.runtime.heartbeat import saying
@@ -46,7 +47,7 @@ from tinyvit_kd.runtime.wording import printable
 USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command, plan_command],
-    "The three stages": [dump_logits_command, pretrain_command, finetune_command],
+    "The three stages": [dump_logits_command, pretrain_command, finetune_command, torchrun_command],
     "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
     "Score and use a model": [evaluate_command, predict_command, export_command],

@@ -6,14 +6,17 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tinyvit_kd.config.base import Section
-from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.lines import lines_for_a_log
 from tinyvit_kd.runtime.signals import raise_if_stopped
+
+if TYPE_CHECKING:
+    from tinyvit_kd.config.recipes import DumpConfig
+    from tinyvit_kd.runtime.distributed import Job
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Recipe = TypeVar("Recipe", bound=Section)
@@ -35,8 +38,9 @@ def _recipe_options(function: Function) -> Function:
 @click.option(
     "--part",
     default="1/1",
-    metavar="I/N",
-    help="Make only the I-th of N parts, for independent jobs that share one store.",
+    metavar="I/N|auto|auto/N",
+    help="Make only the I-th of N parts, for independent jobs that share one store. auto: which one an array of Slurm, "
+    "Kubernetes or AWS Batch tells; auto/N: of N parts.",
 )
 @click.option(
     "--views-from",
@@ -46,14 +50,18 @@ def _recipe_options(function: Function) -> Function:
 def dump_logits_command(recipe: Path, overrides: tuple[str, ...], part: str, views_from: str | None) -> None:
     """Stage 1: run the teacher over all views that are missing in the store."""
     from tinyvit_kd.config.recipes import DumpConfig
+    from tinyvit_kd.runtime.job_array import AUTO, part_of
 
-    chosen = _part(part)
+    chosen = part_of(part, os.environ)
     if views_from is not None:
         overrides = (*overrides, f"views_from={json.dumps(views_from)}")
     config = _load(DumpConfig, recipe, overrides)
     from tinyvit_kd.stages.dump_logits import dump_logits
 
-    _run_stage(config, lambda config, job: dump_logits(config, job, chosen), independent=chosen != (1, 1))
+    def dump(config: DumpConfig, job: Job) -> dict[str, float]:
+        return dump_logits(config, job, chosen, splits_anew=part != AUTO)
+
+    _run_stage(config, dump, independent=chosen != (1, 1))
 
 
 @click.command("pretrain", short_help="Stage 2: train a student on exactly those views, without the teacher.")
@@ -133,10 +141,3 @@ def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool 
 def short(value: float) -> float:
     """Round to six decimals or, below 1, to six significant digits, because a learning rate may be tiny."""
     return round(value, 6) if isinstance(value, int) or abs(value) >= 1 else float(f"{value:.6g}")
-
-
-def _part(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-        raise ConfigError("--part takes I/N with 1 <= I <= N", found=text, expected="for example 2/8")
-    return int(number), int(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -44,20 +45,28 @@ class _Watching(click.Command):
     metavar="SECONDS",
     help="Exit code 1 if one has not finished, and has shown no sign of life for longer than this.",
 )
+@click.option(
+    "--part",
+    metavar="I/N|auto|auto/N",
+    help="PATH is a store: look at this part of its dump alone, by its own files, as --part of dump-logits.",
+)
 @json_option
 def status_command(
-    paths: tuple[str, ...], details: bool, watch: float | None, stale: float | None, as_json: bool
+    paths: tuple[str, ...], details: bool, watch: float | None, stale: float | None, part: str | None, as_json: bool
 ) -> None:
     """Tell how far the runs and dumps at PATH are: done, rate, time left, last loss and evaluation, sign of life.
 
     PATH is a run folder, a store, or a folder that holds some. Nothing is written, and no block is read; a machine that
     sees the disk is enough. Exit code 0, whatever is found; with --stale, 1 if a job that has not finished is silent.
     """
+    from tinyvit_kd.runtime.job_array import part_of
     from tinyvit_kd.stages.status import describe, is_stale, status
+
+    chosen = None if part is None else part_of(part, os.environ)
 
     def look() -> bool:
         now = time.time()
-        found = status(paths, now)
+        found = status(paths, now, chosen)
         values = {"time": now, "jobs": [each.as_dict() for each in found]}
         text = describe(found, details)
         if watch is not None and not as_json and sys.stdout.isatty():

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tinyvit_kd.analysis.jobs.part_status import require_parts_as_before
 from tinyvit_kd.batches.dump_batches import DumpBatches
 from tinyvit_kd.batches.dump_tasks import Groups, claim_groups, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
@@ -46,11 +47,14 @@ from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.store.store import LogitStore
 
 
-def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) -> dict[str, float]:
+def dump_logits(
+    config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1), splits_anew: bool = True
+) -> dict[str, float]:
     """Make the missing blocks of a store.
 
     Args:
         part: (i, n) takes the i-th of n parts of the shards, for jobs that do not know of each other.
+        splits_anew: n may be another number than before; otherwise that is refused.
 
     Returns:
         views made, holes among them, seconds, and views per second over all processes; of these views' answers, or of
@@ -64,6 +68,8 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
         WorkerError: blocks are missing at the end, though all have been made.
         Preempted: under the command line, a signal asked to stop; the blocks that were complete are in the store.
     """
+    if not splits_anew:
+        require_parts_as_before(config.store.path, part)
     kept = beside_store(config.store.path, ATTEMPTS, part) if job.is_main else None
     with (
         dump_log(config, part, job),

@@ -10,19 +10,22 @@ from tinyvit_kd.analysis.jobs.part_status import dump_parts, stores_begun
 from tinyvit_kd.analysis.jobs.run_status import run_status
 from tinyvit_kd.analysis.jobs.status_text import Status
 from tinyvit_kd.analysis.jobs.status_text import describe as describe
-from tinyvit_kd.analysis.jobs.store_status import store_status
+from tinyvit_kd.analysis.jobs.store_status import part_alone, store_status
 from tinyvit_kd.errors import ConfigError
 
 
-def status(paths: Sequence[str], now: float) -> list[Status]:
+def status(paths: Sequence[str], now: float, part: tuple[int, int] | None = None) -> list[Status]:
     """Look at the runs and stores at some paths, and below folders that are neither.
 
     Args:
         now: Unix time, seconds.
+        part: of the dumps into the stores at these paths, which are looked at alone: (i, n); None: all that is there.
 
     Raises:
-        ConfigError: there is no such path, or neither a run nor a store at it or below it.
+        ConfigError: there is no such path, or neither a run nor a store at it or below it, or no such part.
     """
+    if part is not None:
+        return [part_alone(path, part, now) for path in paths]
     return [each for path in paths for each in _at(path, now)]
 
 

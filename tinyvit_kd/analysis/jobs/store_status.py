@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import as_number
-from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, part_statuses
-from tinyvit_kd.errors import TinyVitKdError, reason_of
+from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, dump_parts, part_status, part_statuses
+from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
@@ -150,6 +150,26 @@ def store_status(path: str, now: float) -> StoreStatus:
         parts=parts,
         notes=tuple(_notes(blocks)),
     )
+
+
+def part_alone(path: str, part: Part, now: float) -> StoreStatus:
+    """Look at what one part of a dump keeps beside its store, and not at the store: a few small files.
+
+    Args:
+        part: (i, n).
+        now: Unix time, seconds.
+
+    Raises:
+        ConfigError: the part has left nothing there.
+    """
+    if part not in dump_parts(path):
+        raise ConfigError(
+            f"part {part[0]} of {part[1]} of a dump has left nothing beside this store, or has not begun",
+            where=path,
+            expected="the store of a dump that was started with this --part",
+        )
+    found = part_status(path, part, None, now)
+    return StoreStatus(path, state=found.state, message=found.message, age=found.age, rate=found.rate, parts=(found,))
 
 
 def _list_blocks(storage: Storage, manifest: Manifest) -> _Blocks:
