@@ -14,6 +14,7 @@ from tinyvit_kd.batches.dump_tasks import Groups
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 
+
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(1, 5))
 def test_of_a_new_store_a_group_of_views_is_complete_before_the_next_begins(
     shards: int, views: int, together: int
