@@ -176,7 +176,7 @@ def refusal(error: BaseException, kind: Kind, action: str, url: str, tries: int 
     what, fix = _SAID.get(kind, _SAID["unknown"])
     if kind in ("credentials", "permission"):
         scheme = url.partition("://")[0]
-        fix = f"{fix}; or {_CREDENTIALS.get(scheme, _CREDENTIALS['s3'])}".removeprefix("; or ")
+        fix = f"{fix}; or {_CREDENTIALS.get(scheme, _FOR_S3)}".removeprefix("; or ")
     made = StorageUnavailableError if kind in ("unavailable", "changed") else StorageError
     often = f", {tries} times" if tries > 1 else ""
     refused = made(what, where=url, found=f"{detail_of(error)}, when asked to {action}{often}", fix=fix)
