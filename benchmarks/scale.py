@@ -86,7 +86,7 @@ class Size:
 
 
 SIZES = (Size("14.2M", 2800, 5072), Size("1B", 100_000, 10_000))
-TINY = (Size("20k", 20, 1000), Size("80k", 80, 1000))
+TINY = (Size("10k", 20, 500), Size("40k", 80, 500))
 RANKS = (8, 64, 512)
 RUNS = (256, 2048)  # samples
 OPENED = 1000  # shards that are there

@@ -1,4 +1,4 @@
-"""Which blocks a store has, in a table of a byte per block."""
+"""Which blocks a store has, from the folders of its shards; a table of all takes a byte per block."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def missing_table(storage: Storage, lengths: Sequence[int], views: Sequence[int]
     """
     names = [chunk_name(view) for view in views]
     table = np.zeros((len(lengths), len(names)), dtype=np.bool_)
-    chosen = [shard for shard in (range(len(lengths)) if shards is None else shards) if lengths[shard]]
-    for shard, entries in array_entries(storage, chosen, len(names) * len(chosen)):
+    looked_at = [shard for shard in (range(len(lengths)) if shards is None else shards) if lengths[shard]]
+    for shard, entries in array_entries(storage, looked_at, len(lengths) * len(names)):
         present = {entry.base for entry in entries}
         table[shard] = [name not in present for name in names]
     return table
