@@ -20,11 +20,13 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 
 from tinyvit_kd.errors import WorkerError, reason_of
+from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
 
 # How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
 MEETING_TIMEOUT = timedelta(minutes=5)
 _LOOK_EVERY = 0.02  # seconds between looks for those who have come
+_OTHER_FILES = 1024  # that the process which serves the store may have open besides
 _LONGEST_SLEEP = 0.25  # seconds between looks for a key
 
 
@@ -54,7 +56,9 @@ def meet(rank: int, world_size: int) -> Meeting:
         WorkerError: they did not come.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if rank != 0:  # rank 0 may be the one that serves the store
+    if rank == 0:
+        require_open_files(_OTHER_FILES + 2 * world_size, 0)  # two connections for each process
+    else:  # rank 0 may be the one that serves the store
         await_server(host, port, rank, world_size, MEETING_TIMEOUT)
     try:
         store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=MEETING_TIMEOUT))

@@ -119,7 +119,7 @@ class Watch:
     def begin(self) -> None:
         """Rank 0 makes all keys, so that nobody waits for one."""
         if self.rank == 0:
-            for name in (_GONE, *map(_sign_of, self.others)):
+            for name in (_GONE, _sign_of(0), *map(_sign_of, self.others)):
                 self.store.set(name, "")
 
     def exchange(self) -> None:
