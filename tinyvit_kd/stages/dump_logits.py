@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tinyvit_kd.analysis.jobs.part_status import require_parts_as_before
+from tinyvit_kd.analysis.jobs.parts_before import require_parts_as_before
 from tinyvit_kd.batches.dump_batches import DumpBatches
 from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
