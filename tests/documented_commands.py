@@ -107,7 +107,8 @@ def _without_prefixes(words: Sequence[str]) -> list[str]:
 
 def _own(words: list[str], recipes: Recipes) -> None:
     if words[:1] == ["torchrun"]:
-        _torchrun(words[1:], recipes)
+        if words[1:]:  # else it is only spoken of
+            _torchrun(words[1:], recipes)
         return
     command = understood(words)
     if command is not None:

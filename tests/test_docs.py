@@ -191,7 +191,7 @@ class Reader:
         while "=" in words[0]:
             self.patch.setenv(*words[0].split("=", 1))
             words = words[1:]
-        if words[0] != "tinyvit-kd" or words[1] == "demo":  # tests/stages/test_demo.py runs that
+        if words[0] != "tinyvit-kd" or words[1] in ("demo", "torchrun"):  # tests/stages/test_demo.py runs that
             return
         command, typed = understood(words[1:]), words[1:]
         recipe = None if command is None else command.load(self.recipes)

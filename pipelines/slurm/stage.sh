@@ -8,8 +8,7 @@ restarts=${RESTARTS:-100}  # a job that cannot get on is given up after so many
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=90
 
 run_stage() {
-  local head step code=0 cancelled=
-  head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  local step code=0 cancelled=
   # srun answers the highest code of its tasks, one per node: 1 (a bug) and 2 (a mistake) have to outrank 75. Slurm
   # signals every process of a step, this shell, too, which waits on.
   local task='trap : TERM; "$@"; code=$?; if ((code == 1 || code == 2)); then ((code += 100)); fi; exit $code'
@@ -20,9 +19,10 @@ run_stage() {
   # Slurm itself signals this script where the job is cancelled or requeued: then there is nothing to requeue here.
   trap 'cancelled=yes' TERM
 
+  # This script runs on the first node, where torchrun's machines meet; at a port that another job hardly has.
   srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c "$task" task \
     tinyvit-kd torchrun --nnodes "$SLURM_NNODES" --nproc_per_node "$gpus" --rdzv_backend c10d \
-    --rdzv_endpoint "$head:$((20000 + SLURM_JOB_ID % 10000))" --rdzv_id "$SLURM_JOB_ID" -m tinyvit_kd "$@" &
+    --rdzv_endpoint "$(hostname):$((20000 + SLURM_JOB_ID % 10000))" --rdzv_id "$SLURM_JOB_ID" -m tinyvit_kd "$@" &
   step=$!
   while kill -0 "$step" 2>/dev/null; do  # a signal to this script ends a wait, but not the step
     wait "$step"

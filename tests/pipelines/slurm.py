@@ -1,6 +1,6 @@
-"""A Slurm of one node on this machine, for as long as a test needs it: Debian's munged, slurmctld and slurmd.
+"""A Slurm of two nodes on this machine, for as long as a test needs it: Debian's munged, slurmctld and slurmd.
 
-Nothing of it is installed, and it shares nothing with a Slurm that this machine may be part of.
+Each node is a slurmd of its own. Nothing is installed, or shared with a Slurm that this machine may be part of.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from tests.conftest import REPOSITORY
 from tests.processes import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
+NODES = ("node1", "node2")
 PACKAGES = "munge, slurmctld, slurmd and slurm-client"
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -49,7 +49,7 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=30
-NodeName={host} NodeAddr=127.0.0.1 CPUs=16
+{nodes}
 PartitionName=low Nodes=ALL Default=YES State=UP PriorityTier=1 GraceTime=60
 PartitionName=high Nodes=ALL State=UP PriorityTier=2 PreemptMode=off
 """
@@ -120,8 +120,11 @@ def slurm() -> Iterator[Slurm]:
         for each in ("state", "spool"):
             (folder / each).mkdir()
         host = platform.node().partition(".")[0]
-        ports = {"controller_port": _free_port(), "node_port": _free_port()}
-        (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, host=host, **ports))
+        nodes = "\n".join(
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} CPUs=16" for name in NODES
+        )
+        values = {"folder": folder, "host": host, "controller_port": _free_port(), "nodes": nodes}
+        (folder / "slurm.conf").write_text(CONFIGURATION.format_map(values))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
         own = [f"--{each}-file={folder}/munge.{each}" for each in ("key", "pid", "seed", "log")]
@@ -130,10 +133,11 @@ def slurm() -> Iterator[Slurm]:
         wait_until((folder / "munge.socket").exists, "munged did not start")
         configuration = str(folder / "slurm.conf")
         daemons.enter_context(_daemon("slurmctld", "-D", "-c", "-f", configuration))
-        daemons.enter_context(_daemon("slurmd", "-D", "-f", configuration))
+        for name in NODES:
+            daemons.enter_context(_daemon("slurmd", "-D", "-N", name, "-f", configuration))
         found = Slurm(folder)
         try:
-            wait_until(lambda: "idle" in _nodes(found), f"Slurm did not start: {_last_words(folder)}", seconds=30)
+            wait_until(lambda: _nodes(found) == ["idle"], f"Slurm did not start: {_last_words(folder)}", seconds=30)
             yield found
         finally:
             subprocess.run(["scancel", "--full", "--user", "root"], env=found._environment, check=False)
@@ -152,11 +156,16 @@ def _daemon(*command: str) -> Iterator[None]:
             process.wait(30)
 
 
-def _nodes(found: Slurm) -> str:
+def _nodes(found: Slurm) -> list[str]:
+    """The states of the nodes in the first partition, each once."""
     done = subprocess.run(
-        ["sinfo", "--noheader", "--format=%T"], capture_output=True, text=True, env=found._environment, check=False
+        ["sinfo", "--noheader", "--partition=low", "--format=%T"],
+        capture_output=True,
+        text=True,
+        env=found._environment,
+        check=False,
     )
-    return done.stdout
+    return done.stdout.split()
 
 
 def _last_words(folder: Path) -> str:

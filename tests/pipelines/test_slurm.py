@@ -24,10 +24,6 @@ from tinyvit_kd.stages.pretrain import pretrain
 
 pytestmark = pytest.mark.slow
 SMALL = ("--nodes=1", "--gpus-per-node=0", "--cpus-per-task=1")  # in place of what the scripts ask for
-LONG = {
-    "schedule": TRAINING["schedule"] | {"epochs": 60},
-    "train": TRAINING["train"] | {"checkpoint_every": 50, "log_every": 50},
-}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +40,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder)
 
 
-def long_run(world: World, name: str) -> PretrainConfig:
+def long_run(world: World, name: str, epochs: int = 60) -> PretrainConfig:
     """A run that can be hit in its middle."""
-    return world.pretrain(output=str(world.folder / name), **LONG)
+    return world.pretrain(
+        output=str(world.folder / name),
+        schedule=TRAINING["schedule"] | {"epochs": epochs},
+        train=TRAINING["train"] | {"checkpoint_every": 50, "log_every": 50},
+    )
 
 
 def last_stage(world: World, name: str, start: str) -> FinetuneConfig:
@@ -113,7 +113,8 @@ def test_what_is_wrong_or_cancelled_is_not_requeued_and_what_was_killed_or_preem
     cluster: Slurm, world: World
 ) -> None:
     """After the chain, whose store it needs. All at once: each start takes seconds."""
-    runs = {name: long_run(world, name) for name in ("cancelled", "killed", "preempted")}
+    nodes = {"cancelled": 1, "killed": 2, "preempted": 1}
+    runs = {name: long_run(world, name, epochs=10_000) for name in nodes}  # none of them gets to its end
     (world.folder / "wrong.yaml").write_text("stage: pretrain\n")
     mistake = submit(cluster, world, "pretrain", world.folder / "wrong.yaml")
     after = submit(
@@ -125,20 +126,25 @@ def test_what_is_wrong_or_cancelled_is_not_requeued_and_what_was_killed_or_preem
         "--kill-on-invalid-dep=yes",
     )
     holes = submit(cluster, world, "dump", world.folder / "dump.yaml", "--array=3,7")
-    jobs = {name: submit(cluster, world, "pretrain", written(world, f"{name}.yaml", run)) for name, run in runs.items()}
+    jobs = {
+        name: submit(cluster, world, "pretrain", written(world, f"{name}.yaml", run), f"--nodes={nodes[name]}")
+        for name, run in runs.items()
+    }
 
     for name in ("cancelled", "killed"):
         wait_for_checkpoint(runs[name])
     cluster.run("scancel", jobs["cancelled"])
-    for process in step_processes(cluster, jobs["killed"]):
-        os.kill(process, signal.SIGKILL)
+    kill_a_node_s_task(cluster, jobs["killed"])
     cluster.wait_for(jobs["cancelled"], "CANCELLED")
     cluster.wait_for(jobs["killed"], "PENDING")
     wait_for_checkpoint(runs["preempted"])
-    high = cluster.run("sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+    high = cluster.run(
+        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true"
+    )
     cluster.wait_for(jobs["preempted"], "PENDING")
     cluster.wait_for(high, "COMPLETED")
 
+    assert "on 2 processes" in said(world, "pretrain", jobs["killed"])
     assert "checkpoint in" in said(world, "pretrain", jobs["cancelled"])
     assert "checkpoint in" in said(world, "pretrain", jobs["preempted"])
     for job, told in ((mistake, "mistakes in the recipe"), (holes, "--part auto/N")):
@@ -149,8 +155,11 @@ def test_what_is_wrong_or_cancelled_is_not_requeued_and_what_was_killed_or_preem
     assert [cluster.facts(jobs[name])["Restarts"] for name in ("cancelled", "killed", "preempted")] == ["0", "1", "1"]
 
 
-def step_processes(cluster: Slurm, job: str) -> list[int]:
-    """The shell of a job's task and all that it has started."""
-    told = cluster.run("scontrol", "listpids", f"{job}.0").splitlines()[1:]
-    found = [int(line.split()[0]) for line in told]
-    return [*found, *(each for process in found for each in children(process))]
+def kill_a_node_s_task(cluster: Slurm, job: str) -> None:
+    """Kill what one of a job's nodes runs, as when its memory is full: the task's shell and all that it has started."""
+    first, *_ = (int(line.split()[0]) for line in cluster.run("scontrol", "listpids", f"{job}.0").splitlines()[1:])
+    found = [first]
+    for process in found:
+        found.extend(children(process))
+    for process in found:
+        os.kill(process, signal.SIGKILL)

@@ -37,9 +37,8 @@ def run_agent(arguments: Sequence[str]) -> int:
             note(f"rank {rank} {_ending(failure)}")
         return joint_exit_code(failure.exitcode for failure in error.failures.values())
     except SignalException as error:
-        raise Preempted(
-            f"torchrun was stopped by {error.sigval.name}; run the same command again to continue"
-        ) from None
+        what = f"stopped by {error.sigval.name}, which torchrun's processes were sent"
+        raise Preempted(f"{what}; run the same command again to continue") from None
     except (RendezvousError, DistError) as error:
         raise WorkerError(
             "the machines of this torchrun did not meet, or have lost each other",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tinyvit_kd.analysis.jobs.part_status import require_parts_as_before
+from tinyvit_kd.analysis.jobs.parts_before import require_parts_as_before
 from tinyvit_kd.batches.dump_batches import DumpBatches
 from tinyvit_kd.batches.dump_tasks import Groups, claim_groups, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews

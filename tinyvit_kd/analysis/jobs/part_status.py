@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
-from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file
 from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.progress_file import PROGRESS
-from tinyvit_kd.runtime.wording import counted
 
 Part = tuple[int, int]  # the i-th of n
 
@@ -53,31 +51,24 @@ class PartStatus:
     figures: dict[str, Any] | None
 
 
-def part_statuses(path: str, missing_of: Callable[[Part], int] | None, now: float) -> Iterator[PartStatus]:
+def part_statuses(
+    path: str, missing_of: Callable[[Part], int] | None, now: float, only: Part | None = None
+) -> Iterator[PartStatus]:
     """Look at what dumps have left beside a store, by part.
 
     Args:
         path: of the store.
         missing_of: how many blocks of a part's shards are missing; None where that is not known.
         now: Unix time, seconds.
+        only: the part that is looked at; None: all.
     """
-    for part in dump_parts(path):
-        yield part_status(path, part, None if missing_of is None else missing_of(part), now)
-
-
-def part_status(path: str, part: Part, missing: int | None, now: float) -> PartStatus:
-    """Look at what one part of a dump has left beside a store.
-
-    Args:
-        path: of the store.
-        missing: blocks of its shards that are not in the store; None: not known.
-        now: Unix time, seconds.
-    """
-    places = [beside_store(path, ending, part) for ending in (PROGRESS, ATTEMPTS, "log", RESULTS)]
-    progress, attempts, log, results = (place for place in places if place is not None)
-    kept = read_small_json(results)
-    life = read_life(JobFiles(progress, attempts, log), now, modified(results) if kept else None)
-    return _part_status(part, life, kept, missing)
+    parts = [part for part in dump_parts(path) if only in (None, part)]
+    for part in parts:
+        places = [beside_store(path, ending, part) for ending in (PROGRESS, ATTEMPTS, "log", RESULTS)]
+        progress, attempts, log, results = (place for place in places if place is not None)
+        kept = read_small_json(results)
+        life = read_life(JobFiles(progress, attempts, log), now, modified(results) if kept else None)
+        yield _part_status(part, life, kept, None if missing_of is None else missing_of(part))
 
 
 def _part_status(part: Part, life: Life, results: dict[str, Any], missing: int | None) -> PartStatus:
@@ -111,25 +102,6 @@ def dump_parts(path: str) -> Sequence[Part]:
         return ()
     found = {part for store, part, _ in _dump_files(log.parent) if f"{store}.log" == log.name}
     return sorted(found, key=lambda part: (part[1], part[0]))
-
-
-def require_parts_as_before(path: str, part: Part) -> None:
-    """Refuse a part of another number of parts than those that have left files beside a store.
-
-    Some elements of an array, submitted again, look like an array of their own.
-
-    Raises:
-        ConfigError: the others were parts of another number.
-    """
-    before = sorted({parts for _, parts in dump_parts(path) if parts not in (1, part[1])})
-    if before:
-        raise ConfigError(
-            f"an array of {counted(part[1], 'part')} goes on with a store that was begun in {before[-1]:,} parts",
-            where=path,
-            found=f"this is part {part[0]} of {part[1]}, and there are files of parts of {before[-1]}",
-            fix=f"say how many parts the whole array has: --part auto/{before[-1]}; to divide what is missing anew, "
-            f"give the new number: --part auto/{part[1]}",
-        )
 
 
 def stores_begun(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import as_number
-from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, dump_parts, part_status, part_statuses
+from tinyvit_kd.analysis.jobs.part_status import Part, PartStatus, part_statuses
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.storage.base import Storage
@@ -162,14 +162,15 @@ def part_alone(path: str, part: Part, now: float) -> StoreStatus:
     Raises:
         ConfigError: the part has left nothing there.
     """
-    if part not in dump_parts(path):
+    parts = tuple(part_statuses(path, None, now, only=part))
+    if not parts:
         raise ConfigError(
             f"part {part[0]} of {part[1]} of a dump has left nothing beside this store, or has not begun",
             where=path,
             expected="the store of a dump that was started with this --part",
         )
-    found = part_status(path, part, None, now)
-    return StoreStatus(path, state=found.state, message=found.message, age=found.age, rate=found.rate, parts=(found,))
+    (found,) = parts
+    return StoreStatus(path, state=found.state, message=found.message, age=found.age, rate=found.rate, parts=parts)
 
 
 def _list_blocks(storage: Storage, manifest: Manifest) -> _Blocks:
