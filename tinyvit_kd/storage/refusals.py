@@ -81,6 +81,20 @@ _BY_STATUS: dict[int, Kind] = {
     501: "unsupported",
 }
 _AGAIN = "run the same command again: it goes on with what is missing"
+_FOR_AZURE = (
+    "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or run where the "
+    "machine has an identity"
+)
+_FOR_S3 = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where the machine has a role; for a "
+    "public bucket set AWS_SKIP_SIGNATURE=true"
+)
+_CREDENTIALS = {  # what to do about them, by scheme
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run gcloud auth application-default login, or run where the machine "
+    "has a service account; for a public bucket set GOOGLE_SKIP_SIGNATURE=true",
+    **dict.fromkeys(("az", "azure", "abfs", "abfss"), _FOR_AZURE),
+    **dict.fromkeys(("http", "https"), "use a URL that anybody may read"),
+}
 _SAID: dict[Kind, tuple[str, str]] = {
     "bucket": (
         "there is no such bucket or container",
@@ -89,14 +103,9 @@ _SAID: dict[Kind, tuple[str, str]] = {
     "permission": (
         "the storage refuses permission",
         "give the account that this runs as the right to list, read and, for a dump, to write below this URL, or use "
-        "other credentials; for a public bucket set AWS_SKIP_SIGNATURE=true (gs://: GOOGLE_SKIP_SIGNATURE=true)",
+        "other credentials",
     ),
-    "credentials": (
-        "the storage has no credentials that it accepts",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where the machine has a role (gs://: "
-        "GOOGLE_APPLICATION_CREDENTIALS; az://: AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY); for a "
-        "public bucket set AWS_SKIP_SIGNATURE=true",
-    ),
+    "credentials": ("the storage has no credentials that it accepts", ""),
     "expired": (
         "the credentials of the storage have expired",
         f"renew them (aws sso login, a new token), and {_AGAIN}",
@@ -165,6 +174,9 @@ def refusal(error: BaseException, kind: Kind, action: str, url: str, tries: int 
         tries: how often it was.
     """
     what, fix = _SAID.get(kind, _SAID["unknown"])
+    if kind in ("credentials", "permission"):
+        scheme = url.partition("://")[0]
+        fix = f"{fix}; or {_CREDENTIALS.get(scheme, _FOR_S3)}".removeprefix("; or ")
     made = StorageUnavailableError if kind in ("unavailable", "changed") else StorageError
     often = f", {tries} times" if tries > 1 else ""
     refused = made(what, where=url, found=f"{detail_of(error)}, when asked to {action}{often}", fix=fix)

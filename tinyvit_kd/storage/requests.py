@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.runtime import request_counts as counts
 from tinyvit_kd.runtime.shared_memory import forbid_forks
 from tinyvit_kd.runtime.watchdog import doing
@@ -40,11 +41,13 @@ def requesting(action: str, url: str, request: Callable[[], T]) -> T:
         return request()
 
     def again(error: BaseException) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, TinyVitKdError):
+            return False
         kind = kind_of(error)
         return kind == "unavailable" or (kind == "credentials" and _is_asked_here(error) and tries < _CREDENTIAL_TRIES)
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, Exception) and again(error)),
+        retry=retry_if_exception(again),
         stop=stop_after_delay(PATIENCE) & stop_after_attempt(_LEAST),
         wait=wait_random_exponential(_FIRST_WAIT, _LONGEST_WAIT),
         before_sleep=_note,
@@ -52,6 +55,8 @@ def requesting(action: str, url: str, request: Callable[[], T]) -> T:
     )
     try:
         return retrying(attempt)
+    except TinyVitKdError:  # there is no client
+        raise
     except Exception as error:
         raise _told(error, kind_of(error), action, url, tries) from error
 

@@ -70,16 +70,17 @@ class WebStorage(ObjectStorage):
 
         try:
             return self._ask("look for", name, lambda: obstore.head(self._objects, name))
-        except FileNotFoundError:
-            return None
         except StorageUnavailableError:
             raise
-        except StorageError:
-            # Some servers do not answer HEAD. What a file is like comes before its content, which is not taken.
-            try:
-                return self._ask("look for", name, lambda: obstore.get(self._objects, name).meta)
-            except FileNotFoundError:
+        except (FileNotFoundError, StorageError) as error:
+            if "status code: 404" in str(error.__cause__):
                 return None
+        # Some servers do not answer HEAD, which obstore may take for a file that is not there. What a file is like
+        # comes before its content, which is not taken.
+        try:
+            return self._ask("look for", name, lambda: obstore.get(self._objects, name).meta)
+        except FileNotFoundError:
+            return None
 
     def _ask(self, action: str, name: str, request: Callable[[], T]) -> T:
         if action in _REFUSED:

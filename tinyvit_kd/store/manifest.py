@@ -138,11 +138,22 @@ class Manifest(BaseModel):
         there = {name: self.versions.get(name, "absent") for name in here}
         return ", ".join(f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name])
 
-    def save(self, storage: Storage) -> None:
-        """Write ``manifest.json``, atomically, with a checksum of all of its fields."""
+    def save(self, storage: Storage, is_new: bool = False) -> bool:
+        """Write ``manifest.json``, atomically, with a checksum of all of its fields.
+
+        Args:
+            is_new: only if there is none; of several jobs that do this at the same time, one succeeds.
+
+        Returns:
+            whether it was written.
+        """
         fields = self.model_dump(mode="json")
         text = json.dumps({**fields, _CHECKSUM: _checksum(fields)}, indent=1)
-        storage.write(MANIFEST, (text + "\n").encode(), durable=True)
+        content = (text + "\n").encode()
+        if is_new:
+            return storage.write_new(MANIFEST, content, durable=True)
+        storage.write(MANIFEST, content, durable=True)
+        return True
 
     @classmethod
     def load(cls, storage: Storage) -> Manifest:
