@@ -1,6 +1,7 @@
 """How many system calls does a stage make per sample once it runs: what a shared file system gets to see.
 
-Command:  python -m benchmarks.system_calls [--photos FOLDER] [--samples 2000] [--workers 2] [--results FILE] [--tiny]
+Command:  python -m benchmarks.system_calls [--photos FOLDER] [--samples 2000] [--workers 2] [--stages loading …]
+          [--results FILE] [--tiny]
 Result:   a table of system calls per thousand samples, and a last line of JSON. Needs Linux and strace.
 
 Each stage runs twice under ``strace -f -c``, in all of its processes, the second time longer; the difference is what
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("strace is not installed, and nothing else counts system calls here")
     with tempfile.TemporaryDirectory() as folder:
         _write_inputs(options, Path(folder))
-        rows = {stage: _steady(options, stage, Path(folder)) for stage in STAGES}
+        rows = {stage: _steady(options, stage, Path(folder)) for stage in options.stages}
     print(table([("calls per 1,000 samples", *_HEADS), *(_cells(stage, row) for stage, row in rows.items())]))
     result = {
         "machine": describe(),
@@ -93,6 +94,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, help="a folder of tars or JPEG files; otherwise images are drawn")
     parser.add_argument("--samples", type=int, default=2000, help="of the shard set, in two shards")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stages", nargs="+", choices=sorted(STAGES), default=list(STAGES))
     parser.add_argument("--results", type=Path, help="a JSON file of the result")
     parser.add_argument("--tiny", action="store_true", help="settings with which it takes seconds, to rehearse it")
     parser.add_argument("--stage", choices=sorted(STAGES), help=argparse.SUPPRESS)  # and the rest: of a traced process

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine
 from tests.processes import wait_until
-from tests.stages.commands import run, start
+from tests.stages.commands import command, run, start
 from tests.storage.s3 import BUCKET, S3Server, every
 from tests.store.blocks import block_for, manifest_of
 from tinyvit_kd.config.load import dump_yaml
@@ -72,7 +74,7 @@ def test_loading_processes_read_a_store_at_a_url_as_one_on_a_disk(world: World, 
 @pytest.mark.slow
 def test_refusals_cuts_and_a_kill_leave_the_same_store_and_weights(world: World, s3: S3Server) -> None:
     url = f"s3://{BUCKET}/faults"
-    s3.faults.choose = every(s500=7, s503=5, cut=6, slow=9)
+    s3.faults.choose = every(s500=7, s503=5, cut=6, slow=19)
     dump = world.dump(store={"path": url, "topk": 5, "views": 2})
     process = start(world.folder, dump)
     try:
@@ -90,6 +92,20 @@ def test_refusals_cuts_and_a_kill_leave_the_same_store_and_weights(world: World,
     assert {"500", "503", "cut", "slow"} <= set(s3.faults.made)
     pretrain(world.pretrain(), solo_job())
     require_same_weights(world.folder, "remote", "distilled")
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_that_are_being_started_stops_a_dump_as_any_other(world: World, s3: S3Server) -> None:
+    dump = world.dump(store={"path": f"s3://{BUCKET}/stopped", "topk": 5, "views": 2}, runtime=WORKERS)
+    process = subprocess.Popen(command(world.folder, dump), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    # Two loading processes, and Python's own helper.
+    wait_until(lambda: len(started.read_text().split()) >= 3, "no process was started")
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert said.splitlines()[-1] == "stopped by SIGTERM; run the same command again to continue"
+    assert s3.faults.requests
 
 
 def test_of_two_dumps_with_other_recipes_for_one_url_one_is_refused(s3: S3Server) -> None:

@@ -155,7 +155,7 @@ def _load(
     check_every: float,
     tally: Tally,
 ) -> Generator[BatchT, None, None]:
-    workers = runtime.workers
+    workers, method = runtime.workers, start_method() if runtime.workers else None
     layout = maker.layout
     cores = choose_cores(device, workers) if runtime.pin_workers and workers else None
     require_open_files(_OPEN_FILES, workers)
@@ -166,7 +166,7 @@ def _load(
     watchdog = Watchdog(notes, runtime.data_timeout)
     iterator: Any = None
     try:
-        with nullcontext() if cores is None else _cores_are_told(), starting_processes():
+        with nullcontext() if cores is None else _cores_are_told(), starting_processes(method):
             filling = _FillBuffers(maker, buffers)
             loader: DataLoader[object] = DataLoader(
                 filling,
@@ -175,7 +175,7 @@ def _load(
                 num_workers=workers,
                 prefetch_factor=runtime.prefetch if workers else None,
                 worker_init_fn=partial(_start_worker, notes, cores, tally),
-                multiprocessing_context=start_method() if workers else None,
+                multiprocessing_context=method,
                 collate_fn=_unchanged,
                 timeout=min(check_every, runtime.data_timeout) if workers else 0,
             )

@@ -132,7 +132,7 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
             found=f"{blocks.sum():,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
-    if missing:
+    if blocks.any():
         try_writing(store.storage)
     manifest = store.manifest
     shape = manifest.encoding, manifest.topk, manifest.num_classes

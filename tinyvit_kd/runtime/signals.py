@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Literal
 
@@ -111,14 +112,23 @@ def ignore_signals() -> None:
 
 
 @contextmanager
-def starting_processes() -> Iterator[None]:
+def starting_processes(method: str | None) -> Iterator[None]:
     """Start processes in here that are going to ignore these signals, and take seconds until they can.
 
     A process that is started anew has no handlers. Until it ignores signals, they are kept back: one that reaches the
     whole group would end it, and the main process would take that for a fault.
+
+    Args:
+        method: how they are started; a forked one has its parent's handlers at once.
     """
+    if method != "spawn":
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
+        # Python's own helper, which the first of them needs. As it starts, it lets two of the signals through.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

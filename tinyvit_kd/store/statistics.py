@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tinyvit_kd.storage.together import together
 from tinyvit_kd.store.codec import read_status
+from tinyvit_kd.store.folders import array_entries
 from tinyvit_kd.store.names import view_of
 from tinyvit_kd.store.records import RecordStatus
 from tinyvit_kd.store.store import LogitStore
@@ -57,7 +58,8 @@ def statistics(store: LogitStore) -> Statistics:
 def block_sizes(store: LogitStore) -> dict[tuple[int, int], int]:
     """Sizes of all present blocks' files, bytes, by (shard, view)."""
     sizes: dict[tuple[int, int], int] = {}
-    for shard, entries in store.array_entries():
+    shards = [shard for shard, length in enumerate(store.manifest.shard_lengths) if length]
+    for shard, entries in array_entries(store.storage, shards, store.manifest.views * len(shards)):
         for entry in entries:
             view = view_of(entry.base)
             if view is not None and view < store.manifest.views:

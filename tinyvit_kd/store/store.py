@@ -23,14 +23,13 @@ from tinyvit_kd.errors import (
     what_to_do,
 )
 from tinyvit_kd.runtime.watchdog import doing
-from tinyvit_kd.storage.base import Entry, Storage, read_limited
+from tinyvit_kd.storage.base import Storage, read_limited
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.arrays import array_shape, check_array
 from tinyvit_kd.store.chunks import largest_file, pack, unpack
 from tinyvit_kd.store.codec import decode, encode, read_header
 from tinyvit_kd.store.create import prepare_store
 from tinyvit_kd.store.encodings import Planes
-from tinyvit_kd.store.folders import array_entries
 from tinyvit_kd.store.integrity import REDUMP, check_header, require_finite
 from tinyvit_kd.store.listing import Bool, missing_table, present_blocks
 from tinyvit_kd.store.manifest import Manifest
@@ -132,11 +131,14 @@ class LogitStore:
             missing: what ``missing_blocks`` or ``missing_table`` returned.
         """
         yield from present_blocks(missing, self.manifest.shard_lengths, self.manifest.views)
+<<<<<<< HEAD
 
     def array_entries(self) -> Iterator[tuple[int, list[Entry]]]:
         """Each shard that has samples, with what lies in its array's folder."""
         shards = [shard for shard, length in enumerate(self.manifest.shard_lengths) if length]
         return array_entries(self.storage, shards, self.manifest.views * len(shards))
+=======
+>>>>>>> wt/objects
 
     def complete_views(self) -> int:
         """How many view numbers, counted from 0, have the blocks of all shards."""
@@ -144,11 +146,8 @@ class LogitStore:
         return int(incomplete[0]) if len(incomplete) else self.manifest.views
 
     def unfinished(self, shards: Iterable[int]) -> list[str]:
-        """Names of some shards' temporary files, which running writers use and killed writers leave behind.
-
-        Only disks have them: in an object store nothing can be seen before it is whole.
-        """
-        if self.storage.at_a_time > 1:
+        """Names of some shards' temporary files, which running writers use and killed writers leave behind."""
+        if self.storage.at_a_time > 1:  # an object store, where nothing can be seen before it is whole
             return []
         entries = (entry for shard in shards for entry in self.storage.list(array_name(shard)))
         return sorted(entry.name for entry in entries if entry.base.endswith(".partial"))
