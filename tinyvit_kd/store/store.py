@@ -131,14 +131,6 @@ class LogitStore:
             missing: what ``missing_blocks`` or ``missing_table`` returned.
         """
         yield from present_blocks(missing, self.manifest.shard_lengths, self.manifest.views)
-<<<<<<< HEAD
-
-    def array_entries(self) -> Iterator[tuple[int, list[Entry]]]:
-        """Each shard that has samples, with what lies in its array's folder."""
-        shards = [shard for shard, length in enumerate(self.manifest.shard_lengths) if length]
-        return array_entries(self.storage, shards, self.manifest.views * len(shards))
-=======
->>>>>>> wt/objects
 
     def complete_views(self) -> int:
         """How many view numbers, counted from 0, have the blocks of all shards."""
