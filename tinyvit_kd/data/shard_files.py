@@ -12,11 +12,11 @@ from types import TracebackType
 from tinyvit_kd.data.locating.copies import LocalCopies
 from tinyvit_kd.data.locating.fetch_errors import cannot_read
 from tinyvit_kd.data.locating.listed import ListedFiles
-from tinyvit_kd.data.locating.remote import require_cache
-from tinyvit_kd.data.locating.served import WEB, located
+from tinyvit_kd.data.locating.remote import no_cache
+from tinyvit_kd.data.locating.served import WEB, is_served, located
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import ShardError
-from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage
+from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage, read_limited
 from tinyvit_kd.storage.local import LocalStorage
 
 Location = str | Path  # a path, or a URL
@@ -126,11 +126,13 @@ class ShardFiles:
             None if it cannot be read, or is larger.
         """
         storage, name = self._resolve(str(location))
-        info = self.info_beside(location, suffix)
         try:
-            return storage.read(name + suffix) if info is not None and info.size <= limit else None
+            if self._listed.knows(storage.root, name) and self._listed.info(storage.root, name + suffix) is None:
+                return None
+            content = read_limited(storage, name + suffix, limit)
         except OSError:
             return None
+        return content if isinstance(content, bytes) else None
 
     def can_write_beside(self, location: Location) -> bool:
         """Whether files can be written beside a shard, as far as this is known without trying."""
@@ -200,8 +202,7 @@ class ShardFiles:
 
     def _copy(self, location: str) -> Path:
         if self._copies is None:
-            require_cache(location, None)
-        assert self._copies is not None
+            raise no_cache(location, "no cache_dir, and a server that sends whole files only" * is_served(location))
         return self._copies.local_path(location)
 
 

@@ -243,7 +243,7 @@ class ShardSet:
         """
         if self.cache_dir is None and is_served(self.locations[0]):
             warn_once(
-                ("no cache", self.name),
+                ("no cache", self.locations[0]),
                 f"{self.name}: each sample is a request of its own, and is read again in each epoch: set "
                 "shards.cache_dir (--cache-dir) to a folder on a local disk",
             )

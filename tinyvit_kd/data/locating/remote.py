@@ -51,13 +51,18 @@ def require_cache(url: str, cache_dir: Path | None) -> Path:
         ConfigError: there is none.
     """
     if cache_dir is None:
-        raise ConfigError(
-            "shards from URLs need a folder on this machine in which they are kept",
-            where=url,
-            found="no cache_dir",
-            fix="set shards.cache_dir, or give --cache-dir to shards index, info and check",
-        )
+        raise no_cache(url)
     return cache_dir
+
+
+def no_cache(url: str, found: str = "") -> ConfigError:
+    """The error for a URL whose files are fetched whole, where there is no folder for them."""
+    return ConfigError(
+        "shards from URLs need a folder on this machine in which they are kept",
+        where=url,
+        found=found or "no cache_dir",
+        fix="set shards.cache_dir, or give --cache-dir to shards index, info and check",
+    )
 
 
 def cache_name(url: str) -> str:
