@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from tests.processes import alive, wait_until
 from tests.runs.growing_stores import add, begin, grow_while_waiting, growing, view_by_view
 from tests.runs.recorder import RunRecorder
 from tests.stages.commands import COMMAND_LINE, Stage, on_a_slow_disk, start, torchrun
+from tests.stages.test_preemption import RUNS
+from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, StoreError
 from tinyvit_kd.runtime.distributed import solo_job
@@ -209,13 +213,16 @@ def test_all_processes_of_a_run_that_waits_stop_at_the_same_step_and_go_on(world
     wait_until(lambda: not any(map(alive, ranks)), "a process was left behind")
     assert step_of(checkpoints(config.output / "checkpoints")[0]) == 6
     assert json.loads((config.output / "progress.json").read_text())["state"] == "stopped"
-    process = start(world.folder, config, *torchrun(2), *COMMAND_LINE)
-    for block in blocks(world)[3:]:
-        time.sleep(2)
-        add(world.store, world.folder / "new", [block])
-    assert process.wait(120) == 0
     reference = config.model_copy(update={"output": world.folder / "run-whole"})
-    assert start(world.folder, reference, *torchrun(2), *COMMAND_LINE).wait(120) == 0
+    recipes = [world.folder / "again.yaml", world.folder / "whole.yaml"]
+    for recipe, each in zip(recipes, (config, reference), strict=True):
+        recipe.write_text(dump_yaml(each))
+    (world.folder / "runs.py").write_text(RUNS)
+    job = subprocess.Popen([sys.executable, *torchrun(2), str(world.folder / "runs.py"), *map(str, recipes)])
+    for block in blocks(world)[3:]:
+        time.sleep(3)
+        add(world.store, world.folder / "new", [block])
+    assert job.wait(120) == 0
     assert_same_weights(config.output, reference.output)
 
 
