@@ -82,13 +82,23 @@ def read_url(url: str) -> bytes:
 
 
 def _fetch(url: str, kept: Path) -> Path:
+    remove_abandoned(kept)
+    fetch_whole(url, kept)
+    return kept
+
+
+def fetch_whole(url: str, path: Path) -> None:
+    """Fetch a tar by whatever webdataset has for its URL, whole or not at all.
+
+    Raises:
+        ShardError: the URL cannot be fetched, or what is there is not a tar.
+        OSError: the disk is full.
+    """
     doing(f"fetching {url}")
-    _remove_abandoned(kept)
-    with atomic_path(kept) as aside, saying(f"fetching {url}"):
+    with atomic_path(path) as aside, saying(f"fetching {url}"):
         with aside.open("wb") as file:
             _copy(url, file)
-        _require_tar(url, aside)
-    return kept
+        require_tar(url, aside)
 
 
 def _copy(url: str, file: BinaryIO) -> None:
@@ -112,7 +122,12 @@ def _copy(url: str, file: BinaryIO) -> None:
         raise unreachable(url, error, getattr(stream, "status", None)) from None
 
 
-def _require_tar(url: str, path: Path) -> None:
+def require_tar(url: str, path: Path) -> None:
+    """Check by its first bytes that what was fetched is a tar.
+
+    Raises:
+        ShardError: it is none; it says what it is instead.
+    """
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
     found, fix = other_kind(head)
@@ -124,7 +139,7 @@ def _require_tar(url: str, path: Path) -> None:
         raise ShardError("what was fetched is not a tar", where=url, found=found, expected="a plain tar", fix=fix)
 
 
-def _remove_abandoned(kept: Path) -> None:
+def remove_abandoned(kept: Path) -> None:
     """Remove what killed processes left of this file: ours, and those of the versions that fetched by webdataset."""
     for path in [*kept.parent.glob(f".{kept.name}.*.partial"), *kept.parent.glob(f"{kept.name}.temp*")]:
         with suppress(OSError):
