@@ -16,7 +16,8 @@ from tinyvit_kd.config.data import StoredTargetsConfig
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry
 from tinyvit_kd.store.records import Block

@@ -21,7 +21,8 @@ from tinyvit_kd.batches.stored_batches import StoredBatches
 from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.order import rank_lanes
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.seeding import view_seed

@@ -21,7 +21,8 @@ from tinyvit_kd.data.indexing.index import ShardIndex
 from tinyvit_kd.data.indexing.summaries import Summary, summary_of
 from tinyvit_kd.data.locating.remote import cache_name
 from tinyvit_kd.data.shard_files import ShardFiles
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ConfigError, ShardError
 

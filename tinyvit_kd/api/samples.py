@@ -11,7 +11,8 @@ from PIL import Image
 
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.indexing.index import Int64
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.log import warn
 from tinyvit_kd.views.decode import decode

@@ -10,7 +10,7 @@ from tinyvit_kd.batches.holes import leave_out_unlabelled, make_hole
 from tinyvit_kd.batches.layout import batch_layout
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.data.buffers import Arrays, BatchMaker, Layout, Tensors
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views.render import render_eval

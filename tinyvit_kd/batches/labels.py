@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tinyvit_kd.batches.step_plan import Int32
 from tinyvit_kd.data.buffers import Arrays
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 
 Int64 = npt.NDArray[np.int64]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.errors import BadImageError, TransformError
 from tinyvit_kd.runtime.seeding import view_seed
 from tinyvit_kd.views.mixing import mix_views, partners, sample_mix

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tinyvit_kd.batches.dump_batches import DumpBatch
 from tinyvit_kd.batches.sample_views import sample_name
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.runs.dump_quality import DumpQuality
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say, say_any_rank

@@ -9,7 +9,7 @@ import numpy as np
 from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_views
 from tinyvit_kd.runtime.distributed import Job

@@ -14,7 +14,8 @@ from tinyvit_kd.config.load import load_recipe, validate
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.building.build import build_shards
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES, write_image_folder
 from tinyvit_kd.errors import ConfigError, TinyVitKdError
 from tinyvit_kd.runtime.distributed import Job

@@ -13,7 +13,7 @@ from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.shards import ShardReader
+from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.attempts import attempting

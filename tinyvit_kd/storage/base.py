@@ -32,6 +32,7 @@ class FileInfo(NamedTuple):
 
     size: int  # bytes
     modified_ns: int  # nanoseconds since 1970
+    tag: str = ""  # of an object's content, where a service gives one (ETag)
 
 
 class Storage(ABC):
@@ -55,13 +56,22 @@ class Storage(ABC):
     def info(self, name: str) -> FileInfo | None:
         """Size and modification time of a file; None if there is no file with this name."""
 
+    def infos(self, folder: str = "") -> dict[str, FileInfo]:
+        """Size and modification time of all files directly in a folder, by name; with few requests where possible."""
+        found = ((entry.name, self.info(entry.name)) for entry in self.list(folder) if entry.kind == "file")
+        return {name: info for name, info in found if info is not None}
+
     @abstractmethod
     def read(self, name: str) -> bytes:
         """The content of a file."""
 
     @abstractmethod
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on; fewer if the file ends before that."""
+        """``size`` bytes from ``offset`` on; fewer if the file ends before that.
+
+        Raises:
+            OSError: with the number EOPNOTSUPP, where only whole files can be read.
+        """
 
     @abstractmethod
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:

@@ -61,7 +61,15 @@ class ObjectStorage(Storage):
             meta = self._ask("head", name, lambda: obstore.head(self._objects, name))
         except FileNotFoundError:
             return None
-        return FileInfo(meta["size"], int(meta["last_modified"].timestamp() * 1e9))
+        return _info(meta)
+
+    def infos(self, folder: str = "") -> dict[str, FileInfo]:
+        """As ``Storage.infos``; one request per 1,000 objects."""
+        import obstore
+
+        prefix = f"{folder.rstrip('/')}/" if folder else None
+        found = self._ask("list", folder, lambda: obstore.list_with_delimiter(self._objects, prefix))
+        return {each["path"]: _info(each) for each in found["objects"]}
 
     def read(self, name: str) -> bytes:
         """As ``Storage.read``; one request."""
@@ -127,7 +135,7 @@ class ObjectStorage(Storage):
     @cached_property
     def _objects(self) -> ObjectStore:
         try:
-            from obstore.store import from_url
+            from obstore.store import HTTPStore, from_url
         except ImportError:
             raise ConfigError(
                 "reading and writing URLs of object stores takes a package that is not installed",
@@ -141,7 +149,11 @@ class ObjectStorage(Storage):
             "read_timeout": _READ_TIMEOUT,
             "allow_http": self.root.startswith("http:") or endpoint.startswith("http:"),
         }
-        store: ObjectStore = from_url(self.root, client_options=options, retry_config={"max_retries": 0})
+        # A web server is asked as one, whatever its name: from_url takes some for S3, which wants credentials.
+        is_web = self.root.startswith(("http:", "https:"))
+        store: ObjectStore = (HTTPStore.from_url if is_web else from_url)(
+            self.root, client_options=options, retry_config={"max_retries": 0}
+        )
         return store
 
     def __reduce__(self) -> tuple[Callable[[str], ObjectStorage], tuple[str]]:
@@ -153,3 +165,7 @@ class ObjectStorage(Storage):
 
     def __hash__(self) -> int:
         return hash(self.root)
+
+
+def _info(meta: Any) -> FileInfo:
+    return FileInfo(meta["size"], int(meta["last_modified"].timestamp() * 1e9), (meta["e_tag"] or "").strip('"'))

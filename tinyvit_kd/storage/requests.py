@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -44,19 +45,27 @@ def requesting(action: str, url: str, request: Callable[[], T]) -> T:
 
 
 def _may_pass(error: BaseException) -> bool:
-    from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+    from obstore.exceptions import (
+        AlreadyExistsError,
+        BaseError,
+        NotSupportedError,
+        PermissionDeniedError,
+        UnauthenticatedError,
+    )
 
     return isinstance(error, BaseError) and not isinstance(
-        error, AlreadyExistsError | PermissionDeniedError | UnauthenticatedError
+        error, AlreadyExistsError | NotSupportedError | PermissionDeniedError | UnauthenticatedError
     )
 
 
 def _as_os_error(error: Exception, url: str) -> Exception:
-    from obstore.exceptions import AlreadyExistsError, BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 
     first = str(error).partition("\n")[0]
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(2, first, url)
     if isinstance(error, AlreadyExistsError):
         return FileExistsError(17, first, url)
+    if isinstance(error, NotSupportedError):
+        return OSError(errno.EOPNOTSUPP, first, url)
     return OSError(5, first, url) if isinstance(error, BaseError) else error

@@ -11,7 +11,8 @@ from tinyvit_kd.batches.digest_check import DigestCheck
 from tinyvit_kd.batches.replay import replay_views
 from tinyvit_kd.batches.sample_views import SampleViews, sample_name
 from tinyvit_kd.config.view_spec import ViewSpec
-from tinyvit_kd.data.shards import ShardReader, ShardSet
+from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ReplayError, StoreError, TinyVitKdError
 from tinyvit_kd.runs.store_agreement import require_same_listing, stored_spec
 from tinyvit_kd.store.cache import BlockCache
