@@ -11,9 +11,7 @@ from typing import TypeVar
 from tinyvit_kd.batches.dump_tasks import Group
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.caching.ahead import FetchAhead, Use, unknown
-from tinyvit_kd.data.caching.shard_cache import ShardCache
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.runtime.shared_memory import START_METHOD
 
 T = TypeVar("T")
 
@@ -41,7 +39,7 @@ def following(
     tasks: Iterable[T],
     uses: Iterable[Use],
     runtime: RuntimeConfig,
-    width: int,
+    width: int = 2,
     first: int = 0,
 ) -> Iterable[T]:
     """Tasks as they are; as the loader takes them, the shards of those that follow are fetched.
@@ -71,17 +69,18 @@ def _followed(
         yield task
 
 
-def groups_ahead(
-    ahead: FetchAhead | None, groups: Iterator[Group], locations: tuple[str, ...], runtime: RuntimeConfig, batch: int
-) -> Iterator[Group]:
-    """Groups of a dump as they are; each is taken one earlier than it is needed, so that its shard can be fetched.
+@contextmanager
+def groups_with_shards(
+    shards: ShardSet, groups: Iterator[Group], runtime: RuntimeConfig, batch: int
+) -> Iterator[Iterator[Group]]:
+    """Groups of a dump as they are. Where there is a cache, each is claimed one earlier, and its shard is fetched.
 
     Args:
         groups: those that this process claims, as it asks for them.
-        locations: of all shards.
         batch: views of a task.
     """
-    return groups if ahead is None else _taken_early(ahead, groups, locations, _issued(runtime) * batch)
+    with fetching_ahead(shards) as ahead:
+        yield groups if ahead is None else _taken_early(ahead, groups, shards.locations, _issued(runtime) * batch)
 
 
 def _taken_early(
@@ -111,5 +110,3 @@ def _issued(runtime: RuntimeConfig) -> int:
     """How many tasks before the latest one may still be in work."""
     return runtime.workers * runtime.prefetch + 1
 
-
-__all__ = ["ShardCache", "fetching_ahead", "following", "groups_ahead"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit_kd.data.caching.shard_cache import ShardCache
 from tinyvit_kd.data.indexing.index import Int64, ShardIndex
 from tinyvit_kd.data.indexing.index_file import load_index
 from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
@@ -37,6 +38,8 @@ class ShardSet:
     class_list: ClassList | None  # of the labels: the one that was named, else classes.txt beside the shards
     locations: tuple[str, ...]  # a path or URL per shard
     cache_dir: Path | None = None
+    cache_bytes: int | None = None  # that the copies in cache_dir may take; None: nothing is ever removed
+    cache_local: bool = False  # whether shards at paths are copied, too
     index_dir: Path | None = None
     label_key: str | None = None  # the field of .json that is the label
     first_label: int = 0  # number of the first class in the files
@@ -49,6 +52,8 @@ class ShardSet:
         split: str | None = None,
         *,
         cache_dir: Path | None = None,
+        cache_bytes: int | None = None,
+        cache_local: bool = False,
         index_dir: Path | None = None,
         class_list: str | None = None,
         label_key: str | None = None,
@@ -60,7 +65,9 @@ class ShardSet:
         Args:
             path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
             split: a split named in ``_info.json``; None: the only one.
-            cache_dir: where shards from URLs are kept.
+            cache_dir: where copies of shards are kept.
+            cache_bytes: that the copies may take; None: nothing is ever removed.
+            cache_local: whether shards at paths are copied, too.
             index_dir: where byte indexes are kept; None: beside the shards.
             class_list: the labels' class list, as ``load_class_list`` takes it; None: classes.txt beside the shards.
             label_key: the field of ``.json`` that is the label, with dots for nested ones; None: the usual ones.
@@ -75,6 +82,8 @@ class ShardSet:
         shards = cls.listed(
             listing,
             cache_dir=cache_dir,
+            cache_bytes=cache_bytes,
+            cache_local=cache_local,
             index_dir=index_dir,
             class_list=class_list,
             label_key=label_key,
@@ -105,6 +114,11 @@ class ShardSet:
     def indexed(self, known: tuple[Summary, ...]) -> ShardSet:
         """The same set, with what the indexes of all its shards say."""
         return replace(self, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
+
+    @cached_property
+    def cache(self) -> ShardCache | None:
+        """The copies on this machine that samples are read from, if there are any."""
+        return None if self.cache_dir is None else ShardCache(self.cache_dir, self.cache_bytes, self.cache_local)
 
     @property
     def total(self) -> int:

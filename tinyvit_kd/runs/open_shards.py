@@ -32,6 +32,8 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
             config.path,
             config.split,
             cache_dir=config.cache_dir,
+            cache_bytes=config.cache_bytes,
+            cache_local=config.cache_local,
             index_dir=config.index_dir,
             on_shard=beat.at,
             **labels,

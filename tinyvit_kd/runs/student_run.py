@@ -23,6 +23,7 @@ from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
+from tinyvit_kd.runs.cached_shards import counted_by, say_cached, steps_with_shards
 from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -99,7 +100,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
-        run = replace(run, progress=progress, metrics=metrics)
+        run = replace(run, progress=progress, metrics=metrics, counted=counted_by(data.shards))
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -113,8 +114,13 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         steps = range(state.step, run.total_steps)
-        with stop_on_signals() as stop, loading(batch_maker, steps, config.runtime, job.device) as batches:
+        with (
+            stop_on_signals() as stop,
+            steps_with_shards(data.shards, plan, steps, config.runtime, job) as tasks,
+            loading(batch_maker, tasks, config.runtime, job.device) as batches,
+        ):
             results = fit(run, state, batches, data.objective, stop, scorer)
+        say_cached(data.shards, job)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
         summary = _write_results(config, data, scorer, run, state, card, results, attempts)

@@ -53,7 +53,10 @@ class FetchAhead:
         self._queue: deque[Use] = deque()
         self._later: deque[Use] = deque()  # not held yet
         self._held: list[Use] = []
+        self._coming: dict[str, list[int]] = {}  # by the name of a copy: first steps of uses that are not over
         self._step = -1
+        self._let_go = 0  # how often
+        self._choosing: Use | None = None  # looks for room; those after it must not take that
         self._ended = False
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._work, name="fetch-ahead", daemon=True) for _ in range(threads)]
@@ -63,6 +66,7 @@ class FetchAhead:
         with self._changed:
             self._queue.append(use)
             self._later.append(use)
+            self._coming.setdefault(self._cache.name(use.location), []).append(use.first)
             self._changed.notify_all()
 
     def knows(self, locations: tuple[str, ...]) -> None:
@@ -86,6 +90,7 @@ class FetchAhead:
         for use in [use for use in self._held if use.last < done]:
             self._held.remove(use)
             self._cache.let_go(use.location)
+            self._over(use)
 
     def close(self) -> None:
         """Let go of everything, and end; a shard that is being fetched is left to be finished."""
@@ -112,23 +117,49 @@ class FetchAhead:
                 fetched = self._fetch(use)
             except (TinyVitKdError, OSError) as error:
                 warn_once(("fetched ahead", type(error)), f"a shard cannot be fetched ahead of its use: {error}")
-                continue
+                fetched = True
             if not fetched:
-                with self._changed:
-                    self._queue.appendleft(use)
-                    self._changed.wait(_LOOK_AGAIN)
+                self._put_back(use)
+            self._has_room(use)
 
     def _take(self) -> Use | None:
         with self._changed:
-            while not self._queue and not self._ended:
-                self._changed.wait()
-            return None if self._ended else self._queue.popleft()
+            self._changed.wait_for(lambda: self._ended or (self._queue and self._choosing is None))
+            self._choosing = None if self._ended else self._queue.popleft()
+            return self._choosing
 
     def _fetch(self, use: Use) -> bool:
         step = self._step
         first = None if use.first <= step else use.first
-        return self._cache.fetch_ahead(use.location, lambda name: self._next_use_of(name, step), first)
+        return self._cache.fetch_ahead(
+            use.location, lambda name: self._next_use_of(name, step), first, lambda: self._has_room(use)
+        )
+
+    def _has_room(self, use: Use) -> None:
+        with self._changed:
+            if self._choosing is use:
+                self._choosing = None
+                self._changed.notify_all()
+
+    def _put_back(self, use: Use) -> None:
+        """There is no room for a use: wait until there may be."""
+        with self._changed:
+            self._queue.appendleft(use)
+            before = self._let_go
+            self._changed.wait_for(lambda: self._ended or self._let_go > before, _LOOK_AGAIN)
+
+    def _over(self, use: Use) -> None:
+        name = self._cache.name(use.location)
+        with self._changed:
+            self._coming[name].remove(use.first)
+            if not self._coming[name]:
+                del self._coming[name]
+            self._let_go += 1
+            self._changed.notify_all()
 
     def _next_use_of(self, name: str, step: int) -> float:
+        with self._changed:
+            if name in self._coming:
+                return min(self._coming[name])
         location = self._locations.get(name)
         return math.inf if location is None else self._next_use(location, step)

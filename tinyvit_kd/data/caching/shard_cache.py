@@ -22,6 +22,10 @@ from tinyvit_kd.storage.base import FileInfo
 _LOCKS = ".locks"
 
 
+def _nothing() -> None:
+    pass
+
+
 class ShardCache:
     """Copies of shards on a local disk.
 
@@ -47,6 +51,7 @@ class ShardCache:
         self.limit = limit
         self.copies_paths = copies_paths
         self.counts = counts or CacheCounts()
+        self._asked: dict[str, FileInfo | None] = {}  # of shards that are to be fetched ahead
         self._locks = RangeLocks(folder / _LOCKS)
         self._room = Room(folder, limit, self._locks, self.counts)
 
@@ -82,12 +87,15 @@ class ShardCache:
         self.counts.add(waits=1, waited=round((time.perf_counter() - begin) * 1e6))
         return path
 
-    def fetch_ahead(self, location: str, next_use: NextUse, first: float | None) -> bool:
+    def fetch_ahead(
+        self, location: str, next_use: NextUse, first: float | None, has_room: Callable[[], None] = _nothing
+    ) -> bool:
         """Fetch a shard that is not there, if there is room for it.
 
         Args:
             next_use: which copies are needed when.
             first: the step that needs this shard; None: somebody is waiting for it, so that room is made anyway.
+            has_room: called once there is room, before the shard is fetched.
 
         Returns:
             False if there is no room.
@@ -95,7 +103,14 @@ class ShardCache:
         Raises:
             ShardError, DiskSpaceError: as ``local_path``.
         """
-        return _is_copy(self.path(location), None) or self._fetch(location, None, next_use, first)
+        if _is_copy(self.path(location), None):
+            return True
+        if location not in self._asked:
+            self._asked[location] = source_info(location)
+        done = self._fetch(location, self._asked[location], next_use, first, has_room)
+        if done:
+            self._asked.pop(location, None)
+        return done
 
     def hold(self, location: str) -> None:
         """Keep a copy from being removed, whether it is there already or not, until ``let_go``."""
@@ -106,7 +121,14 @@ class ShardCache:
         self._note_use(self.path(location))
         self._locks.let_go(use_of(self.name(location)))
 
-    def _fetch(self, location: str, info: FileInfo | None, next_use: NextUse, first: float | None) -> bool:
+    def _fetch(
+        self,
+        location: str,
+        info: FileInfo | None,
+        next_use: NextUse,
+        first: float | None,
+        has_room: Callable[[], None] = _nothing,
+    ) -> bool:
         """Fetch a shard, or wait until another process has; returns False if there is no room.
 
         Where nobody waits for it yet (``first``), it is left to the other process.
@@ -121,6 +143,7 @@ class ShardCache:
             size = None if info is None else info.size
             if not self._room.reserve(path.name, size, next_use, first):
                 return False
+            has_room()
             try:
                 self._fetch_into(location, path, size, info, next_use)
             finally:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tinyvit_kd.data.locating.remote import fetch_whole, require_tar
+from tinyvit_kd.data.locating.served import located
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import ShardError, reason_of
 from tinyvit_kd.runtime.heartbeat import saying
@@ -65,7 +66,10 @@ def fetch_shard(location: str, path: Path) -> None:
 def _storage_of(location: str) -> tuple[Storage, str] | None:
     if not is_url(location):
         return LocalStorage(""), os.path.abspath(location)
-    return None
+    try:
+        return located(location)
+    except OSError as error:
+        raise _cannot(location, error) from None
 
 
 def _cannot(location: str, error: OSError) -> ShardError:
