@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.data.tars import write_samples
-from tinyvit_kd.data.indexing.index_file import INDEX_SUFFIX, load_index
+from tinyvit_kd.data.indexing.index_file import load_index
 from tinyvit_kd.data.indexing.npz import read_npz
+from tinyvit_kd.data.locating.patterns import INDEX_SUFFIX
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -185,7 +185,7 @@ def test_a_compressed_tar_is_refused_before_it_is_fetched(tmp_path: Path) -> Non
         ShardSet.load("https://x.invalid/a.tar.gz?x=1", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("url", ["https://x.invalid/set", "https://x.invalid/a.tar", "pipe:sleep 60"])
+@pytest.mark.parametrize("url", ["hf://datasets/x/set", "https://x.invalid/a.tar?sig=1", "pipe:sleep 60"])
 def test_a_url_without_a_cache_is_refused_before_anything_is_fetched(url: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError, match="cache_dir"):
@@ -255,7 +255,7 @@ def test_an_answer_that_is_no_tar_is_explained_and_not_kept(
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://bucket/a.tar", r"nothing here opens s3:// URLs.*pipe:aws s3 cp s3://bucket/a\.tar -"),
+        ("r2://bucket/a.tar", r"nothing here opens r2:// URLs.*pipe:aws s3 cp r2://bucket/a\.tar -"),
         ("what://bucket/a.tar", "nothing here opens what:// URLs.*pipe:COMMAND"),
         ("gs://bucket/a.tar", "the program .*opens gs:// URLs,? is not installed"),
         ("pipe:exit 3", "ended with exit code 3.*check the command"),
@@ -265,6 +265,7 @@ def test_a_missing_handler_is_named_with_what_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, message: str
 ) -> None:
     (tmp_path / "bin").mkdir()
+    monkeypatch.setattr("tinyvit_kd.data.locating.served._has_obstore", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # no programs; the shell of pipe: is found by its path
     with pytest.raises(ShardError, match=message):
         ShardSet.load(url, cache_dir=tmp_path / "cache")

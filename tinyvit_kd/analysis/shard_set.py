@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
+from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.tars.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.wording import counted

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from tinyvit_kd.config.data import ShardsConfig
+from tinyvit_kd.data.each_shard import each_shard
 from tinyvit_kd.data.indexing.index_file import find_index
 from tinyvit_kd.data.indexing.summaries import Summary, summary_of
 from tinyvit_kd.data.locating.locate import locate_shards
+from tinyvit_kd.data.locating.served import is_served
 from tinyvit_kd.data.locating.urls import is_url
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ShardError
 
@@ -21,7 +26,7 @@ def known_shards(config: ShardsConfig) -> ShardSet:
     listing = locate_shards(config.path, config.split, config.cache_dir)
     labels = config.model_dump(include={"class_list", "label_key", "first_label"})  # none of these if not used
     shards = ShardSet.listed(listing, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels)
-    found = [] if any(map(is_url, shards.locations)) else _summaries(shards)
+    found = [] if any(map(_is_fetched_whole, shards.locations)) else _summaries(shards)
     if len(found) == len(shards.names):
         return shards.indexed(tuple(found))
     if listing.lengths is None:
@@ -35,24 +40,32 @@ def known_shards(config: ShardsConfig) -> ShardSet:
 
 
 def tar_bytes(shards: ShardSet) -> int | None:
-    """Bytes of all tars together; None for those that lie behind URLs.
+    """Bytes of all tars together; None where one is at a URL from which it would have to be fetched whole.
 
     Raises:
         ShardError: a tar is missing.
     """
-    if any(map(is_url, shards.locations)):
+    if any(map(_is_fetched_whole, shards.locations)):
         return None
-    with shards.files() as files:
-        return sum(files.info(location).size for location in shards.locations)
+    locations = shards.locations
+    return sum(each_shard(locations, lambda shard, files: files.info(locations[shard]).size, shards.files))
+
+
+def _is_fetched_whole(location: str) -> bool:
+    return is_url(location) and not is_served(location)
 
 
 def _summaries(shards: ShardSet) -> list[Summary]:
     """The shards in numbers, up to the first that has not been indexed."""
+
+    def summary(shard: int, files: ShardFiles) -> Summary | None:
+        index = find_index(shards.locations[shard], shards.index_places, files, shards.label_key)
+        return None if index is None else summary_of(shards.labelled(index))
+
     found: list[Summary] = []
-    with shards.files() as files:
-        for location in shards.locations:
-            index = find_index(location, shards.index_dir, files, shards.label_key)
-            if index is None:
+    with closing(each_shard(shards.locations, summary, shards.files)) as summaries:
+        for each in summaries:
+            if each is None:
                 break
-            found.append(summary_of(shards.labelled(index)))
+            found.append(each)
     return found

@@ -49,7 +49,7 @@ class ShardReader:
         table = self._table(shard)
         location = self.shards.locations[shard]
         doing(f"reading sample {index} of {location}")
-        return self._files.read(location, int(table.offsets[index]), int(table.sizes[index]))
+        return self._files.read_sample(location, int(table.offsets[index]), int(table.sizes[index]))
 
     def key(self, shard: int, index: int) -> str:
         """The key of one sample."""

@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 
 from tinyvit_kd.data.caching.shard_cache import ShardCache
+from tinyvit_kd.data.classes_beside import classes_beside
+from tinyvit_kd.data.each_shard import each_shard
 from tinyvit_kd.data.indexing.index import Int64, ShardIndex
-from tinyvit_kd.data.indexing.index_file import load_index
+from tinyvit_kd.data.indexing.index_file import IndexPlaces, load_index
 from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.sample_labels import NO_LABEL
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
+from tinyvit_kd.data.locating.copies import INDEXES, copies_in
+from tinyvit_kd.data.locating.listed import ListedFiles
 from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
+from tinyvit_kd.data.locating.served import is_served
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.watchdog import doing
-
-CLASS_LIST_FILE = "classes.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ class ShardSet:
         first_label: int = 0,
         on_shard: Callable[[int, int], None] | None = None,
     ) -> ShardSet:
-        """Open a shard set; without an ``_info.json`` this fetches and indexes all of its shards.
+        """Open a shard set; without an ``_info.json`` this indexes all of its shards.
 
         Args:
             path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
@@ -106,7 +110,7 @@ class ShardSet:
             split=listing.split,
             names=listing.names,
             lengths=np.array(listing.lengths or (), dtype=np.int64),
-            class_list=_classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
+            class_list=classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
             **options,
         )
@@ -125,9 +129,13 @@ class ShardSet:
         """Number of samples in the whole set."""
         return int(self.lengths.sum())
 
-    def files(self) -> ShardFiles:
-        """Opens the shards' files; each process and each thread needs one of its own."""
-        return ShardFiles(self.cache_dir)
+    def files(self, listed: ListedFiles | None = None) -> ShardFiles:
+        """Opens the shards' files; each process and each thread needs one of its own.
+
+        Args:
+            listed: what is known of files at URLs already.
+        """
+        return ShardFiles(copies_in(self.cache_dir), listed=listed)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
         """The shard's byte index, which is made if it is missing. Its labels are classes: texts are looked up.
@@ -164,7 +172,13 @@ class ShardSet:
     def _raw_index(self, shard: int, files: ShardFiles) -> ShardIndex:
         location = self.locations[shard]
         doing(f"opening {location} and its index")
-        return load_index(location, self.index_dir, files, self.label_key)
+        return load_index(location, self.index_places, files, self.label_key)
+
+    @property
+    def index_places(self) -> IndexPlaces:
+        """Where byte indexes are kept."""
+        spare_dir = None if self.cache_dir is None or self.index_dir is not None else self.cache_dir / INDEXES
+        return IndexPlaces(self.index_dir, spare_dir)
 
     def key_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
@@ -219,16 +233,16 @@ class ShardSet:
         return total
 
     def summaries(self, on_shard: Callable[[int, int], None] | None = None) -> Iterator[Summary]:
-        """Each shard in numbers, one after the other; missing indexes are made, and only one is held at a time.
+        """Each shard in numbers, in order; missing indexes are made, and only one is held at a time, or a few of URLs.
 
         Args:
             on_shard: called after each shard with (finished shards, all shards).
         """
-        with self.files() as files:
-            for shard in range(len(self.names)):
-                yield summary_of(self.index(shard, files))
-                if on_shard is not None:
-                    on_shard(shard + 1, len(self.names))
+        found = each_shard(self.locations, lambda shard, files: summary_of(self.index(shard, files)), self.files)
+        for done, summary in enumerate(found, 1):
+            yield summary
+            if on_shard is not None:
+                on_shard(done, len(self.names))
 
     @cached_property
     def _summaries(self) -> tuple[Summary, ...]:
@@ -241,11 +255,10 @@ class ShardSet:
         Args:
             shards_at_a_time: how many shards samples are taken from in turn, if they may be more than a few hundred.
         """
+        if self.cache_dir is None and is_served(self.locations[0]):
+            warn_once(
+                ("no cache", self.name),
+                f"{self.name}: each sample is a request of its own, and is read again in each epoch: set "
+                "shards.cache_dir (--cache-dir) to a folder on a local disk",
+            )
         return ShardReader(self, shards_at_a_time)
-
-
-def _classes_beside(folder: Path | None) -> ClassList | None:
-    """The class list in the folder of a shard set; None if there is none."""
-    if folder is None or not (folder / CLASS_LIST_FILE).is_file():
-        return None
-    return load_class_list(str(folder / CLASS_LIST_FILE))

@@ -17,9 +17,10 @@ from tinyvit_kd.data.building.left_out import Tally
 from tinyvit_kd.data.building.shard_writer import Sample, write_shard
 from tinyvit_kd.data.building.source_rules import Listing, SourceRules
 from tinyvit_kd.data.building.sources import ClassSource
+from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
 from tinyvit_kd.data.labels.class_list import ClassList
-from tinyvit_kd.data.locating.locate import INFO_NAMES
-from tinyvit_kd.data.shards import CLASS_LIST_FILE, ShardSet
+from tinyvit_kd.data.locating.undescribed import INFO_NAMES
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
 from tinyvit_kd.runtime.parallel import run_parallel

@@ -10,9 +10,9 @@ from tinyvit_kd.data.building.class_numbers import ClassNumbers, number_classes
 from tinyvit_kd.data.building.source_levels import require_class_level, require_readable
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.data.building.sources import ClassSource, list_classes, list_splits
+from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.class_list_text import plain_lines
-from tinyvit_kd.data.shards import CLASS_LIST_FILE
 from tinyvit_kd.errors import ConfigError
 
 

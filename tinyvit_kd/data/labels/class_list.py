@@ -132,6 +132,20 @@ def _read(path: Path, name: str, where: str) -> ClassList:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError("cannot read the class list", where=where, found=reason_of(error)) from None
+    return read_class_list(content, name, where)
+
+
+def read_class_list(content: bytes, name: str, where: str) -> ClassList:
+    """Make a class list from the content of a file in one of the forms of ``class_list_text``.
+
+    Args:
+        content: of the file.
+        name: of the list.
+        where: path or URL of the file, for messages.
+
+    Raises:
+        ConfigError: it is not a list of distinct ids.
+    """
     entries = read_entries(content, where)
     names = tuple(entry[1:] for entry in entries)
     return ClassList(name, tuple(entry[0] for entry in entries), names if any(names) else ())

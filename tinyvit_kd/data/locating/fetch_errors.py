@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from tinyvit_kd.errors import ShardError
+from tinyvit_kd.errors import ShardError, TinyVitKdError, reason_of
 
 _KEPT = "then run again; files that were fetched whole are kept"
 _ASK_SECONDS = 20.0
@@ -57,6 +57,20 @@ def unreachable(url: str, error: Exception, exit_code: int | None = None) -> Sha
     return ShardError("cannot fetch a file of the shard set", where=url, found=found, fix=fix)
 
 
+def cannot_read(location: object, error: OSError) -> TinyVitKdError:
+    """The error for a shard, or a file beside it, that the system or a storage refuses to read."""
+    url = str(location)
+    is_web = url.startswith(("http:", "https:"))
+    if isinstance(error, TinyVitKdError) and (error.can_be_retried or not is_web):
+        return error  # it says already what to do
+    if is_web:
+        return unreachable(url, error)
+    if "://" in url and isinstance(error, FileNotFoundError):
+        fix = f"there is no such object: correct the URL, or bring it there, {_KEPT}"
+        return ShardError("cannot read a shard", where=url, found=reason_of(error), fix=fix)
+    return ShardError("cannot read a shard", where=url, found=reason_of(error))
+
+
 def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str]:
     scheme = urlsplit(url).scheme
     if isinstance(error, NoHandlerError):
@@ -66,6 +80,8 @@ def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str
             f"give a command that writes the file to its standard output, such as {command}, or copy the shards to a "
             "disk",
         )
+    if scheme in ("http", "https") and isinstance(error, OSError):
+        return _http_reason(url, exit_code, error)
     if isinstance(error, FileNotFoundError) and error.filename:
         return (
             f"the program {error.filename}, which opens {scheme}:// URLs, is not installed",
@@ -77,7 +93,7 @@ def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str
             f"install {error.name}, {_KEPT}",
         )
     if scheme in ("http", "https"):
-        return _http_reason(url, exit_code)
+        return _http_reason(url, exit_code, None)
     if exit_code == _NO_SUCH_PROGRAM and scheme != "pipe":
         return (
             f"the program that opens {scheme}:// URLs is not installed",
@@ -90,8 +106,13 @@ def _reason(url: str, error: Exception, exit_code: int | None) -> tuple[str, str
     return f"{type(error).__name__}: {error}", check
 
 
-def _http_reason(url: str, exit_code: int | None) -> tuple[str, str]:
-    """Ask the server again, for one byte: the program that fetches does not say which error it was given."""
+def _http_reason(url: str, exit_code: int | None, error: OSError | TinyVitKdError | None) -> tuple[str, str]:
+    """Ask the server again, for one byte: who fetches does not always say which error it was given.
+
+    Args:
+        exit_code: of the program that fetched it.
+        error: of the storage that read it.
+    """
     check = f"check the URL and the connection, {_KEPT}"
     request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
     try:
@@ -104,5 +125,9 @@ def _http_reason(url: str, exit_code: int | None) -> tuple[str, str]:
             fix = f"name the files of a server by braces, such as train-{{000000..000015}}.tar, not by * or [], {_KEPT}"
         return f"the server answered {answer.code} {phrase}".rstrip(), fix
     except (OSError, ValueError, http.client.HTTPException):
-        pass  # then the program's exit code is all that is known
+        pass  # then what was found out before is all that is known
+    if isinstance(error, TinyVitKdError):
+        return error.found or error.what, error.fix or check
+    if error is not None:
+        return reason_of(error), check
     return _CURL_CODES.get(exit_code or 0, f"curl ended with exit code {exit_code}"), check

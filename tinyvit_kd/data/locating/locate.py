@@ -11,13 +11,14 @@ from urllib.request import url2pathname
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tinyvit_kd.data.locating.patterns import expand_braces, match_files
+from tinyvit_kd.data.locating.at_urls import has_wildcards, match_urls, read_file
+from tinyvit_kd.data.locating.fetch_errors import cannot_read
+from tinyvit_kd.data.locating.patterns import match_files
 from tinyvit_kd.data.locating.remote import read_url, require_cache
-from tinyvit_kd.data.locating.undescribed import undescribed
+from tinyvit_kd.data.locating.served import is_served
+from tinyvit_kd.data.locating.undescribed import INFO_NAMES, undescribed, undescribed_url
 from tinyvit_kd.data.locating.urls import below, is_url, name_of, names_tars
 from tinyvit_kd.errors import ConfigError, ShardError, told_apart
-
-INFO_NAMES = ("_info.json", "info.json")
 
 
 class SplitInfo(BaseModel):
@@ -44,7 +45,7 @@ class ShardListing:
     names: tuple[str, ...]  # of the shards, distinct
     locations: tuple[str, ...]  # a path or URL per shard
     lengths: tuple[int, ...] | None  # samples per shard from _info.json; None without one
-    folder: Path | None  # may hold classes.txt; None for URLs
+    folder: Path | str | None  # may hold classes.txt; a URL if a storage serves it, None for other URLs
 
 
 def locate_shards(path: str, split: str | None, cache_dir: Path | None = None) -> ShardListing:
@@ -53,24 +54,31 @@ def locate_shards(path: str, split: str | None, cache_dir: Path | None = None) -
     Raises:
         ShardError: there are no tars, or ``_info.json`` cannot be used.
         ConfigError: ``split`` is missing or unknown, the braces of a pattern do not match, or there is a URL and no
-            ``cache_dir``.
+            ``cache_dir``, though no storage serves it.
     """
     if path.startswith("file:"):
         path = url2pathname(urlparse(path).path)
     if is_url(path):
-        require_cache(path, cache_dir)
-        if names_tars(path):
-            return _from_locations(path, split, expand_braces(path) if "{" in path else [path], None)
-        return _from_info(path, split, None)
+        if not is_served(path):
+            require_cache(path, cache_dir)
+        if names_tars(path) or has_wildcards(path):
+            locations = match_urls(path)
+            return _from_locations(path, split, locations, _folder_of(locations[0]))
+        return _from_info(path, split, path.rstrip("/") if is_served(path) else None)
     if Path(path).is_dir():
         return _from_info(path, split, Path(path))
     locations = match_files(path)
     return _from_locations(path, split, locations, Path(locations[0]).parent)
 
 
-def _from_locations(path: str, split: str | None, locations: list[str], folder: Path | None) -> ShardListing:
+def _folder_of(url: str) -> str | None:
+    return url.rpartition("/")[0] if is_served(url) else None
+
+
+def _from_locations(path: str, split: str | None, locations: list[str], folder: Path | str | None) -> ShardListing:
     names = _distinct_names(locations)
-    name = folder.absolute().name if folder is not None else PurePosixPath(urlparse(path).path).parent.name
+    at = PurePosixPath(urlparse(locations[0] if isinstance(folder, str) else path).path)
+    name = folder.absolute().name if isinstance(folder, Path) else at.parent.name
     return ShardListing(name or path, split, names, tuple(locations), None, folder)
 
 
@@ -82,7 +90,7 @@ def _distinct_names(locations: Iterable[str]) -> tuple[str, ...]:
     return names if len(set(names)) == len(names) else locations
 
 
-def _from_info(base: str, split: str | None, folder: Path | None) -> ShardListing:
+def _from_info(base: str, split: str | None, folder: Path | str | None) -> ShardListing:
     where, text = _read_info(base, folder)
     try:
         info = Info.model_validate_json(text)
@@ -96,22 +104,35 @@ def _from_info(base: str, split: str | None, folder: Path | None) -> ShardListin
             expected="timm's webdataset _info.json",
         ) from None
     chosen = _choose(info, split, where)
-    _check_split(info.splits[chosen], where, remote=folder is None)
+    _check_split(info.splits[chosen], where, remote=not isinstance(folder, Path))
     filenames = info.splits[chosen].filenames
-    name = info.name or PurePosixPath(base if folder is not None else urlparse(base).path).name
+    name = info.name or PurePosixPath(base if isinstance(folder, Path) else urlparse(base).path).name
     locations = tuple(below(base, each) if folder is None else f"{base.rstrip('/')}/{each}" for each in filenames)
     return ShardListing(name, chosen, filenames, locations, info.splits[chosen].shard_lengths, folder)
 
 
-def _read_info(base: str, folder: Path | None) -> tuple[str, bytes]:
+def _read_info(base: str, folder: Path | str | None) -> tuple[str, bytes]:
     if folder is None:
         return _fetch_info(base)
+    if isinstance(folder, str):
+        return _read_info_at_url(folder)
     for name in INFO_NAMES:
         try:
             return f"{base}/{name}", (folder / name).read_bytes()
         except OSError:
             continue
     raise undescribed(folder)
+
+
+def _read_info_at_url(folder: str) -> tuple[str, bytes]:
+    for name in INFO_NAMES:
+        if (content := read_file(f"{folder}/{name}")) is not None:
+            return f"{folder}/{name}", content
+    try:
+        problem = undescribed_url(folder)
+    except OSError as error:
+        raise cannot_read(folder, error) from None
+    raise problem
 
 
 def _fetch_info(base: str) -> tuple[str, bytes]:

@@ -8,13 +8,13 @@ import re
 import unicodedata
 from pathlib import Path
 
-from tinyvit_kd.data.indexing.index_file import INDEX_SUFFIX
 from tinyvit_kd.errors import ConfigError, ShardError, escaped
 from tinyvit_kd.runtime.log import warn_once
 
-_WILD = re.compile(r"[*?[]")
+INDEX_SUFFIX = ".idx.npz"  # of a byte index, appended to the name of its shard
+WILD = re.compile(r"[*?[]")
 # Files that lie beside tars and are none: indexes, ours and others', lists and descriptions.
-_BESIDE = (INDEX_SUFFIX, ".idx", ".index", ".json", ".txt", ".md", ".csv", ".tsv", ".yaml", ".yml", ".sha256", ".md5")
+BESIDE = (INDEX_SUFFIX, ".idx", ".index", ".json", ".txt", ".md", ".csv", ".tsv", ".yaml", ".yml", ".sha256", ".md5")
 
 
 def match_files(pattern: str) -> list[str]:
@@ -35,7 +35,7 @@ def match_files(pattern: str) -> list[str]:
         if literal is None:
             found.append(each)
             continue
-        matched = [path for path in sorted(glob.glob(literal, recursive=True)) if not path.endswith(_BESIDE)]
+        matched = [path for path in sorted(glob.glob(literal, recursive=True)) if not path.endswith(BESIDE)]
         if not matched:
             warn_once(("no match", each), f"no shard matches {each}")
         found += matched
@@ -69,7 +69,7 @@ def _expand_beyond(pattern: str) -> list[str]:
 def _escape_existing(pattern: str) -> str | None:
     """A pattern for ``glob`` in which existing folders are literal; None if nothing else is wild in it."""
     folder, rest = _existing_folder(pattern)
-    if not _WILD.search(rest) or os.path.lexists(pattern):
+    if not WILD.search(rest) or os.path.lexists(pattern):
         return None
     if "[" in rest and not glob.glob(glob.escape(folder) + rest, recursive=True):
         rest = rest.replace("[", "[[]")  # brackets that match nothing are part of names

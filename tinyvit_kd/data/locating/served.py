@@ -12,8 +12,8 @@ from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import BACKENDS, open_storage
 
-_WEB = ("http", "https")
-_WITHOUT_OBSTORE = (*_WEB, "gs")  # what webdataset opens where obstore is not installed
+WEB = ("http:", "https:")
+_WITHOUT_OBSTORE = (*WEB, "gs:")  # what webdataset opens where obstore is not installed
 
 
 def is_served(location: str) -> bool:
@@ -23,9 +23,9 @@ def is_served(location: str) -> bool:
     parts = urlsplit(location)
     if parts.scheme not in BACKENDS or not parts.netloc:
         return False
-    if parts.scheme in _WEB and (parts.query or parts.fragment or "@" in parts.netloc):
+    if location.startswith(WEB) and (parts.query or parts.fragment or "@" in parts.netloc):
         return False
-    return parts.scheme not in _WITHOUT_OBSTORE or _has_obstore()
+    return not location.startswith(_WITHOUT_OBSTORE) or _has_obstore()
 
 
 def located(location: str) -> tuple[Storage, str] | None:
@@ -40,8 +40,8 @@ def located(location: str) -> tuple[Storage, str] | None:
     if not is_served(location):
         return None
     base, name = split_url(location)
-    storage = _storage(base, os.getpid())
-    if base.startswith(tuple(f"{scheme}:" for scheme in _WEB)) and not _serves_parts(storage, name):
+    storage = storage_of(base)
+    if base.startswith(WEB) and not _serves_parts(storage, name):
         return None
     return storage, name
 
@@ -50,7 +50,12 @@ def split_url(url: str) -> tuple[str, str]:
     """The bucket or server of a URL, and the name in it. Names in buckets are taken as they are written."""
     scheme, _, rest = url.partition("://")
     host, _, name = rest.partition("/")
-    return f"{scheme}://{host}", unquote(name) if scheme in _WEB else name
+    return f"{scheme}://{host}", unquote(name) if url.startswith(WEB) else name
+
+
+def storage_of(base: str) -> Storage:
+    """The storage of a bucket or server, the same one for all that asks in this process."""
+    return _storage(base, os.getpid())
 
 
 @cache
@@ -69,12 +74,19 @@ def _serves_parts(storage: Storage, name: str) -> bool:
         except FileNotFoundError:
             return True  # not known yet: who reads the file will find out that it is missing
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
+            if kind_of_refusal(error) != "unsupported":
                 raise
             _PARTS[storage.root] = False
         else:
             _PARTS[storage.root] = True
     return _PARTS[storage.root]
+
+
+def kind_of_refusal(error: OSError) -> str:
+    """What sort of refusal an error of a storage is, as ``storage`` tells them apart; empty for other errors."""
+    if error.errno == errno.EOPNOTSUPP:
+        return "unsupported"
+    return str(getattr(error, "kind", ""))
 
 
 @cache
