@@ -50,7 +50,7 @@ def following(
         width: shards that are fetched before they are needed.
         first: the number of the first task.
     """
-    return tasks if ahead is None else _followed(ahead, tasks, iter(uses), _issued(runtime), width, first)
+    return tasks if ahead is None else _followed(ahead, tasks, iter(uses), issued(runtime), width, first)
 
 
 def _followed(
@@ -80,7 +80,7 @@ def groups_with_shards(
         batch: views of a task.
     """
     with fetching_ahead(shards) as ahead:
-        yield groups if ahead is None else _taken_early(ahead, groups, shards.locations, _issued(runtime) * batch)
+        yield groups if ahead is None else _taken_early(ahead, groups, shards.locations, issued(runtime) * batch)
 
 
 def _taken_early(
@@ -106,7 +106,7 @@ def _taken_early(
         group = following
 
 
-def _issued(runtime: RuntimeConfig) -> int:
+def issued(runtime: RuntimeConfig) -> int:
     """How many tasks before the latest one may still be in work."""
     return runtime.workers * runtime.prefetch + 1
 

@@ -19,7 +19,7 @@ from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.sample_labels import NO_LABEL
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
-from tinyvit_kd.data.locating.copies import INDEXES, copies_in
+from tinyvit_kd.data.locating.copies import INDEXES
 from tinyvit_kd.data.locating.listed import ListedFiles
 from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
 from tinyvit_kd.data.locating.served import is_served
@@ -135,7 +135,7 @@ class ShardSet:
         Args:
             listed: what is known of files at URLs already.
         """
-        return ShardFiles(copies_in(self.cache_dir), listed=listed)
+        return ShardFiles(self.cache, listed=listed)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
         """The shard's byte index, which is made if it is missing. Its labels are classes: texts are looked up.

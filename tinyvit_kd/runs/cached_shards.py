@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from tinyvit_kd.batches.shard_uses import PlannedUses
-from tinyvit_kd.batches.shards_ahead import fetching_ahead, following
+from tinyvit_kd.batches.shards_ahead import fetching_ahead, following, issued
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.order import rank_lanes
@@ -38,7 +38,7 @@ def steps_with_shards(
     lanes = lanes_here(plan, job)
     uses = PlannedUses(plan, shards.locations, steps, lanes)
     if is_cached(shards) and steps:
-        _require_room(shards, plan, steps.start // plan.steps_per_epoch, lanes)
+        _require_room(shards, plan, steps.start // plan.steps_per_epoch, lanes, issued(runtime))
     with fetching_ahead(shards, uses.next_use) as ahead:
         yield following(ahead, steps, uses, runtime, width=max(2, len(plan.lanes)), first=steps.start)
 
@@ -54,12 +54,16 @@ def lanes_here(plan: StepPlan, job: Job) -> range:
     return range(lanes[0].start, lanes[1].stop)
 
 
-def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range) -> int:
-    """Bytes of the shards that some lanes read at the same time in an epoch, at most; a little less than they are."""
+def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, steps: int) -> int:
+    """Bytes of the shards that some lanes read at the same time in an epoch, at most; a little less than they are.
+
+    Args:
+        steps: how many consecutive steps are in work at the same time.
+    """
     sizes = [each.image_bytes + each.samples * _MEMBER for each in shards.known or ()]
     changes: list[tuple[int, bool, int]] = []
     for first, last, shard in plan.shard_uses(epoch, lanes):
-        changes += [(first, True, shard), (last + 1, False, shard)]
+        changes += [(first, True, shard), (last + steps, False, shard)]
     readers: dict[int, int] = {}
     now = most = 0
     for _, begins, shard in sorted(changes):
@@ -70,11 +74,11 @@ def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range) ->
     return most
 
 
-def _require_room(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range) -> None:
+def _require_room(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, steps: int) -> None:
     limit = None if shards.cache is None else shards.cache.limit
     if limit is None or shards.known is None:
         return
-    needed = bytes_at_once(shards, plan, epoch, lanes)
+    needed = bytes_at_once(shards, plan, epoch, lanes, steps)
     largest = max(each.image_bytes + each.samples * _MEMBER for each in shards.known)
     if needed <= limit:
         return

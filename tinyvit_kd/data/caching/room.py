@@ -142,7 +142,7 @@ class Room:
         candidates = [
             copy
             for copy in copies
-            if copy.name in needed and (first is None or needed[copy.name] > first) and not self._is_held(copy.name)
+            if copy.name in needed and not copy.name.startswith(".") and (first is None or needed[copy.name] > first) and not self._is_held(copy.name)
         ]
         if first is not None and sum(copy.size for copy in candidates) < excess:
             return False

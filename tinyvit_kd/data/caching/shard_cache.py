@@ -11,7 +11,7 @@ from pathlib import Path
 from tinyvit_kd.data.caching.counts import CacheCounts
 from tinyvit_kd.data.caching.room import FETCHED, NextUse, Room, fetch_of, index_beside, never, use_of
 from tinyvit_kd.data.caching.source import fetch_shard, source_info
-from tinyvit_kd.data.locating.remote import cache_name
+from tinyvit_kd.data.locating.remote import cache_name, remove_abandoned
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import AND_AGAIN, DiskSpaceError, reason_of
 from tinyvit_kd.runtime.range_locks import RangeLocks
@@ -138,6 +138,7 @@ class ShardCache:
         with self._locks.exclusive(fetch_of(path.name), wait=first is None) as is_ours:
             if not is_ours or _is_copy(path, info):
                 return True
+            remove_abandoned(path)
             self._room.remove_leftovers(path.name)
             info = info or source_info(location)
             size = None if info is None else info.size

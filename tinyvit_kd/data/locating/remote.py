@@ -1,4 +1,4 @@
-"""Shards that lie elsewhere: whatever webdataset can open, kept in a folder on this machine."""
+"""Shards that lie elsewhere: whatever webdataset can open, fetched whole, and the names of their copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import xxhash
 
 from tinyvit_kd.data.locating.fetch_errors import NoHandlerError, unreachable
-from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.tars.heads import BLOCK_BYTES, is_header, other_kind
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import atomic_path
@@ -24,24 +23,6 @@ from tinyvit_kd.runtime.watchdog import doing
 
 _COPIED = 1 << 20  # bytes at a time
 _ABANDONED = 3600.0  # seconds without growth, after which a file is not being fetched any more
-
-
-def local_file(location: str, cache_dir: Path | None) -> Path:
-    """The file that holds a shard on this machine; a URL is fetched once.
-
-    Args:
-        location: a path or a URL.
-        cache_dir: where fetched shards are kept.
-
-    Raises:
-        ShardError: the URL cannot be fetched, or what is there is not a tar.
-        ConfigError: there is a URL and no ``cache_dir``.
-    """
-    if not is_url(location):
-        return Path(location)
-    folder = require_cache(location, cache_dir)
-    kept = folder / cache_name(location)
-    return kept if kept.exists() else _fetch(location, kept)
 
 
 def require_cache(url: str, cache_dir: Path | None) -> Path:
@@ -79,12 +60,6 @@ def read_url(url: str) -> bytes:
     with saying(f"fetching {url}"):
         _copy(url, content)
     return content.getvalue()
-
-
-def _fetch(url: str, kept: Path) -> Path:
-    remove_abandoned(kept)
-    fetch_whole(url, kept)
-    return kept
 
 
 def fetch_whole(url: str, path: Path) -> None:
