@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyvit_kd.commands.paths import FolderOrUrl
 from tinyvit_kd.commands.printing import json_option, print_result
 from tinyvit_kd.runtime.heartbeat import saying
 
@@ -26,7 +27,7 @@ def shards_group(context: click.Context) -> None:
 
 @shards_group.command("build")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("output", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("output", type=FolderOrUrl())
 @click.option("--split", help="Name of the split; default: train.")
 @click.option("--split-from-folders", is_flag=True, help="Each folder, tar or zip in SOURCE is a split: train, val, …")
 @click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples per shard.")
@@ -54,7 +55,7 @@ def shards_group(context: click.Context) -> None:
 @click.option("--list", "list_all", is_flag=True, help="Name all that is left out, not only the first ones.")
 def shards_build(
     source: Path,
-    output: Path,
+    output: Path | str,
     split: str | None,
     split_from_folders: bool,
     samples_per_shard: int,
@@ -65,7 +66,7 @@ def shards_build(
     outside_links: str,
     list_all: bool,
 ) -> None:
-    """Pack the images in SOURCE into webdataset tars in OUTPUT.
+    """Pack the images in SOURCE into webdataset tars in OUTPUT, a folder or a URL such as s3://BUCKET/FOLDER.
 
     SOURCE is a folder with one folder, one tar or one zip per class; or a tar or zip of class folders, or a tar of one
     tar per class. Where its folders may be something else than classes, the command stops and says what to give. What
@@ -109,7 +110,7 @@ def _shard_set_options(function: Function) -> Function:
         click.option(
             "--cache-dir",
             type=click.Path(path_type=Path),
-            help="Folder for shards fetched from URLs; needed if PATH is one.",
+            help="Folder for copies and indexes of shards from URLs; needed for URLs that are fetched whole.",
         ),
         click.option("--split", help="A split named in _info.json; default: the only one."),
     ):

@@ -13,6 +13,7 @@ import xxhash
 from tinyvit_kd.data.indexing.index import ShardIndex
 from tinyvit_kd.data.labels.label_order import LabelOrder
 from tinyvit_kd.data.labels.sample_labels import NO_LABEL
+from tinyvit_kd.data.read_ahead import reading_ahead
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.tars.leftovers import Leftovers
 from tinyvit_kd.errors import ShardError, TinyVitKdError
@@ -74,7 +75,7 @@ def check_shards(
     processes: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Read and decode every sample.
+    """Read and decode every sample. Of shards at URLs that a storage serves, no copy is kept.
 
     Args:
         shard_set: the set to check. If it has a class list, labels are compared with it.
@@ -111,11 +112,11 @@ def _check_shard(shard_set: ShardSet, decode: Callable[[bytes], None], shard: in
     else:
         report.leftovers.add(name, index.leftovers)
     _check_labels(report, shard, index, shard_set)
-    with shard_set.files() as files:
+    with shard_set.files() as files, reading_ahead(files, location) as ahead:
         for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
             sample = f"{name}:{index.key(number)}"
             try:
-                content = files.read(location, offset, size)
+                content = ahead.read(location, offset, size)
             except ShardError as error:
                 report.unreadable.append((sample, str(error)))
                 continue

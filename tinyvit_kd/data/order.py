@@ -94,12 +94,16 @@ class EpochOrder:
         Those are whole windows, as nothing is said of the order inside them.
         """
         begin, end = self._lane_start(lane), self._lane_start(lane + 1)
-        inside = (self._ends > begin) & (self._ends - self._line.lengths < end) & (self._line.lengths > 0)
-        starts = np.maximum(self._ends - self._line.lengths, begin)[inside] - begin
-        stops = np.minimum(self._ends, end)[inside] - begin
+        segments = slice(
+            int(np.searchsorted(self._ends, begin, side="right")), int(np.searchsorted(self._ends, end, side="left")) + 1
+        )
+        shards, _, lengths = (column[segments] for column in self._line)
+        starts = np.maximum(self._ends[segments] - lengths, begin) - begin
+        stops = np.minimum(self._ends[segments], end) - begin
+        shards, starts, stops = (column[stops > starts] for column in (shards, starts, stops))
         first = starts // self.window * self.window
         stop = np.minimum(-(-stops // self.window) * self.window, end - begin)
-        return np.stack([self._line.shards[inside], first, stop], axis=1)
+        return np.stack([shards, first, stop], axis=1)
 
     def _samples_per_lane(self, global_batch: int) -> int:
         assert global_batch % self.lanes == 0

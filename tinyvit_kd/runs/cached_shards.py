@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
+
 from tinyvit_kd.batches.shard_uses import PlannedUses
 from tinyvit_kd.batches.shards_ahead import fetching_ahead, following, issued
 from tinyvit_kd.batches.step_plan import StepPlan
@@ -60,7 +63,7 @@ def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, st
     Args:
         steps: how many consecutive steps are in work at the same time.
     """
-    sizes = [each.image_bytes + each.samples * _MEMBER for each in shards.known or ()]
+    sizes = _sizes(shards).tolist()
     changes: list[tuple[int, bool, int]] = []
     for first, last, shard in plan.shard_uses(epoch, lanes):
         changes += [(first, True, shard), (last + steps, False, shard)]
@@ -74,12 +77,18 @@ def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, st
     return most
 
 
+def _sizes(shards: ShardSet) -> npt.NDArray[np.int64]:
+    """Bytes of the tars, a little less than they are: int64 [shards]."""
+    assert shards.known is not None
+    return shards.known.image_bytes + shards.known.samples * _MEMBER
+
+
 def _require_room(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, steps: int) -> None:
     limit = None if shards.cache is None else shards.cache.limit
     if limit is None or shards.known is None:
         return
     needed = bytes_at_once(shards, plan, epoch, lanes, steps)
-    largest = max(each.image_bytes + each.samples * _MEMBER for each in shards.known)
+    largest = int(_sizes(shards).max())
     if needed <= limit:
         return
     advised = (needed + 2 * largest) * 1.1 / 2**30

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from tinyvit_kd.runtime.files import atomic_path
 
@@ -20,6 +21,7 @@ class Entry(NamedTuple):
     name: str  # relative to the storage's root, with "/" between its parts
     kind: EntryKind  # of a link: the kind of its target; "other": a device or a broken link
     is_link: bool = False
+    size: int | None = None  # bytes; None where a listing does not say it
 
     @property
     def base(self) -> str:
@@ -45,6 +47,9 @@ class Storage(ABC):
         root: a folder or a URL.
     """
 
+    at_a_time: ClassVar[int] = 1
+    """How many requests are worth having under way at a time; with more than 1, threads may share a storage."""
+
     def __init__(self, root: str) -> None:
         self.root = root
 
@@ -67,11 +72,7 @@ class Storage(ABC):
 
     @abstractmethod
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on; fewer if the file ends before that.
-
-        Raises:
-            OSError: with the number EOPNOTSUPP, where only whole files can be read.
-        """
+        """``size`` bytes from ``offset`` on; fewer if the file ends before that."""
 
     @abstractmethod
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
@@ -159,6 +160,23 @@ class Storage(ABC):
 
     def close(self) -> None:  # noqa: B027 - most storages keep nothing open
         """Close open files and connections; they are opened again when they are needed."""
+
+
+def read_limited(storage: Storage, name: str, limit: int) -> bytes | int:
+    """The content of a file of ``limit`` bytes or fewer; of a larger one, which is not read, how many it has or more.
+
+    On a disk that is a look and a read; of an object store one request.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if storage.at_a_time > 1:
+        content = storage.read_range(name, 0, limit + 1)
+        return content if len(content) <= limit else len(content)
+    info = storage.info(name)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", storage.locate(name))
+    return info.size if info.size > limit else storage.read(name)
 
 
 class RangeReader(io.RawIOBase):

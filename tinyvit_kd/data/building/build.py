@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tinyvit_kd.data.building.build_output import open_output, output_folder, require_room, write_info
 from tinyvit_kd.data.building.build_report import BuildReport
-from tinyvit_kd.data.building.build_source import find_splits, number_source
+from tinyvit_kd.data.building.build_source import find_splits, number_source, require_same_classes
 from tinyvit_kd.data.building.build_spec import BuildSpec, ImageAssignment, keep_build_spec, source_hash
 from tinyvit_kd.data.building.class_numbers import ClassNumbers
 from tinyvit_kd.data.building.left_out import Tally
-from tinyvit_kd.data.building.shard_writer import Sample, write_shard
+from tinyvit_kd.data.building.shard_writer import Sample, ShardTask, write_shard
 from tinyvit_kd.data.building.source_rules import Listing, SourceRules
 from tinyvit_kd.data.building.sources import ClassSource
 from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
 from tinyvit_kd.data.labels.class_list import ClassList
-from tinyvit_kd.data.locating.undescribed import INFO_NAMES
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
-from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer, write_json
+from tinyvit_kd.runtime.files import remove_unfinished, sole_writer
 from tinyvit_kd.runtime.parallel import run_parallel
+from tinyvit_kd.storage.base import Storage
 
 OnShard = Callable[[int, int], None]
 OnListed = Callable[[BuildReport], None]
@@ -34,7 +34,7 @@ class _Build(NamedTuple):
     """All that is decided before the first shard of a split is written."""
 
     spec: BuildSpec
-    out: Path
+    out: Storage
     sources: Sequence[ClassSource]
     labels: Mapping[str, int]
     missing: list[int]  # shards
@@ -42,7 +42,7 @@ class _Build(NamedTuple):
 
 def build_shards(
     source: Path,
-    out: Path,
+    out: Path | str,
     split: str,
     *,
     samples_per_shard: int,
@@ -67,7 +67,7 @@ def build_shards(
 
 def build_splits(
     source: Path,
-    out: Path,
+    out: Path | str,
     split: str | None,
     *,
     samples_per_shard: int,
@@ -82,11 +82,12 @@ def build_splits(
 
     The images' bytes are kept as they are, and the seed spreads the images over the shards. The result depends on
     nothing but the source and the arguments. After an interruption, the same call makes the missing shards. Only one
-    build at a time may write to ``out``. A second split uses the classes of the first.
+    build at a time may write to a folder; at a URL nothing keeps two apart, but the first one's spec and classes hold
+    for both, and what both write is the same. A second split uses the classes of the first.
 
     Args:
         source: folder, tar or zip of the images.
-        out: folder for the shards, ``classes.txt`` and, written last, timm's ``_info.json``.
+        out: folder or URL for the shards, ``classes.txt`` and, written last, timm's ``_info.json``.
         split: name of the split; None: each folder, tar or zip of the source is a split of that name.
         samples_per_shard: the last shard may have fewer.
         seed: of the random assignment of images to shards.
@@ -100,36 +101,32 @@ def build_splits(
         ConfigError: a split has other characters than letters, digits and underscores.
         ShardError: the source cannot be read, its folders may not be its classes, its classes do not fit those of
             ``out``, or ``out`` holds shards of another build.
-        DiskSpaceError: the shards would not fit on the disk.
+        DiskSpaceError: the shards would not fit on the disk; of those for a URL, the few that are being written.
         BusyError: another process is writing to ``out``.
+        StorageError: the service of a URL does not answer, or refuses.
     """
     if split is not None:
         _require_plain_name(split)
-    if out.resolve() == source.resolve():
-        raise ConfigError(
-            "the shards cannot lie among the folders of the classes",
-            where=str(out),
-            expected="another folder than the source",
-            fix="give another output, for example a folder inside the source",
-        )
-    listing = Listing(source, rules or SourceRules(), Tally(named), out)
+    output = open_output(out, source)
+    folder = output_folder(output)
+    listing = Listing(source, rules or SourceRules(), Tally(named), folder)
     with _left_out_told(listing, on_listed):
         splits = find_splits(listing, split)
-        begun = (out / CLASS_LIST_FILE).exists()
-        numbers = number_source(out, splits, listing)
-    with sole_writer(out):
-        if not begun and (out / CLASS_LIST_FILE).exists():  # another build has just written its classes
-            numbers = number_source(out, splits, listing)
+        begun = output.info(CLASS_LIST_FILE) is not None
+        numbers = number_source(output, splits, listing)
+    with nullcontext() if folder is None else sole_writer(folder):
+        if not begun and output.info(CLASS_LIST_FILE) is not None:  # another build has just written its classes
+            numbers = number_source(output, splits, listing)
         report = BuildReport(listing.left_out, numbers.notes, Tally(named))
         if on_listed is not None:
             on_listed(report)
-        builds = [_plan(out, each, seed, samples_per_shard, found, numbers) for each, found in splits.items()]
-        require_free_space(out, sum(map(_missing_size, builds)))
-        _prepare(out, builds, numbers.classes)
+        builds = [_plan(output, each, seed, samples_per_shard, found, numbers) for each, found in splits.items()]
+        require_room(output, [_size_per_shard(build) for build in builds for _ in build.missing], processes)
+        _prepare(output, builds, numbers.classes)
         _write_shards(builds, processes, report.undecodable, on_shard)
         for build in builds:
-            _write_info(out, build.spec)
-    report.sets = [ShardSet.load(out, each) for each in splits]
+            write_info(output, build.spec)
+    report.sets = [ShardSet.load(output.locate(), each) for each in splits]
     return report
 
 
@@ -150,7 +147,7 @@ def _left_out_told(listing: Listing, on_listed: OnListed | None) -> Iterator[Non
 
 
 def _plan(
-    out: Path,
+    out: Storage,
     split: str,
     seed: int,
     samples_per_shard: int,
@@ -161,23 +158,30 @@ def _plan(
     sources = [source for source in sources if len(source)]
     samples = sum(len(source) for source in sources)
     spec = BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), numbers.classes.hash)
-    missing = [shard for shard, name in enumerate(spec.filenames) if not (out / name).exists()]
+    present = out.infos()
+    missing = [shard for shard, name in enumerate(spec.filenames) if name not in present]
     return _Build(spec, out, sources, numbers.labels, missing)
 
 
-def _missing_size(build: _Build) -> int:
-    """An upper limit of the size of missing shards, bytes; deflated images count with their unpacked size."""
+def _size_per_shard(build: _Build) -> int:
+    """An upper limit of the size of a shard on average, bytes; deflated images count with their unpacked size."""
     size = sum(int(each.extents[:, 1:3].max(axis=1).sum()) + _TAR_OVERHEAD * len(each) for each in build.sources)
-    return size * len(build.missing) // len(build.spec.filenames)
+    return -(-size // len(build.spec.filenames))
 
 
-def _prepare(out: Path, builds: list[_Build], classes: ClassList) -> None:
-    """Write specs and classes to ``out``, and remove unfinished files that a killed build left behind."""
+def _prepare(out: Storage, builds: list[_Build], classes: ClassList) -> None:
+    """Write specs and classes to ``out``, and remove unfinished files that a killed build left behind.
+
+    Raises:
+        ShardError: another build has just written other classes, or shards of another spec are there.
+    """
     for build in builds:
-        keep_build_spec(out / f".{build.spec.split}.plan.json", build.spec)
-    remove_unfinished(out)
-    if not (out / CLASS_LIST_FILE).exists():
-        atomic_write(out / CLASS_LIST_FILE, ("\n".join(classes.ids) + "\n").encode())
+        keep_build_spec(out, f".{build.spec.split}.plan.json", build.spec)
+    if (folder := output_folder(out)) is not None:
+        remove_unfinished(folder)
+    lines = ("\n".join(classes.ids) + "\n").encode()
+    if not out.write_new(CLASS_LIST_FILE, lines):
+        require_same_classes(out, classes)
 
 
 def _write_shards(builds: list[_Build], processes: int, undecodable: Tally, on_shard: OnShard | None) -> None:
@@ -191,24 +195,11 @@ def _write_shards(builds: list[_Build], processes: int, undecodable: Tally, on_s
             on_shard(finished, count)
 
 
-def _tasks(build: _Build) -> Iterator[tuple[Path, list[Sample]]]:
-    """For each missing shard, its path and samples."""
+def _tasks(build: _Build) -> Iterator[ShardTask]:
+    """For each missing shard, its place and samples."""
     assignment = ImageAssignment(build.spec, build.sources)
     for shard in build.missing:
         samples = [
             Sample(number, build.labels[name], name, image) for number, name, image in assignment.images_of(shard)
         ]
-        yield build.out / build.spec.filenames[shard], samples
-
-
-def _write_info(out: Path, spec: BuildSpec) -> None:
-    """Write timm's ``_info.json``, keeping other splits that are in it."""
-    path = out / INFO_NAMES[0]
-    info: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"name": out.name, "splits": {}}
-    info["splits"][spec.split] = {
-        "name": spec.split,
-        "filenames": spec.filenames,
-        "shard_lengths": spec.lengths,
-        "num_samples": spec.samples,
-    }
-    write_json(path, info)
+        yield ShardTask(build.out, build.spec.filenames[shard], samples)

@@ -11,9 +11,10 @@ from tinyvit_kd.data.building.source_levels import require_class_level, require_
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.data.building.sources import ClassSource, list_classes, list_splits
 from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
-from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.data.labels.class_list import ClassList, read_class_list
 from tinyvit_kd.data.labels.class_list_text import plain_lines
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.storage.base import Storage
 
 
 def find_splits(listing: Listing, split: str | None) -> dict[str, list[ClassSource]]:
@@ -48,25 +49,43 @@ def _plainly_named(source: Path, found: Mapping[str, list[ClassSource]]) -> dict
     return splits
 
 
-def number_source(out: Path, splits: Mapping[str, Sequence[ClassSource]], listing: Listing) -> ClassNumbers:
+def number_source(out: Storage, splits: Mapping[str, Sequence[ClassSource]], listing: Listing) -> ClassNumbers:
     """The classes in ``out`` if it already has shards, else those of the source, and their numbers.
 
     Raises:
         ShardError: the folders of the source may not be classes, or do not fit those of ``out``.
     """
-    path = out / CLASS_LIST_FILE
-    known = _known_classes(path, {each.class_name for sources in splits.values() for each in sources})
+    known = _known_classes(out, {each.class_name for sources in splits.values() for each in sources})
     require_class_level(listing, splits, known.ids if known else ())
-    return number_classes(out.name, splits, known, path, listing.rules, listing.left_out)
+    name = out.locate().rstrip("/").rpartition("/")[2]
+    return number_classes(name, splits, known, out.locate(CLASS_LIST_FILE), listing.rules, listing.left_out)
 
 
-def _known_classes(path: Path, names: Collection[str]) -> ClassList | None:
+def require_same_classes(out: Storage, classes: ClassList) -> None:
+    """Check that the classes in ``out`` are those that the shards are about to be labelled by.
+
+    Raises:
+        ShardError: they are others: another build has written its own at the same moment.
+    """
+    known = _known_classes(out, classes.ids)
+    if known is None or known.hash != classes.hash:
+        raise ShardError(
+            "another build has just written another class list",
+            where=out.locate(CLASS_LIST_FILE),
+            expected=f"the {len(classes.ids):,} classes of this source",
+            fix="run the same command again: it takes the classes that are there, or says what does not fit",
+        )
+
+
+def _known_classes(out: Storage, names: Collection[str]) -> ClassList | None:
     """The classes of a set; each whole line if a build has written them, which may look like an id and a name."""
-    if not path.exists():
+    if out.info(CLASS_LIST_FILE) is None:
         return None
+    content = out.read(CLASS_LIST_FILE)
     try:
-        lines = tuple(plain_lines(path.read_text("utf-8-sig")))
+        lines = tuple(plain_lines(content.decode("utf-8-sig")))
     except UnicodeDecodeError:
         lines = ()
+    name = Path(CLASS_LIST_FILE).stem
     written_by_us = not set(names).isdisjoint(lines) and len(set(lines)) == len(lines)
-    return ClassList(path.stem, lines) if written_by_us else load_class_list(str(path))
+    return ClassList(name, lines) if written_by_us else read_class_list(content, name, out.locate(CLASS_LIST_FILE))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -14,8 +13,8 @@ from tinyvit_kd.data.building.source_image import Image
 from tinyvit_kd.data.building.sources import ClassSource
 from tinyvit_kd.data.indexing.index import Int64
 from tinyvit_kd.errors import ShardError
-from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.seeding import hash64, permutation
+from tinyvit_kd.storage.base import Storage
 
 FORMAT_VERSION = 1
 _SHUFFLE = 0x6275696C64  # distinguishes the random draws of this module
@@ -72,26 +71,25 @@ def source_hash(sources: Sequence[ClassSource]) -> str:
     return state.hexdigest()
 
 
-def keep_build_spec(path: Path, spec: BuildSpec) -> None:
+def keep_build_spec(out: Storage, name: str, spec: BuildSpec) -> None:
     """Write the spec to a file; if the file exists, check that it holds the same spec.
 
     Raises:
         ShardError: the existing shards were made by another spec; it names what differs.
     """
-    if not path.exists():
-        write_json(path, asdict(spec))
+    if out.write_new(name, (json.dumps(asdict(spec), indent=2) + "\n").encode()):
         return
     try:
-        kept = json.loads(path.read_bytes())
+        kept = json.loads(out.read(name))
     except ValueError:
         kept = None
     kept = kept if isinstance(kept, dict) else {}
-    differing = {name: value for name, value in asdict(spec).items() if kept.get(name) != value}
+    differing = {field: value for field, value in asdict(spec).items() if kept.get(field) != value}
     if differing:
         raise ShardError(
             "the output folder holds shards of another build",
-            where=str(path),
-            found=", ".join(f"{name} {kept.get(name)}" for name in differing),
-            expected=", ".join(f"{name} {value}" for name, value in differing.items()),
-            fix=f"build into another folder, or remove {spec.split}-*.tar and {path.name} from this one",
+            where=out.locate(name),
+            found=", ".join(f"{field} {kept.get(field)}" for field in differing),
+            expected=", ".join(f"{field} {value}" for field, value in differing.items()),
+            fix=f"build into another folder, or remove {spec.split}-*.tar and {name} from this one",
         )

@@ -32,7 +32,7 @@ def number_classes(
     name: str,
     splits: Mapping[str, Sequence[ClassSource]],
     known: ClassList | None,
-    where: Path,
+    where: str,
     rules: SourceRules,
     left_out: Tally,
 ) -> ClassNumbers:
@@ -147,7 +147,7 @@ def _refuse_empty(empty: Mapping[str, ClassSource], rules: SourceRules) -> None:
         )
 
 
-def _unknown_classes(unknown: list[str], classes: ClassList, where: Path) -> ShardError:
+def _unknown_classes(unknown: list[str], classes: ClassList, where: str) -> ShardError:
     alike = {_folded(each): each for each in reversed(classes.ids)}
     described = []
     for name in unknown[:5]:
@@ -155,7 +155,7 @@ def _unknown_classes(unknown: list[str], classes: ClassList, where: Path) -> Sha
         described.append(ascii(name) + (f" (the set has {close!a})" if close else ""))
     return ShardError(
         "the source has classes that the shard set lacks",
-        where=str(where),
+        where=where,
         found=", ".join(described) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""),
         expected=f"the {len(classes.ids)} classes of the split that was built first",
         fix="if these are spellings of the same class, rename the folders; else build into another folder, and begin "

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tinyvit_kd.data.building.left_out import Tally
 from tinyvit_kd.data.building.packed_images import count_if_odd
 from tinyvit_kd.data.building.source_image import Image, read_image
 from tinyvit_kd.data.building.source_rules import sample_suffix
+from tinyvit_kd.data.indexing.index import scan_tar
+from tinyvit_kd.data.indexing.index_file import write_index_beside
 from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.storage.base import Storage
 
 
 class Sample(NamedTuple):
@@ -24,16 +28,39 @@ class Sample(NamedTuple):
     image: Image
 
 
-def write_shard(task: tuple[Path, list[Sample]]) -> Tally:
-    """Write a shard; counts the samples that will be holes."""
+class ShardTask(NamedTuple):
+    """A shard that is to be written."""
+
+    out: Storage
+    name: str  # of its file
+    samples: list[Sample]
+
+
+def write_shard(task: ShardTask) -> Tally:
+    """Write a shard, whole or not at all; counts the samples that will be holes.
+
+    For a URL it is written into the folder for temporary files first, and its index is written beside it.
+    """
+    out, name, samples = task
+    if out.is_local:
+        with atomic_path(Path(out.locate(name))) as path:
+            return _write_tar(path, samples)
+    with TemporaryDirectory(prefix="tinyvit-kd-build-") as folder:
+        path = Path(folder) / name
+        odd = _write_tar(path, samples)
+        out.upload(path, name)
+        with ShardFiles() as files:
+            write_index_beside(out.locate(name), scan_tar(path), files)
+    return odd
+
+
+def _write_tar(path: Path, samples: list[Sample]) -> Tally:
     from webdataset.writer import TarWriter  # imports torch, which only the writing processes need
 
-    path, samples = task
     odd = Tally(None)
     with (
-        atomic_path(path) as temporary,
         ShardFiles() as files,
-        temporary.open("wb") as stream,
+        path.open("wb") as stream,
         # With a fixed mtime, the bytes depend on the samples alone.
         TarWriter(stream, encoder=False, mtime=0) as tar,
     ):

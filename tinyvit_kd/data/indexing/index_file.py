@@ -81,6 +81,11 @@ def find_index(
     return _IndexFile(files, tar, _places(places), TarState(files, tar, label_key)).read()
 
 
+def write_index_beside(tar: Location, index: ShardIndex, files: ShardFiles) -> None:
+    """Write the index of a tar that has just been written, beside it; if that is refused, only warn."""
+    _IndexFile(files, tar, IndexPlaces(), TarState(files, tar)).write(index)
+
+
 def _places(places: IndexPlaces | Path | None) -> IndexPlaces:
     return places if isinstance(places, IndexPlaces) else IndexPlaces(places)
 

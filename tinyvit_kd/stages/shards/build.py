@@ -16,7 +16,7 @@ from tinyvit_kd.runtime.log import warn
 
 def build(
     source: Path,
-    output: Path,
+    output: Path | str,
     split: str | None,
     samples_per_shard: int,
     seed: int,
@@ -27,6 +27,7 @@ def build(
     """Pack images into shards; returns a description of what was made, for people, and its counts.
 
     Args:
+        output: a folder, or the URL of one in an object store.
         split: None: each folder, tar or zip of the source is a split.
         rules: the fields of ``SourceRules``.
         list_all: name all that is left out, not only the first ones.
