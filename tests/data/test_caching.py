@@ -17,6 +17,7 @@ from benchmarks.fault_injection.disk import small_disk
 from tests.processes import wait_until
 from tinyvit_kd.data.caching.room import FETCHED, RESERVED
 from tinyvit_kd.data.caching.shard_cache import ShardCache
+from tinyvit_kd.data.caching.source import fetch_shard
 from tinyvit_kd.errors import DiskSpaceError, ShardError
 from tinyvit_kd.storage.base import FileInfo
 
@@ -222,17 +223,15 @@ def test_on_a_disk_that_is_fuller_than_the_limit_says_copies_make_room(
 ) -> None:
     cache = cache_of(tmp_path, 100)
     cache.local_path(sources[0])
-    from tinyvit_kd.data.caching import shard_cache
-
-    fetch, tried = shard_cache.fetch_shard, []
+    tried = []
 
     def full_once(location: str, path: Path) -> None:
         tried.append(location)
         if len(tried) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        fetch(location, path)
+        fetch_shard(location, path)
 
-    monkeypatch.setattr(shard_cache, "fetch_shard", full_once)
+    monkeypatch.setattr("tinyvit_kd.data.caching.shard_cache.fetch_shard", full_once)
     cache.local_path(sources[1])
     assert kept(cache) == {"1.tar"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,14 +81,15 @@ def test_what_cannot_be_fetched_is_left_to_its_reader(tmp_path: Path, sources: l
 
 
 @pytest.mark.parametrize("samples", [3, 100])
-def test_a_dump_claims_one_group_more_and_makes_all(tmp_path: Path, sources: list[str], samples: int) -> None:
+@pytest.mark.usefixtures("sources")
+def test_a_dump_claims_one_group_more_and_makes_all(tmp_path: Path, samples: int) -> None:
     shards = ShardSet.load(
         f"{tmp_path}/far/{{0..5}}.tar", cache_dir=tmp_path / "cache", cache_bytes=2 * SIZE, cache_local=True
     )
     groups = [Group(shard, (view,), samples) for shard in range(6) for view in range(3)]
     claimed: list[Group] = []
 
-    def claims() -> object:
+    def claims() -> Iterator[Group]:
         for group in groups:
             claimed.append(group)
             yield group

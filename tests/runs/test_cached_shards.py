@@ -104,7 +104,7 @@ def test_a_run_from_a_bucket_is_the_same_in_spite_of_faults(many: World, tmp_pat
 
 
 def test_too_little_room_is_refused_with_what_is_needed(many: World, tmp_path: Path) -> None:
-    shards = cached(many, tmp_path, 1)
+    shards = cached(many, tmp_path, 0.5)
     with pytest.raises(ConfigError, match="no room") as told:
         pretrain(many.pretrain(schedule=SCHEDULE, shards=shards, output=str(tmp_path / "run")), solo_job())
     assert told.value.where == "shards.cache_gib"

@@ -94,9 +94,8 @@ class EpochOrder:
         Those are whole windows, as nothing is said of the order inside them.
         """
         begin, end = self._lane_start(lane), self._lane_start(lane + 1)
-        segments = slice(
-            int(np.searchsorted(self._ends, begin, side="right")), int(np.searchsorted(self._ends, end, side="left")) + 1
-        )
+        low = int(np.searchsorted(self._ends, begin, side="right"))
+        segments = slice(low, int(np.searchsorted(self._ends, end, side="left")) + 1)
         shards, _, lengths = (column[segments] for column in self._line)
         starts = np.maximum(self._ends[segments] - lengths, begin) - begin
         stops = np.minimum(self._ends[segments], end) - begin

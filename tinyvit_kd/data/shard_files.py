@@ -75,6 +75,8 @@ class ShardFiles:
 
     def read_sample(self, location: Location, offset: int, size: int) -> bytes:
         """As ``read``, from a copy on this machine where copies are kept."""
+        if self._copies is not None and self._copies.is_awaited(str(location)):
+            return self.read(location, offset, size)
         try:
             storage, name = self._resolve_copy(str(location))
             try:

@@ -21,7 +21,7 @@ from tinyvit_kd.runtime.launch import place_in_job
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.wording import binary_size, counted, duration
 
-_MEMBER = 1 << 9  # bytes of a tar that each image takes at least, beside itself
+_MEMBER = 1 << 10  # bytes of a tar that each sample takes beside its image, about: headers and padding
 
 
 def is_cached(shards: ShardSet) -> bool:
@@ -58,7 +58,7 @@ def lanes_here(plan: StepPlan, job: Job) -> range:
 
 
 def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, steps: int) -> int:
-    """Bytes of the shards that some lanes read at the same time in an epoch, at most; a little less than they are.
+    """Bytes of the shards that some lanes read at the same time in an epoch, at most, about.
 
     Args:
         steps: how many consecutive steps are in work at the same time.
@@ -78,7 +78,7 @@ def bytes_at_once(shards: ShardSet, plan: StepPlan, epoch: int, lanes: range, st
 
 
 def _sizes(shards: ShardSet) -> npt.NDArray[np.int64]:
-    """Bytes of the tars, a little less than they are: int64 [shards]."""
+    """Bytes of the tars, about: int64 [shards]."""
     assert shards.known is not None
     return shards.known.image_bytes + shards.known.samples * _MEMBER
 

@@ -55,6 +55,7 @@ class FetchAhead:
         self._held: list[Use] = []
         self._coming: dict[str, list[int]] = {}  # by the name of a copy: first steps of uses that are not over
         self._step = -1
+        self._first: set[Use] = set()  # that the first step needs and that are not there yet
         self._let_go = 0  # how often
         self._choosing: Use | None = None  # looks for room; those after it must not take that
         self._ended = False
@@ -75,8 +76,11 @@ class FetchAhead:
 
     def start(self) -> None:
         """Begin to fetch."""
-        for thread in self._threads:
-            if thread.ident is None:
+        if self._threads[0].ident is None:
+            with self._changed:
+                self._first = {use for use in self._queue if use.first <= self._step}
+                self._cache.counts.begins = bool(self._first)
+            for thread in self._threads:
                 thread.start()
 
     def reached(self, step: int, done: int) -> None:
@@ -96,6 +100,7 @@ class FetchAhead:
         """Let go of everything, and end; a shard that is being fetched is left to be finished."""
         with self._changed:
             self._ended = True
+            self._cache.counts.begins = False
             self._changed.notify_all()
         while self._held:
             self._cache.let_go(self._held.pop().location)
@@ -120,6 +125,8 @@ class FetchAhead:
                 fetched = True
             if not fetched:
                 self._put_back(use)
+            else:
+                self._is_there(use)
             self._has_room(use)
 
     def _take(self) -> Use | None:
@@ -134,6 +141,12 @@ class FetchAhead:
         return self._cache.fetch_ahead(
             use.location, lambda name: self._next_use_of(name, step), first, lambda: self._has_room(use)
         )
+
+    def _is_there(self, use: Use) -> None:
+        with self._changed:
+            if use in self._first:
+                self._first.remove(use)
+                self._cache.counts.begins = bool(self._first)
 
     def _has_room(self, use: Use) -> None:
         with self._changed:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinyvit_kd.data.caching.counts import CacheCounts
-from tinyvit_kd.data.indexing.index_file import INDEX_SUFFIX
+from tinyvit_kd.data.locating.patterns import INDEX_SUFFIX
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.range_locks import RangeLocks
 from tinyvit_kd.runtime.wording import binary_size
@@ -139,11 +139,9 @@ class Room:
         if excess <= 0:
             return True
         needed = {copy.name: next_use(copy.name) for copy in copies if not copy.name.endswith(INDEX_SUFFIX)}
-        candidates = [
-            copy
-            for copy in copies
-            if copy.name in needed and not copy.name.startswith(".") and (first is None or needed[copy.name] > first) and not self._is_held(copy.name)
-        ]
+        later = (name for name, step in needed.items() if first is None or step > first)
+        allowed = {name for name in later if not name.startswith(".") and not self._is_held(name)}
+        candidates = [copy for copy in copies if copy.name in allowed]
         if first is not None and sum(copy.size for copy in candidates) < excess:
             return False
         for copy in sorted(candidates, key=lambda copy: (-needed[copy.name], copy.used_ns)):

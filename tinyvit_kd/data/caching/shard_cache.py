@@ -87,6 +87,16 @@ class ShardCache:
         self.counts.add(waits=1, waited=round((time.perf_counter() - begin) * 1e6))
         return path
 
+    def is_awaited(self, location: str) -> bool:
+        """Whether a run has just begun, and a copy that is on its way is not there yet.
+
+        Samples may then be read where the shard comes from, so that the first batches need not wait for whole shards.
+        """
+        if not self.counts.begins or self.path(location).exists():
+            return False
+        self.counts.add(direct=1)
+        return True
+
     def fetch_ahead(
         self, location: str, next_use: NextUse, first: float | None, has_room: Callable[[], None] = _nothing
     ) -> bool:

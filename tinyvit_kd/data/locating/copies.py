@@ -18,6 +18,10 @@ class LocalCopies(Protocol):
         """Whether a shard's samples are read from a copy."""
         ...
 
+    def is_awaited(self, location: str) -> bool:
+        """Whether a copy is on its way, and a sample may be read where the shard comes from."""
+        ...
+
     def local_path(self, location: str, info: FileInfo | None = None) -> Path:
         """The file that holds a shard, which is fetched first if it is not there.
 
