@@ -62,7 +62,6 @@ BATCH, BUCKET = 64, "shards"
 CPU = torch.device("cpu")
 
 
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,7 +199,8 @@ def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[flo
     tars = [Path(each).stat().st_size for each in bench.disk.locations if Path(each).exists()]
     over = {
         f"{stage}_{place}_over_disk": round(
-            statistics.median(a / b for a, b in zip(rates[f"{stage}, {place}"], rates[f"{stage}, disk"], strict=True)), 4
+            statistics.median(a / b for a, b in zip(rates[f"{stage}, {place}"], rates[f"{stage}, disk"], strict=True)),
+            4,
         )
         for stage in ("pretrain", "dump")
         for place in ("cold", "warm")

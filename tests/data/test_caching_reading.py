@@ -76,9 +76,7 @@ def test_a_removed_copy_does_not_take_space_for_as_long_as_its_reader_lives(fold
     assert len(removed) <= 1
 
 
-def test_shards_of_a_bucket_are_fetched_once_in_spite_of_faults(
-    folder: Path, tmp_path: Path, s3: S3Server
-) -> None:
+def test_shards_of_a_bucket_are_fetched_once_in_spite_of_faults(folder: Path, tmp_path: Path, s3: S3Server) -> None:
     bucket = open_storage(f"s3://{BUCKET}/in-spite")
     for shard in range(SHARDS):
         bucket.upload(folder / f"{shard}.tar", f"{shard}.tar")

@@ -17,9 +17,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def fetching_ahead(
-    shards: ShardSet, next_use: Callable[[str, int], float] = unknown
-) -> Iterator[FetchAhead | None]:
+def fetching_ahead(shards: ShardSet, next_use: Callable[[str, int], float] = unknown) -> Iterator[FetchAhead | None]:
     """Threads that fetch shards into the cache of a shard set; None where it has none.
 
     Args:
@@ -109,4 +107,3 @@ def _taken_early(
 def issued(runtime: RuntimeConfig) -> int:
     """How many tasks before the latest one may still be in work."""
     return runtime.workers * runtime.prefetch + 1
-

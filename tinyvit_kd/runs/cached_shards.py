@@ -122,4 +122,3 @@ def say_cached(shards: ShardSet, job: Job) -> None:
         f"shards in {shards.cache.folder}: {binary_size(fetched)} fetched{gone}; {counted(hits + waits, 'opening')}, "
         f"of which {waits:,} waited, {duration(waited / 1e6)} in all",
     )
-
