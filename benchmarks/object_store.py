@@ -1,4 +1,4 @@
-"""Do batches come as fast from an object store as from the disk, once the cache of shards is warm, and how soon at first?
+"""Do batches come as fast from an object store, once the cache is warm, as from the disk, and how soon at first?
 
 Command:  python -m benchmarks.object_store [--photos FOLDER] [--split train] [--workers 2] [--lanes 8] [--rounds 5]
           [--results FILE] [--tiny]
@@ -198,10 +198,7 @@ def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[flo
     medians = {name: statistics.median(each) for name, each in rates.items()}
     tars = [Path(each).stat().st_size for each in bench.disk.locations if Path(each).exists()]
     over = {
-        f"{stage}_{place}_over_disk": round(
-            statistics.median(a / b for a, b in zip(rates[f"{stage}, {place}"], rates[f"{stage}, disk"], strict=True)),
-            4,
-        )
+        f"{stage}_{place}_over_disk": round(_over(rates[f"{stage}, {place}"], rates[f"{stage}, disk"]), 4)
         for stage in ("pretrain", "dump")
         for place in ("cold", "warm")
     }
@@ -218,6 +215,11 @@ def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[flo
         },
         "views_per_second": {name: round(rate, 1) for name, rate in medians.items()},
     }
+
+
+def _over(rates: list[float], others: list[float]) -> float:
+    """The median of ratios, round by round."""
+    return statistics.median(one / other for one, other in zip(rates, others, strict=True))
 
 
 def print_table(result: dict[str, Any]) -> None:
