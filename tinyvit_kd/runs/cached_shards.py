@@ -13,6 +13,7 @@ from tinyvit_kd.batches.shard_uses import PlannedUses
 from tinyvit_kd.batches.shards_ahead import fetching_ahead, following, issued
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.caching.counts import Counted
 from tinyvit_kd.data.order import rank_lanes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError
@@ -115,10 +116,10 @@ def say_cached(shards: ShardSet, job: Job) -> None:
     if not is_cached(shards) or shards.cache is None:
         return
     totals = [sum(column) for column in zip(*job.gather(tuple(shards.cache.counts.total())), strict=True)]
-    hits, waits, waited, fetched, evicted = totals
-    gone = f", {binary_size(evicted)} made room" if evicted else ""
+    total = Counted(*totals)
+    gone = f", {binary_size(total.evicted)} made room" if total.evicted else ""
     say(
         job,
-        f"shards in {shards.cache.folder}: {binary_size(fetched)} fetched{gone}; {counted(hits + waits, 'opening')}, "
-        f"of which {waits:,} waited, {duration(waited / 1e6)} in all",
+        f"shards in {shards.cache.folder}: {binary_size(total.fetched)} fetched{gone}; {counted(total.hits + total.waits, 'opening')}, "
+        f"of which {total.waits:,} waited, {duration(total.waited / 1e6)} in all",
     )
