@@ -50,7 +50,7 @@ ONLY_IN: dict[str, set[str]] = {
     "PIL": {"views", "api", "data/synthetic.py", "analysis/samples/sheets.py", "analysis/samples/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},
-    "fcntl": {"runtime/files.py"},
+    "fcntl": {"runtime/files.py", "runtime/range_locks.py"},
     "obstore": {"storage"},
     "signal": {"runtime/signals.py"},
     "multiprocessing": {"runtime"},

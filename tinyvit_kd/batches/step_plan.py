@@ -75,6 +75,27 @@ class StepPlan:
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         return epoch, *self._order(epoch).batch(step_in_epoch, self._samples_per_step, self.lanes)
 
+    def shard_uses(self, epoch: int, lanes: range) -> list[tuple[int, int, int]]:
+        """The first and the last step of an epoch that read a shard, and the shard, for each lane that reads it.
+
+        Args:
+            lanes: any lanes of the run.
+
+        Returns:
+            in the order of the first steps and, of those of one step, of the lanes, as a batch has them. Steps count
+            from the beginning of the run.
+        """
+        order = self._order(epoch)
+        per_step = self._samples_per_step // self.schedule.lanes
+        steps = self.steps_per_epoch
+        begin = epoch * steps
+        uses = [
+            (first // per_step, lane, min((stop - 1) // per_step, steps - 1), shard)
+            for lane in lanes
+            for shard, first, stop in order.shards_of(lane).tolist()
+        ]
+        return [(begin + first, begin + last, shard) for first, _, last, shard in sorted(uses) if first < steps]
+
     def view_numbers(self, epoch: int) -> Sequence[int]:
         """Numbers of the M views of each sample in an epoch. New views are numbered through all epochs."""
         if self.stored is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -32,7 +32,21 @@ class ShardsConfig(Section):
         "tar. pipe:COMMAND is a URL, too, and runs that command"
     )
     split: str | None = Field(None, description="split named in _info.json; null: the only one")
-    cache_dir: Path | None = Field(None, description="folder for shards fetched from URLs; required if path is a URL")
+    cache_dir: Path | None = Field(
+        None,
+        description="folder on a disk of this machine for copies of shards from URLs, which its processes share; "
+        "required for URLs that no storage serves in parts",
+    )
+    cache_gib: float | None = Field(
+        None,
+        gt=0,
+        description="space that the copies in cache_dir may take: those that are needed last make room for others; "
+        "null: nothing is ever removed",
+        json_schema_extra=unit("GiB per machine"),
+    )
+    cache_local: bool = Field(
+        False, description="whether shards at paths, such as those of a network mount, are copied to cache_dir, too"
+    )
     index_dir: Path | None = Field(None, description="folder for byte indexes; null: beside the shards")
     max_lost_fraction: float = Field(
         0.01,
@@ -42,6 +56,18 @@ class ShardsConfig(Section):
         "leads nowhere (docs/DATA.md); the run stops before it begins if there are more",
         json_schema_extra=unit("fraction"),
     )
+
+    @model_validator(mode="after")
+    def _cache_has_a_folder(self) -> Self:
+        asked = [name for name, is_set in (("cache_gib", self.cache_gib), ("cache_local", self.cache_local)) if is_set]
+        if asked and self.cache_dir is None:
+            raise ValueError(f"{asked[0]} has no effect without cache_dir: name a folder on a disk of this machine")
+        return self
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """``cache_gib`` in bytes."""
+        return None if self.cache_gib is None else int(self.cache_gib * 2**30)
 
 
 class MaybeLabelledShardsConfig(ShardsConfig):

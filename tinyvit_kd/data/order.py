@@ -88,6 +88,22 @@ class EpochOrder:
         slices = [part for lane in lanes for part in self._window_slices(lane, step * count, (step + 1) * count)]
         return _concatenated(slices)
 
+    def shards_of(self, lane: int) -> Int64:
+        """The shards of a lane and, for each, from which to which of the lane's samples some are of it: int64 [n, 3].
+
+        Those are whole windows, as nothing is said of the order inside them.
+        """
+        begin, end = self._lane_start(lane), self._lane_start(lane + 1)
+        low = int(np.searchsorted(self._ends, begin, side="right"))
+        segments = slice(low, int(np.searchsorted(self._ends, end, side="left")) + 1)
+        shards, _, lengths = (column[segments] for column in self._line)
+        starts = np.maximum(self._ends[segments] - lengths, begin) - begin
+        stops = np.minimum(self._ends[segments], end) - begin
+        shards, starts, stops = (column[stops > starts] for column in (shards, starts, stops))
+        first = starts // self.window * self.window
+        stop = np.minimum(-(-stops // self.window) * self.window, end - begin)
+        return np.stack([shards, first, stop], axis=1)
+
     def _samples_per_lane(self, global_batch: int) -> int:
         assert global_batch % self.lanes == 0
         return global_batch // self.lanes

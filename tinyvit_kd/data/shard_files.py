@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from tinyvit_kd.storage.base import FileInfo, RangeReader, Storage, read_limited
 from tinyvit_kd.storage.local import LocalStorage
 
 Location = str | Path  # a path, or a URL
+_TRIES = 20  # to open a copy
 _READ_ONLY: set[str] = set()  # folders at URLs that this process was not allowed to write to
 
 
@@ -44,7 +46,7 @@ class ShardFiles:
         self._open_files = open_files
         self._listed = listed or ListedFiles()
         self._local = LocalStorage("", open_files)
-        self._resolve = lru_cache(1 << 16)(self._locate)
+        self._resolve_once = lru_cache(1 << 16)(self._locate)
         self._resolve_copy = lru_cache(1 << 16)(self._locate_copy)
 
     def info(self, location: Location) -> FileInfo:
@@ -73,19 +75,33 @@ class ShardFiles:
 
     def read_sample(self, location: Location, offset: int, size: int) -> bytes:
         """As ``read``, from a copy on this machine where copies are kept."""
+        if self._copies is not None and self._copies.is_awaited(str(location)):
+            return self.read(location, offset, size)
         try:
             storage, name = self._resolve_copy(str(location))
             try:
                 content = storage.read_range(name, offset, size)
-            except FileNotFoundError:  # a copy may have had to make room for others
-                self._resolve_copy.cache_clear()
-                storage, name = self._resolve_copy(str(location))
-                content = storage.read_range(name, offset, size)
+            except FileNotFoundError:
+                content = self._read_again(location, offset, size)
         except ShardError:
             raise
         except OSError as error:
             raise cannot_read(location, error) from None
         return _whole(content, location, offset, size)
+
+    def _read_again(self, location: Location, offset: int, size: int) -> bytes:
+        """As ``read_sample``, from a copy that has had to make room for others, again and again where that is small."""
+        for _ in range(_TRIES):
+            self._resolve_copy.cache_clear()
+            storage, name = self._resolve_copy(str(location))
+            with suppress(FileNotFoundError):
+                return storage.read_range(name, offset, size)
+        raise ShardError(
+            "a copy of a shard is removed before it can be read",
+            where=str(location),
+            found=f"so {_TRIES} times",
+            fix="raise shards.cache_gib: other processes of this machine need all of its room",
+        )
 
     def read_at_most(self, location: Location, offset: int, size: int) -> bytes:
         """As ``read``, but fewer bytes if the file ends before that."""
@@ -188,17 +204,28 @@ class ShardFiles:
             return self._listed.info(storage.root, name)
         return storage.info(name)
 
-    def _locate(self, location: str) -> tuple[Storage, str]:
+    def _resolve(self, location: str) -> tuple[Storage, str]:
         """A storage, and the name of the file in it; a URL that no storage serves is fetched first."""
+        storage, name = self._resolve_once(location)
+        if storage is self._local and is_url(location) and not os.path.exists(name):
+            self._resolve_once.cache_clear()  # the copy has had to make room for others
+            return self._resolve_once(location)
+        return storage, name
+
+    def _locate(self, location: str) -> tuple[Storage, str]:
         if not is_url(location):
             return self._local, location
         return _served(location) or (self._local, str(self._copy(location)))
 
     def _locate_copy(self, location: str) -> tuple[Storage, str]:
         """The same for samples."""
-        if self._copies is None or not is_url(location):
+        if self._copies is None or not self._copies.keeps(location):
             return self._resolve(location)
-        return self._local, str(self._copy(location))
+        self._local.close_removed()
+        storage, name = self._resolve(location)
+        if storage is self._local and is_url(location):
+            return storage, name
+        return self._local, str(self._copies.local_path(location, self._info(storage, name)))
 
     def _copy(self, location: str) -> Path:
         if self._copies is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit_kd.data.caching.shard_cache import ShardCache
 from tinyvit_kd.data.classes_beside import classes_beside
 from tinyvit_kd.data.each_shard import each_shard
 from tinyvit_kd.data.indexing.index import Int64, ShardIndex
@@ -17,7 +18,7 @@ from tinyvit_kd.data.indexing.index_file import IndexPlaces, load_index
 from tinyvit_kd.data.indexing.summaries import LabelCounts, Summaries, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
-from tinyvit_kd.data.locating.copies import INDEXES, copies_in
+from tinyvit_kd.data.locating.copies import INDEXES
 from tinyvit_kd.data.locating.listed import ListedFiles
 from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
 from tinyvit_kd.data.locating.served import is_served
@@ -40,6 +41,8 @@ class ShardSet:
     class_list: ClassList | None  # of the labels: the one that was named, else classes.txt beside the shards
     locations: tuple[str, ...]  # a path or URL per shard
     cache_dir: Path | None = None
+    cache_bytes: int | None = None  # that the copies in cache_dir may take; None: nothing is ever removed
+    cache_local: bool = False  # whether shards at paths are copied, too
     index_dir: Path | None = None
     label_key: str | None = None  # the field of .json that is the label
     first_label: int = 0  # number of the first class in the files
@@ -52,6 +55,8 @@ class ShardSet:
         split: str | None = None,
         *,
         cache_dir: Path | None = None,
+        cache_bytes: int | None = None,
+        cache_local: bool = False,
         index_dir: Path | None = None,
         class_list: str | None = None,
         label_key: str | None = None,
@@ -63,7 +68,9 @@ class ShardSet:
         Args:
             path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
             split: a split named in ``_info.json``; None: the only one.
-            cache_dir: where copies of shards from URLs are kept.
+            cache_dir: where copies of shards are kept.
+            cache_bytes: that the copies may take; None: nothing is ever removed.
+            cache_local: whether shards at paths are copied, too.
             index_dir: where byte indexes are kept; None: beside the shards.
             class_list: the labels' class list, as ``load_class_list`` takes it; None: classes.txt beside the shards.
             label_key: the field of ``.json`` that is the label, with dots for nested ones; None: the usual ones.
@@ -78,6 +85,8 @@ class ShardSet:
             path,
             split,
             cache_dir=cache_dir,
+            cache_bytes=cache_bytes,
+            cache_local=cache_local,
             index_dir=index_dir,
             class_list=class_list,
             label_key=label_key,
@@ -119,6 +128,11 @@ class ShardSet:
         summaries = known if isinstance(known, Summaries) else Summaries.of(self.names, known)
         return replace(self, lengths=summaries.samples, known=summaries)
 
+    @cached_property
+    def cache(self) -> ShardCache | None:
+        """The copies on this machine that samples are read from, if there are any."""
+        return None if self.cache_dir is None else ShardCache(self.cache_dir, self.cache_bytes, self.cache_local)
+
     @property
     def total(self) -> int:
         """Number of samples in the whole set."""
@@ -130,7 +144,7 @@ class ShardSet:
         Args:
             listed: what is known of files at URLs already.
         """
-        return ShardFiles(copies_in(self.cache_dir), listed=listed)
+        return ShardFiles(self.cache, listed=listed)
 
     def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
         """The shard's byte index, which is made if it is missing. Its labels are classes: texts are looked up.

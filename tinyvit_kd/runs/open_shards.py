@@ -35,7 +35,13 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
     with saying("opening the shards", unit="shard") as beat, watched(runtime.data_timeout):
         with job.main_first():
             shards, _ = ShardSet.located(
-                config.path, config.split, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels
+                config.path,
+                config.split,
+                cache_dir=config.cache_dir,
+                cache_bytes=config.cache_bytes,
+                cache_local=config.cache_local,
+                index_dir=config.index_dir,
+                **labels,
             )
             if job.is_main:
                 shards = shards.indexed(shards.summaries(beat.at))

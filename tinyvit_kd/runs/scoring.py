@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
+from tinyvit_kd.batches.shard_uses import uses_of
+from tinyvit_kd.batches.shards_ahead import fetching_ahead, following
 from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
@@ -80,9 +82,11 @@ class Scorer:
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
         overflown = torch.zeros((), dtype=torch.float64, device=device)
         make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
+        uses = uses_of(self.shards.locations[shard] for shard, _, _ in self._tasks())
         with (
             saying("evaluation", self._batches(), "batch") as beat,
-            loading(make, self._tasks(), self.runtime, device) as batches,
+            fetching_ahead(self.shards) as ahead,
+            loading(make, following(ahead, self._tasks(), uses, self.runtime), self.runtime, device) as batches,
             self.compiler.without_gradients(),
         ):
             for batch in batches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
 from tinyvit_kd.runs.attempts import Attempts, attempting
 from tinyvit_kd.runs.batch_sizes import check_schedule, micro_batches
+from tinyvit_kd.runs.cached_shards import counted_by, say_cached, turns_with_shards
 from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
@@ -101,7 +102,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
-        run = replace(run, progress=progress, metrics=metrics, counted=request_figures(job))
+        requests, cached = request_figures(job), counted_by(data.shards)
+        run = replace(run, progress=progress, metrics=metrics, counted=lambda: requests() | cached())
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -115,9 +117,13 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         with stop_on_signals() as stop:
-            turns = data.turns(plan, range(state.step, run.total_steps), stop, progress)
-            with loading_in_turns(batch_maker, turns, config.runtime, job.device) as batches:
+            parts = data.turns(plan, range(state.step, run.total_steps), stop, progress)
+            with (
+                closing(turns_with_shards(data.shards, plan, parts, config.runtime, job)) as turns,
+                loading_in_turns(batch_maker, turns, config.runtime, job.device) as batches,
+            ):
                 results = fit(run, state, batches, data.objective, stop, scorer)
+        say_cached(data.shards, job)
         if scorer is not None:
             results["class_names_compared"] = int(scorer.compares_names)
         summary = _write_results(config, data, scorer, run, state, card, results, attempts)

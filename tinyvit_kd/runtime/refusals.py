@@ -16,6 +16,11 @@ FOLDERS = (
 _AT_HOME = (".cache", ".config", ".torch", ".triton")  # of HOME, where they do so unless told otherwise
 
 
+def is_full_disk(error: OSError) -> bool:
+    """Whether a disk, a quota or the largest size of a file left no room."""
+    return error.errno in _FULL
+
+
 def from_os_error(error: OSError) -> TinyVitKdError | None:
     """What the operating system refused, as one of ours; None where it names neither a file nor a shortage."""
     where, found = str(error.filename or ""), reason_of(error)

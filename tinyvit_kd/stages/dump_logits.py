@@ -14,6 +14,7 @@ from tinyvit_kd.analysis.jobs.parts_before import require_parts_as_before
 from tinyvit_kd.batches.dump_batches import DumpBatches
 from tinyvit_kd.batches.dump_tasks import Groups, claim_groups, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
+from tinyvit_kd.batches.shards_ahead import groups_with_shards
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shard_reader import ShardReader
@@ -22,6 +23,7 @@ from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.attempts import attempting
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.blocks_left import blocks_left
+from tinyvit_kd.runs.cached_shards import say_cached
 from tinyvit_kd.runs.dump_progress import DumpProgress
 from tinyvit_kd.runs.dump_quality import DumpQuality, keep_labels
 from tinyvit_kd.runs.known_labels import known_labels
@@ -113,6 +115,7 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
         f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s" if made else "nothing to make"
     )
     say(job, f"{done}{told}")
+    say_cached(dump.samples.reader.shards, job)
     dump.quality.complain(job, quality)
     progress.enter("finished", f"{done}{told}")
     figures = {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
@@ -216,15 +219,17 @@ def _make_blocks(dump: _Dump, groups: Groups) -> torch.Tensor:
     config = dump.config
     job = dump.job
     views = groups.views
+    shards = dump.samples.reader.shards
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
-    tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     progress = dump.progress
     progress.pace.expect(dump.views)
     progress.done = dump.views - views
     told = DumpProgress(job, dump.samples.reader, views, dump.quality, progress)
     # No signal is caught here: whatever it interrupts, the blocks that were complete are in the store.
+    claimed = claim_groups(groups, job.counter())
     with (
-        loading(batch_maker, tasks, config.runtime, job.device) as batches,
+        groups_with_shards(shards, claimed, config.runtime, config.batch_size) as groups_here,
+        loading(batch_maker, tasks_of(groups_here, config.batch_size), config.runtime, job.device) as batches,
         BlockWriter(dump.store, config.store.topk, config.runtime.data_timeout, dump.first_teacher) as writer,
         progress_bar(
             job, dump.views, "view", initial=progress.done, label="dump-logits", about=lambda: progress.figures("view")

@@ -117,6 +117,15 @@ class LocalStorage(Storage):
         """As ``Storage.sync_folder``."""
         fsync_folder(Path(self.locate(folder)))
 
+    def close_removed(self) -> None:
+        """Close those of the files that ``read_range`` keeps open that have been removed, so that their space is free.
+
+        One system call for each that is open.
+        """
+        for name, descriptor in list(self._open.items()):
+            if not os.fstat(descriptor).st_nlink:
+                os.close(self._open.pop(name))
+
     def close(self) -> None:
         """Close the files that ``read_range`` keeps open."""
         while self._open:

@@ -1,14 +1,11 @@
-"""Whole copies of shards from URLs in a folder on this machine."""
+"""What keeps copies of shards on this machine, for those that read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tinyvit_kd.data.locating.remote import cache_name, local_file
-from tinyvit_kd.data.locating.served import located
-from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.storage.base import FileInfo
 
 INDEXES = "indexes"
 """Folder in ``shards.cache_dir`` for byte indexes of shards at URLs, beside which nothing can be written."""
@@ -17,36 +14,21 @@ INDEXES = "indexes"
 class LocalCopies(Protocol):
     """Keeps copies of shards on this machine. It travels by pickle, and holds no connection."""
 
-    def local_path(self, location: str) -> Path:
+    def keeps(self, location: str) -> bool:
+        """Whether a shard's samples are read from a copy."""
+        ...
+
+    def is_awaited(self, location: str) -> bool:
+        """Whether a copy is on its way, and a sample may be read where the shard comes from."""
+        ...
+
+    def local_path(self, location: str, info: FileInfo | None = None) -> Path:
         """The file that holds a shard, which is fetched first if it is not there.
+
+        Args:
+            info: of the shard where it comes from, if that is known: an older copy is replaced.
 
         Raises:
             ShardError, OSError: it cannot be fetched.
         """
         ...
-
-
-@dataclass(frozen=True)
-class WholeCopies:
-    """Fetches a shard when it is first needed, and keeps it for ever.
-
-    Attributes:
-        folder: it is made.
-    """
-
-    folder: Path
-
-    def local_path(self, location: str) -> Path:
-        """As ``LocalCopies.local_path``."""
-        kept = self.folder / cache_name(location)
-        if kept.exists() or (found := located(location)) is None:
-            return local_file(location, self.folder)
-        storage, name = found
-        with saying(f"fetching {location}"):
-            storage.fetch(name, kept)
-        return kept
-
-
-def copies_in(cache_dir: Path | None) -> LocalCopies | None:
-    """What keeps copies in ``shards.cache_dir``; None without one."""
-    return None if cache_dir is None else WholeCopies(cache_dir)

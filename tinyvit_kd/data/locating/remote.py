@@ -1,4 +1,4 @@
-"""Shards that lie elsewhere: whatever webdataset can open, kept in a folder on this machine."""
+"""Shards that lie elsewhere: whatever webdataset can open, fetched whole, and the names of their copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import xxhash
 
 from tinyvit_kd.data.locating.fetch_errors import NoHandlerError, unreachable
-from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.tars.heads import BLOCK_BYTES, is_header, other_kind
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import atomic_path
@@ -24,24 +23,6 @@ from tinyvit_kd.runtime.watchdog import doing
 
 _COPIED = 1 << 20  # bytes at a time
 _ABANDONED = 3600.0  # seconds without growth, after which a file is not being fetched any more
-
-
-def local_file(location: str, cache_dir: Path | None) -> Path:
-    """The file that holds a shard on this machine; a URL is fetched once.
-
-    Args:
-        location: a path or a URL.
-        cache_dir: where fetched shards are kept.
-
-    Raises:
-        ShardError: the URL cannot be fetched, or what is there is not a tar.
-        ConfigError: there is a URL and no ``cache_dir``.
-    """
-    if not is_url(location):
-        return Path(location)
-    folder = require_cache(location, cache_dir)
-    kept = folder / cache_name(location)
-    return kept if kept.exists() else _fetch(location, kept)
 
 
 def require_cache(url: str, cache_dir: Path | None) -> Path:
@@ -86,14 +67,18 @@ def read_url(url: str) -> bytes:
     return content.getvalue()
 
 
-def _fetch(url: str, kept: Path) -> Path:
+def fetch_whole(url: str, path: Path) -> None:
+    """Fetch a tar by whatever webdataset has for its URL, whole or not at all.
+
+    Raises:
+        ShardError: the URL cannot be fetched, or what is there is not a tar.
+        OSError: the disk is full.
+    """
     doing(f"fetching {url}")
-    _remove_abandoned(kept)
-    with atomic_path(kept) as aside, saying(f"fetching {url}"):
+    with atomic_path(path) as aside, saying(f"fetching {url}"):
         with aside.open("wb") as file:
             _copy(url, file)
-        _require_tar(url, aside)
-    return kept
+        require_tar(url, aside)
 
 
 def _copy(url: str, file: BinaryIO) -> None:
@@ -117,7 +102,12 @@ def _copy(url: str, file: BinaryIO) -> None:
         raise unreachable(url, error, getattr(stream, "status", None)) from None
 
 
-def _require_tar(url: str, path: Path) -> None:
+def require_tar(url: str, path: Path) -> None:
+    """Check by its first bytes that what was fetched is a tar.
+
+    Raises:
+        ShardError: it is none; it says what it is instead.
+    """
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
     found, fix = other_kind(head)
@@ -129,7 +119,7 @@ def _require_tar(url: str, path: Path) -> None:
         raise ShardError("what was fetched is not a tar", where=url, found=found, expected="a plain tar", fix=fix)
 
 
-def _remove_abandoned(kept: Path) -> None:
+def remove_abandoned(kept: Path) -> None:
     """Remove what killed processes left of this file: ours, and those of the versions that fetched by webdataset."""
     for path in [*kept.parent.glob(f".{kept.name}.*.partial"), *kept.parent.glob(f"{kept.name}.temp*")]:
         with suppress(OSError):
