@@ -52,8 +52,8 @@ def test_a_run_that_is_stopped_and_continued_is_told_as_one(world: World) -> Non
 @pytest.mark.parametrize("text", ["", "[]", '{"pause_seconds": 3}', '{"pause_seconds": {"evaluation": "long"}}'])
 def test_a_damaged_file_is_taken_for_none(text: str, world: World) -> None:
     config = world.pretrain()
-    config.output.mkdir()
-    (config.output / "progress.json").write_text(text)
+    Path(config.output).mkdir()
+    (Path(config.output) / "progress.json").write_text(text)
     assert student_progress(config, solo_job())._progress.pace.pause_seconds == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -221,6 +222,11 @@ class RuntimeConfig(Section):
         gt=0,
         description="time without a batch or an answer from the disk after which the run stops",
         json_schema_extra=unit("seconds"),
+    )
+    work_dir: Path | None = Field(
+        None,
+        description="folder on this machine in which a run whose output is a URL works, and a dump into a store at a "
+        "URL; null: in the user's cache folder",
     )
     threads: int | None = Field(
         None,
