@@ -23,6 +23,7 @@ def test_what_was_written_is_read_listed_and_removed(url: str, tmp_path: Path) -
     assert storage.read("a/b") == b"hello"
     assert storage.read_range("a/b", 1, 3) == b"ell"
     assert storage.read_range("a/b", 3, 100) == b"lo"
+    assert storage.read_range("a/b", 5, 1) == storage.read_range("a/b", 80, 4) == b""
     assert [(entry.name, entry.kind) for entry in storage.list()] == [("a", "folder"), ("c", "file")]
     assert [entry.name for entry in storage.list("a")] == ["a/b"]
     assert sorted(entry.name for entry in storage.walk()) == ["a/b", "c"]
@@ -32,6 +33,11 @@ def test_what_was_written_is_read_listed_and_removed(url: str, tmp_path: Path) -
     assert storage.info("a") is None
     storage.fetch("a/b", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"hello"
+    storage.fetch("c", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b""
+    with pytest.raises(FileNotFoundError):
+        storage.fetch("nothing", tmp_path / "nothing")
+    storage.remove("a/b")
     storage.remove("a/b")
     assert storage.info("a/b") is None
 

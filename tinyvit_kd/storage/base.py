@@ -6,7 +6,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from tinyvit_kd.runtime.files import atomic_path
 
@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     name: str  # relative to the storage's root, with "/" between its parts
     kind: EntryKind  # of a link: the kind of its target; "other": a device or a broken link
     is_link: bool = False
+    size: int | None = None  # bytes; None where a listing does not say it
 
     @property
     def base(self) -> str:
@@ -43,6 +44,9 @@ class Storage(ABC):
     Args:
         root: a folder or a URL.
     """
+
+    at_a_time: ClassVar[int] = 1
+    """How many requests are worth having under way at a time; with more than 1, threads may share a storage."""
 
     def __init__(self, root: str) -> None:
         self.root = root

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.shared_memory import START_METHOD
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.store.block_slots import BlockSlots, SlotSizes
 from tinyvit_kd.store.codec import decode_rows, row_bytes, rows_of
@@ -61,7 +60,7 @@ class BlockCache:
         self._shared: BlockSlots | None = None
 
     @contextmanager
-    def shared(self, start_method: str | None = START_METHOD) -> Iterator[None]:
+    def shared(self, start_method: str | None = None) -> Iterator[None]:
         """While this lasts, all processes that are started have one cache, empty at first.
 
         Raises:

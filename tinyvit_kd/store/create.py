@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.errors import ManifestMismatchError, StoreError, said_by
+from tinyvit_kd.errors import ManifestMismatchError, StoreError, said_by, what_to_do
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.arrays import any_block, complete_arrays
 from tinyvit_kd.store.manifest import Manifest
@@ -50,7 +50,9 @@ def _save(manifest: Manifest, storage: Storage) -> None:
             "the store's manifest cannot be written",
             where=storage.locate(MANIFEST),
             found=said_by(error),
-            fix="check the disk's free space and the folder's permissions, then run dump-logits again",
+            fix=what_to_do(
+                error, "check the disk's free space and the folder's permissions, then run dump-logits again"
+            ),
         ) from error
 
 

@@ -10,7 +10,14 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tinyvit_kd.config.data import Encoding
-from tinyvit_kd.errors import FieldDifference, FormatVersionError, ManifestMismatchError, StoreError, said_by
+from tinyvit_kd.errors import (
+    FieldDifference,
+    FormatVersionError,
+    ManifestMismatchError,
+    StoreError,
+    said_by,
+    what_to_do,
+)
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.codec import plane_rows
@@ -158,7 +165,9 @@ class Manifest(BaseModel):
                 "there is no store here", where=storage.locate(), fix="run dump-logits first, or correct the path"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError("the manifest cannot be read", where=location, found=said_by(error)) from None
+            raise StoreError(
+                "the manifest cannot be read", where=location, found=said_by(error), fix=what_to_do(error, "")
+            ) from error
         if version != FORMAT_VERSION:
             raise FormatVersionError(
                 "the store has another format version",
