@@ -14,7 +14,14 @@ from pathlib import Path
 from types import TracebackType
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.errors import BusyError, UploadError, said_by
+from tinyvit_kd.errors import (
+    BusyError,
+    StorageError,
+    StorageUnavailableError,
+    TinyVitKdError,
+    UploadError,
+    said_by,
+)
 from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
 from tinyvit_kd.runs.checkpoint_uploads import CheckpointUploads, remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import RESULTS, SUMMARY
@@ -136,8 +143,9 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            print_line(f"cannot write to {self._storage.locate()}: {said_by(error)}; the run goes on, and tries again")
-        final = isinstance(error, BusyError | PermissionError) or now - self._failing_since > self._patience
+            print_line(f"cannot write to {self._storage.locate()}: {_said(error)}")
+        refused = isinstance(error, BusyError | StorageError) and not isinstance(error, StorageUnavailableError)
+        final = refused or now - self._failing_since > self._patience
         if self._failure is None and (final or self._closing):
             self._failure = error
             if self._stop is not None:
@@ -161,8 +169,8 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         raise UploadError(
             "the run cannot be uploaded",
             where=self._storage.locate(),
-            found=said_by(self._failure),
-            fix=f"mend that, and run the same command again on this machine, where {self._folder} has "
+            found=_said(self._failure),
+            fix=f"{_mend(self._failure)}, and run the same command again on this machine, where {self._folder} has "
             f"{'what it made' if newest is None else f'its last checkpoint, {newest.name}'}; on another one, it goes "
             "on from the last checkpoint that arrived",
         ) from self._failure
@@ -215,6 +223,19 @@ class MirroredHome(RunHome):
         """As ``RunHome.heed``."""
         if self._mirror is not None:
             self._mirror.heed(stop)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without what to do about it."""
+    if isinstance(error, TinyVitKdError):
+        return f"{error.what}{f' ({error.found})' if error.found else ''}"
+    return said_by(error)
+
+
+def _mend(error: Exception) -> str:
+    """What to do about it before the command is run again."""
+    fix = error.fix if isinstance(error, TinyVitKdError) else ""
+    return fix.partition(", and run the same command again")[0] or "mend that"
 
 
 def make_copy_of(folder: Path, run: str) -> None:
