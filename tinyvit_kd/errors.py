@@ -227,12 +227,6 @@ class BusyError(TinyVitKdError):
     can_be_retried = True
 
 
-class UploadError(TinyVitKdError):
-    """What a run has written on this machine cannot be brought to where it belongs; the run can be started again."""
-
-    can_be_retried = True
-
-
 class DiskSpaceError(TinyVitKdError, OSError):
     """There is less free disk space than the work needs."""
 

@@ -60,8 +60,8 @@ def run_home(config: TrainingConfig, job: Job) -> Iterator[RunHome]:
 
     Raises:
         BusyError: another process is writing to it.
-        UploadError: of a run at a URL, what it has written could not be brought there.
-        OSError: the storage or the disk refuses.
+        StorageUnavailableError: of a run at a URL, what it has written could not be brought there.
+        OSError: a storage or the disk refuses.
     """
     if local_path(config.output) is not None:
         yield RunHome(run_folder(config), config.output)

@@ -19,7 +19,6 @@ from tinyvit_kd.errors import (
     StorageError,
     StorageUnavailableError,
     TinyVitKdError,
-    UploadError,
     said_by,
 )
 from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
@@ -166,7 +165,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         if isinstance(self._failure, BusyError):
             raise self._failure from None
         newest = next(iter(checkpoints(self._folder / CHECKPOINTS)), None)
-        raise UploadError(
+        raise StorageUnavailableError(
             "the run cannot be uploaded",
             where=self._storage.locate(),
             found=_said(self._failure),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tinyvit_kd.runtime.cache_folder import cache_folder, folder_name
@@ -44,8 +44,8 @@ def copied(url: str, names: Iterable[str]) -> Path:
     """
     storage = open_storage(url)
     folder = cache_folder("copies").joinpath(folder_name(url))
-    with sole_writer(folder, _WAIT), saying(f"looking for what has changed at {url}"), ThreadPool(_AT_A_TIME) as pool:
-        pool.starmap(copy_file, [(storage, name, folder.joinpath(name)) for name in names])
+    with sole_writer(folder, _WAIT), saying(f"looking at {url}"), ThreadPoolExecutor(_AT_A_TIME) as pool:
+        list(pool.map(lambda name: copy_file(storage, name, folder.joinpath(name)), names))
     return folder
 
 
