@@ -41,6 +41,7 @@ class CheckpointUploads:
         self._changed = threading.Condition()
         self._next: Path | None = None
         self._over = False
+        self._arrived = True
         self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
         self._thread.start()
 
@@ -50,13 +51,14 @@ class CheckpointUploads:
             self._next = path
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Wait until the newest has arrived, or cannot be uploaded."""
+    def finish(self) -> bool:
+        """Wait until the newest has arrived, or cannot be uploaded; returns whether it has, or there was none."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
         while self._thread.is_alive():
             self._thread.join(0.2)  # a signal gets its turn
+        return self._arrived
 
     def upload(self, path: Path) -> None:
         """Upload a checkpoint now, and remove all but the newest up to it.
@@ -75,7 +77,9 @@ class CheckpointUploads:
         while (path := self._taken()) is not None:
             try:
                 self.upload(path)
+                self._arrived = True
             except (OSError, TinyVitKdError) as error:
+                self._arrived = False
                 if self._failed(error):
                     self._put_back(path)
 

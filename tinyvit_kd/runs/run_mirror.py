@@ -89,8 +89,8 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             yield path
 
     def submit(self, path: Path) -> None:
-        """Upload a checkpoint, unless there is no use in it any more."""
-        if self._failure is None:
+        """Upload a checkpoint, unless another process is the writer now."""
+        if not isinstance(self._failure, BusyError):
             self._checkpoints.submit(path)
 
     def heed(self, stop: StopRequest) -> None:
@@ -157,9 +157,11 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         self._closing = True
         with saying(f"uploading to {self._storage.locate()}"):
             self._repeating.stop()
-            self._checkpoints.finish()
+            arrived = self._checkpoints.finish()
             if not isinstance(self._failure, BusyError):  # else it is another's to write
-                self._finish_files()
+                arrived = self._finish_files() and arrived
+        if arrived and not isinstance(self._failure, BusyError):
+            return  # what was refused for a while is there now
         if self._failure is None or (error is not None and not isinstance(error, Preempted)):
             return
         if isinstance(self._failure, BusyError):
@@ -174,12 +176,16 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             "on from the last checkpoint that arrived",
         ) from self._failure
 
-    def _finish_files(self) -> None:
+    def _finish_files(self) -> bool:
+        """Upload the files, and let the next writer in; returns whether that worked."""
         try:
+            self._lease.require()
             self._files.upload(names=self._all)
             self._lease.release()
         except (OSError, BusyError) as error:
             self._note(error)
+            return False
+        return True
 
 
 class MirroredHome(RunHome):
