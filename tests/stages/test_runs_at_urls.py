@@ -80,6 +80,7 @@ def test_commands_take_urls_of_runs_and_models(
     assert "there is no model at this URL" in missing.err
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_model_follows_what_is_at_its_url(world: World, bucket: str, command_line: CommandLine) -> None:
     storage = open_storage(bucket)
     image = world.folder / "image.png"
