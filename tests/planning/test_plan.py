@@ -93,7 +93,7 @@ def test_a_plan_counts_what_a_run_does(world: World) -> None:
         assert stage.views == result["samples_seen"]
         assert stage.steps == result["step"]
         (largest, *_) = sorted(
-            (path.stat().st_size for path in (config.output / "checkpoints").iterdir()), reverse=True
+            (path.stat().st_size for path in (Path(config.output) / "checkpoints").iterdir()), reverse=True
         )
         assert stage.checkpoint_bytes is not None
         assert 0.3 < stage.checkpoint_bytes / largest < 1.2  # tiny tensors have long names

@@ -57,7 +57,7 @@ def test_a_run_that_was_stopped_and_went_on_counts_both_attempts(world: World) -
 def test_a_run_with_an_evaluation_names_its_data_and_has_no_store(world: World) -> None:
     config = world.finetune(eval={"shards": {"path": str(world.shards), "split": "train"}, "views": {"size": 16}})
     summary = finetune(config, solo_job())
-    results = read_run(config.output).results
+    results = read_run(Path(config.output)).results
     assert results is not None
     assert results["figures"]["top1"] == summary["top1"]
     assert results["stores"] == results["teacher"] == []

@@ -14,6 +14,7 @@ from tests.runs.recorder import RunRecorder
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.run_log import dump_log
+from tinyvit_kd.runs.work_folder import dump_folder
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.lines import lines_for_a_log, log_file, print_line
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -67,9 +68,11 @@ def test_a_path_with_a_slash_at_its_end_and_a_url_have_their_place(world: World,
     config = world.dump(store={"path": f"{tmp_path}/other/", "topk": 5, "views": 1})
     with dump_log(config, (1, 1), solo_job()):
         assert (tmp_path / "other.log").is_file()
-    config = world.dump(store={"path": "memory://other", "topk": 5, "views": 1})
-    with dump_log(config, (1, 1), replace(solo_job(), rank=1)), dump_log(config, (1, 1), solo_job()):
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["other.log", "world"]
+    work = {"workers": 0, "work_dir": str(tmp_path / "work")}
+    config = world.dump(store={"path": "s3://a-bucket/other", "topk": 5, "views": 1}, runtime=work)
+    dump_folder(config).mkdir(parents=True)
+    with dump_log(config, (1, 1), replace(solo_job(), rank=1)), dump_log(config, (2, 3), solo_job()):
+        assert [path.name for path in (tmp_path / "work").rglob("*.log")] == ["other.part-2-of-3.log"]
 
 
 def test_an_error_of_ours_is_logged_as_its_paragraph(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.conftest import CommandLine
 from tests.runs.recorder import RunRecorder
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.runs.run_progress import dump_progress, student_progress
+from tinyvit_kd.runs.work_folder import dump_path
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 
@@ -52,8 +53,8 @@ def test_a_run_that_is_stopped_and_continued_is_told_as_one(world: World) -> Non
 @pytest.mark.parametrize("text", ["", "[]", '{"pause_seconds": 3}', '{"pause_seconds": {"evaluation": "long"}}'])
 def test_a_damaged_file_is_taken_for_none(text: str, world: World) -> None:
     config = world.pretrain()
-    config.output.mkdir()
-    (config.output / "progress.json").write_text(text)
+    Path(config.output).mkdir()
+    (Path(config.output) / "progress.json").write_text(text)
     assert student_progress(config, solo_job())._progress.pace.pause_seconds == {}
 
 
@@ -83,14 +84,15 @@ def test_a_dump_that_fails_says_so(world: World) -> None:
     assert "topk" in found["message"]
 
 
-def test_there_is_no_file_beside_a_url() -> None:
-    class Config:
-        stage = "dump-logits"
-        store = type("Store", (), {"path": "memory://store"})
-
-    with dump_progress(Config(), (1, 1), solo_job()) as progress:  # type: ignore[arg-type]
+def test_what_belongs_beside_a_url_is_written_in_the_work_folder(world: World, tmp_path: Path) -> None:
+    work = {"workers": 0, "work_dir": str(tmp_path / "work")}
+    config = world.dump(store={"path": "s3://a-bucket/store", "topk": 5, "views": 1}, runtime=work)
+    path = dump_path(config, "progress.json", (1, 1))
+    path.parent.mkdir(parents=True)
+    with dump_progress(config, (1, 1), solo_job()) as progress:
         assert progress.stage == "dump-logits"
-    assert not list(Path.cwd().glob("*progress.json"))
+    assert list((tmp_path / "work").rglob("*.json")) == [path]
+    assert path.name == "store.progress.json"
 
 
 def test_each_line_of_progress_tells_the_time_to_the_end_of_the_run(world: World, command_line: CommandLine) -> None:

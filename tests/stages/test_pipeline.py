@@ -204,8 +204,8 @@ def test_a_run_that_was_killed_before_its_summary_is_scored_when_it_is_run_again
 def test_a_torn_checkpoint_is_passed_over_with_a_word(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     config = world.pretrain()
     pretrain(config, solo_job())
-    (config.output / "summary.json").unlink()
-    newest = sorted((config.output / "checkpoints").glob("*.pt"))[-1]
+    (Path(config.output) / "summary.json").unlink()
+    newest = sorted((Path(config.output) / "checkpoints").glob("*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     capsys.readouterr()
     pretrain(config, solo_job())

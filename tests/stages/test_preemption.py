@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 
@@ -61,17 +62,17 @@ def quick(world: World, name: str) -> PretrainConfig:
 
 def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signals) -> None:
     process = start(world.folder, config, *on_a_slow_disk(world.folder))
-    wait_for_file(process, config.output / "checkpoints", "step-*.pt")
+    wait_for_file(process, Path(config.output) / "checkpoints", "step-*.pt")
     process.send_signal(number)
     assert process.wait(60) == REQUEUE_EXIT_CODE
-    assert not (config.output / "model.safetensors").exists()
+    assert not (Path(config.output) / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_leaves_a_checkpoint_and_the_code_for_requeueing(number: signal.Signals, world: World) -> None:
     config = busy(world, "stopped")
     stop_in_its_midst(world, config, number)
-    newest = checkpoints(config.output / "checkpoints")[0]
+    newest = checkpoints(Path(config.output) / "checkpoints")[0]
     assert 0 < load_checkpoint(newest)["step"] < 60
 
 
@@ -93,10 +94,10 @@ def test_a_run_whose_terminal_is_closed_leaves_a_checkpoint_and_the_code_for_req
         preexec_fn=take_terminal,
     )
     os.close(its)
-    wait_for_file(process, config.output / "checkpoints", "step-*.pt")
+    wait_for_file(process, Path(config.output) / "checkpoints", "step-*.pt")
     os.close(ours)
     assert process.wait(60) == REQUEUE_EXIT_CODE
-    newest = checkpoints(config.output / "checkpoints")[0]
+    newest = checkpoints(Path(config.output) / "checkpoints")[0]
     assert 0 < load_checkpoint(newest)["step"] < 60
 
 
@@ -124,14 +125,14 @@ def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(world: World) ->
 
 def stop_two_processes(world: World, config: PretrainConfig, number: signal.Signals) -> None:
     process = start(world.folder, config, *torchrun(2), *on_a_slow_disk(world.folder))
-    wait_for_file(process, config.output / "checkpoints", "step-*.pt")
+    wait_for_file(process, Path(config.output) / "checkpoints", "step-*.pt")
     ranks = children(process.pid)
     assert len(ranks) >= 2
     process.send_signal(number)
     process.wait(60)
     # More than the minute that one which hangs in its peers' silence is given.
     wait_until(lambda: not any(map(alive, ranks)), f"a process was left behind by {number.name}", seconds=90)
-    assert not (config.output / "model.safetensors").exists()
+    assert not (Path(config.output) / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)

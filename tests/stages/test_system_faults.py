@@ -71,7 +71,7 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(world: Worl
     assert "checkpoints" in last_words(done)
     for each in (config, whole):
         pretrain(each, solo_job())
-    assert_same_weights(config.output, whole.output)
+    assert_same_weights(Path(config.output), Path(whole.output))
 
 
 def test_too_few_open_files_are_told_of_before_the_work(world: World) -> None:
@@ -96,7 +96,7 @@ def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: W
     schedule = TRAINING["schedule"] | {"epochs": 10}
     config = world.pretrain(runtime={"workers": 1}, schedule=schedule)
     process = start(world.folder, config, *on_a_slow_disk(world.folder), stderr=subprocess.PIPE)
-    wait_for_file(process, config.output, "checkpoints/step-*.pt")
+    wait_for_file(process, Path(config.output), "checkpoints/step-*.pt")
     os.kill(loading_worker(process.pid), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == REQUEUE_EXIT_CODE, said
@@ -104,7 +104,7 @@ def test_a_worker_that_is_killed_ends_the_run_which_goes_on_bit_for_bit(world: W
     pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"), schedule=schedule)
     pretrain(whole, solo_job())
-    assert_same_weights(config.output, whole.output)
+    assert_same_weights(Path(config.output), Path(whole.output))
 
 
 def loading_worker(pid: int) -> int:
@@ -127,7 +127,7 @@ def test_a_storage_that_hangs_is_named_and_the_run_goes_on_bit_for_bit(world: Wo
     pretrain(config, solo_job())
     whole = world.pretrain(output=str(world.folder / "whole"))
     pretrain(whole, solo_job())
-    assert_same_weights(config.output, whole.output)
+    assert_same_weights(Path(config.output), Path(whole.output))
 
 
 def test_a_run_that_waits_for_a_storage_that_hangs_writes_a_checkpoint_when_it_is_stopped(world: World) -> None:

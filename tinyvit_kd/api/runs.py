@@ -98,7 +98,8 @@ def open_student(path: str | Path, device: str | torch.device = "cpu") -> Studen
     """Open a network that says what it is, ready for inference.
 
     Args:
-        path: a run folder, a folder that timm or export wrote, or a ``model.safetensors`` that a stage has written.
+        path: path or URL of a run folder, a folder that timm or export wrote, or a ``model.safetensors`` that a stage
+            has written.
         device: for the network and its inputs.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     type=click.Choice(("timm", "onnx", "torch-export")),
     help="timm: a folder that timm and the hub read; onnx: one .onnx file; torch-export: one .pt2 file.",
 )
-@click.option("--output", type=NamedPath(path_type=Path), help="Folder or file to write; default: beside MODEL.")
+@click.option("--output", type=NamedPath(), help="Folder or file to write, or a URL; default: beside MODEL.")
 @click.option(
     "--weights",
     type=click.Choice(("raw", "averaged")),
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 def export_command(
     model: str,
     file_format: str,
-    output: Path | None,
+    output: str | None,
     weights: str | None,
     input_kind: InputKind,
     license: str | None,

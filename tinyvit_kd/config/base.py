@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, get_args
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+
+def _plain(location: object) -> object:
+    """A path as ``pathlib`` writes it, or a URL as it is."""
+    text = os.fspath(location) if isinstance(location, os.PathLike) else location
+    return text if not isinstance(text, str) or "://" in text else str(Path(text))
+
+
+Location = Annotated[str, BeforeValidator(_plain), Field(json_schema_extra={"format": "path"})]
+"""A file or folder: a path, or a URL, which ``pathlib`` would spoil; ``storage.open`` knows which."""
 
 
 class Section(BaseModel):

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tinyvit_kd.config.base import Section, unit
+from tinyvit_kd.config.base import Location, Section, unit
 
-
-def _plain(location: object) -> object:
-    """A path as ``pathlib`` writes it, or a URL as it is."""
-    text = os.fspath(location) if isinstance(location, os.PathLike) else location
-    return text if not isinstance(text, str) or "://" in text else str(Path(text))
-
-
-StoreLocation = Annotated[str, BeforeValidator(_plain), Field(json_schema_extra={"format": "path"})]
-"""The folder of a store, or the URL of one; ``storage.open`` knows which."""
+StoreLocation = Location
+"""The folder of a store, or the URL of one."""
 
 Encoding = Literal["compact", "exact"]
 """Names of the encodings of a store's probabilities; ``store.encodings`` has what they mean."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from tinyvit_kd.config.base import Section, unit
+from tinyvit_kd.config.base import Location, Section, unit
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -73,18 +72,18 @@ class ModelSpec(Section):
 
 
 class _CheckpointFile(Section):
-    checkpoint: Path | None = Field(
+    checkpoint: Location | None = Field(
         None,
-        description="local weights: a run folder, a folder that timm or export wrote, a .safetensors file, or a torch "
-        "file of any training code",
+        description="weights, at a path or URL: a run folder, a folder that timm or export wrote, a .safetensors file, "
+        "or a torch file of any training code",
     )
 
 
 class _ModelFile(Section):
-    model: Path | None = Field(
+    model: Location | None = Field(
         None,
-        description="the model: a run folder, a folder that timm or export wrote, a .safetensors file, or a torch file "
-        "of any training code",
+        description="the model, at a path or URL: a run folder, a folder that timm or export wrote, a .safetensors "
+        "file, or a torch file of any training code",
     )
 
 
@@ -136,15 +135,15 @@ class NetworkSource(Section):
         return self.alternatives[0]
 
     @property
-    def file(self) -> Path | None:
-        """The local weights; None where they are fetched."""
-        path: Path | None = getattr(self, self.file_field)
-        return path
+    def file(self) -> str | None:
+        """Path or URL of the weights; None where they are fetched from timm's hub."""
+        location: str | None = getattr(self, self.file_field)
+        return location
 
     @property
     def origin(self) -> str:
         """Where the weights come from, for people."""
-        return str(self.file) if self.file is not None else f"{self.name} of timm's hub"
+        return self.file if self.file is not None else f"{self.name} of timm's hub"
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
@@ -174,10 +173,11 @@ class ModelSource(NetworkSource, _ModelFile):
 class StudentConfig(ModelSpec):
     """The student of stages two and three: a timm name, TinyViT widths, or the network of the file to start from."""
 
-    init_from: Path | None = Field(
+    init_from: Location | None = Field(
         None,
-        description="first weights: a run folder, a folder that timm or export wrote, a model file, or a checkpoint of "
-        "any training code; null: random weights. If name and tiny_vit are left out, it also names the network",
+        description="first weights, at a path or URL: a run folder, a folder that timm or export wrote, a model file, "
+        "or a checkpoint of any training code; null: random weights. If name and tiny_vit are left out, it also names "
+        "the network",
     )
     pretrained: bool = Field(
         False, description="whether to fetch timm's weights for name from the hub and start from them, not init_from"
@@ -199,7 +199,7 @@ class StudentConfig(ModelSpec):
         """Where the first weights come from, for people; None if they are random."""
         if self.pretrained:
             return f"{self.name} of timm's hub"
-        return None if self.init_from is None else str(self.init_from)
+        return self.init_from
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tinyvit_kd.config.base import Section, unit
+from tinyvit_kd.config.base import Location, Section, unit
 from tinyvit_kd.config.data import (
     LabelledShardsConfig,
     MaybeLabelledShardsConfig,
@@ -109,7 +108,7 @@ class DumpConfig(Section):
 class TrainingConfig(Section):
     """What stages two and three share."""
 
-    output: Path = Field(description="run folder for checkpoints, model file and metrics")
+    output: Location = Field(description="run folder for checkpoints, model file and metrics: a path, or a URL")
     student: StudentConfig = Field(description="network to train, and its first weights")
     normalize: NormalizeConfig = Field(
         default_factory=NormalizeConfig, description="normalisation of the student's input"

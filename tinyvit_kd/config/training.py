@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -233,6 +234,11 @@ class RuntimeConfig(Section):
         description="time without a sign of life from another process of the job after which this one ends, so that "
         "the job can be formed anew; null: only when a collective operation has taken half an hour",
         json_schema_extra=unit("seconds"),
+    )
+    work_dir: Path | None = Field(
+        None,
+        description="folder on this machine in which a run whose output is a URL works, and a dump into a store at a "
+        "URL; null: in the user's cache folder",
     )
     threads: int | None = Field(
         None,

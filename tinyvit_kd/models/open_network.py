@@ -11,7 +11,6 @@ What has to be known of a network comes from the first of these that says it:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from timm.data import resolve_model_data_config
@@ -23,6 +22,7 @@ from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.families import build_network, named_by_timm
 from tinyvit_kd.models.input_size import require_size, side_of
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
+from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.pretrained import fetch_pretrained
@@ -97,12 +97,12 @@ def open_pretrained(source: NetworkSource, section: str) -> OpenedNetwork:
     return OpenedNetwork(network, _as_asked(source, card), TIMM)
 
 
-def _from_file(source: NetworkSource, file: Path, section: str) -> OpenedNetwork:
-    found = read_model(file, source.name)
+def _from_file(source: NetworkSource, file: str, section: str) -> OpenedNetwork:
+    found = read_model(model_path(file), source.name)
     known = known_network(source, found.card, section)
     network = known.build()
     # A head that does not fit is a mistake: as zeros, which a student may start from, it would say nothing.
-    load_into(network, InitialWeights(found.state, exact_head=True), where=str(file))
+    load_into(network, InitialWeights(found.state, exact_head=True), where=file)
     return OpenedNetwork(network, known.card_of(network), TIMM if found.card is None else found.known_from)
 
 

@@ -62,12 +62,12 @@ def open_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
     """A network with the weights of a model file that says what it is.
 
     Args:
-        path: a run folder, a folder of timm's, or a ``model.safetensors`` that a stage wrote.
+        path: path or URL of a run folder, a folder of timm's, or a ``model.safetensors`` that a stage wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not say which network it holds.
     """
-    return open_network(ModelSource(model=Path(path)))
+    return open_network(ModelSource(model=str(path)))
 
 
 def train_both_heads(network: nn.Module) -> None:

@@ -13,9 +13,11 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.errors import ShardError, TinyVitKdError
+from tinyvit_kd.models.model_location import is_there
 from tinyvit_kd.planning.chain import Chain, Planned
 from tinyvit_kd.planning.findings import Findings
-from tinyvit_kd.planning.images import GivenImages, Images, is_there
+from tinyvit_kd.planning.images import GivenImages, Images
+from tinyvit_kd.planning.images import is_there as are_there
 from tinyvit_kd.planning.models import PlannedStudent, PlannedTeacher
 from tinyvit_kd.planning.stores import StoreFacts
 from tinyvit_kd.runtime.device import resolve_precision
@@ -134,7 +136,7 @@ class Context:
 
     def is_to_come(self, planned: Planned, field_name: str, path: str | Path | None) -> bool:
         """Whether a file that a recipe takes need not be there: it is noted, and nothing more is known of it."""
-        if path is None or Path(path).exists() or not self.is_ahead or self.chain.maker(path) is not None:
+        if path is None or not self.is_ahead or self.chain.maker(path) is not None or is_there(str(path)):
             return False
         self.findings.note(planned.path, f"{field_name}: {path} is not there yet")
         return True
@@ -142,7 +144,7 @@ class Context:
 
 def _must_be_mended(config: ShardsConfig) -> bool:
     """Whether shards are there that are wrong, in place of which no number can be given."""
-    return is_there(config.path) and not is_url(config.path)
+    return are_there(config.path) and not is_url(config.path)
 
 
 def _or_give_samples(error: ShardError, stage: str) -> ShardError:

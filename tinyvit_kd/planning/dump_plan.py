@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.model_location import is_there
 from tinyvit_kd.planning.chain import Planned
 from tinyvit_kd.planning.context import Context, require_policy
 from tinyvit_kd.planning.images import Images
@@ -86,7 +87,7 @@ def _with_first_views(planned: Planned, config: DumpConfig, context: Context) ->
 def _teacher(planned: Planned, config: DumpConfig, context: Context) -> PlannedTeacher | None:
     checkpoint = config.teacher.checkpoint
     made = context.made_student(checkpoint)
-    missing = checkpoint is not None and not checkpoint.exists() and made is None
+    missing = checkpoint is not None and not is_there(checkpoint) and made is None
     if missing and not context.is_to_come(planned, "teacher.checkpoint", checkpoint):
         context.findings.refuse(
             planned.path,

@@ -8,6 +8,7 @@ from tinyvit_kd.batches.layout import batch_layout
 from tinyvit_kd.config.recipes import EvaluateConfig
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.model_location import is_there
 from tinyvit_kd.planning.chain import Planned
 from tinyvit_kd.planning.checks import check_labels
 from tinyvit_kd.planning.context import Context
@@ -71,7 +72,7 @@ def _model(planned: Planned, config: EvaluateConfig, context: Context) -> Planne
     if made is None and path is not None and context.chain.maker(path) is not None:
         return None  # what is wrong with the recipe that makes it has been said
     with context.findings.checking(planned.path):
-        if made is None and path is not None and not path.exists():
+        if made is None and path is not None and not is_there(path):
             raise CheckpointError(
                 "there is no model here",
                 where=f"model: {path}",

@@ -13,6 +13,7 @@ from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.load_weights import load_into
+from tinyvit_kd.models.model_location import is_there, model_path
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.open_network import KnownNetwork, known_network
 from tinyvit_kd.models.plain_card import without_fetching
@@ -78,9 +79,9 @@ def _first_card(source: NetworkSource, made: PlannedStudent | None) -> ModelCard
     """The card of the run that makes a network, or of its file; None where its name says all and no file is there."""
     if made is not None:
         return made.card
-    if source.file is None or (source.name is not None and not source.file.exists()):
+    if source.file is None or (source.name is not None and not is_there(source.file)):
         return None
-    return read_description(source.file, source.name)
+    return read_description(model_path(source.file), source.name)
 
 
 def planned_student(
@@ -129,9 +130,9 @@ def planned_student(
 
 
 def _card_to_start_from(config: StudentConfig) -> ModelCard | None:
-    if config.init_from is None or (config.given and not config.init_from.exists()):
+    if config.init_from is None or (config.given and not is_there(config.init_from)):
         return None
-    return read_description(config.init_from, config.name)
+    return read_description(model_path(config.init_from), config.name)
 
 
 def require_fitting_weights(
@@ -149,7 +150,7 @@ def require_fitting_weights(
     if config.init_from is None:
         return
     if made is None:
-        found = read_model(config.init_from, config.name)
+        found = read_model(model_path(config.init_from), config.name)
         state, card = found.state, found.card
     else:
         state, card = made.network.state_dict(), made.card
@@ -157,7 +158,7 @@ def require_fitting_weights(
     with warnings.catch_warnings():
         # torch says of each tensor that a network without memory keeps no numbers, which is what it is for.
         warnings.filterwarnings("ignore", message=r"(?s)for .*: copying from a non-meta parameter")
-        load_into(student.network, initial, str(config.init_from))
+        load_into(student.network, initial, config.init_from)
 
 
 def planned_model(config: ModelSource, made: PlannedStudent | None) -> PlannedStudent:

@@ -10,6 +10,7 @@ from tinyvit_kd.batches.view_schedule import ViewSchedule
 from tinyvit_kd.config.recipes import FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.data.order import check_lanes, rank_lanes
 from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.models.model_location import is_there
 from tinyvit_kd.planning.chain import Planned
 from tinyvit_kd.planning.checks import check_scored, check_task, stored_facts
 from tinyvit_kd.planning.context import Context, Task
@@ -20,6 +21,7 @@ from tinyvit_kd.planning.stage_plan import Memory, StagePlan, Work
 from tinyvit_kd.runs.batch_sizes import micro_batches, require_full_step
 from tinyvit_kd.runs.checkpoint_sizes import checkpoint_bytes, checkpoints_bytes
 from tinyvit_kd.runs.training_data import require_steps
+from tinyvit_kd.runs.work_folder import is_begun, run_folder
 from tinyvit_kd.runtime.wording import binary_size
 
 FORWARD = 1 / 3  # of a training step's operations: a backward pass takes as many as two forward passes
@@ -42,10 +44,11 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
         images=None if images is None else len(images.shards.names),
         samples=None if images is None else images.shards.total,
     )
-    if config.output.exists():
-        context.findings.note(
-            planned.path, f"{config.output} is there already: a run in it goes on, or is refused if it is another"
-        )
+    with context.findings.checking(planned.path):
+        if is_begun(config.output):
+            context.findings.note(
+                planned.path, f"{config.output} is there already: a run in it goes on, or is refused if it is another"
+            )
     steps = _checked_steps(planned, config, images, context)
     task = _task(planned, config, images, context)
     if task is None:
@@ -61,7 +64,7 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
             checkpoint_bytes=checkpoint_bytes(config.train, student.network),
             checkpoints=config.train.keep_checkpoints + 1,
         )
-        context.needs.append((planned, config.output, checkpoints_bytes(config.train, student.network)))
+        context.needs.append((planned, run_folder(config), checkpoints_bytes(config.train, student.network)))
     if images is None:
         return plan
     scored = check_scored(planned, config, task.num_classes, task.classes, task.spec.size, context)
@@ -106,7 +109,7 @@ def _student(planned: Planned, config: TrainingConfig, task: Task, context: Cont
     start = config.student.init_from
     made = context.made_student(start)
     to_come = context.is_to_come(planned, "student.init_from", start)
-    if start is not None and made is None and not start.exists() and not to_come:
+    if start is not None and made is None and not is_there(start) and not to_come:
         others = [each.makes for each in context.chain.of_stage("pretrain") if each is not planned]
         context.findings.refuse(
             planned.path,
@@ -123,7 +126,7 @@ def _student(planned: Planned, config: TrainingConfig, task: Task, context: Cont
         return None
     with context.findings.checking(planned.path):
         student = planned_student(config, made, task.num_classes, task.classes, task.spec.size, task.both_heads)
-        if made is not None or (start is not None and start.exists()):
+        if made is not None or (start is not None and is_there(start)):
             with context.findings.checking(planned.path):
                 require_fitting_weights(config.student, made, student, task.classes, context.job)
         return student

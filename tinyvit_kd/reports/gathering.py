@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import filterfalse
-from pathlib import Path
 from typing import Any, TypeVar
 
 from tinyvit_kd import __version__
@@ -65,7 +64,7 @@ def gather(paths: Sequence[str], asked: Asked) -> Report:
     runs = _in_order(places, list(_readable(filter(_is_run, places), _read_run, not_read)))
     at = [*filterfalse(_is_run, places), *_learned_from(runs, places)]
     opened = list(_readable(at, _open_store, not_read))
-    names = short_names([*(str(run.path) for run in runs), *(store.where for store in opened)])
+    names = short_names([*(run.where for run in runs), *(store.where for store in opened)])
     return Report(
         asked.title or _title(paths, names),
         f"Made {moment(now)} with tinyvit_kd {__version__}.",
@@ -84,7 +83,7 @@ def _is_run(place: Place) -> bool:
 
 
 def _read_run(path: str) -> RunFolder:
-    return read_run(Path(path))
+    return read_run(path)
 
 
 def _open_store(path: str) -> LogitStore:
@@ -114,10 +113,16 @@ def _in_order(places: Sequence[Place], runs: list[RunFolder]) -> list[RunFolder]
 def _learned_from(runs: Sequence[RunFolder], places: Sequence[Place]) -> list[Place]:
     """Stores that runs learned from, are there, and were not given already."""
     known = {real_path(place.path) for place in places}
-    found = {
-        real_path(path): path for run in runs for path in store_paths(run.recipe or {}) if is_store_folder(Path(path))
-    }
+    found = {real_path(path): path for run in runs for path in store_paths(run.recipe or {}) if _is_there(path)}
     return [Place(path, is_run=False, named=False) for real, path in found.items() if real not in known]
+
+
+def _is_there(path: str) -> bool:
+    """Whether a store that a recipe names can be seen from here; one whose storage refuses cannot."""
+    try:
+        return is_store_folder(path)
+    except (OSError, TinyVitKdError):
+        return False
 
 
 def _title(paths: Sequence[str], names: Sequence[str]) -> str:
@@ -136,7 +141,7 @@ def reported_run(run: RunFolder, name: str, now: float) -> ReportedRun:
     Args:
         now: Unix time, seconds.
     """
-    status = run_status(run.path, now)
+    status = run_status(run.where, now)
     return ReportedRun(
         name, run, status, attempts_of(run.path), () if status.state == "finished" else last_lines(run.path)
     )

@@ -25,7 +25,7 @@ def runs_section(report: Report) -> Html:
 def _run(place: int, run: ReportedRun) -> Html:
     recipe, results = run.recipe, run.results
     rows: list[tuple[str, Content]] = [
-        ("Folder", element("code", str(run.folder.path))),
+        ("Folder", element("code", run.folder.where)),
         ("State", run_state(run.status)),
         (
             "What ended it" if run.status.state in ENDED else "Doing",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import glob
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL, raw_model_file, weights_file
+from tinyvit_kd.models.timm_config import TIMM_CONFIG
 from tinyvit_kd.runs.run_files import RECIPE
+from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.storage.copies import local_path, parts_of
+from tinyvit_kd.storage.open import open_storage
 
+TORCH_ENDINGS = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 ENDINGS = {"timm": "-timm", "onnx": ".onnx", "torch-export": ".pt2"}  # behind the name of the file of weights
 
 
@@ -56,7 +65,7 @@ def chosen_weights(model: Path, weights: str | None, recipe: dict[str, Any] | No
     return raw or model, "raw"
 
 
-def default_output(model: Path | None, file_format: str) -> Path:
+def default_output(model: str | None, file_format: str) -> str:
     """Where a file goes if nobody says: beside the weights, ``model-timm``, ``model.onnx`` or ``model.pt2``.
 
     Raises:
@@ -66,5 +75,36 @@ def default_output(model: Path | None, file_format: str) -> Path:
         raise ConfigError(
             "there is no folder to put the exported network beside", where="--output", fix="give --output PATH"
         )
-    weights = weights_file(model)
-    return weights.with_name(f"{weights.stem}{ENDINGS[file_format]}")
+    path = local_path(model)
+    if path is not None:
+        weights = weights_file(path)
+        return str(weights.with_name(f"{weights.stem}{ENDINGS[file_format]}"))
+    above, name = parts_of(model)
+    folder, stem = (
+        (above, Path(name).stem) if Path(name).suffix in (".safetensors", *TORCH_ENDINGS) else (model, "model")
+    )
+    return f"{folder.rstrip('/')}/{stem}{ENDINGS[file_format]}"
+
+
+@contextmanager
+def written_to(output: str) -> Iterator[Path]:
+    """A path on this machine for what is exported; what is there in the end is uploaded, if the output is a URL.
+
+    Of a folder ``config.json`` comes last, without which nobody takes it for a model of timm's.
+
+    Raises:
+        OSError: the storage refuses.
+    """
+    path = local_path(output)
+    if path is not None:
+        yield path
+        return
+    above, name = parts_of(output)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        yield path
+        storage = open_storage(above)
+        files = sorted(path.iterdir()) if path.is_dir() else [path, *Path(folder).glob(f"{glob.escape(name)}.*")]
+        for file in sorted(files, key=lambda file: (file.name == TIMM_CONFIG, file == path)):
+            with saying(f"uploading {output}"):
+                storage.upload(file, "/".join(file.relative_to(folder).parts))

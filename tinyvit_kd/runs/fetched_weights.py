@@ -8,6 +8,7 @@ from __future__ import annotations
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runs.first_weights import FirstWeights
+from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.files import read_small_json, write_json
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
@@ -19,7 +20,7 @@ def note_fetched(config: TrainingConfig, weights: FirstWeights) -> None:
     if config.student.pretrained and weights.initial is not None:
         student = config.student.model_dump(mode="json")
         noted = {"student": student, "weights_hash": weights.weights_hash}
-        write_json(config.output / FETCHED, noted, config.runtime.fsync)
+        write_json(run_folder(config) / FETCHED, noted, config.runtime.fsync)
 
 
 def fetched_before(config: TrainingConfig) -> FirstWeights | None:
@@ -27,9 +28,9 @@ def fetched_before(config: TrainingConfig) -> FirstWeights | None:
 
     They are not needed where a checkpoint has what became of them.
     """
-    if not config.student.pretrained or not checkpoints(config.output / CHECKPOINTS):
+    if not config.student.pretrained or not checkpoints(run_folder(config) / CHECKPOINTS):
         return None
-    noted = read_small_json(config.output / FETCHED)
+    noted = read_small_json(run_folder(config) / FETCHED)
     weights_hash = noted.get("weights_hash")
     if noted.get("student") != config.student.model_dump(mode="json") or not isinstance(weights_hash, str):
         return None
@@ -45,6 +46,6 @@ def require_weights(config: TrainingConfig, weights: FirstWeights, resumes: bool
     if config.student.pretrained and weights.initial is None and not resumes:
         raise CheckpointError(
             "the checkpoint to resume from has gone while the run started",
-            where=str(config.output / CHECKPOINTS),
+            where=str(run_folder(config) / CHECKPOINTS),
             fix="run again: the student then begins anew, with weights that are fetched",
         )

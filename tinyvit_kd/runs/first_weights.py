@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tinyvit_kd.config.models import ModelSource, StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
+from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import ModelCard, StateDict, hash_weights
 from tinyvit_kd.models.open_network import open_pretrained
 from tinyvit_kd.models.read_model import read_model
@@ -83,7 +84,7 @@ def initial_weights(
 def _read(config: StudentConfig) -> tuple[StateDict, ModelCard | None]:
     """Weights, and what is known of their network; fetched ones at their own size, with their own head."""
     if config.init_from is not None:
-        found = read_model(config.init_from, config.name)
+        found = read_model(model_path(config.init_from), config.name)
         return found.state, found.card
     kwargs = {name: value for name, value in config.kwargs.items() if name != "img_size"}
     opened = open_pretrained(ModelSource(name=config.name, pretrained=True, kwargs=kwargs), "student.")

@@ -14,6 +14,7 @@ from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.exporting.timm_files import label_descriptions
+from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.predictor import Predictor, network_predictor, onnx_predictor
 from tinyvit_kd.runs.class_lists import card_classes, named_classes
@@ -65,9 +66,9 @@ def open_classifier(source: ModelSource, device: torch.device) -> Classifier:
     Raises:
         ConfigError, CheckpointError: it cannot be opened, or its classes are not those of ``source.class_list``.
     """
-    suffix = "" if source.model is None else source.model.suffix
+    suffix = "" if source.model is None else Path(source.model).suffix
     if source.model is not None and suffix == ".onnx":
-        return _from_onnx(source, source.model, device)
+        return _from_onnx(source, model_path(source.model), device)
     if suffix == ".pt2":
         raise ConfigError(
             "a .pt2 file is a program, which could be anybody's and is not run here",
@@ -78,7 +79,7 @@ def open_classifier(source: ModelSource, device: torch.device) -> Classifier:
     classes = known_classes(source, opened.card)
     names = names_of(classes, opened.card.num_classes)
     if classes is not None and source.class_list is None and source.model is not None:
-        described = label_descriptions(source.model)
+        described = label_descriptions(model_path(source.model))
         names = [described.get(each, name) for each, name in zip(classes.ids, names, strict=True)]
     return Classifier(network_predictor(opened.network, opened.card, device), opened.card, names)
 

@@ -10,8 +10,9 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.modelfile import ModelCard, hash_weights
 from tinyvit_kd.runs.attempts import Attempts
 from tinyvit_kd.runs.open_shards import fingerprint
-from tinyvit_kd.runs.run_files import RESULTS, beside_store
+from tinyvit_kd.runs.run_files import RESULTS
 from tinyvit_kd.runs.training_data import TrainingData
+from tinyvit_kd.runs.work_folder import dump_path
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.machine import machine, versions
@@ -79,7 +80,7 @@ def write_dump_results(
 ) -> None:
     """Write the results of a finished dump beside its store, from rank 0; every process must call.
 
-    None are written beside a URL. Where nothing was left to make, those of the dump that made it are kept.
+    Where nothing was left to make, those of the dump that made it are kept.
 
     Args:
         part: (i, n), the i-th of n parts of the shards.
@@ -87,8 +88,8 @@ def write_dump_results(
         attempts: of rank 0.
     """
     hosts = job.gather(platform.node())
-    path = beside_store(config.store.path, RESULTS, part)
-    if not job.is_main or path is None or (not figures["views"] and path.is_file()):
+    path = dump_path(config, RESULTS, part)
+    if not job.is_main or (not figures["views"] and path.is_file()):
         return
     manifest = store.manifest
     number, parts = part

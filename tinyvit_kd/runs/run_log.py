@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from tinyvit_kd import __version__
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
-from tinyvit_kd.runs.run_files import LOG, beside_store
+from tinyvit_kd.runs.run_files import LOG
+from tinyvit_kd.runs.work_folder import dump_path, run_folder
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.lines import log_file
 from tinyvit_kd.runtime.wording import counted
@@ -14,16 +15,15 @@ from tinyvit_kd.runtime.wording import counted
 
 def student_log(config: TrainingConfig, job: Job) -> AbstractContextManager[None]:
     """Append rank 0's lines to ``log.txt`` in the run folder, which exists."""
-    return log_file(config.output / LOG, _title("training", job)) if job.is_main else nullcontext()
+    return log_file(run_folder(config) / LOG, _title("training", job)) if job.is_main else nullcontext()
 
 
 def dump_log(config: DumpConfig, part: tuple[int, int], job: Job) -> AbstractContextManager[None]:
     """Append rank 0's lines to a file beside the store, one for each part: ``store.log``, ``store.part-2-of-8.log``.
 
-    Not in the store, which holds what zarr and a check know. There is no log beside the URL of a store.
+    Not in the store, which holds what zarr and a check know.
     """
-    path = beside_store(config.store.path, "log", part) if job.is_main else None
-    return nullcontext() if path is None else log_file(path, _title("dump-logits", job))
+    return log_file(dump_path(config, "log", part), _title("dump-logits", job)) if job.is_main else nullcontext()
 
 
 def _title(stage: str, job: Job) -> str:

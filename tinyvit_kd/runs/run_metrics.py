@@ -6,6 +6,7 @@ from typing import Any
 
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.data.locating.urls import without_command
+from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.machine import machine, versions
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter, require_loggers
@@ -26,7 +27,7 @@ def student_metrics(config: TrainingConfig, job: Job) -> MetricsWriter:
         "machine": machine(),
         "world_size": job.world_size,
     }
-    return MetricsWriter(job, config.output, config.logging, about)
+    return MetricsWriter(job, run_folder(config), config.logging, about)
 
 
 def _without_commands(tree: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from tinyvit_kd.config.recipes import DumpConfig, TrainingConfig
-from tinyvit_kd.runs.run_files import beside_store
+from tinyvit_kd.runs.work_folder import dump_path, run_folder
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.pace import Pace
@@ -16,7 +16,7 @@ from tinyvit_kd.runtime.progress_file import PROGRESS, ProgressFile
 
 def student_progress(config: TrainingConfig, job: Job) -> ProgressFile:
     """The file of a run, from rank 0; it knows how long evaluations and checkpoints took before the run was stopped."""
-    path = config.output / PROGRESS
+    path = run_folder(config) / PROGRESS
     progress = Progress(
         _stage(config),
         "step",
@@ -28,8 +28,8 @@ def student_progress(config: TrainingConfig, job: Job) -> ProgressFile:
 
 
 def dump_progress(config: DumpConfig, part: tuple[int, int], job: Job) -> ProgressFile:
-    """The file of a dump or of a part of one, from rank 0; there is none beside the URL of a store."""
-    path = beside_store(config.store.path, PROGRESS, part) if job.is_main else None
+    """The file of a dump or of a part of one, from rank 0."""
+    path = dump_path(config, PROGRESS, part) if job.is_main else None
     return ProgressFile(path, Progress(config.stage, "view", 1, job.world_size))
 
 

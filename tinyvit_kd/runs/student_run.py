@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,16 +32,18 @@ from tinyvit_kd.runs.request_figures import request_figures
 from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
+from tinyvit_kd.runs.run_home import RunHome, run_home
 from tinyvit_kd.runs.run_log import student_log
 from tinyvit_kd.runs.run_metrics import student_metrics
 from tinyvit_kd.runs.run_progress import student_progress
 from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runs.start_report import report_start
 from tinyvit_kd.runs.training_data import TrainingData, step_plan
+from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.compiling import Compiler, compiler_of
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space, sole_writer
+from tinyvit_kd.runtime.files import atomic_write, remove_unfinished, require_free_space
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.peer_watch import kept_whole
@@ -78,24 +80,30 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, data.shards, job)
+    with run_home(config, job) as home:
+        return _train_student(config, data, job, home)
+
+
+def _train_student(config: TrainingConfig, data: TrainingData, job: Job, home: RunHome) -> dict[str, float]:
+    folder = home.folder
     with watched(config.runtime.data_timeout):
         weights = fetched_before(config) or read_first_weights(config.student, data.classes, job, data.num_classes)
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
-        finished = job.broadcast(finished_summary(config, identity) if job.is_main else None)
+        finished = job.broadcast(finished_summary(folder, identity) if job.is_main else None)
     if finished is not None:
         say(job, f"{config.output} has finished; to train again, set output to a new folder")
         return dict(finished)
     with (
-        sole_writer(config.output) if job.is_main else nullcontext(),
+        home.writing(job),
         student_log(config, job),
-        attempting(config.output / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
+        attempting(folder / ATTEMPTS if job.is_main else None, job.world_size) as attempts,
         student_progress(config, job) as progress,
         student_metrics(config, job) as metrics,
     ):
         job.barrier()
         with saying("reading the newest checkpoint"), watched(config.runtime.data_timeout):
-            saved = newest_checkpoint(config, identity, job)
+            saved = newest_checkpoint(home, identity, job)
             require_weights(config, weights, resumes=saved is not None)
             plan = step_plan(config, data, job, saved)
         with saying("building the student"):
@@ -103,7 +111,8 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
         requests, cached = request_figures(job), counted_by(data.shards)
-        run = replace(run, progress=progress, metrics=metrics, counted=lambda: requests() | cached())
+        run = replace(run, progress=progress, metrics=metrics, on_checkpoint=home.on_checkpoint)
+        run = replace(run, counted=lambda: requests() | cached())
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())
@@ -117,6 +126,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
         report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         with stop_on_signals() as stop:
+            home.heed(stop)
             parts = data.turns(plan, range(state.step, run.total_steps), stop, progress)
             with (
                 closing(turns_with_shards(data.shards, plan, parts, config.runtime, job)) as turns,
@@ -180,7 +190,8 @@ def _run_settings(
     )
     return Run(
         job=job,
-        folder=config.output,
+        folder=run_folder(config),
+        where=config.output,
         config=config.train,
         identity=identity,
         steps_per_epoch=steps_per_epoch,
@@ -219,13 +230,14 @@ class SampleNames:
 def _require_space(config: TrainingConfig, state: TrainState) -> None:
     """Check that there is room for the checkpoints that are kept, and for one more."""
     needed = checkpoints_bytes(config.train, state.model)
-    present = sum(path.stat().st_size for path in checkpoints(config.output / CHECKPOINTS))
-    require_free_space(config.output, max(0, needed - present))
+    present = sum(path.stat().st_size for path in checkpoints(run_folder(config) / CHECKPOINTS))
+    require_free_space(run_folder(config), max(0, needed - present))
 
 
 def _write_start(config: TrainingConfig, weights: FirstWeights) -> None:
-    remove_unfinished(config.output)
-    atomic_write(config.output / RECIPE, dump_yaml(config).encode())
+    folder = run_folder(config)
+    remove_unfinished(folder)
+    atomic_write(folder / RECIPE, dump_yaml(config).encode())
     note_fetched(config, weights)
 
 
@@ -259,5 +271,5 @@ def _write_results(
         # Last: a run folder with a summary is that of a finished run.
         write_summary(run.folder, summary, run.identity, config.runtime.fsync)
     run.job.barrier()
-    say(run.job, f"wrote {run.folder / MODEL}")
+    say(run.job, f"wrote {run.where}/{MODEL}")
     return summary

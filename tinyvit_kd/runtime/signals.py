@@ -55,6 +55,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def ask(self) -> None:
+        """Ask the run to stop, as a signal does: something else has made that necessary."""
+        self.signal = self.signal or signal.SIGTERM
+
     @contextmanager
     def leaving_at_once(self) -> Iterator[None]:
         """Let signals raise ``Preempted`` while the context lasts, for long work that has nothing to save.

@@ -24,6 +24,7 @@ from tinyvit_kd.runs.attempts import attempting
 from tinyvit_kd.runs.block_writer import BlockWriter
 from tinyvit_kd.runs.blocks_left import blocks_left
 from tinyvit_kd.runs.cached_shards import say_cached
+from tinyvit_kd.runs.dump_mirror import dump_mirror
 from tinyvit_kd.runs.dump_progress import DumpProgress
 from tinyvit_kd.runs.dump_quality import DumpQuality, keep_labels
 from tinyvit_kd.runs.known_labels import known_labels
@@ -31,12 +32,13 @@ from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision, 
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.request_figures import told_requests
 from tinyvit_kd.runs.results import write_dump_results
-from tinyvit_kd.runs.run_files import ATTEMPTS, beside_store
+from tinyvit_kd.runs.run_files import ATTEMPTS
 from tinyvit_kd.runs.run_log import dump_log
 from tinyvit_kd.runs.run_progress import dump_progress
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
+from tinyvit_kd.runs.work_folder import dump_path
 from tinyvit_kd.runtime import request_counts
 from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.device_report import say_device
@@ -72,8 +74,9 @@ def dump_logits(
     """
     if not splits_anew:
         require_parts_as_before(config.store.path, part)
-    kept = beside_store(config.store.path, ATTEMPTS, part) if job.is_main else None
+    kept = dump_path(config, ATTEMPTS, part) if job.is_main else None
     with (
+        dump_mirror(config, part, job),
         dump_log(config, part, job),
         dump_progress(config, part, job) as progress,
         attempting(kept, job.world_size) as attempts,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.view_spec import EvalViewSpec
-from tinyvit_kd.models.modelfile import raw_model_file
+from tinyvit_kd.models.model_location import model_path
+from tinyvit_kd.models.modelfile import RAW_MODEL, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import OpenedNetwork
 from tinyvit_kd.models.read_model import OWN_CARD
@@ -44,11 +45,11 @@ def evaluate(config: EvaluateConfig, job: Job) -> dict[str, float]:
     say(job, f"{config.origin}: scored in views of {scored.views}{_difference(scored.views, opened)}")
     scores = scorer(network)
     say_device(compiler, network, resolve_precision(job.device, config.runtime.precision, trains=False))
-    raw = None if config.model is None else raw_model_file(config.model)
+    raw = None if config.model is None else raw_model_file(model_path(config.model, RAW_MODEL))
     said = f"{config.origin}: " if raw is None else f"{config.origin}, the average of the weights: "
     say(job, said + _message(scores))
     if raw is not None:
-        own = scorer(_opened(config.model_copy(update={"model": raw}), job).network)
+        own = scorer(_opened(config.model_copy(update={"model": str(raw)}), job).network)
         say(job, f"{raw}, the weights themselves: {_message(own)}")
         scores |= as_raw(own)
     return scores | {"class_names_compared": int(scorer.compares_names)}

@@ -20,15 +20,18 @@ from tinyvit_kd.models.exporting.onnx_file import OPSET, require_onnx, save_onnx
 from tinyvit_kd.models.exporting.program import save_program
 from tinyvit_kd.models.exporting.timm_files import FILES, save_timm_folder
 from tinyvit_kd.models.head import distilled_heads
-from tinyvit_kd.models.modelfile import ModelCard, hash_weights
+from tinyvit_kd.models.model_location import model_path
+from tinyvit_kd.models.modelfile import RAW_MODEL, ModelCard, hash_weights
 from tinyvit_kd.reports.model_card import ExportedModel, model_card
 from tinyvit_kd.runs.class_names import names_of
-from tinyvit_kd.runs.exported_files import chosen_weights, default_output
+from tinyvit_kd.runs.exported_files import chosen_weights, default_output, written_to
 from tinyvit_kd.runs.opened_network import known_classes, network_name, open_with_classes
 from tinyvit_kd.runtime.files import staged_files
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.machine import versions
 from tinyvit_kd.runtime.wording import binary_size, printable
+from tinyvit_kd.storage.copies import local_path, parts_of
+from tinyvit_kd.storage.open import open_storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class ExportRequest:
     Attributes:
         source: the network.
         file_format: timm, onnx or torch-export.
-        output: the folder or file; None: beside the weights.
+        output: path or URL of the folder or file; None: beside the weights.
         weights: "raw" or "averaged", of a run folder; None: what the run is scored by.
         input_kind: of ONNX files and programs.
         license, datasets: for the model card.
@@ -47,7 +50,7 @@ class ExportRequest:
 
     source: ModelSource
     file_format: str
-    output: Path | None = None
+    output: str | None = None
     weights: str | None = None
     input_kind: InputKind = "uint8"
     license: str | None = None
@@ -60,7 +63,7 @@ class Exported:
     """What was written.
 
     Attributes:
-        path: the folder or file.
+        path: or URL of the folder or file.
         file_format: timm, onnx or torch-export.
         files: their sizes in bytes by name.
         weights: "raw" or "averaged"; None where nothing says so.
@@ -68,7 +71,7 @@ class Exported:
         facts: what else is to be said, by name.
     """
 
-    path: Path
+    path: str
     file_format: str
     files: dict[str, int]
     weights: str | None
@@ -81,14 +84,14 @@ class Exported:
         told = "; ".join(f"{name} {value}" for name, value in self.facts.items())
         weights = f"{self.weights} weights" if self.weights else "weights as they were found"
         return (
-            f"wrote {printable(str(self.path))}: {files}; {weights}{f'; {told}' if told else ''}; "
+            f"wrote {printable(self.path)}: {files}; {weights}{f'; {told}' if told else ''}; "
             f"largest difference of two logits {self.largest_difference:.2g}"
         )
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
         return {
-            "path": str(self.path),
+            "path": self.path,
             "format": self.file_format,
             "files": self.files,
             "weights": self.weights,
@@ -110,17 +113,18 @@ def export(request: ExportRequest) -> Exported:
     weights = None
     if source.model is not None:
         run = read_run(source.model) if is_run_folder(source.model) else None
-        file, weights = chosen_weights(source.model, request.weights, run.recipe if run else None)
-        source = source.model_copy(update={"model": file})
-    output = request.output or default_output(source.model, request.file_format)
+        local = model_path(source.model, RAW_MODEL)
+        file, weights = chosen_weights(local, request.weights, run.recipe if run else None)
+        source = source.model_copy(update={"model": str(file)})
+    output = request.output or default_output(request.source.model, request.file_format)
     _require_free(output, request)
     opened = open_with_classes(source)
     network, card = opened.network.eval(), opened.card
     classes = known_classes(source, card)
     names = None if classes is None else tuple(names_of(classes, card.num_classes))
     text = _card_text(request, network, card, names, weights, run, network_name(opened))
-    with saying(f"exporting {source.origin}"):
-        difference, files = _write(request, output, network, card, names, text)
+    with saying(f"exporting {source.origin}"), written_to(output) as path:
+        difference, files = _write(request, path, network, card, names, text)
     facts: dict[str, Any] = {} if request.file_format == "timm" else {"input": request.input_kind}
     facts |= {"opset": OPSET} if request.file_format == "onnx" else {}
     return Exported(output, request.file_format, files, weights, difference, facts)
@@ -148,27 +152,30 @@ def _write(
     return difference, files
 
 
-def _require_free(output: Path, request: ExportRequest) -> None:
+def _require_free(output: str, request: ExportRequest) -> None:
     """Check that nothing of anybody's is in the way."""
     is_folder = request.file_format == "timm"
     if is_run_folder(output):
         raise ConfigError(
             "the output is a run folder, whose files an export would replace",
-            where=str(output),
+            where=output,
             fix="choose another folder",
         )
-    if output.exists() and output.is_dir() != is_folder:
+    path = local_path(output)
+    if path is not None and path.exists() and path.is_dir() != is_folder:
         kinds = ("a file", "a folder") if is_folder else ("a folder", "a file")
         raise ConfigError(
             f"the output is {kinds[0]}",
-            where=str(output),
+            where=output,
             expected=f"the path of {kinds[1]} for {request.file_format}",
         )
-    there = [name for name in FILES if (output / name).exists()] if is_folder else [output.name]
-    if output.exists() and there and not request.overwrite:
+    folder, name = (output, "") if is_folder else parts_of(output) if path is None else (str(path.parent), path.name)
+    storage = open_storage(folder)
+    there = [each for each in (FILES if is_folder else (name,)) if storage.info(each) is not None]
+    if there and not request.overwrite:
         raise ConfigError(
             "the output exists already",
-            where=str(output),
+            where=output,
             found=", ".join(there),
             fix="give --overwrite to replace it, or choose another --output",
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tinyvit_kd.analysis.jobs.folders import find_places
 from tinyvit_kd.analysis.jobs.part_status import dump_parts, stores_begun
+from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.analysis.jobs.run_status import run_status
 from tinyvit_kd.analysis.jobs.status_text import Status
 from tinyvit_kd.analysis.jobs.status_text import describe as describe
 from tinyvit_kd.analysis.jobs.store_status import part_alone, store_status
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.storage.copies import local_path
 
 
 def status(paths: Sequence[str], now: float, part: tuple[int, int] | None = None) -> list[Status]:
@@ -30,9 +31,10 @@ def status(paths: Sequence[str], now: float, part: tuple[int, int] | None = None
 
 
 def _at(path: str, now: float) -> list[Status]:
-    if "://" not in path and not Path(path).exists() and dump_parts(path):
-        return [store_status(path, now)]  # a dump that has not come to making its store
-    begun = [] if "://" in path else stores_begun(Path(path))
+    local = local_path(path)
+    if (local is None or not local.exists()) and not is_run_folder(path) and dump_parts(path):
+        return [store_status(path, now)]  # a store at a URL, or a dump that has not come to making its store
+    begun = stores_begun(path)
     try:
         places = find_places([path])
     except ConfigError:
@@ -40,7 +42,7 @@ def _at(path: str, now: float) -> list[Status]:
             raise
         places = []
     found: list[Status] = [
-        run_status(Path(place.path), now) if place.is_run else store_status(place.path, now) for place in places
+        run_status(place.path, now) if place.is_run else store_status(place.path, now) for place in places
     ]
     return [*found, *(store_status(each, now) for each in begun)]
 

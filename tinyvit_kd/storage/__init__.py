@@ -2,6 +2,6 @@
 
 Here: the interface (``base``), the local file system (``local``), object stores (``objects``, whose clients are made in
 ``clients``), web servers (``web``), the table of storages by URL scheme (``open``), how requests are made again
-(``requests``) and told apart (``refusals``).
+(``requests``) and told apart (``refusals``), copies of single files on this machine (``copies``).
 Not here: names of files (``store.names``, ``data``), formats, retries of a stage, run folders (``runtime.files``).
 """

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.runtime import request_counts as counts
-from tinyvit_kd.runtime.shared_memory import forbid_forks
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.refusals import Kind, kind_of, refusal
 
@@ -29,6 +28,8 @@ def requesting(action: str, url: str, request: Callable[[], T]) -> T:
         StorageError: what else came of it; a StorageUnavailableError if it may succeed later.
     """
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+    from tinyvit_kd.runtime.shared_memory import forbid_forks  # imports torch, which paths do without
 
     forbid_forks()
     doing(f"{action} {url}")

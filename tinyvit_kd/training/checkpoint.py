@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,19 @@ def load_latest(folder: Path, on_skip: Callable[[CheckpointError], None] | None 
     Raises:
         CheckpointError: there are checkpoints, and none can be read.
     """
+    return load_first(checkpoints(folder), on_skip)
+
+
+def load_first(
+    paths: Iterable[Path], on_skip: Callable[[CheckpointError], None] | None = None
+) -> dict[str, Any] | None:
+    """The first of some checkpoints that is whole; None where there is none at all.
+
+    Raises:
+        CheckpointError: none of them can be read.
+    """
     problems: list[CheckpointError] = []
-    for path in checkpoints(folder):
+    for path in paths:
         try:
             return load_checkpoint(path)
         except CheckpointError as error:

@@ -14,14 +14,19 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}.pt"
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a file's name is that of a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, the newest first."""
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    found = [path for path in folder.glob("step-*.pt") if is_checkpoint(path.name)]
     return sorted(found, reverse=True)
 
 
-def step_of(path: Path) -> int:
+def step_of(name: str) -> int:
     """The optimiser step of a checkpoint that ``checkpoints`` listed."""
-    match = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(name)
     assert match is not None, "only checkpoints are asked"
     return int(match[1])

@@ -99,7 +99,8 @@ def fit(
                     meters.require_finite(run.job)
                     checkpoint(run, state)
             if stopping and not finished:
-                raise Preempted(f"stopped at step {state.step} with a checkpoint in {run.folder}; rerun to continue")
+                where = run.where or run.folder
+                raise Preempted(f"stopped at step {state.step} with a checkpoint in {where}; rerun to continue")
             if evaluate is not None and due:
                 results |= _evaluate(run, state, evaluate, reports, stop)
             begin = time.perf_counter()
@@ -155,7 +156,7 @@ def checkpoint(run: Run, state: TrainState) -> None:
             folder = run.folder / CHECKPOINTS
             with saying("writing a checkpoint"), watched(run.data_timeout), kept_whole():
                 doing(f"writing a checkpoint to {folder}")
-                save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync)
+                run.on_checkpoint(save_checkpoint(folder, content, state.step, run.config.keep_checkpoints, run.fsync))
 
 
 def _get_ready(

@@ -41,6 +41,8 @@ class Run:
     compiler: Compiler = field(default_factory=lambda: Compiler(solo_job()))  # by default, compiles nothing
     gradient_compression: str = "none"  # as ``runtime.gradient_compression`` of a recipe
     fsync: bool = False
+    on_checkpoint: Callable[[Path], None] = lambda _: None  # told of each that rank 0 has written
+    where: str = ""  # path or URL of the run, for people; by default its folder
     data_timeout: float = 600  # seconds without an answer from the disk
     progress: Progress = field(default_factory=Progress)  # what is told of the run while it lasts
     metrics: MetricsWriter = field(default_factory=MetricsWriter)  # by default, writes nowhere

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import as_number
+from tinyvit_kd.analysis.jobs.part_status import files_beside
 from tinyvit_kd.analysis.jobs.run_folder import read_results, read_run, settings_of
 from tinyvit_kd.analysis.jobs.run_status import run_status
 from tinyvit_kd.analysis.jobs.store_status import StoreStatus, store_status
-from tinyvit_kd.runs.run_files import RESULTS, beside_store
+from tinyvit_kd.runs.run_files import RESULTS
 
 Values = tuple[Any, ...]  # one per run; None where a run does not have it, or it is not known
 HIGHER_IS_BETTER = ("top1", "top5", "mean_per_class", "images_per_second", "views_per_second")
@@ -89,7 +89,7 @@ def compare_runs(paths: Sequence[tuple[str, bool]], now: float) -> Compared:
         paths: of run folders and of stores, each with whether it is a run.
         now: Unix time, seconds.
     """
-    runs = [_read_run(Path(path), now) if is_run else _read_dump(path, now) for path, is_run in paths]
+    runs = [_read_run(path, now) if is_run else _read_dump(path, now) for path, is_run in paths]
     settings, same_settings = _differing([_settings(run.recipe) for run in runs])
     figures, same_figures = _differing([run.figures for run in runs])
     data, _ = _differing([_data_of(run.results) for run in runs])
@@ -110,7 +110,7 @@ def compare_runs(paths: Sequence[tuple[str, bool]], now: float) -> Compared:
     )
 
 
-def _read_run(path: Path, now: float) -> _Run:
+def _read_run(path: str, now: float) -> _Run:
     run, status = read_run(path), run_status(path, now)
     finished = status.state == "finished"
     share = f", step {status.done:,} of {status.total:,}" if status.done is not None and status.total else ""
@@ -135,8 +135,8 @@ def _read_dump(path: str, now: float) -> _Run:
     status = store_status(path, now)
     finished = status.state == "finished"
     parts = [part.part for part in status.parts if part.figures]
-    places = [beside_store(path, RESULTS, part) for part in parts]
-    kept = [results for place in places if place is not None and (results := read_results(place)) is not None]
+    places = [files[0] for files in files_beside(path, parts, (RESULTS,))]
+    kept = [results for place in places if (results := read_results(place)) is not None]
     results = kept[0] if kept else {}
     share = f", {status.present:,} of {status.total:,} blocks" if status.present is not None and status.total else ""
     state = status.state if finished else f"{status.state}{share}"

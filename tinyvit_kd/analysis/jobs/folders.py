@@ -9,6 +9,11 @@ from pathlib import Path
 
 from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.errors import ConfigError, reason_of
+from tinyvit_kd.runs.run_files import RECIPE
+from tinyvit_kd.runtime.loggers.own_files import METRICS
+from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.copies import local_path
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.names import MANIFEST
 
 DEPTH = 4  # levels of folders below a given one that are looked into
@@ -19,7 +24,7 @@ class Place:
     """A run or a store.
 
     Attributes:
-        path: of its folder, or the URL of a store.
+        path: or URL of its folder.
         is_run: a run, not a store.
         named: it was given by its own path, not found in a folder.
     """
@@ -42,9 +47,12 @@ def find_places(paths: Sequence[str]) -> list[Place]:
     return list(found.values())
 
 
-def is_store_folder(path: Path) -> bool:
-    """Whether a folder is that of a store."""
-    return (path / MANIFEST).is_file() and not is_run_folder(path)
+def is_store_folder(location: str | Path) -> bool:
+    """Whether a folder, or what is at a URL, is a store."""
+    path = local_path(str(location))
+    if path is not None:
+        return (path / MANIFEST).is_file() and not is_run_folder(path)
+    return open_storage(str(location)).info(MANIFEST) is not None and not is_run_folder(location)
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -64,11 +72,11 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def _is_place(path: str) -> bool:
-    return "://" in path or is_run_folder(Path(path)) or is_store_folder(Path(path))
+    return is_run_folder(path) or is_store_folder(path)
 
 
 def _at(path: str, named: bool) -> Place:
-    return Place(path, "://" not in path and is_run_folder(Path(path)), named)
+    return Place(path, is_run_folder(path), named)
 
 
 def real_path(path: str) -> str:
@@ -77,6 +85,10 @@ def real_path(path: str) -> str:
 
 
 def _inside(path: str) -> list[Place]:
+    if local_path(path) is None:
+        places = list(_below_url(open_storage(path), "", DEPTH))
+        # What is nowhere to be seen may be a store that a dump is about to make.
+        return places or [Place(path, is_run=False, named=True)]
     folder = Path(path)
     if not folder.is_dir():
         raise ConfigError(
@@ -95,6 +107,19 @@ def _inside(path: str) -> list[Place]:
             expected=f"the folder of a run or a store, or one that holds some, at most {DEPTH} levels below it",
         )
     return places
+
+
+def _below_url(storage: Storage, folder: str, depth: int) -> Iterator[Place]:
+    """Runs and stores below a URL, by name, and not in each other: one request for each folder and 1,000 entries."""
+    for entry in storage.list(folder):
+        if entry.kind != "folder" or entry.base.startswith("."):
+            continue
+        files = {each.base for each in storage.list(entry.name) if each.kind == "file"}
+        is_run = bool(files & {RECIPE, METRICS})
+        if is_run or MANIFEST in files:
+            yield Place(storage.locate(entry.name), is_run, named=False)
+        elif depth > 1:
+            yield from _below_url(storage, entry.name, depth - 1)
 
 
 def _below(folder: Path, depth: int) -> Iterator[Place]:

@@ -7,7 +7,7 @@ as they are still there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.run_folder import RunFolder, is_run_folder, read_run
@@ -131,6 +131,6 @@ def _before(run: RunFolder) -> RunFolder | None:
     if not isinstance(origin, str) or not origin:
         return None
     try:
-        return read_run(Path(origin)) if is_run_folder(Path(origin)) else None
+        return read_run(origin) if is_run_folder(origin) else None
     except (TinyVitKdError, OSError, ValueError):  # it may be no path at all
         return None

@@ -38,6 +38,7 @@ class JobFiles:
     attempts: Path
     log: Path
     others: tuple[Path, ...] = ()  # whose change is a sign, too
+    delay: float = 0.0  # seconds after which a sign is seen, at most: of files that are uploaded now and then
 
     def all(self) -> tuple[Path, ...]:
         """Every one of them."""
@@ -117,7 +118,7 @@ def read_life(files: JobFiles, now: float, finished_at: float | None = None) -> 
     if finished_at is not None and (state in ("finished", "unknown") or (noted or 0) <= finished_at + 2 * AHEAD):
         state, message = "finished", message if state == "finished" else None
     elif state in ACTIVE or state == "unknown":
-        state = _still(state, progress, attempts, age)
+        state = _still(state, progress, attempts, None if age is None else max(0.0, age - files.delay))
     steps = [match.groups() for match in _STEP.finditer(tail)] if not progress else []
     log_steps = (int(steps[-1][0]), int(steps[-1][1])) if steps else None
     ahead = max(0.0, max(changed, default=now) - now)

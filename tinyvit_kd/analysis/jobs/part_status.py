@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
-from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file
+from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file, dump_file_name
+from tinyvit_kd.runs.uploads import EVERY
 from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.progress_file import PROGRESS
+from tinyvit_kd.storage.copies import copied, local_path, parts_of
+from tinyvit_kd.storage.open import open_storage
 
 Part = tuple[int, int]  # the i-th of n
 
@@ -63,11 +66,11 @@ def part_statuses(
         only: the part that is looked at; None: all.
     """
     parts = [part for part in dump_parts(path) if only in (None, part)]
-    for part in parts:
-        places = [beside_store(path, ending, part) for ending in (PROGRESS, ATTEMPTS, "log", RESULTS)]
-        progress, attempts, log, results = (place for place in places if place is not None)
+    delay = 0.0 if local_path(path) is not None else EVERY + 30
+    for part, files in zip(parts, files_beside(path, parts, (PROGRESS, ATTEMPTS, "log", RESULTS)), strict=True):
+        progress, attempts, log, results = files
         kept = read_small_json(results)
-        life = read_life(JobFiles(progress, attempts, log), now, modified(results) if kept else None)
+        life = read_life(JobFiles(progress, attempts, log, delay=delay), now, modified(results) if kept else None)
         yield _part_status(part, life, kept, None if missing_of is None else missing_of(part))
 
 
@@ -96,24 +99,39 @@ def _part_status(part: Part, life: Life, results: dict[str, Any], missing: int |
 
 
 def dump_parts(path: str) -> Sequence[Part]:
-    """The parts of dumps that have left files beside a store, which may not exist yet; none beside a URL."""
-    log = beside_store(path, "log")
-    if log is None:
-        return ()
-    found = {part for store, part, _ in _dump_files(log.parent) if f"{store}.log" == log.name}
+    """The parts of dumps that have left files beside a store, which may not exist yet; at a URL by one listing."""
+    local = local_path(path)
+    folder, name = parts_of(path) if local is None else (str(local.absolute().parent), local.absolute().name)
+    found = {part for store, part, _ in _dump_files(folder) if store == name}
     return sorted(found, key=lambda part: (part[1], part[0]))
 
 
-def stores_begun(folder: Path) -> list[str]:
-    """Paths of stores that dumps have begun in a folder by writing beside them, and that are not there yet."""
+def files_beside(path: str, parts: Sequence[Part], endings: Sequence[str]) -> list[list[Path]]:
+    """The files that parts of a dump keep beside their store, or copies of those beside a URL; they need not exist.
+
+    Returns:
+        for each part, a path for each ending.
+    """
+    folder = None
+    if local_path(path) is None:
+        above, name = parts_of(path)
+        folder = copied(above, [dump_file_name(name, ending, part) for part in parts for ending in endings])
+    places = [[beside_store(path, ending, part, folder) for ending in endings] for part in parts]
+    return [[place for place in each if place is not None] for each in places]
+
+
+def stores_begun(location: str | Path) -> list[str]:
+    """Where dumps have begun stores, in a folder or at a URL, by writing beside them, that are not there yet."""
+    folder = str(location)
     stores = {store for store, _, ending in _dump_files(folder) if ending in (PROGRESS, ATTEMPTS)}
-    return sorted(str(folder / store) for store in stores if not (folder / store).exists())
+    there = {entry.base for entry in open_storage(folder).list()} if stores else set()
+    return sorted(open_storage(folder).locate(store) for store in stores - there)
 
 
-def _dump_files(folder: Path) -> list[tuple[str, Part, str]]:
+def _dump_files(folder: str) -> list[tuple[str, Part, str]]:
     """What dumps have written beside their stores in a folder: name of the store, part and ending."""
     try:
-        found = [dump_file(each.name) for each in folder.iterdir()]
+        found = [dump_file(entry.base) for entry in open_storage(folder).list()]
     except OSError:
         return []
     return [each for each in found if each is not None]

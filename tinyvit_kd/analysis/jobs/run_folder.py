@@ -1,6 +1,7 @@
 """A run folder as it is seen from outside: what it was asked, what it measured, what came of it.
 
-Nothing here is written, and nothing needs the run to be finished, whole, or on this machine.
+Nothing here is written, and nothing needs the run to be finished, whole, or on this machine: of one at a URL, its
+small files are fetched.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from typing import Any
 
 from tinyvit_kd.config.load import read_yaml
 from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
-from tinyvit_kd.runs.run_files import RECIPE, RESULTS, SUMMARY
+from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, RECIPE, RESULTS, SUMMARY
 from tinyvit_kd.runtime.files import parse_json, read_small_json
 from tinyvit_kd.runtime.loggers.own_files import METRICS
+from tinyvit_kd.runtime.progress_file import PROGRESS
+from tinyvit_kd.storage.copies import copied, local_path, parts_of
+from tinyvit_kd.storage.open import open_storage
 
+SMALL_FILES = (RECIPE, SUMMARY, RESULTS, ATTEMPTS, LOG, METRICS, PROGRESS)  # what is read of a run
 Line = dict[str, Any]  # of metrics.jsonl: kind, step, time, and figures by name
 _OBJECTS = ("recipe", "identity", "student", "versions", "machine")  # entries of results.json that are no plain values
 _TABLES = ("data",)  # objects by name
@@ -27,7 +32,7 @@ class RunFolder:
     """What a run folder holds.
 
     Attributes:
-        path: of the folder.
+        path: of the folder or, of a run at a URL, of one with copies of its small files.
         recipe: as the run wrote it, as plain data; None if there is none that can be read.
         lines: of ``metrics.jsonl``, one per kind and step, by step; what a run repeats after a kill replaces what was
             there.
@@ -43,39 +48,66 @@ class RunFolder:
     damaged_lines: int
     summary: dict[str, Any] | None
     results: dict[str, Any] | None = None
+    url: str | None = None  # of a run that is at one
 
     @property
     def name(self) -> str:
-        """The last part of the folder's path."""
-        return self.path.resolve().name
+        """The last part of the folder's path or URL."""
+        return self.path.resolve().name if self.url is None else parts_of(self.url)[1] or self.url
+
+    @property
+    def where(self) -> str:
+        """Its path or URL."""
+        return str(self.path) if self.url is None else self.url
 
     def of_kind(self, kind: str) -> list[Line]:
         """The lines of one kind: ``train`` or ``eval``."""
         return [line for line in self.lines if line["kind"] == kind]
 
 
-def is_run_folder(path: Path) -> bool:
-    """Whether a folder is that of a run: one that has begun has its recipe there, an old one its metrics."""
-    return (path / RECIPE).is_file() or (path / METRICS).is_file()
+def is_run_folder(location: str | Path) -> bool:
+    """Whether a folder, or what is at a URL, is a run: one that has begun has its recipe there, an old one its metrics.
+
+    Raises:
+        OSError: the storage of a URL refuses.
+    """
+    path = local_path(str(location))
+    if path is not None:
+        return (path / RECIPE).is_file() or (path / METRICS).is_file()
+    storage = open_storage(str(location))
+    return any(storage.info(name) is not None for name in (RECIPE, METRICS))
 
 
-def read_run(path: Path) -> RunFolder:
-    """Read a run folder.
+def files_of_run(location: str | Path) -> Path:
+    """The folder of a run or, of one at a URL, a folder with its small files as they are now.
+
+    Raises:
+        OSError: the storage of a URL refuses.
+    """
+    path = local_path(str(location))
+    return copied(str(location), SMALL_FILES) if path is None else path
+
+
+def read_run(location: str | Path) -> RunFolder:
+    """Read a run folder, at a path or a URL.
 
     Raises:
         ConfigError: there is no such folder, or it is none of a run.
+        OSError: the storage of a URL refuses.
     """
+    path = files_of_run(location)
     if not is_run_folder(path):
         raise ConfigError(
             "this is no run folder",
-            where=str(path),
+            where=str(location),
             found="no such folder" if not path.is_dir() else f"neither {RECIPE} nor {METRICS} in it",
             expected="the folder that a recipe of pretrain or finetune calls output",
         )
     lines, damaged = _read_lines(path / METRICS)
     summary = _read_summary(path / SUMMARY)
     results = None if summary is None else read_results(path / RESULTS)
-    return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, summary, results)
+    url = None if local_path(str(location)) is not None else str(location)
+    return RunFolder(path, _read_recipe(path / RECIPE), lines, damaged, summary, results, url)
 
 
 def settings_of(recipe: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

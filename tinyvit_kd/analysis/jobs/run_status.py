@@ -10,11 +10,14 @@ from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
 from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder, read_run
-from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.errors import ConfigError, said_by
+from tinyvit_kd.runs.checkpoint_uploads import remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, SUMMARY
+from tinyvit_kd.runs.uploads import EVERY
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.runtime.progress_file import PROGRESS
 from tinyvit_kd.runtime.wording import counted
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoints, step_of
 
 
@@ -82,22 +85,25 @@ class RunStatus:
         return asdict(self)
 
 
-def run_status(path: Path, now: float) -> RunStatus:
-    """Look at a run folder.
+def run_status(location: str | Path, now: float) -> RunStatus:
+    """Look at a run folder, at a path or a URL.
 
     Args:
         now: Unix time, seconds.
     """
-    files = JobFiles(path / PROGRESS, path / ATTEMPTS, path / LOG, (path / METRICS,))
     try:
-        run = read_run(path)
-    except ConfigError as error:  # it vanished, or the system refuses
-        return RunStatus(str(path), message=str(error))
+        run = read_run(location)
+        found = tuple(_checkpoints(run, now))
+    except (ConfigError, OSError) as error:  # it vanished, or the system or a storage refuses
+        return RunStatus(str(location), message=said_by(error) if isinstance(error, OSError) else str(error))
+    path = run.path
+    delay = 0.0 if run.url is None else EVERY + 30
+    files = JobFiles(path / PROGRESS, path / ATTEMPTS, path / LOG, (path / METRICS,), delay)
     life = read_life(files, now, modified(path / SUMMARY) if run.summary is not None else None)
     last = (run.of_kind("train") or [{}])[-1]
     done, total = _steps(run, life, last)
     return RunStatus(
-        path=str(path),
+        path=run.where,
         stage=_stage(run, life),
         state=life.state,
         message=life.message,
@@ -114,7 +120,7 @@ def run_status(path: Path, now: float) -> RunStatus:
         loss=as_number(last.get("loss")),
         data_wait=as_number(last.get("data_wait")),
         evaluation=_evaluation(run),
-        checkpoints=tuple(_checkpoints(path / CHECKPOINTS, now)),
+        checkpoints=found,
         results=run.summary if life.state == "finished" else None,
         host=_text(life.progress.get("host")) or (_text(life.attempts[-1].host) if life.attempts else None),
         process=_whole(life.progress.get("pid")),
@@ -174,9 +180,16 @@ def _evaluation(run: RunFolder) -> dict[str, float] | None:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def _checkpoints(folder: Path, now: float) -> Iterator[Checkpoint]:
+def _checkpoints(run: RunFolder, now: float) -> Iterator[Checkpoint]:
+    if run.url is not None:
+        storage = open_storage(run.url)
+        for name in remote_checkpoints(storage):
+            info = storage.info(remote_name(name))
+            if info is not None:
+                yield Checkpoint(step_of(name), info.size, max(0.0, now - info.modified_ns / 1e9))
+        return
     try:
-        paths = checkpoints(folder)
+        paths = checkpoints(run.path / CHECKPOINTS)
     except OSError:
         return
     for path in paths:
@@ -184,7 +197,7 @@ def _checkpoints(folder: Path, now: float) -> Iterator[Checkpoint]:
             status = path.stat()
         except OSError:  # it was removed meanwhile
             continue
-        yield Checkpoint(step_of(path), status.st_size, max(0.0, now - status.st_mtime))
+        yield Checkpoint(step_of(path.name), status.st_size, max(0.0, now - status.st_mtime))
 
 
 def _notes(run: RunFolder, life: Life, path: Path) -> Iterator[str]:

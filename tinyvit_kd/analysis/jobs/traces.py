@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.analysis.jobs.liveness import end_of
-from tinyvit_kd.analysis.jobs.part_status import dump_parts
+from tinyvit_kd.analysis.jobs.part_status import dump_parts, files_beside
 from tinyvit_kd.analysis.jobs.run_folder import read_results
 from tinyvit_kd.runs.attempts import Attempt, read_attempts
-from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, RESULTS, beside_store
+from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, RESULTS
 
 TAIL = 8  # lines of a log
 
@@ -25,12 +25,11 @@ def last_lines(run: Path) -> tuple[str, ...]:
 
 
 def dump_results(store: str) -> tuple[dict[str, Any], ...]:
-    """What finished dumps have kept beside a store, one for each part; none beside a URL."""
+    """What finished dumps have kept beside a store, one for each part."""
     found = map(read_results, results_files(store))
     return tuple(each for each in found if each is not None)
 
 
 def results_files(store: str) -> list[Path]:
-    """Where dumps keep their results beside a store, one file for each part; none beside a URL."""
-    places = (beside_store(store, RESULTS, part) for part in dump_parts(store))
-    return [place for place in places if place is not None]
+    """Where dumps keep their results beside a store, one file for each part; of a store at a URL, copies."""
+    return [files[0] for files in files_beside(store, dump_parts(store), (RESULTS,))]

@@ -1,0 +1,258 @@
+"""A run at a URL works in a folder of this machine, and what it writes there is uploaded.
+
+The folder is a copy of what is at the URL, and nothing that counts is in it alone for long: a run goes on from the URL
+on any machine. Rank 0 uploads; processes on other machines fetch the checkpoint to continue from.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+
+from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.errors import (
+    BusyError,
+    StorageError,
+    StorageUnavailableError,
+    TinyVitKdError,
+    said_by,
+)
+from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
+from tinyvit_kd.runs.checkpoint_uploads import CheckpointUploads, remote_checkpoints, remote_name
+from tinyvit_kd.runs.run_files import RESULTS, SUMMARY
+from tinyvit_kd.runs.run_home import RunHome
+from tinyvit_kd.runs.run_lease import WRITERS, claim
+from tinyvit_kd.runs.uploads import EVERY, FileUploads, Repeating
+from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import read_small_json, sole_writer, write_json
+from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.lines import print_line
+from tinyvit_kd.runtime.signals import Preempted, StopRequest
+from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.copies import copy_file
+from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, checkpoints
+
+_STATE = ".mirror.json"  # whose copy a folder is, and which writer's
+_LAST = (MODEL, RAW_MODEL, RESULTS, SUMMARY)  # what makes a run a finished one, in the order in which it is uploaded
+_NOT_OURS = ("wandb", "mlruns")  # folders of loggers that have servers for their files
+
+
+class RunMirror(AbstractContextManager["RunMirror"]):
+    """Rank 0's side of a run at a URL.
+
+    Args:
+        storage: of the run.
+        folder: of this machine, which no other process writes to.
+        keep: checkpoints to keep.
+        runtime: how long a storage may refuse (``data_timeout``).
+        every: seconds between two uploads of small files.
+    """
+
+    def __init__(self, storage: Storage, folder: Path, keep: int, runtime: RuntimeConfig, every: float = EVERY) -> None:
+        self._storage, self._folder, self._keep, self._every = storage, folder, keep, every
+        self._patience = runtime.data_timeout
+        self._failing_since: float | None = None
+        self._failure: Exception | None = None
+        self._closing = False
+        self._stop: StopRequest | None = None
+        self._files = FileUploads(folder, storage, self._growing)
+
+    def __enter__(self) -> RunMirror:
+        known = read_small_json(self._folder / _STATE)
+        with saying(f"opening {self._storage.locate()}"):
+            self._lease, before = claim(self._storage, known.get("writer"))
+            self.run = self._lease.writer.run
+            make_copy_of(self._folder, self.run)
+            if before is None or before.token != known.get("writer") or known.get("run") != self.run:
+                self._fetch()
+            own = {"url": self._storage.locate(), "run": self.run, "writer": self._lease.writer.token}
+            write_json(self._folder / _STATE, own)
+            self._lease.remove_earlier()
+        self._repeating = Repeating(self._look, self._every, "uploads")
+        self._checkpoints = CheckpointUploads(self._storage, self._keep, self._before_checkpoint, self._note)
+        return self
+
+    def checkpoints(self) -> Iterator[Path]:
+        """The checkpoints here and at the URL, the newest first, which are fetched when their turn comes."""
+        folder = self._folder / CHECKPOINTS
+        there = remote_checkpoints(self._storage)
+        for name in sorted({*there, *(path.name for path in checkpoints(folder))}, reverse=True):
+            path = folder / name
+            if name not in there:
+                self._upload_newer(path, there)
+            elif not path.is_file():
+                copy_file(self._storage, remote_name(name), path)
+            yield path
+
+    def submit(self, path: Path) -> None:
+        """Upload a checkpoint, unless another process is the writer now."""
+        if not isinstance(self._failure, BusyError):
+            self._checkpoints.submit(path)
+
+    def heed(self, stop: StopRequest) -> None:
+        """Ask by this request to stop, once nothing can be uploaded any more."""
+        self._stop = stop
+        if self._failure is not None:
+            stop.ask()
+
+    def _fetch(self) -> None:
+        """Fetch what is at the URL, checkpoints apart; what nobody has uploaded stays."""
+        for entry in list(self._storage.walk()):
+            top = entry.name.partition("/")[0]
+            if top not in (CHECKPOINTS, WRITERS) and ".." not in entry.name.split("/"):
+                copy_file(self._storage, entry.name, self._folder / entry.name)
+                self._files.note(entry.name)
+
+    def _upload_newer(self, path: Path, there: list[str]) -> None:
+        """Upload a checkpoint that an earlier start could not, so that other machines can have it."""
+        if not there or path.name > there[0]:
+            with saying(f"uploading {path.name}, which an earlier start could not upload"):
+                self._checkpoints.upload(path)
+
+    def _growing(self) -> Iterator[str]:
+        """Files that are uploaded while the run lasts."""
+        for path in sorted(self._folder.rglob("*")):
+            parts = path.relative_to(self._folder).parts
+            hidden = any(part.startswith(".") for part in parts)
+            if not hidden and parts[0] not in (CHECKPOINTS, *_NOT_OURS, *_LAST) and path.is_file():
+                yield "/".join(parts)
+
+    def _all(self) -> Iterator[str]:
+        yield from self._growing()
+        yield from _LAST
+
+    def _look(self) -> None:
+        try:
+            self._lease.renew()
+            self._files.upload(everything=False)
+            self._failing_since = None
+        except (OSError, BusyError) as error:
+            self._note(error)
+
+    def _before_checkpoint(self) -> None:
+        self._lease.require()
+        self._files.upload()  # the lines of metrics.jsonl up to the checkpoint, among others
+
+    def _note(self, error: Exception) -> bool:
+        """Note a failure; returns whether to try again."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            print_line(f"cannot write to {self._storage.locate()}: {_said(error)}")
+        refused = isinstance(error, BusyError | StorageError) and not isinstance(error, StorageUnavailableError)
+        final = refused or now - self._failing_since > self._patience
+        if self._failure is None and (final or self._closing):
+            self._failure = error
+            if self._stop is not None:
+                self._stop.ask()
+        return self._failure is None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        with saying(f"uploading to {self._storage.locate()}"):
+            self._repeating.stop()
+            arrived = self._checkpoints.finish()
+            if not isinstance(self._failure, BusyError):  # else it is another's to write
+                arrived = self._finish_files() and arrived
+        if arrived and not isinstance(self._failure, BusyError):
+            return  # what was refused for a while is there now
+        if self._failure is None or (error is not None and not isinstance(error, Preempted)):
+            return
+        if isinstance(self._failure, BusyError):
+            raise self._failure from None
+        newest = next(iter(checkpoints(self._folder / CHECKPOINTS)), None)
+        raise StorageUnavailableError(
+            "the run cannot be uploaded",
+            where=self._storage.locate(),
+            found=_said(self._failure),
+            fix=f"{_mend(self._failure)}, and run the same command again on this machine, where {self._folder} has "
+            f"{'what it made' if newest is None else f'its last checkpoint, {newest.name}'}; on another one, it goes "
+            "on from the last checkpoint that arrived",
+        ) from self._failure
+
+    def _finish_files(self) -> bool:
+        """Upload the files, and let the next writer in; returns whether that worked."""
+        try:
+            self._lease.require()
+            self._files.upload(names=self._all)
+            self._lease.release()
+        except (OSError, BusyError) as error:
+            self._note(error)
+            return False
+        return True
+
+
+class MirroredHome(RunHome):
+    """The place of a run at a URL.
+
+    Args:
+        run: drawn at the run's first start.
+        mirror: on rank 0.
+    """
+
+    def __init__(self, storage: Storage, folder: Path, run: str, mirror: RunMirror | None) -> None:
+        super().__init__(folder, storage.locate())
+        self._storage, self._run, self._mirror = storage, run, mirror
+
+    def writing(self, job: Job) -> AbstractContextManager[None]:
+        """As ``RunHome.writing``, which has been seen to since the run was opened."""
+        del job
+        return nullcontext()
+
+    def checkpoints(self) -> Iterator[Path]:
+        """As ``RunHome.checkpoints``."""
+        assert self._mirror is not None, "rank 0 asks"
+        yield from self._mirror.checkpoints()
+
+    def checkpoint_of(self, step: int) -> Path:
+        """As ``RunHome.checkpoint_of``; one process of each machine fetches it."""
+        with sole_writer(self.folder.with_name(f"{self.folder.name}.fetching"), wait=3600):
+            make_copy_of(self.folder, self._run)
+            path = checkpoint_path(self.folder / CHECKPOINTS, step)
+            if not path.is_file():
+                copy_file(self._storage, remote_name(path.name), path)
+        return path
+
+    def on_checkpoint(self, path: Path) -> None:
+        """As ``RunHome.on_checkpoint``: it is uploaded while training goes on."""
+        if self._mirror is not None:
+            self._mirror.submit(path)
+
+    def heed(self, stop: StopRequest) -> None:
+        """As ``RunHome.heed``."""
+        if self._mirror is not None:
+            self._mirror.heed(stop)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without what to do about it."""
+    if isinstance(error, TinyVitKdError):
+        return f"{error.what}{f' ({error.found})' if error.found else ''}"
+    return said_by(error)
+
+
+def _mend(error: Exception) -> str:
+    """What to do about it before the command is run again."""
+    fix = error.fix if isinstance(error, TinyVitKdError) else ""
+    return fix.partition(", and run the same command again")[0] or "mend that"
+
+
+def make_copy_of(folder: Path, run: str) -> None:
+    """Make a folder that of a run; what is in it of another one, which was at the same URL, is put aside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = read_small_json(folder / _STATE).get("run")
+    if known not in (None, run):
+        aside = folder.with_name(f"{folder.name}.earlier-{secrets.token_hex(4)}")
+        aside.mkdir()
+        for path in folder.iterdir():
+            if path.name != ".lock":  # which this process holds
+                path.rename(aside / path.name)
+        print_line(f"{folder} has files of an earlier run at the same URL: they are in {aside} now")
+    if known != run:
+        write_json(folder / _STATE, {"run": run})
