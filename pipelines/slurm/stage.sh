@@ -24,7 +24,8 @@ run_stage() {
     tinyvit-kd torchrun --nnodes "$SLURM_NNODES" --nproc_per_node "$gpus" --rdzv_backend c10d \
     --rdzv_endpoint "$(hostname):$((20000 + SLURM_JOB_ID % 10000))" --rdzv_id "$SLURM_JOB_ID" -m tinyvit_kd "$@" &
   step=$!
-  while kill -0 "$step" 2>/dev/null; do  # a signal to this script ends a wait, but not the step
+  wait "$step" || code=$?
+  while kill -0 "$step" 2>/dev/null; do  # a signal to this script has ended the wait, but not the step
     wait "$step"
     code=$?
   done
