@@ -129,6 +129,7 @@ def say_cached(shards: ShardSet, job: Job) -> None:
     gone = f", {binary_size(total.evicted)} made room" if total.evicted else ""
     say(
         job,
-        f"shards in {shards.cache.folder}: {binary_size(total.fetched)} fetched{gone}; {counted(total.hits + total.waits, 'opening')}, "
-        f"of which {total.waits:,} waited, {duration(total.waited / 1e6)} in all",
+        f"shards in {shards.cache.folder}: {binary_size(total.fetched)} fetched{gone}; "
+        f"{counted(total.hits + total.waits, 'opening')}, of which {total.waits:,} waited, "
+        f"{duration(total.waited / 1e6)} in all",
     )
