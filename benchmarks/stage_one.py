@@ -19,7 +19,7 @@ from benchmarks.networks import write_teacher
 from benchmarks.photos import load
 from benchmarks.timing import in_turns, seconds
 from tinyvit_kd.batches.dump_batches import DumpBatch, DumpBatches
-from tinyvit_kd.batches.dump_tasks import DumpTask, groups_of, tasks_of
+from tinyvit_kd.batches.dump_tasks import DumpTask, Groups, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import DumpConfig
@@ -115,7 +115,7 @@ class Subject:
     def group(self) -> list[DumpTask]:
         """The batches of the first group."""
         lengths = self.make.samples.reader.shards.lengths.tolist()
-        groups = groups_of([(0, view) for view in range(A_DECODE)], lengths, A_DECODE)
+        groups = Groups(np.ones((1, A_DECODE), dtype=np.bool_), lengths, A_DECODE)
         return list(tasks_of(iter(groups), self.config.batch_size))
 
     @property

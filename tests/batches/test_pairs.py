@@ -13,7 +13,7 @@ import torch
 from benchmarks.tiny_world import MIXED, World, draw_shards, make_teacher
 from tests.data.counting import CountingShards, Reads
 from tinyvit_kd.batches.dump_batches import DumpBatches
-from tinyvit_kd.batches.dump_tasks import groups_of, tasks_of
+from tinyvit_kd.batches.dump_tasks import Groups, tasks_of
 from tinyvit_kd.batches.labelled_batches import LabelledBatches
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
@@ -160,10 +160,10 @@ def test_batches_of_a_dump_decode_each_image_once_per_view_and_hold_what_the_sto
     store = LogitStore.open(mixed_world.store)
     shards = CountingShards.of(_shards(mixed_world), reads)
     lengths = shards.lengths.tolist()
-    missing = [(shard, view) for shard in range(3) for view in range(3)]
+    missing = np.ones((3, 3), dtype=np.bool_)
     batches = DumpBatches(SampleViews(shards.reader(), SPEC, 0), "hole", batch_size=8)
     compared = 0
-    for task in tasks_of(iter(groups_of(missing, lengths, views_per_decode=2, pairs_seed=0)), 8):
+    for task in tasks_of(iter(Groups(missing, lengths, views_per_decode=2, pairs_seed=0)), 8):
         batch = batches(task)
         rows = [(span.group.shard, view, index) for span in task for index in span.indexes for view in span.group.views]
         for row, (shard, view, index) in enumerate(rows):

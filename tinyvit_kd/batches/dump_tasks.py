@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -63,36 +64,62 @@ def _sample_order(group: Group) -> npt.NDArray[np.int64]:
 DumpTask = tuple[Span, ...]
 
 
-def groups_of(
-    missing: list[tuple[int, int]],
-    lengths: list[int],
-    views_per_decode: int,
-    pairs_seed: int | None = None,
-    order: BlockOrder = "shards",
-) -> list[Group]:
-    """Group missing (shard, view) blocks by shard, with at most ``views_per_decode`` views per group.
+class Groups(Sequence[Group]):
+    """Missing blocks in groups that are made together, with at most ``views_per_decode`` views of a shard per group.
+
+    A group is made when it is asked for: a billion samples in 90 views have 900,000 of them.
 
     Args:
-        missing: shard and view number of each missing block.
+        missing: whether a block is missing: bool [shards, views].
         lengths: number of samples of every shard.
         pairs_seed: the store's seed if views are mixed. Every view number has pairs of its own, so groups then have a
             single view: with more, images would have to be decoded more than once.
         order: of the groups, which are the same in any order: shard by shard or, with ``views``, by their first views,
             so that the lowest view numbers are complete first.
     """
-    size = views_per_decode if pairs_seed is None else 1
-    by_shard: dict[int, list[int]] = {}
-    for shard, view in missing:
-        by_shard.setdefault(shard, []).append(view)
-    groups = [
-        Group(shard, tuple(views[first : first + size]), lengths[shard], pairs_seed)
-        for shard, views in sorted(by_shard.items())
-        for first in range(0, len(views), size)
-    ]
-    return groups if order == "shards" else sorted(groups, key=lambda group: (group.views[0], group.shard))
+
+    def __init__(
+        self,
+        missing: npt.NDArray[np.bool_],
+        lengths: Sequence[int],
+        views_per_decode: int,
+        pairs_seed: int | None = None,
+        order: BlockOrder = "shards",
+    ) -> None:
+        self._missing, self._lengths, self._pairs_seed = missing, lengths, pairs_seed
+        self._size = views_per_decode if pairs_seed is None else 1
+        blocks = missing.sum(axis=1)
+        counts = -(-blocks // self._size)  # groups of each shard
+        self._shards = np.repeat(np.arange(len(missing), dtype=np.int32), counts)
+        # Numbers of the groups within their shards.
+        self._numbers = (np.arange(len(self._shards)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+        if order == "views":
+            firsts = np.repeat(np.cumsum(blocks) - blocks, counts) + self._numbers * self._size
+            views = np.flatnonzero(missing)[firsts] % missing.shape[1]
+            by_view = np.lexsort((self._shards, views))
+            self._shards, self._numbers = self._shards[by_view], self._numbers[by_view]
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, number: int) -> Group: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Group]: ...
+    def __getitem__(self, number: int | slice) -> Group | list[Group]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
+        shard, first = int(self._shards[number]), int(self._numbers[number]) * self._size
+        views = np.flatnonzero(self._missing[shard])[first : first + self._size]
+        return Group(shard, tuple(views.tolist()), self._lengths[shard], self._pairs_seed)
+
+    @property
+    def views(self) -> int:
+        """Number of views in all groups together."""
+        return int(self._missing.sum(axis=1) @ np.asarray(self._lengths, dtype=np.int64))
 
 
-def claim_groups(groups: list[Group], counter: Iterator[int]) -> Iterator[Group]:
+def claim_groups(groups: Sequence[Group], counter: Iterator[int]) -> Iterator[Group]:
     """Yield groups that no other process of the job has claimed; ``counter`` gives each number to one process."""
     for number in counter:
         if number >= len(groups):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,12 +105,19 @@ class StepPlan:
     def _order(self, epoch: int) -> EpochOrder:
         schedule = self.schedule
         pairing = None if self.pairs_seed is None else (self.pairs_seed, self.pairing_view(epoch))
-        return _epoch_order(schedule.seed, epoch, self.shard_lengths, schedule.lanes, schedule.window, pairing)
+        return self._orders(schedule.seed, epoch, schedule.lanes, schedule.window, pairing)
+
+    @cached_property
+    def _orders(self) -> Callable[..., EpochOrder]:
+        # A cache of this plan's own: lengths are no part of its key, as hashing 100,000 takes a millisecond per step.
+        return lru_cache(maxsize=2)(partial(_epoch_order, self.shard_lengths))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_orders"}
 
 
-@lru_cache(maxsize=2)
 def _epoch_order(
-    seed: int, epoch: int, lengths: tuple[int, ...], lanes: int, window: int, pairing: tuple[int, int] | None
+    lengths: tuple[int, ...], seed: int, epoch: int, lanes: int, window: int, pairing: tuple[int, int] | None
 ) -> EpochOrder:
     """The order of an epoch; ``pairing`` is the seed and the view number that the pairs follow from."""
 

@@ -23,7 +23,7 @@ def known_shards(config: ShardsConfig) -> ShardSet:
     shards = ShardSet.listed(listing, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels)
     found = [] if any(map(is_url, shards.locations)) else _summaries(shards)
     if len(found) == len(shards.names):
-        return shards.indexed(tuple(found))
+        return shards.indexed(found)
     if listing.lengths is None:
         raise ShardError(
             "nothing says how many samples the shards hold",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from tinyvit_kd.data.indexing.index import Int64, ShardIndex
 from tinyvit_kd.data.indexing.index_file import load_index
-from tinyvit_kd.data.indexing.summaries import LabelCounts, Summary, summary_of
+from tinyvit_kd.data.indexing.summaries import LabelCounts, Summaries, Summary, summary_of
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
-from tinyvit_kd.data.labels.sample_labels import NO_LABEL
 from tinyvit_kd.data.labels.text_labels import NO_TEXTS, LabelRule
 from tinyvit_kd.data.locating.locate import ShardListing, locate_shards
 from tinyvit_kd.data.shard_files import ShardFiles
@@ -41,7 +40,7 @@ class ShardSet:
     index_dir: Path | None = None
     label_key: str | None = None  # the field of .json that is the label
     first_label: int = 0  # number of the first class in the files
-    known: tuple[Summary, ...] | None = field(default=None, repr=False)  # of all shards, if all have been indexed
+    known: Summaries | None = field(default=None, repr=False)  # if all shards have been indexed
 
     @classmethod
     def load(
@@ -72,18 +71,27 @@ class ShardSet:
             ShardError: the shards are missing, compressed, truncated or damaged.
             ConfigError: ``split`` or the pattern is wrong.
         """
-        listing = locate_shards(str(path), split, cache_dir)
-        shards = cls.listed(
-            listing,
+        shards, described = cls.located(
+            path,
+            split,
             cache_dir=cache_dir,
             index_dir=index_dir,
             class_list=class_list,
             label_key=label_key,
             first_label=first_label,
         )
-        if listing.lengths is not None and on_shard is None:
-            return shards
-        return shards.indexed(tuple(shards.summaries(on_shard)))
+        return shards if described and on_shard is None else shards.indexed(shards.summaries(on_shard))
+
+    @classmethod
+    def located(
+        cls, path: str | Path, split: str | None = None, *, cache_dir: Path | None = None, **options: Any
+    ) -> tuple[ShardSet, bool]:
+        """The shards that ``path`` names, of which none is opened; and whether ``_info.json`` says their lengths.
+
+        Its arguments are those of ``load``.
+        """
+        listing = locate_shards(str(path), split, cache_dir)
+        return cls.listed(listing, cache_dir=cache_dir, **options), listing.lengths is not None
 
     @classmethod
     def listed(cls, listing: ShardListing, *, class_list: str | None = None, **options: Any) -> ShardSet:
@@ -103,9 +111,10 @@ class ShardSet:
             **options,
         )
 
-    def indexed(self, known: tuple[Summary, ...]) -> ShardSet:
+    def indexed(self, known: Summaries | Iterable[Summary]) -> ShardSet:
         """The same set, with what the indexes of all its shards say."""
-        return replace(self, lengths=np.array([each.samples for each in known], dtype=np.int64), known=known)
+        summaries = known if isinstance(known, Summaries) else Summaries.of(self.names, known)
+        return replace(self, lengths=summaries.samples, known=summaries)
 
     @property
     def total(self) -> int:
@@ -137,7 +146,10 @@ class ShardSet:
                 expected=f"{self.lengths[shard]:,}, from _info.json",
                 fix="correct _info.json, or restore the shard; samples without an image do not count",
             )
-        return self.labelled(index)
+        index = self.labelled(index)
+        if self.known is not None:
+            self.known.require_same(shard, index, self.locations[shard])
+        return index
 
     def labelled(self, index: ShardIndex) -> ShardIndex:
         """An index as it is in its file, with classes for labels: texts are looked up."""
@@ -155,28 +167,22 @@ class ShardSet:
 
     def key_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' keys and image sizes; missing indexes are made."""
-        return [summary.key_hash for summary in self._summaries]
+        hashes: list[int] = self._summaries.key_hash.tolist()
+        return hashes
 
     def label_hashes(self) -> list[int]:
         """Per shard, 64 bits over its samples' labels; missing indexes are made."""
-        return [summary.label_hash for summary in self._summaries]
+        hashes: list[int] = self._summaries.label_hash.tolist()
+        return hashes
 
     def label_counts(self) -> LabelCounts:
         """How many samples have a label, and the smallest and largest one; missing indexes are made."""
-        labelled = [each for each in self._summaries if each.largest_label >= 0]
-        return LabelCounts(
-            samples=self.total,
-            unlabelled=sum(each.unlabelled for each in self._summaries),
-            smallest=min((each.smallest_label for each in labelled), default=NO_LABEL),
-            largest=max((each.largest_label for each in labelled), default=NO_LABEL),
-        )
+        return self._summaries.labels
 
     def first_unlabelled(self) -> str:
         """The first sample without a label and what was found in its place, for people; empty if all have one."""
-        for shard, summary in enumerate(self._summaries):
-            if summary.unlabelled:
-                number = int(np.argmax(self.index(shard).labels < 0))
-                return self.why_unlabelled(shard, number)
+        for shard in np.flatnonzero(self._summaries.unlabelled).tolist():
+            return self.why_unlabelled(shard, int(np.argmax(self.index(shard).labels < 0)))
         return ""
 
     def why_unlabelled(self, shard: int, number: int) -> str:
@@ -189,7 +195,7 @@ class ShardSet:
     @property
     def image_bytes(self) -> int:
         """Bytes of all images together; missing indexes are made."""
-        return sum(each.image_bytes for each in self._summaries)
+        return int(self._summaries.image_bytes.sum())
 
     def empty_shards(self) -> list[str]:
         """Names of the shards that hold no sample."""
@@ -197,13 +203,7 @@ class ShardSet:
 
     def leftovers(self) -> Leftovers:
         """What is in the shards and in no sample; missing indexes are made."""
-        total = Leftovers()
-        for name, summary in zip(self.names, self._summaries, strict=True):
-            if summary.leftovers is None:
-                total.unknown += 1
-            else:
-                total.add(name, summary.leftovers)
-        return total
+        return self._summaries.leftovers
 
     def summaries(self, on_shard: Callable[[int, int], None] | None = None) -> Iterator[Summary]:
         """Each shard in numbers, one after the other; missing indexes are made, and only one is held at a time.
@@ -218,9 +218,9 @@ class ShardSet:
                     on_shard(shard + 1, len(self.names))
 
     @cached_property
-    def _summaries(self) -> tuple[Summary, ...]:
+    def _summaries(self) -> Summaries:
         # Cached, so that each index is read once.
-        return self.known if self.known is not None else tuple(self.summaries())
+        return self.known if self.known is not None else Summaries.of(self.names, self.summaries())
 
     def reader(self, shards_at_a_time: int = 0) -> ShardReader:
         """Reads the samples in any order.

@@ -18,6 +18,7 @@ from tinyvit_kd.runs.scoring import require_views_of
 from tinyvit_kd.runs.store_agreement import require_same_listing, require_trust
 from tinyvit_kd.runs.stored_data import unlisted_labels
 from tinyvit_kd.runs.stored_views import require_blocks, require_limit, require_views_per_sample
+from tinyvit_kd.runtime.distributed import solo_job
 
 
 def stored_facts(
@@ -43,7 +44,7 @@ def stored_facts(
             _note_followed(planned, each, numbers, context)
         elif each.store is not None:
             with context.findings.checking(planned.path):
-                require_blocks(each.store, numbers)
+                require_blocks(each.store, numbers, solo_job())
     if len(numbers) < used:
         context.findings.note(planned.path, f"it uses {len(numbers)} of {used} views: its epochs need no more")
     return stores, used

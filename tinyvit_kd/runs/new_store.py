@@ -17,9 +17,12 @@ from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.shared_disks import await_visible
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
+from tinyvit_kd.store.names import MANIFEST
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.spec_hash import renderer_versions, view_spec_hash
 from tinyvit_kd.views.transform import transform_versions
@@ -85,6 +88,8 @@ def create_store(
             store.write_class_list(classes.ids)
         _require_room(store, own_shards)
     job.barrier()
+    if not job.is_main:
+        await_visible(lambda: open_storage(path).info(MANIFEST) is not None)  # made on another machine, a moment ago
     store = LogitStore.open(path, writable=True, fsync=config.runtime.fsync)
     if other := store.manifest.other_versions(manifest.versions):  # the manifest has those of the store's first dump
         say(job, f"versions differ from those of the store's first dump: {other}")
@@ -118,17 +123,19 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
         StoreError: the store's folder is read-only.
         DiskSpaceError: the blocks do not fit on the disk.
     """
-    missing = [block for block in store.missing_blocks() if block[0] in own_shards]
-    if missing and not store.storage.is_writable():
+    blocks = store.missing_table(shards=own_shards).sum(axis=1)  # missing, of each shard
+    if blocks.any() and not store.storage.is_writable():
         raise StoreError(
             "the missing blocks cannot be written: the store's folder is read-only for this user",
             where=store.where,
-            found=f"{len(missing):,} missing blocks",
+            found=f"{blocks.sum():,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
     manifest = store.manifest
-    lengths = [manifest.shard_lengths[shard] for shard, _ in missing]
-    store.storage.require_free_space(expected_bytes(lengths, manifest.encoding, manifest.topk, manifest.num_classes))
+    shape = manifest.encoding, manifest.topk, manifest.num_classes
+    lengths = manifest.shard_lengths
+    size = sum(count * expected_bytes([lengths[shard]], *shape) for shard, count in enumerate(blocks.tolist()) if count)
+    store.storage.require_free_space(size)
 
 
 def expected_bytes(lengths: Sequence[int], encoding: Encoding, topk: int, num_classes: int) -> int:

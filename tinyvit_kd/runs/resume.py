@@ -6,7 +6,7 @@ What goes before what stands as a numbered list in ``runs.student_run.train_stud
 from __future__ import annotations
 
 import json
-import time
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from tinyvit_kd.runs.run_files import SUMMARY
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.runtime.log import say
+from tinyvit_kd.runtime.shared_disks import await_visible
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoint_path, load_checkpoint, load_latest
-
-VISIBLE_WITHIN = 60  # seconds after which rank 0's checkpoint must be visible on every machine's mount
 
 
 def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job) -> dict[str, Any] | None:
@@ -36,10 +35,7 @@ def newest_checkpoint(config: TrainingConfig, identity: dict[str, str], job: Job
     step = job.broadcast(None if saved is None else int(saved["step"]))
     if step is not None and saved is None:
         path = checkpoint_path(folder, step)
-        for _ in range(VISIBLE_WITHIN):  # a shared disk may show the file to other machines a little later
-            if path.exists():
-                break
-            time.sleep(1)
+        await_visible(lambda: os.path.exists(path))
         saved = load_checkpoint(path)
     if saved is not None:
         _require_same_run(saved["identity"], identity, config)

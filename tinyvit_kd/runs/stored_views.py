@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
@@ -34,7 +36,7 @@ def schedule_stored_views(
     # While a store grows, a resumed run uses the complete views. The processes may count them at different moments, and
     # may have opened the store before it grew; so those are used that all of them know of.
     counts_all = counts is None or config.store.follow
-    available = min(store.manifest.views if counts_all else store.complete_views() for store in stores)
+    available = min(store.manifest.views if counts_all else complete_views(store, job) for store in stores)
     count = min(job.gather(min(available, limit or available)))
     seed = schedule.seed if config.store.view_schedule == "permutation" else None
     views = ViewSchedule(schedule.views_per_sample, counts or ((0, count),), seed)
@@ -45,7 +47,7 @@ def schedule_stored_views(
     if limit is not None:
         require_limit(limit, used, resumed=counts is not None)
     for store in stores if not config.store.follow else ():
-        require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)))
+        require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)), job)
     say(
         job,
         f"{used} stored views per sample, {counted(len(stores), 'teacher')}; "
@@ -98,19 +100,28 @@ def require_limit(limit: int, used: int, resumed: bool) -> None:
         )
 
 
-def require_blocks(store: LogitStore, views: list[int]) -> None:
-    """Check that all blocks of some views are there.
+def complete_views(store: LogitStore, job: Job) -> int:
+    """How many views are complete; other processes than the first of each machine leave that to it."""
+    return store.complete_views() if job.is_first_here else store.manifest.views
+
+
+def require_blocks(store: LogitStore, views: list[int], job: Job) -> None:
+    """Check that all blocks of some views are there; every process must call.
+
+    One process of each machine lists them: its disk may be its own, and a shared one is asked by each machine once.
 
     Raises:
         BlockMissingError: naming the first that is not.
     """
-    missing = store.missing_blocks(views)
-    if missing:
-        shard, view = missing[0]
+    missing = store.missing_table(views) if job.is_first_here else np.zeros((0, 0), dtype=np.bool_)
+    first = [(int(missing.sum()), shard, views[column]) for shard, column in np.argwhere(missing)[:1].tolist()]
+    found = [each for others in job.gather(first) for each in others]
+    if found:
+        count, shard, view = found[0]
         raise BlockMissingError(
             "blocks of the store that this run needs are missing",
             where=store.where,
-            found=f"{len(missing):,} of {len(views) * len(store.manifest.shard_names):,} missing; "
+            found=f"{count:,} of {len(views) * len(store.manifest.shard_names):,} missing; "
             f"the first is view {view} of shard {store.manifest.shard_names[shard]}",
             fix="finish dump-logits (it makes only the missing blocks), lower store.views, train fewer epochs, or set "
             "store.follow: true to train while the dump goes on",

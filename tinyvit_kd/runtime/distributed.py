@@ -43,6 +43,11 @@ class Job:
         """Whether this is the process that logs, evaluates tables and writes shared files."""
         return self.rank == 0
 
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this is the first of the job's processes on its machine, as torchrun counts them."""
+        return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.control is not None:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from tinyvit_kd.batches.dump_batches import DumpBatches
-from tinyvit_kd.batches.dump_tasks import Group, claim_groups, groups_of, tasks_of
+from tinyvit_kd.batches.dump_tasks import Groups, claim_groups, tasks_of
 from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
@@ -78,20 +80,20 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
     # Left behind by killed dumps. Files of dumps that are running now will have their final names when this one ends.
     unfinished = dump.store.unfinished(dump.own_shards) if job.is_main else []
     with saying("listing the store's blocks"):
-        missing = job.broadcast(dump.missing_blocks())
-    if missing:
+        missing = job.broadcast(dump.missing_table() if job.is_main else None)
+    count = int(missing.sum())
+    if count:
         with saying("making some of the store's views again, to compare them"):
             require_same_as_stored(dump.samples, dump.store, dump.present_blocks(missing))
     groups = dump.groups(missing)
-    views = _count_views(groups)
-    _report_start(dump, len(missing), views)
-    if missing:
+    _report_start(dump, count, groups.views)
+    if count:
         dump.teacher.warm_up(dump.config.batch_size, dump.config.views.size)
         say_device(dump.teacher.compiler, dump.teacher.network, dump.teacher.precision)
     progress.enter("running")
     begin = time.perf_counter()
     counts = job.sum(_make_blocks(dump, groups))
-    for left in blocks_left(dump.missing_blocks, job, dump.store.where):
+    for left in blocks_left(dump.missing_table, job, dump.store.where):
         counts += job.sum(_make_blocks(dump, dump.groups(left)))
     made, holes = counts.tolist()
     dump.store.remove_leftovers(unfinished)
@@ -135,19 +137,19 @@ class _Dump:
         lengths = self.samples.reader.shards.lengths[self.own_shards.start :: self.own_shards.step]
         return int(lengths.sum()) * self.config.store.views
 
-    def missing_blocks(self) -> list[tuple[int, int]]:
-        """(shard, view) of the blocks that this job has to make."""
-        return [block for block in self.store.missing_blocks() if block[0] in self.own_shards]
+    def missing_table(self) -> npt.NDArray[np.bool_]:
+        """Which blocks this job has to make: bool [shards, views]."""
+        return self.store.missing_table(shards=self.own_shards)
 
-    def present_blocks(self, missing: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def present_blocks(self, missing: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
         """(shard, view) of the blocks of this job that are in the store."""
         return (block for block in self.store.present_blocks(missing) if block[0] in self.own_shards)
 
-    def groups(self, missing: list[tuple[int, int]]) -> list[Group]:
+    def groups(self, missing: npt.NDArray[np.bool_]) -> Groups:
         """The missing blocks, in groups that are made together."""
         pairs_seed = self.config.store.seed if self.config.views.mixes else None
         lengths = self.samples.reader.shards.lengths.tolist()
-        return groups_of(missing, lengths, self.config.views_per_decode, pairs_seed, self.config.block_order)
+        return Groups(missing, lengths, self.config.views_per_decode, pairs_seed, self.config.block_order)
 
 
 def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Progress) -> _Dump:
@@ -196,11 +198,7 @@ def _report_start(dump: _Dump, missing: int, views: int) -> None:
     )
 
 
-def _count_views(groups: list[Group]) -> int:
-    return sum(len(group.views) * group.samples for group in groups)
-
-
-def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
+def _make_blocks(dump: _Dump, groups: Groups) -> torch.Tensor:
     """Make this process's share of the groups.
 
     Returns:
@@ -208,7 +206,7 @@ def _make_blocks(dump: _Dump, groups: list[Group]) -> torch.Tensor:
     """
     config = dump.config
     job = dump.job
-    views = _count_views(groups)
+    views = groups.views
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
     tasks = tasks_of(claim_groups(groups, job.counter()), config.batch_size)
     progress = dump.progress

@@ -1,4 +1,7 @@
-"""The local file system, or a mounted network file system, as a storage."""
+"""The local file system, or a mounted network file system, as a storage.
+
+Errors that pass on a network file system, such as a stale handle, are met by trying again (``runtime.shared_disks``).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tinyvit_kd.runtime.files import atomic_create, atomic_write, fsync_folder, require_free_space
+from tinyvit_kd.runtime.shared_disks import is_deleted, patiently
 from tinyvit_kd.storage.base import Entry, EntryKind, FileInfo, Storage
 
 _OPEN_FILES = 256  # file descriptors that read_range keeps
@@ -31,31 +36,38 @@ class LocalStorage(Storage):
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def list(self, folder: str = "") -> list[Entry]:
-        """As ``Storage.list``; one scan of the folder."""
+        """As ``Storage.list``; one scan of the folder, without what NFS keeps of deleted files."""
         prefix = f"{folder.rstrip('/')}/" if folder else ""
+        path = self.locate(folder) or "."
         try:
-            with os.scandir(self.locate(folder) or ".") as entries:
-                found = [Entry(prefix + entry.name, _kind(entry), entry.is_symlink()) for entry in entries]
+            return sorted(patiently(lambda: _scanned(path, prefix), path))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(found)
 
     def info(self, name: str) -> FileInfo | None:
         """As ``Storage.info``; one system call."""
+        path = self.locate(name)
         try:
-            status = os.stat(self.locate(name))
+            status = patiently(lambda: os.stat(path), path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return FileInfo(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
     def read(self, name: str) -> bytes:
         """As ``Storage.read``."""
-        with open(self.locate(name), "rb") as file:
-            return file.read()
+        path = self.locate(name)
+        return patiently(lambda: _content(path), path)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """As ``Storage.read_range``, by ``pread`` on a file that stays open."""
-        return os.pread(self._descriptor(name), size, offset)
+        """As ``Storage.read_range``, by ``pread`` on a file that stays open, or is opened again after an error."""
+        try:
+            return os.pread(self._descriptor(name), size, offset)
+        except OSError:
+            self._forget(name)
+        path = self.locate(name)
+        return patiently(
+            lambda: os.pread(self._descriptor(name), size, offset), path, before_retry=lambda: self._forget(name)
+        )
 
     def write(self, name: str, content: bytes | memoryview, durable: bool = False) -> None:
         """As ``Storage.write``; a temporary file is written and renamed."""
@@ -131,6 +143,13 @@ class LocalStorage(Storage):
         self._open.move_to_end(name)
         return self._open[name]
 
+    def _forget(self, name: str) -> None:
+        """Close a file: its handle may be that of a file that was replaced on the server."""
+        descriptor = self._open.pop(name, None)
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)
+
     def _opened(self, name: str) -> int:
         """A descriptor; where the limit of open files is lower than ours, those that are kept make room."""
         while True:
@@ -142,6 +161,20 @@ class LocalStorage(Storage):
             self._limit = max(1, len(self._open) // 2)
             while len(self._open) >= self._limit:
                 os.close(self._open.popitem(last=False)[1])
+
+
+def _scanned(path: str, prefix: str) -> list[Entry]:
+    with os.scandir(path) as entries:
+        return [
+            Entry(prefix + entry.name, _kind(entry), entry.is_symlink())
+            for entry in entries
+            if not is_deleted(entry.name)
+        ]
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _kind(entry: os.DirEntry[str]) -> EntryKind:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from tinyvit_kd.errors import (
     BlockCorruptError,
     BlockMissingError,
@@ -29,8 +31,9 @@ from tinyvit_kd.store.codec import decode, encode, read_header
 from tinyvit_kd.store.create import prepare_store
 from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.integrity import REDUMP, check_header, require_finite
+from tinyvit_kd.store.listing import Bool, missing_table, present_blocks
 from tinyvit_kd.store.manifest import Manifest
-from tinyvit_kd.store.names import CLASS_LIST, array_name, block_name, chunk_name
+from tinyvit_kd.store.names import CLASS_LIST, array_name, block_name
 from tinyvit_kd.store.records import Block, BlockHeader
 
 RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
@@ -107,28 +110,32 @@ class LogitStore:
         Args:
             views: the view numbers to look for; None: all of the store's.
         """
-        return list(self._missing(range(self.manifest.views) if views is None else list(views)))
+        numbers = list(range(self.manifest.views) if views is None else views)
+        missing = np.argwhere(self.missing_table(numbers)).tolist()
+        return [(shard, numbers[column]) for shard, column in missing]
 
-    def present_blocks(self, missing: Collection[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def missing_table(self, views: Sequence[int] | None = None, shards: range | None = None) -> Bool:
+        """Whether each block is missing, in a byte per block: bool [shards, views]. A shard without samples has none.
+
+        Args:
+            views: the view numbers to look for; None: all of the store's.
+            shards: those that are looked at, one listing for each; nothing is said to be missing of others. None: all.
+        """
+        numbers = range(self.manifest.views) if views is None else views
+        return missing_table(self.storage, self.manifest.shard_lengths, numbers, shards)
+
+    def present_blocks(self, missing: Collection[tuple[int, int]] | Bool) -> Iterator[tuple[int, int]]:
         """(shard, view) of every present block, shard by shard.
 
         Args:
-            missing: what ``missing_blocks`` returned.
+            missing: what ``missing_blocks`` or ``missing_table`` returned.
         """
-        absent = set(missing)
-        for shard, length in enumerate(self.manifest.shard_lengths):
-            if length:
-                yield from ((shard, view) for view in range(self.manifest.views) if (shard, view) not in absent)
-
-    def _missing(self, views: Sequence[int]) -> Iterator[tuple[int, int]]:
-        for shard, length in enumerate(self.manifest.shard_lengths):
-            if length:
-                present = {entry.base for entry in self.storage.list(array_name(shard))}
-                yield from ((shard, view) for view in views if chunk_name(view) not in present)
+        yield from present_blocks(missing, self.manifest.shard_lengths, self.manifest.views)
 
     def complete_views(self) -> int:
         """How many view numbers, counted from 0, have the blocks of all shards."""
-        return min((view for _, view in self._missing(range(self.manifest.views))), default=self.manifest.views)
+        incomplete = np.flatnonzero(self.missing_table().any(axis=0))
+        return int(incomplete[0]) if len(incomplete) else self.manifest.views
 
     def unfinished(self, shards: Iterable[int]) -> list[str]:
         """Names of some shards' temporary files, which running writers use and killed writers leave behind."""

@@ -14,6 +14,7 @@ import torch
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runtime.files import atomic_path, remove_unfinished
 from tinyvit_kd.runtime.foreign_errors import first_line_of, system_error_behind
+from tinyvit_kd.runtime.shared_disks import patiently
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS as CHECKPOINTS
 from tinyvit_kd.training.checkpoint_files import checkpoint_path as checkpoint_path
@@ -29,8 +30,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, f
     """
     path = checkpoint_path(folder, step)
     remove_unfinished(folder)
-    with atomic_path(path, fsync) as temporary:
-        _write(temporary, state)
+
+    def write() -> None:
+        with atomic_path(path, fsync) as temporary:
+            _write(temporary, state)
+
+    patiently(write, str(path))
     # A later one that could not be read, and from before which the run went on, must not displace the new one.
     older = [each for each in checkpoints(folder) if each.name <= path.name]
     for old in older[keep:]:

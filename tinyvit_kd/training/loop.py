@@ -12,6 +12,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from tinyvit_kd.runtime.device import seed_torch
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
@@ -121,7 +122,8 @@ def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, ob
     for number, chunk in enumerate(state.running_stats.over_micro_batches(chunks)):
         # Only stochastic depth uses torch's generator. Its draws follow from the seed, the step and the number of the
         # micro-batch in the global batch.
-        torch.manual_seed(hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1)
+        seed = hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1
+        seed_torch(seed, run.job.device)
         run.compiler.begin_step()
         with gradient_sync(forward, number == len(chunks) - 1):
             with run.autocast():

@@ -34,7 +34,7 @@ def views_rate(shards: ShardSet, spec: ViewSpec, together: int) -> Rate:
         ShardError: the shards are missing or damaged.
     """
     with tempfile.TemporaryDirectory(prefix="tinyvit-kd-") as folder:
-        complete = shards.known is not None and all(each.leftovers is not None for each in shards.known)
+        complete = shards.known is not None and not shards.known.leftovers.unknown
         opened = shards if complete else replace(shards, index_dir=Path(folder))
         samples = SampleViews(opened.reader(), spec, base_seed=0)
         out = np.empty((together, 3, spec.size, spec.size), np.uint8)
