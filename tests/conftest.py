@@ -93,6 +93,8 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     s3_server.faults.calm()
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
+    # As in a process of its own: it forks until it uses an object store, and other tests may fork again.
+    monkeypatch.setattr("tinyvit_kd.runtime.shared_memory._must_not_fork", None)
     return s3_server
 
 

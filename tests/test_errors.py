@@ -23,6 +23,7 @@ from tinyvit_kd.errors import (
     ManifestMismatchError,
     ShardError,
     StalledError,
+    StorageUnavailableError,
     StoreError,
     TinyVitKdError,
     TransformError,
@@ -114,7 +115,7 @@ def test_a_caller_adds_where_and_decides_what_to_do() -> None:
 
 def test_what_another_process_has_done_can_be_retried_and_a_mistake_cannot() -> None:
     retried = {kind for kind in family() if kind.can_be_retried}
-    assert retried == {BusyError, WorkerError, StalledError}
+    assert retried == {BusyError, WorkerError, StalledError, StorageUnavailableError}
     assert not any(error.can_be_retried for error in (ConfigError("wrong"), ShardError("gone"), StoreError("gone")))
 
 

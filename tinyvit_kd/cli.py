@@ -128,7 +128,7 @@ def _paragraphs(debug: bool) -> Iterator[None]:
     except TinyVitKdError as error:
         if debug:
             raise
-        _leave(str(error), REQUEUE_EXIT_CODE if error.can_be_retried else USER_ERROR)
+        _leave(str(error), REQUEUE_EXIT_CODE if error.may_pass else USER_ERROR)
     except (OSError, RuntimeError, MemoryError, ValueError) as error:
         refused = from_os_error(error) if isinstance(error, OSError) else shortage_behind(error)
         refused = refused or determinism_refused(error)

@@ -30,6 +30,11 @@ class TinyVitKdError(Exception):
 
     can_be_retried: ClassVar[bool] = False
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether this error, or one of this family that it was raised from, can be retried."""
+        return self.can_be_retried or (isinstance(self.__cause__, TinyVitKdError) and self.__cause__.may_pass)
+
     def __init__(self, what: str, *, where: str = "", found: str = "", expected: str = "", fix: str = "") -> None:
         self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
         super().__init__(what)
@@ -59,7 +64,8 @@ class TinyVitKdError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel from loader workers to the main process; keyword arguments need help to pickle.
-        return _rebuild, (type(self), self.__dict__.copy())
+        kept = {} if self.may_pass == self.can_be_retried else {"can_be_retried": True}  # its cause does not travel
+        return _rebuild, (type(self), self.__dict__ | kept)
 
 
 def _rebuild(kind: type[TinyVitKdError], state: dict[str, Any]) -> TinyVitKdError:
@@ -227,6 +233,19 @@ class DiskSpaceError(TinyVitKdError, OSError):
     __str__ = TinyVitKdError.__str__
 
 
+class StorageError(TinyVitKdError, OSError):
+    """An object store or a web server refuses a request; ``kind`` says why (``storage.refusals.Kind``)."""
+
+    kind: str = ""
+    __str__ = TinyVitKdError.__str__
+
+
+class StorageUnavailableError(StorageError):
+    """An object store or a web server does not answer, or is overloaded; the run can be started again."""
+
+    can_be_retried = True
+
+
 def told_apart(one: Any, another: Any) -> tuple[Any, Any]:
     """Two values for a message: texts that differ only in their form of Unicode, and so look alike, are escaped."""
     if not (isinstance(one, str) and isinstance(another, str)) or one == another:
@@ -248,7 +267,7 @@ def reason_of(error: OSError) -> str:
 def said_by(error: BaseException) -> str:
     """What an error says, in one line of plain words; its type where it says nothing."""
     if isinstance(error, OSError):
-        return reason_of(error)
+        return f"{error.what} ({error.found})" if isinstance(error, StorageError) else reason_of(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, KeyError):
@@ -275,7 +294,7 @@ _SHORT = {
 
 
 def what_to_do(error: BaseException, otherwise: str) -> str:
-    """The advice that fits what the system refused; ``otherwise`` where it was not short of anything."""
-    if isinstance(error, MemoryError):
-        return LESS_MEMORY
+    """The advice that fits what the system or a storage refused; ``otherwise`` where it was not short of anything."""
+    if isinstance(error, StorageError | MemoryError):
+        return error.fix if isinstance(error, StorageError) else LESS_MEMORY
     return _SHORT.get(error.errno or 0, otherwise) if isinstance(error, OSError) else otherwise

@@ -31,14 +31,14 @@ def test_arrays_and_tensors_are_the_same_memory() -> None:
 
 
 def test_every_array_is_aligned() -> None:
-    buffer = shared_buffers(3, LAYOUT.nbytes)
+    buffer = shared_buffers(3, LAYOUT.nbytes).rows
     for row in buffer:
         assert all(array.ctypes.data % 64 == 0 for array in LAYOUT.arrays(row.numpy()).values())
 
 
 @pytest.mark.skipif(START_METHOD != "fork", reason="other systems pass memory as a file")
 def test_shared_memory_is_shared_and_not_a_file() -> None:
-    buffers = shared_buffers(2, 10_000)
+    buffers = shared_buffers(2, 10_000).rows
     process = multiprocessing.get_context("fork").Process(target=lambda: buffers[1].fill_(7))
     process.start()
     process.join()

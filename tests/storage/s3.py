@@ -39,6 +39,7 @@ class Faults:
     made: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    page: int = 0  # the most objects that the server names per request; 0: as it likes
 
     def next(self, method: str, path: str) -> Fault | None:
         """The fault of the next request; None: it is answered."""
@@ -54,6 +55,7 @@ class Faults:
         """From now on nothing goes wrong; counts begin anew."""
         with self.lock:
             self.choose = no_fault
+            self.page = 0
             self.made.clear()
             self.requests.clear()
 
@@ -115,7 +117,8 @@ def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
                 self._answer(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
                 return
             upstream = http.client.HTTPConnection("127.0.0.1", port)
-            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            page = f"&max-keys={faults.page}" if faults.page and "list-type=2" in self.path else ""
+            upstream.request(self.command, self.path + page, body, dict(self.headers.items()))
             response = upstream.getresponse()
             content = response.read()
             headers = {

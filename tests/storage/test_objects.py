@@ -23,6 +23,7 @@ def test_what_was_written_is_read_listed_and_removed(url: str, tmp_path: Path) -
     assert storage.read("a/b") == b"hello"
     assert storage.read_range("a/b", 1, 3) == b"ell"
     assert storage.read_range("a/b", 3, 100) == b"lo"
+    assert storage.read_range("a/b", 5, 1) == storage.read_range("a/b", 80, 4) == b""
     assert [(entry.name, entry.kind) for entry in storage.list()] == [("a", "folder"), ("c", "file")]
     assert [entry.name for entry in storage.list("a")] == ["a/b"]
     assert sorted(entry.name for entry in storage.walk()) == ["a/b", "c"]
@@ -32,6 +33,11 @@ def test_what_was_written_is_read_listed_and_removed(url: str, tmp_path: Path) -
     assert storage.info("a") is None
     storage.fetch("a/b", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"hello"
+    storage.fetch("c", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b""
+    with pytest.raises(FileNotFoundError):
+        storage.fetch("nothing", tmp_path / "nothing")
+    storage.remove("a/b")
     storage.remove("a/b")
     assert storage.info("a/b") is None
 
@@ -50,3 +56,19 @@ def test_refused_slow_and_broken_answers_change_nothing(url: str, s3: S3Server) 
         storage.write(f"{number}", bytes([number]) * 1000)
     assert [storage.read(f"{number}") for number in range(12)] == [bytes([number]) * 1000 for number in range(12)]
     assert {"500", "503", "cut", "slow"} <= set(s3.faults.made)
+
+
+def test_a_listing_that_is_refused_in_the_middle_goes_on_where_it_was(
+    url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(url)
+    names = [f"s{number}/c.{number}" for number in range(9)]
+    for name in names:
+        storage.write(name, b"12")
+    s3.faults.page = 2
+    monkeypatch.setattr("tinyvit_kd.storage.objects._PAGE", 2)
+    s3.faults.requests.clear()
+    s3.faults.choose = every(s503=2)
+    assert [(entry.name, entry.size) for entry in storage.walk()] == [(name, 2) for name in names]
+    assert [entry.name for entry in storage.walk("s3")] == ["s3/c.3"]
+    assert s3.faults.made["503"] >= 5

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.shared_memory import shared_bytes
+from tinyvit_kd.runtime.shared_memory import SharedBytes
 
 TaskT = TypeVar("TaskT")
 BatchT = TypeVar("BatchT")
@@ -101,15 +101,36 @@ class BatchMaker(ABC, Generic[TaskT, BatchT]):
         return self.join(self.layout.tensors(buffer), extra)
 
 
-def shared_buffers(count: int, nbytes: int) -> torch.Tensor:
-    """Memory that is shared with all processes started later: uint8 [count, nbytes].
+class SharedBuffers:
+    """Buffers in memory that is shared with processes.
+
+    Args:
+        memory: at least ``count`` times ``nbytes``, rounded up to pages.
+
+    Attributes:
+        rows: uint8 [count, nbytes].
+    """
+
+    def __init__(self, memory: SharedBytes, count: int, nbytes: int) -> None:
+        self._given = memory, count, nbytes
+        self.rows = memory.tensor.view(count, _stride(nbytes))[:, :nbytes]
+
+    def __reduce__(self) -> tuple[type[SharedBuffers], tuple[SharedBytes, int, int]]:
+        return SharedBuffers, self._given
+
+
+def _stride(nbytes: int) -> int:
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def shared_buffers(count: int, nbytes: int) -> SharedBuffers:
+    """Memory that is shared with all processes started later.
 
     Raises:
         ConfigError: there is not enough memory.
     """
-    stride = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
-        whole = shared_bytes(count * stride)
+        memory = SharedBytes(count * _stride(nbytes))
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             "there is not enough memory for the batches that are prepared ahead",
@@ -117,4 +138,4 @@ def shared_buffers(count: int, nbytes: int) -> torch.Tensor:
             found=f"{count} batches of {nbytes / 2**20:,.0f} MiB; {error}",
             fix="lower runtime.workers, runtime.prefetch or the batch size",
         ) from error
-    return whole.view(count, stride)[:, :nbytes]
+    return SharedBuffers(memory, count, nbytes)

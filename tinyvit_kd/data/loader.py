@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tinyvit_kd.config.training import RuntimeConfig
-from tinyvit_kd.data.buffers import BatchMaker, BatchT, TaskT, shared_buffers
+from tinyvit_kd.data.buffers import BatchMaker, BatchT, SharedBuffers, TaskT, shared_buffers
 from tinyvit_kd.data.transfer import Transfer, transferring
 from tinyvit_kd.errors import TinyVitKdError, WorkerError
 from tinyvit_kd.runtime.allocator import keep_buffers
@@ -32,8 +32,9 @@ from tinyvit_kd.runtime.foreign_errors import (
 )
 from tinyvit_kd.runtime.parallel import require_threads
 from tinyvit_kd.runtime.pinning import choose_cores, main_pinned, pin_worker
-from tinyvit_kd.runtime.shared_memory import START_METHOD
-from tinyvit_kd.runtime.signals import ignore_signals
+from tinyvit_kd.runtime.request_counts import Tally, counting
+from tinyvit_kd.runtime.shared_memory import Parcel, start_method
+from tinyvit_kd.runtime.signals import ignore_signals, starting_processes
 from tinyvit_kd.runtime.watchdog import Notes, Watchdog, loading_here, register_worker
 
 _OPEN_FILES = 384  # shards, blocks and pipes of one process
@@ -51,17 +52,26 @@ class _Failure:
 class _FillBuffers(Dataset[object], Generic[TaskT, BatchT]):
     """In a loading process: fills the buffer that was issued with each task."""
 
-    def __init__(self, maker: BatchMaker[TaskT, BatchT], buffers: torch.Tensor) -> None:
+    def __init__(self, maker: BatchMaker[TaskT, BatchT], buffers: SharedBuffers) -> None:
         self.maker = maker
         self.buffers = buffers
+        self.sent: list[Parcel] = []  # to processes that are being started, which have not taken them yet
 
     def __getitem__(self, issued: tuple[int, TaskT]) -> object:
         number, task = issued
         try:
-            return self.maker.fill(task, self.maker.layout.arrays(self.buffers[number].numpy()))
+            return self.maker.fill(task, self.maker.layout.arrays(self.buffers.rows[number].numpy()))
         except TinyVitKdError as error:
             # torch would turn an exception into the text of a traceback; ours have fields that the user should read.
             return _Failure(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.sent.append(Parcel((self.maker, self.buffers)))
+        return _from_parcel, (self.sent[-1],)
+
+
+def _from_parcel(parcel: Parcel) -> _FillBuffers[Any, Any]:
+    return _FillBuffers(*parcel.content)
 
 
 class _IssueBuffers(Generic[TaskT]):
@@ -111,9 +121,12 @@ def loading(
         WorkerError: a process died.
         StalledError: no batch came for ``runtime.data_timeout`` seconds; it names what is being read.
     """
-    loaded = _load(maker, tasks, runtime, device, check_every)
     try:
-        with maker.shared() if runtime.workers > 1 else nullcontext(), closing(loaded):
+        with (
+            counting(runtime.workers) as tally,
+            maker.shared() if runtime.workers > 1 else nullcontext(),
+            closing(_load(maker, tasks, runtime, device, check_every, tally)) as loaded,
+        ):
             yield loaded
     except Exception as error:
         # torch reports a dead process from a signal handler, wherever the main process is at that moment. The code that
@@ -140,6 +153,7 @@ def _load(
     runtime: RuntimeConfig,
     device: torch.device,
     check_every: float,
+    tally: Tally,
 ) -> Generator[BatchT, None, None]:
     workers = runtime.workers
     layout = maker.layout
@@ -147,30 +161,32 @@ def _load(
     require_open_files(_OPEN_FILES, workers)
     require_threads(_OWN_THREADS + _THREADS_PER_WORKER * workers)
     buffers = shared_buffers(workers * runtime.prefetch + _IN_USE, layout.nbytes)
-    issue = _IssueBuffers(tasks, buffers)
+    issue = _IssueBuffers(tasks, buffers.rows)
     notes = Notes(workers)
     watchdog = Watchdog(notes, runtime.data_timeout)
     iterator: Any = None
     try:
-        with nullcontext() if cores is None else _cores_are_told():
+        with nullcontext() if cores is None else _cores_are_told(), starting_processes():
+            filling = _FillBuffers(maker, buffers)
             loader: DataLoader[object] = DataLoader(
-                _FillBuffers(maker, buffers),
+                filling,
                 batch_size=None,
                 sampler=issue,
                 num_workers=workers,
                 prefetch_factor=runtime.prefetch if workers else None,
-                worker_init_fn=partial(_start_worker, notes, cores),
-                multiprocessing_context=START_METHOD if workers else None,
+                worker_init_fn=partial(_start_worker, notes, cores, tally),
+                multiprocessing_context=start_method() if workers else None,
                 collate_fn=_unchanged,
                 timeout=min(check_every, runtime.data_timeout) if workers else 0,
             )
             iterator = iter(loader)  # starts the processes, before memory is pinned that they would inherit
+            filling.sent.clear()
         with (
             # Before memory is pinned, which lies near the core that first touches it.
             main_pinned(cores),
             watchdog.watching(),
             nullcontext() if workers else loading_here(notes),
-            transferring(buffers, device) as issue.transfer,
+            transferring(buffers.rows, device) as issue.transfer,
         ):
             for number in issue.numbers():
                 with watchdog.waiting():
@@ -229,11 +245,12 @@ def _unchanged(made: object) -> object:
     return made
 
 
-def _start_worker(notes: Notes, cores: Cores | None, worker: int) -> None:
+def _start_worker(notes: Notes, cores: Cores | None, tally: Tally, worker: int) -> None:
     pin_worker(cores, worker)  # before there are threads
     torch.set_num_threads(1)
     keep_buffers()
     sys.excepthook = _unless_left_alone
+    tally.count_here(worker)
     register_worker(notes, worker)  # first: where no thread can be started, a signal has to do
     # Preemption and Ctrl-C reach the whole process group. The main process decides; until then workers carry on.
     ignore_signals()

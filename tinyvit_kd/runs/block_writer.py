@@ -99,7 +99,9 @@ class _OpenBlocks:
 
 
 class BlockWriter(AbstractContextManager["BlockWriter"]):
-    """Encodes and writes blocks in one thread, while the teacher goes on with the next batches.
+    """Encodes and writes blocks in a thread, while the teacher goes on with the next batches.
+
+    To an object store it writes several at a time, each in a thread of its own.
 
     Args:
         store: where blocks are written to.
@@ -115,6 +117,9 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
         self._first_teacher = first_teacher
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-writer")
         self._pending: deque[Future[None]] = deque()
+        at_a_time = store.storage.at_a_time
+        self._uploads = ThreadPoolExecutor(at_a_time, thread_name_prefix="upload") if at_a_time > 1 else None
+        self._uploading: deque[Future[None]] = deque()
 
     def submit(self, batch: DumpBatch, answers: Answers) -> None:
         """Hand over one batch; waits while more than ``MAX_PENDING`` are not written yet.
@@ -139,15 +144,27 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
         for shard, view, block in self._assembler.add(batch, *answers()):
             if self._first_teacher is not None:
                 self._first_teacher.require_same(shard, view, block)
-            self._store.write_block(shard, view, block)
+            if self._uploads is None:
+                self._store.write_block(shard, view, block)
+            else:
+                self._uploading.append(self._uploads.submit(self._store.write_block, shard, view, block))
+                self._take_uploads(self._store.storage.at_a_time)
+
+    def _take_uploads(self, left: int) -> None:
+        """Wait until no more than ``left`` blocks are on their way; raises what befell one of them."""
+        while len(self._uploading) > left or (self._uploading and self._uploading[0].done()):
+            self._uploading.popleft().result(self._timeout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=error is not None)
+        if error is None:
+            self._pending.append(self._thread.submit(self._take_uploads, 0))
+        for threads in filter(None, (self._thread, self._uploads)):
+            threads.shutdown(wait=False, cancel_futures=error is not None)
         if error is None:
             for write in self._pending:
                 self._finish(write)
-        elif wait([write for write in self._pending if write.running()], LAST_WRITE).not_done:
+        elif wait([write for write in (*self._pending, *self._uploading) if write.running()], LAST_WRITE).not_done:
             warn(f"{self._store.where} does not answer: the dump stops without its last block; {error}")
             os._exit(REQUEUE_EXIT_CODE)  # an ordinary exit would wait for the write

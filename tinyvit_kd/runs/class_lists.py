@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list, parse_class_list
-from tinyvit_kd.errors import ConfigError, StoreError, said_by
+from tinyvit_kd.errors import ConfigError, StoreError, said_by, what_to_do
 from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.store.names import CLASS_LIST
 from tinyvit_kd.store.store import LogitStore
@@ -25,7 +25,9 @@ def stored_classes(store: LogitStore) -> ClassList | None:
     try:
         text = store.read_class_list()
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError("the store's class list cannot be read", where=where, found=said_by(error)) from None
+        raise StoreError(
+            "the store's class list cannot be read", where=where, found=said_by(error), fix=what_to_do(error, "")
+        ) from error
     classes = None if text is None else parse_class_list(manifest.class_list, text, where)
     if classes is None or classes.hash != manifest.class_list_hash:
         raise StoreError(

@@ -20,6 +20,7 @@ from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.shared_disks import await_visible
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.codec import plane_rows
+from tinyvit_kd.store.create import try_writing
 from tinyvit_kd.store.encodings import ENCODINGS
 from tinyvit_kd.store.manifest import Manifest, TeacherEntry, size_problem
 from tinyvit_kd.store.names import MANIFEST
@@ -131,6 +132,8 @@ def _require_room(store: LogitStore, own_shards: range) -> None:
             found=f"{blocks.sum():,} missing blocks",
             fix="change the folder's permissions, mount its disk for writing, or choose another folder",
         )
+    if blocks.any():
+        try_writing(store.storage)
     manifest = store.manifest
     shape = manifest.encoding, manifest.topk, manifest.num_classes
     lengths = manifest.shard_lengths

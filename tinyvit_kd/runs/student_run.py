@@ -27,6 +27,7 @@ from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.request_figures import request_figures
 from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
@@ -99,7 +100,7 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
             state, card = _build_state(config, data, weights, job, saved)
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
-        run = replace(run, progress=progress, metrics=metrics)
+        run = replace(run, progress=progress, metrics=metrics, counted=request_figures(job))
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())

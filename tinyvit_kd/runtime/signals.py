@@ -107,6 +107,21 @@ def ignore_signals() -> None:
     """Ignore these signals from now on, and after the contexts above, too."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see below
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Start processes in here that are going to ignore these signals, and take seconds until they can.
+
+    A process that is started anew has no handlers. Until it ignores signals, they are kept back: one that reaches the
+    whole group would end it, and the main process would take that for a fault.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _note_and_leave(number: int, frame: FrameType | None) -> None:

@@ -26,6 +26,7 @@ from tinyvit_kd.runs.dump_quality import DumpQuality, keep_labels
 from tinyvit_kd.runs.known_labels import known_labels
 from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision, teacher_classes
 from tinyvit_kd.runs.open_shards import open_shards
+from tinyvit_kd.runs.request_figures import told_requests
 from tinyvit_kd.runs.results import write_dump_results
 from tinyvit_kd.runs.run_files import ATTEMPTS, beside_store
 from tinyvit_kd.runs.run_log import dump_log
@@ -33,6 +34,7 @@ from tinyvit_kd.runs.run_progress import dump_progress
 from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
+from tinyvit_kd.runtime import request_counts
 from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.distributed import Job
@@ -76,7 +78,7 @@ def dump_logits(config: DumpConfig, job: Job, part: tuple[int, int] = (1, 1)) ->
 
 def _dump_logits(dump: _Dump) -> dict[str, float]:
     """Make the missing blocks of this job's part; returns what ``dump_logits`` does."""
-    config, job, progress = dump.config, dump.job, dump.progress
+    config, job, progress, begun = dump.config, dump.job, dump.progress, request_counts.total()
     # Left behind by killed dumps. Files of dumps that are running now will have their final names when this one ends.
     unfinished = dump.store.unfinished(dump.own_shards) if job.is_main else []
     with saying("listing the store's blocks"):
@@ -100,6 +102,7 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
     seconds = max(time.perf_counter() - begin, 1e-9)
     quality = dump.quality.total(job, dump.store)
     told = f"; {quality.describe(config.store.topk)}" if quality.views else ""
+    told += told_requests(job, begun)
     done = (
         f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s" if made else "nothing to make"
     )

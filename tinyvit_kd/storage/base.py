@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from tinyvit_kd.runtime.files import atomic_path
 
@@ -20,6 +21,7 @@ class Entry(NamedTuple):
     name: str  # relative to the storage's root, with "/" between its parts
     kind: EntryKind  # of a link: the kind of its target; "other": a device or a broken link
     is_link: bool = False
+    size: int | None = None  # bytes; None where a listing does not say it
 
     @property
     def base(self) -> str:
@@ -32,6 +34,7 @@ class FileInfo(NamedTuple):
 
     size: int  # bytes
     modified_ns: int  # nanoseconds since 1970
+    tag: str = ""  # of an object's content, where a service gives one (ETag)
 
 
 class Storage(ABC):
@@ -44,6 +47,9 @@ class Storage(ABC):
         root: a folder or a URL.
     """
 
+    at_a_time: ClassVar[int] = 1
+    """How many requests are worth having under way at a time; with more than 1, threads may share a storage."""
+
     def __init__(self, root: str) -> None:
         self.root = root
 
@@ -54,6 +60,11 @@ class Storage(ABC):
     @abstractmethod
     def info(self, name: str) -> FileInfo | None:
         """Size and modification time of a file; None if there is no file with this name."""
+
+    def infos(self, folder: str = "") -> dict[str, FileInfo]:
+        """Size and modification time of all files directly in a folder, by name; with few requests where possible."""
+        found = ((entry.name, self.info(entry.name)) for entry in self.list(folder) if entry.kind == "file")
+        return {name: info for name, info in found if info is not None}
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -149,6 +160,23 @@ class Storage(ABC):
 
     def close(self) -> None:  # noqa: B027 - most storages keep nothing open
         """Close open files and connections; they are opened again when they are needed."""
+
+
+def read_limited(storage: Storage, name: str, limit: int) -> bytes | int:
+    """The content of a file of ``limit`` bytes or fewer; of a larger one, which is not read, how many it has or more.
+
+    On a disk that is a look and a read; of an object store one request.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if storage.at_a_time > 1:
+        content = storage.read_range(name, 0, limit + 1)
+        return content if len(content) <= limit else len(content)
+    info = storage.info(name)
+    if info is None:
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", storage.locate(name))
+    return info.size if info.size > limit else storage.read(name)
 
 
 class RangeReader(io.RawIOBase):

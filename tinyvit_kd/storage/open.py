@@ -8,8 +8,10 @@ from urllib.request import url2pathname
 
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.clients import WEB_SCHEMES
 from tinyvit_kd.storage.local import LocalStorage
 from tinyvit_kd.storage.objects import SCHEMES, ObjectStorage
+from tinyvit_kd.storage.web import WebStorage
 
 
 def _from_file_url(url: str) -> Storage:
@@ -20,6 +22,7 @@ BACKENDS: dict[str, Callable[[str], Storage]] = {
     "": LocalStorage,  # a path
     "file": _from_file_url,
     **dict.fromkeys(SCHEMES, ObjectStorage),
+    **dict.fromkeys(WEB_SCHEMES, WebStorage),
 }
 """By URL scheme: makes the storage of a root, given as the user wrote it."""
 

@@ -1,62 +1,85 @@
-"""One request to an object store: asked again, with backoff and jitter, where that may help; counted; told plainly."""
+"""One request to an object store: made again, with backoff and jitter, where that may help; counted; told plainly."""
 
 from __future__ import annotations
 
-from collections import Counter
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from tinyvit_kd.errors import TinyVitKdError
+from tinyvit_kd.runtime import request_counts as counts
+from tinyvit_kd.runtime.shared_memory import forbid_forks
 from tinyvit_kd.runtime.watchdog import doing
+from tinyvit_kd.storage.refusals import Kind, kind_of, refusal
 
 T = TypeVar("T")
-COUNTS: Counter[str] = Counter()
-"""Of this process: requests, and those that were refused and asked again."""
 
-_ATTEMPTS = 8
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0  # seconds
+PATIENCE = 60.0  # seconds for which a request is made again
+_LEAST = 3  # times that it is made, though an answer be waited for that long
+_CREDENTIAL_TRIES = 2  # a machine's own service for credentials may be starting
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 8.0  # seconds
 
 
 def requesting(action: str, url: str, request: Callable[[], T]) -> T:
-    """Make a request until it succeeds, or is refused in a way that no repetition mends.
+    """Make a request until it succeeds, is refused in a way that no repetition mends, or a minute has passed.
 
     Raises:
-        FileNotFoundError, FileExistsError, OSError: what came of it.
+        FileNotFoundError: there is no such object.
+        FileExistsError: there is one, and there was to be none.
+        StorageError: what else came of it; a StorageUnavailableError if it may succeed later.
     """
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
-    def note(state: Any) -> None:
-        del state
-        COUNTS["refused"] += 1
-
+    forbid_forks()
     doing(f"{action} {url}")
+    tries = 0
+
+    def attempt() -> T:
+        nonlocal tries
+        tries += 1
+        counts.add(requests=1)
+        return request()
+
+    def again(error: BaseException) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, TinyVitKdError):
+            return False
+        kind = kind_of(error)
+        return kind == "unavailable" or (kind == "credentials" and _is_asked_here(error) and tries < _CREDENTIAL_TRIES)
+
     retrying = Retrying(
-        retry=retry_if_exception(_may_pass),
-        stop=stop_after_attempt(_ATTEMPTS),
+        retry=retry_if_exception(again),
+        stop=stop_after_delay(PATIENCE) & stop_after_attempt(_LEAST),
         wait=wait_random_exponential(_FIRST_WAIT, _LONGEST_WAIT),
-        before_sleep=note,
+        before_sleep=_note,
         reraise=True,
     )
-    COUNTS["requests"] += 1
     try:
-        return retrying(request)
+        return retrying(attempt)
+    except TinyVitKdError:  # there is no client
+        raise
     except Exception as error:
-        raise _as_os_error(error, url) from error
+        raise _told(error, kind_of(error), action, url, tries) from error
 
 
-def _may_pass(error: BaseException) -> bool:
-    from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-
-    return isinstance(error, BaseError) and not isinstance(
-        error, AlreadyExistsError | PermissionDeniedError | UnauthenticatedError
-    )
+def _is_asked_here(error: BaseException) -> bool:
+    """Whether it was a service for this machine's credentials that did not give them."""
+    return any(part in str(error) for part in ("169.254.", "metadata", "/latest/api/token"))
 
 
-def _as_os_error(error: Exception, url: str) -> Exception:
-    from obstore.exceptions import AlreadyExistsError, BaseError
+def _note(state: Any) -> None:
+    del state
+    counts.add(refused=1)
 
-    first = str(error).partition("\n")[0]
-    if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(2, first, url)
-    if isinstance(error, AlreadyExistsError):
-        return FileExistsError(17, first, url)
-    return OSError(5, first, url) if isinstance(error, BaseError) else error
+
+def _told(error: Exception, kind: Kind, action: str, url: str, tries: int) -> Exception:
+    if kind == "missing":
+        return FileNotFoundError(errno.ENOENT, "there is no such object", url)
+    if kind == "exists":
+        return FileExistsError(errno.EEXIST, "there is such an object already", url)
+    if kind == "unknown" and not _is_foreign(error):
+        return error  # a fault of our own
+    return refusal(error, kind, action, url, tries)
+
+
+def _is_foreign(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in ("obstore", "pyo3_object_store", "botocore", "boto3", "google")

@@ -7,10 +7,12 @@ layout, and a stranger's store must not choose what code runs.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from tinyvit_kd.errors import StoreArrayError, StoreError, StoreUnreadableError, said_by, what_to_do
-from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.base import Entry, Storage, read_limited
+from tinyvit_kd.storage.together import together
 from tinyvit_kd.store.codec import plane_rows
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import CHUNK_KEYS, DESCRIPTION, description_name, is_array_name, view_of
@@ -24,12 +26,18 @@ _LARGEST = 1 << 20  # bytes of a description, which has some hundred; anything l
 
 def any_block(storage: Storage) -> str | None:
     """The name of one of the store's blocks; None if it has none."""
+    if storage.at_a_time > 1:  # whatever folders there are, one request finds it
+        return next((entry.name for entry in storage.walk() if _is_block(entry)), None)
     for folder in storage.list():
         if is_array_name(folder.name):
             for entry in storage.list(folder.name):
                 if view_of(entry.base) is not None:
                     return entry.name
     return None
+
+
+def _is_block(entry: Entry) -> bool:
+    return is_array_name(entry.name.partition("/")[0]) and view_of(entry.base) is not None
 
 
 def array_shape(manifest: Manifest, shard: int) -> Shape:
@@ -53,7 +61,10 @@ def complete_arrays(storage: Storage, manifest: Manifest) -> bool:
     """
     shards = [shard for shard, length in enumerate(manifest.shard_lengths) if length]
     try:
-        written = [_complete_array(storage, shard, array_shape(manifest, shard)) for shard in shards]
+        complete = partial(_complete_array, storage, manifest)
+        written = any(list(together(storage, complete, shards)))
+        if written and storage.info(DESCRIPTION) is None:
+            write_group(storage)
     except OSError as error:
         raise StoreError(
             "the store cannot be made or grown",
@@ -61,7 +72,12 @@ def complete_arrays(storage: Storage, manifest: Manifest) -> bool:
             found=said_by(error),
             fix=what_to_do(error, "check the disk's space and the folder's permissions, or choose another folder"),
         ) from error
-    return any(written)
+    return written
+
+
+def write_group(storage: Storage) -> None:
+    """Write the description of the store's root, which is the same for all stores."""
+    storage.write(DESCRIPTION, _written(_GROUP))
 
 
 def check_array(storage: Storage, shard: int, shape: Shape) -> None:
@@ -84,15 +100,14 @@ def check_array(storage: Storage, shard: int, shape: Shape) -> None:
         )
 
 
-def _complete_array(storage: Storage, shard: int, shape: Shape) -> bool:
+def _complete_array(storage: Storage, manifest: Manifest, shard: int) -> bool:
     """Returns whether a description was written."""
+    shape = array_shape(manifest, shard)
     found = _read(storage, shard)
     if not _problem(found, shape):
         return False
     if _problem(found, (0, *shape[1:])):  # it is missing or damaged, not only too short
         found = _description(shape)
-        if storage.info(DESCRIPTION) is None:
-            storage.write(DESCRIPTION, _written(_GROUP))
     assert isinstance(found, dict)
     storage.write(description_name(shard), _written(found | {"shape": list(shape)}))
     return True
@@ -102,12 +117,9 @@ def _read(storage: Storage, shard: int) -> Any:
     """A description as it was parsed; a text that says what is wrong where there is none to be parsed."""
     name = description_name(shard)
     try:
-        info = storage.info(name)
-        if info is None:
-            return "there is no such file"
-        if info.size > _LARGEST:
-            return f"{info.size:,} bytes"
-        content = storage.read(name)
+        content = read_limited(storage, name, _LARGEST)
+        if isinstance(content, int):
+            return f"{content:,} bytes"
     except FileNotFoundError:
         return "there is no such file"
     except (OSError, MemoryError) as error:

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tinyvit_kd.runtime.shared_memory import START_METHOD, shared_bytes, shared_lock
+from tinyvit_kd.runtime.shared_memory import SharedBytes, shared_lock
 from tinyvit_kd.store.encodings import Rows
 
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+Memory = torch.Tensor | SharedBytes
 
 _NONE = -1
 _NEVER = np.iinfo(np.int64).max
@@ -55,14 +56,12 @@ class BlockSlots:
         lock: of the tables.
     """
 
-    def __init__(
-        self, sizes: SlotSizes, memory: torch.Tensor, tables: torch.Tensor, lock: AbstractContextManager[object]
-    ) -> None:
+    def __init__(self, sizes: SlotSizes, memory: Memory, tables: Memory, lock: AbstractContextManager[object]) -> None:
         self._given = sizes, memory, tables, lock
         self._lock = lock
         self._sizes = sizes
-        self._memory: Rows = memory.numpy().reshape(-1, sizes.row_bytes)
-        numbers = tables.numpy().view(np.int64)
+        self._memory: Rows = _array(memory).reshape(-1, sizes.row_bytes)
+        numbers = _array(tables).view(np.int64)
         bounds = np.cumsum([1, sizes.blocks, sizes.blocks, sizes.slots, sizes.slots])
         # All of them begin with zeros, so places count from 1 there: 0 is none.
         self._clock, self._place_of, self._read_since, self._block_in, self._used, self._version = np.split(
@@ -77,13 +76,13 @@ class BlockSlots:
         return cls(sizes, memory, tables, nullcontext())
 
     @classmethod
-    def shared(cls, sizes: SlotSizes, start_method: str | None = START_METHOD) -> BlockSlots:
-        """Slots that this process shares with all that it starts later.
+    def shared(cls, sizes: SlotSizes, start_method: str | None = None) -> BlockSlots:
+        """Slots that this process shares with all that it starts later, in this way or as it starts them by itself.
 
         Raises:
             OSError, RuntimeError: there is not enough memory.
         """
-        memory, tables = (shared_bytes(size, start_method) for size in (sizes.memory_bytes, sizes.table_bytes))
+        memory, tables = (SharedBytes(size, start_method) for size in (sizes.memory_bytes, sizes.table_bytes))
         return cls(sizes, memory, tables, shared_lock(start_method))
 
     def next_turn(self) -> int:
@@ -177,5 +176,10 @@ class BlockSlots:
             return slot
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # For processes that are spawned: the tensors travel as files, and arrays are made of them there.
+        # For processes that are started anew: memory travels as a file, and arrays are made of it there.
         return BlockSlots, self._given
+
+
+def _array(memory: Memory) -> npt.NDArray[np.uint8]:
+    tensor = memory.tensor if isinstance(memory, SharedBytes) else memory
+    return tensor.numpy()

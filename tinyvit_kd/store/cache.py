@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runtime.shared_memory import START_METHOD
 from tinyvit_kd.runtime.watchdog import doing
+from tinyvit_kd.storage.together import together
 from tinyvit_kd.store.block_slots import BlockSlots, SlotSizes
 from tinyvit_kd.store.codec import decode_rows, row_bytes, rows_of
-from tinyvit_kd.store.encodings import Rows
+from tinyvit_kd.store.encodings import Planes, Rows
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.records import Block
 from tinyvit_kd.store.store import LogitStore
@@ -61,7 +61,7 @@ class BlockCache:
         self._shared: BlockSlots | None = None
 
     @contextmanager
-    def shared(self, start_method: str | None = START_METHOD) -> Iterator[None]:
+    def shared(self, start_method: str | None = None) -> Iterator[None]:
         """While this lasts, all processes that are started have one cache, empty at first.
 
         Raises:
@@ -126,10 +126,12 @@ class BlockCache:
         left = np.flatnonzero(~here)
         noted = False
         while len(left):
-            claimed = slots.claim(blocks[left], self._patience)
-            if claimed is not None:
-                done = blocks[left] == claimed
-                rows[left[done]] = self._read(slots, claimed, indexes[left[done]], turn)
+            claimed = self._claim(slots, blocks[left])
+            if claimed:
+                done = np.isin(blocks[left], claimed)
+                for block, planes in self._read(slots, claimed):
+                    here = left[blocks[left] == block]
+                    rows[here] = self._keep(slots, block, planes, indexes[here], turn)
                 noted = False
             else:
                 done, copied = slots.copy(blocks[left], indexes[left], turn)
@@ -142,16 +144,39 @@ class BlockCache:
             left = left[~done]
         return rows
 
-    def _read(self, slots: BlockSlots, block: int, indexes: Int32, turn: int) -> Rows:
-        """Read a claimed block, into a slot if one can be had, and take records of it: [n, bytes per record]."""
-        view, shard = divmod(block, len(self._lengths))
+    def _claim(self, slots: BlockSlots, blocks: Int64) -> list[int]:
+        """Claim as many blocks as the storage answers requests at a time."""
+        claimed: list[int] = []
+        while len(claimed) < self.store.storage.at_a_time:
+            block = slots.claim(blocks, self._patience)
+            if block is None:
+                break
+            claimed.append(block)
+        return claimed
+
+    def _read(self, slots: BlockSlots, claimed: list[int]) -> Iterator[tuple[int, Planes]]:
+        """Read claimed blocks, and release each once it has been taken; all of them whatever happens."""
+
+        def read(block: int) -> Planes:
+            view, shard = divmod(block, len(self._lengths))
+            return self.store.read_planes(shard, view)
+
+        left = set(claimed)
         try:
-            planes = self.store.read_planes(shard, view)
-            with slots.slot_for(block, turn) as slot:
-                rows = rows_of(planes, None if slot is None else slot[: planes.shape[1]])
-                return rows[indexes]
+            for block, planes in zip(claimed, together(self.store.storage, read, claimed), strict=True):
+                yield block, planes
+                slots.release(block)
+                left.remove(block)
         finally:
-            slots.release(block)
+            for block in left:
+                slots.release(block)
+
+    @staticmethod
+    def _keep(slots: BlockSlots, block: int, planes: Planes, indexes: Int32, turn: int) -> Rows:
+        """Put a block into a slot, if one can be had, and take records of it: [n, bytes per record]."""
+        with slots.slot_for(block, turn) as slot:
+            rows = rows_of(planes, None if slot is None else slot[: planes.shape[1]])
+            return rows[indexes]
 
     def _note_waiting(self, block: int) -> None:
         view, shard = divmod(block, len(self._lengths))

@@ -11,6 +11,7 @@ from tinyvit_kd.errors import (
     StoreError,
     StoreUnreadableError,
     said_by,
+    what_to_do,
 )
 from tinyvit_kd.storage.base import Entry
 from tinyvit_kd.store.arrays import array_shape, check_array
@@ -241,7 +242,9 @@ def _remove(store: LogitStore, fault: Fault) -> bool:
             "a damaged block or an unfinished file cannot be removed",
             where=fault.where,
             found=said_by(error),
-            fix="check the permissions of its folder, and whether the disk is read-only, then run this again",
+            fix=what_to_do(
+                error, "check the permissions of its folder, and whether the disk is read-only, then run this again"
+            ),
         ) from error
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.errors import ManifestMismatchError, StoreError, said_by
+from tinyvit_kd.errors import ManifestMismatchError, StoreError, said_by, what_to_do
 from tinyvit_kd.storage.base import Storage
-from tinyvit_kd.store.arrays import any_block, complete_arrays
+from tinyvit_kd.store.arrays import any_block, complete_arrays, write_group
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import MANIFEST
 
 
 def prepare_store(storage: Storage, manifest: Manifest, fsync: bool) -> Manifest:
-    """Make a store's arrays and manifest; an existing store keeps its blocks, and grows if ``manifest`` has more views.
+    """Make a store's manifest and arrays; an existing store keeps its blocks, and grows if ``manifest`` has more views.
 
     Args:
         fsync: flush the names of the arrays' folders to the disk.
@@ -35,22 +35,46 @@ def prepare_store(storage: Storage, manifest: Manifest, fsync: bool) -> Manifest
             found=block,
             fix="restore manifest.json, or choose another folder",
         )
+    elif not _save(manifest, storage, is_new=True):  # another job has just made one
+        return prepare_store(storage, manifest, fsync)
     if complete_arrays(storage, manifest) and fsync:
         storage.sync_folder()  # the arrays' folders
-    if manifest != existing:
-        _save(manifest, storage)  # last, because it is the manifest that makes the folder a store
+    if existing is not None and manifest != existing:
+        _save(manifest, storage)  # last: whoever reads it finds arrays with as many views
     return manifest
 
 
-def _save(manifest: Manifest, storage: Storage) -> None:
+def try_writing(storage: Storage) -> None:
+    """Find out whether an object store lets this job write: no look says it, and a teacher may run for hours before.
+
+    Raises:
+        StoreError: it does not.
+    """
+    if storage.is_local:
+        return
     try:
-        manifest.save(storage)
+        write_group(storage)  # its content is always the same
     except OSError as error:
         raise StoreError(
-            "the store's manifest cannot be written",
+            "the store cannot be written",
+            where=storage.locate(),
+            found=said_by(error),
+            fix=what_to_do(error, "check the permissions, then run dump-logits again"),
+        ) from error
+
+
+def _save(manifest: Manifest, storage: Storage, is_new: bool = False) -> bool:
+    """Write a manifest; of several jobs that make a store at the same time, one does. Returns whether this one did."""
+    try:
+        return manifest.save(storage, is_new)
+    except OSError as error:
+        raise StoreError(
+            "the store cannot be made" if is_new else "the store's manifest cannot be written",
             where=storage.locate(MANIFEST),
             found=said_by(error),
-            fix="check the disk's free space and the folder's permissions, then run dump-logits again",
+            fix=what_to_do(
+                error, "check the disk's free space and the folder's permissions, then run dump-logits again"
+            ),
         ) from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tinyvit_kd.errors import StoreError, said_by
+from tinyvit_kd.errors import StoreError, said_by, what_to_do
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.names import LABELS
 
@@ -51,8 +51,8 @@ def read_label_sample(storage: Storage) -> Labels:
             "the labels that the store keeps for its statistics cannot be read",
             where=storage.locate(LABELS),
             found=said_by(error),
-            fix="run dump-logits again: it writes them",
-        ) from None
+            fix=what_to_do(error, "run dump-logits again: it writes them"),
+        ) from error
 
 
 def _checksum(body: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Which blocks a store has, by one listing for each shard; a table of all takes a byte per block."""
+"""Which blocks a store has, in a table that takes a byte per block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit_kd.storage.base import Storage
-from tinyvit_kd.store.names import array_name, chunk_name
+from tinyvit_kd.store.folders import array_entries
+from tinyvit_kd.store.names import chunk_name
 
 Bool = npt.NDArray[np.bool_]
 
@@ -23,10 +24,10 @@ def missing_table(storage: Storage, lengths: Sequence[int], views: Sequence[int]
     """
     names = [chunk_name(view) for view in views]
     table = np.zeros((len(lengths), len(names)), dtype=np.bool_)
-    for shard in range(len(lengths)) if shards is None else shards:
-        if lengths[shard]:
-            present = {entry.base for entry in storage.list(array_name(shard))}
-            table[shard] = [name not in present for name in names]
+    with_samples = [shard for shard in (range(len(lengths)) if shards is None else shards) if lengths[shard]]
+    for shard, entries in array_entries(storage, with_samples, len(with_samples) * len(names)):
+        present = {entry.base for entry in entries}
+        table[shard] = [name not in present for name in names]
     return table
 
 

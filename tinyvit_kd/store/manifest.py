@@ -10,7 +10,14 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tinyvit_kd.config.data import Encoding
-from tinyvit_kd.errors import FieldDifference, FormatVersionError, ManifestMismatchError, StoreError, said_by
+from tinyvit_kd.errors import (
+    FieldDifference,
+    FormatVersionError,
+    ManifestMismatchError,
+    StoreError,
+    said_by,
+    what_to_do,
+)
 from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.store.codec import plane_rows
@@ -131,11 +138,22 @@ class Manifest(BaseModel):
         there = {name: self.versions.get(name, "absent") for name in here}
         return ", ".join(f"{name} was {there[name]}, is {here[name]}" for name in here if there[name] != here[name])
 
-    def save(self, storage: Storage) -> None:
-        """Write ``manifest.json``, atomically, with a checksum of all of its fields."""
+    def save(self, storage: Storage, is_new: bool = False) -> bool:
+        """Write ``manifest.json``, atomically, with a checksum of all of its fields.
+
+        Args:
+            is_new: only if there is none; of several jobs that do this at the same time, one succeeds.
+
+        Returns:
+            whether it was written.
+        """
         fields = self.model_dump(mode="json")
         text = json.dumps({**fields, _CHECKSUM: _checksum(fields)}, indent=1)
-        storage.write(MANIFEST, (text + "\n").encode(), durable=True)
+        content = (text + "\n").encode()
+        if is_new:
+            return storage.write_new(MANIFEST, content, durable=True)
+        storage.write(MANIFEST, content, durable=True)
+        return True
 
     @classmethod
     def load(cls, storage: Storage) -> Manifest:
@@ -158,7 +176,9 @@ class Manifest(BaseModel):
                 "there is no store here", where=storage.locate(), fix="run dump-logits first, or correct the path"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError("the manifest cannot be read", where=location, found=said_by(error)) from None
+            raise StoreError(
+                "the manifest cannot be read", where=location, found=said_by(error), fix=what_to_do(error, "")
+            ) from error
         if version != FORMAT_VERSION:
             raise FormatVersionError(
                 "the store has another format version",

@@ -43,27 +43,29 @@ class Read:
 def read_ahead(store: LogitStore, shard: int, views: list[int]) -> Iterator[tuple[int, Read]]:
     """Each view with what came of reading its block's file, in the order of ``views``."""
     _, rows, length = array_shape(store.manifest, shard)
-    files = max(1, min(_FILES, _BYTES // largest_file((rows, length))))
+    largest = 1 if store.storage.at_a_time > 1 else _FILES  # what waits for a network is spread over all threads
+    files = max(1, min(largest, _BYTES // largest_file((rows, length))))
     groups = [views[first : first + files] for first in range(0, len(views), files)]
 
     def read(group: list[int]) -> list[Read]:
         return [Read.of(store, shard, view) for view in group]
 
-    if len(groups) < 2 or not _may_start_threads():
+    threads = max(_THREADS, store.storage.at_a_time)
+    if len(groups) < 2 or not _may_start(threads):
         yield from ((view, Read.of(store, shard, view)) for view in views)
         return
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="read-ahead") as pool:
-        waiting = deque(pool.submit(read, group) for group in groups[:_THREADS])
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        waiting = deque(pool.submit(read, group) for group in groups[:threads])
         for number, group in enumerate(groups):
             reads = waiting.popleft().result()
-            if number + _THREADS < len(groups):
-                waiting.append(pool.submit(read, groups[number + _THREADS]))
+            if number + threads < len(groups):
+                waiting.append(pool.submit(read, groups[number + threads]))
             yield from zip(group, reads, strict=True)
 
 
-def _may_start_threads() -> bool:
+def _may_start(threads: int) -> bool:
     try:
-        require_threads(_THREADS)
+        require_threads(threads)
     except RuntimeError:
         return False
     return True

@@ -23,13 +23,14 @@ from tinyvit_kd.errors import (
     what_to_do,
 )
 from tinyvit_kd.runtime.watchdog import doing
-from tinyvit_kd.storage.base import Storage
+from tinyvit_kd.storage.base import Entry, Storage, read_limited
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.arrays import array_shape, check_array
 from tinyvit_kd.store.chunks import largest_file, pack, unpack
 from tinyvit_kd.store.codec import decode, encode, read_header
 from tinyvit_kd.store.create import prepare_store
 from tinyvit_kd.store.encodings import Planes
+from tinyvit_kd.store.folders import array_entries
 from tinyvit_kd.store.integrity import REDUMP, check_header, require_finite
 from tinyvit_kd.store.listing import Bool, missing_table, present_blocks
 from tinyvit_kd.store.manifest import Manifest
@@ -37,7 +38,7 @@ from tinyvit_kd.store.names import CLASS_LIST, array_name, block_name
 from tinyvit_kd.store.records import Block, BlockHeader
 
 RECENT = 60.0  # seconds; a running dump may still be writing an unfinished file that has changed since
-_OPEN_ARRAYS = 256
+_KEPT_SHAPES = 1 << 16  # of arrays whose description has been checked
 _LARGEST_LIST = 1 << 26  # bytes of a class list that is read
 
 
@@ -58,7 +59,7 @@ class LogitStore:
         self.manifest = manifest
         self.writable = writable
         self.fsync = fsync
-        self._shape = lru_cache(_OPEN_ARRAYS)(self._checked_shape)
+        self._shape = lru_cache(_KEPT_SHAPES)(self._checked_shape)
         self._manifest_hash = int(manifest.hash, 16)
 
     @classmethod
@@ -111,26 +112,21 @@ class LogitStore:
             views: the view numbers to look for; None: all of the store's.
         """
         numbers = list(range(self.manifest.views) if views is None else views)
-        missing = np.argwhere(self.missing_table(numbers)).tolist()
-        return [(shard, numbers[column]) for shard, column in missing]
+        return [(shard, numbers[column]) for shard, column in np.argwhere(self.missing_table(numbers)).tolist()]
 
     def missing_table(self, views: Sequence[int] | None = None, shards: range | None = None) -> Bool:
-        """Whether each block is missing, in a byte per block: bool [shards, views]. A shard without samples has none.
-
-        Args:
-            views: the view numbers to look for; None: all of the store's.
-            shards: those that are looked at, one listing for each; nothing is said to be missing of others. None: all.
-        """
+        """Whether each block is missing: bool [shards, views]; see ``listing.missing_table``. None: all."""
         numbers = range(self.manifest.views) if views is None else views
         return missing_table(self.storage, self.manifest.shard_lengths, numbers, shards)
 
     def present_blocks(self, missing: Collection[tuple[int, int]] | Bool) -> Iterator[tuple[int, int]]:
-        """(shard, view) of every present block, shard by shard.
-
-        Args:
-            missing: what ``missing_blocks`` or ``missing_table`` returned.
-        """
+        """(shard, view) of every present block, given what ``missing_blocks`` or ``missing_table`` said."""
         yield from present_blocks(missing, self.manifest.shard_lengths, self.manifest.views)
+
+    def array_entries(self) -> Iterator[tuple[int, list[Entry]]]:
+        """Each shard that has samples, with what lies in its array's folder."""
+        shards = [shard for shard, length in enumerate(self.manifest.shard_lengths) if length]
+        return array_entries(self.storage, shards, self.manifest.views * len(shards))
 
     def complete_views(self) -> int:
         """How many view numbers, counted from 0, have the blocks of all shards."""
@@ -138,7 +134,12 @@ class LogitStore:
         return int(incomplete[0]) if len(incomplete) else self.manifest.views
 
     def unfinished(self, shards: Iterable[int]) -> list[str]:
-        """Names of some shards' temporary files, which running writers use and killed writers leave behind."""
+        """Names of some shards' temporary files, which running writers use and killed writers leave behind.
+
+        Only disks have them: in an object store nothing can be seen before it is whole.
+        """
+        if self.storage.at_a_time > 1:
+            return []
         entries = (entry for shard in shards for entry in self.storage.list(array_name(shard)))
         return sorted(entry.name for entry in entries if entry.base.endswith(".partial"))
 
@@ -227,14 +228,12 @@ class LogitStore:
         location = self.block_location(shard, view)
         doing(f"reading {location}")
         try:
-            info = self.storage.info(block_name(shard, view))
-            if info is not None:
-                largest = largest_file(self._shape(shard))
-                if info.size > largest:
-                    raise _corrupt(location, f"{info.size:,} bytes, and a block here has {largest:,} at most")
-                return self.storage.read(block_name(shard, view))
+            content = read_limited(self.storage, block_name(shard, view), largest := largest_file(self._shape(shard)))
+            if isinstance(content, bytes):
+                return content
+            raise _corrupt(location, f"{content:,} bytes, and a block here has {largest:,} at most")
         except FileNotFoundError:
-            pass  # it was removed between the two calls
+            pass
         except (OSError, MemoryError) as error:
             raise _unreadable(location, error) from error
         raise BlockMissingError(

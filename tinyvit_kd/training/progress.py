@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
+import torch
+
 from tinyvit_kd.runtime.log import progress_bar, say
 from tinyvit_kd.runtime.wording import duration
 from tinyvit_kd.training.evaluation_metrics import COUNTS
@@ -53,6 +55,7 @@ class Reports:
         values = meters.read(run.job)  # synchronises with the device and between processes
         values["lr"] = max(group["lr"] for group in state.optimizer.param_groups)
         values["skipped_steps"] = state.skipped_steps
+        values |= _counted(run)
         run.metrics.write("train", state.step, values)
         progress.loss, progress.data_wait = values.get("loss", math.nan), values["data_wait"]
         say(run.job, self._line(state.step, values))
@@ -89,6 +92,14 @@ class Reports:
             f"loss {values.get('loss', math.nan):.4f}  lr {values['lr']:.2e}  {rate:,.0f} images/s  "
             f"waiting for data {values['data_wait']:.0%}{left}{left_out}"
         )
+
+
+def _counted(run: Run) -> dict[str, float]:
+    """What all ranks have counted since the last line, added up; every process must call."""
+    own = run.counted()
+    if not own:
+        return {}
+    return dict(zip(own, run.job.sum(torch.tensor(list(own.values()), dtype=torch.float64)).tolist(), strict=True))
 
 
 @contextmanager

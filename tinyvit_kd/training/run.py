@@ -44,6 +44,7 @@ class Run:
     data_timeout: float = 600  # seconds without an answer from the disk
     progress: Progress = field(default_factory=Progress)  # what is told of the run while it lasts
     metrics: MetricsWriter = field(default_factory=MetricsWriter)  # by default, writes nowhere
+    counted: Callable[[], dict[str, float]] = dict  # by this rank since the last call; every rank has the same names
 
     @property
     def static_graph(self) -> bool:

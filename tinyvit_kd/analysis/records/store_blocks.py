@@ -37,6 +37,7 @@ from tinyvit_kd.store.chunks import pack
 from tinyvit_kd.store.codec import decode, field_planes
 from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.integrity import REDUMP, records_problem
+from tinyvit_kd.store.read_ahead import Read, read_ahead
 from tinyvit_kd.store.records import Block, RecordStatus
 from tinyvit_kd.store.store import LogitStore
 
@@ -77,15 +78,17 @@ def read_blocks(store: LogitStore, task: Task, unread: list[tuple[str, str]]) ->
     Args:
         unread: the locations of the others are appended here, each with what is wrong.
     """
-    for view in task.views:
+    many = store.storage.at_a_time > 1  # requests at a time; a disk is read block by block
+    reads = read_ahead(store, task.shard, list(task.views)) if many else ((view, None) for view in task.views)
+    for view, read in reads:
         try:
-            yield _read(store, task.shard, view)
+            yield _read(store, task.shard, view, read)
         except StoreError as error:
             unread.append((store.block_location(task.shard, view), error.what))
 
 
-def _read(store: LogitStore, shard: int, view: int) -> ReadBlock:
-    content = store.read_file(shard, view)
+def _read(store: LogitStore, shard: int, view: int, read: Read | None) -> ReadBlock:
+    content = store.read_file(shard, view) if read is None else read.result()
     planes = store.unpack(shard, view, content)
     header = store.header(shard, view)
     if problem := records_problem(planes, header):  # a stranger's, with a checksum that is right

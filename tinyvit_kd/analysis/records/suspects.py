@@ -25,6 +25,7 @@ from tinyvit_kd.runs.known_labels import UNKNOWN, own_weights
 from tinyvit_kd.runtime.log import progress_bar
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.store.check import shards_with_samples
+from tinyvit_kd.store.names import array_name, block_name
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.views.mixing import partners
 
@@ -166,7 +167,8 @@ class _Finder:
     def __call__(self, shard: int) -> Suspects:
         """The suspects of one shard, by index."""
         labels = self.labels.of_shard(shard)
-        present = [view for view in range(self.store.manifest.views) if self.store.has_block(shard, view)]
+        listed = {entry.name for entry in self.store.storage.list(array_name(shard)) if entry.kind == "file"}
+        present = [view for view in range(self.store.manifest.views) if block_name(shard, view) in listed]
         result = Suspects(missing=self.store.manifest.views - len(present))
         sums = LabelSums(labels, len(present))
         for number, read in enumerate(read_blocks(self.store, Task(shard, tuple(present), True), result.unread)):

@@ -1,0 +1,31 @@
+"""What lies in the folders of shards' arrays: a listing for each on a disk, as few as possible in an object store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from tinyvit_kd.storage.base import Entry, Storage
+from tinyvit_kd.storage.together import together
+from tinyvit_kd.store.names import array_name
+
+_PAGE = 1000  # entries of one request for a listing
+
+
+def array_entries(storage: Storage, shards: Sequence[int], blocks: int) -> Iterator[tuple[int, list[Entry]]]:
+    """Each shard with the entries of its array's folder, in the order of ``shards``.
+
+    An object store lists all that lies below the root in pages; that takes fewer requests than a listing for each of
+    many folders.
+
+    Args:
+        blocks: how many the store may have.
+    """
+    if storage.at_a_time == 1 or len(shards) <= -(-blocks // _PAGE):
+        listed = together(storage, lambda shard: storage.list(array_name(shard)), shards)
+        yield from zip(shards, listed, strict=True)
+        return
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in storage.walk():
+        found[entry.name.partition("/")[0]].append(entry)
+    yield from ((shard, found[array_name(shard)]) for shard in shards)
