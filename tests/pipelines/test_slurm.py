@@ -71,7 +71,9 @@ def said(world: World, stage: str, job: str) -> str:
 
 
 def wait_for_checkpoint(config: PretrainConfig) -> None:
-    wait_until(lambda: list(config.output.glob("checkpoints/step-*.pt")), f"{config.output} has no checkpoint", 120)
+    wait_until(
+        lambda: list(Path(config.output).glob("checkpoints/step-*.pt")), f"{config.output} has no checkpoint", 120
+    )
 
 
 def test_a_chain_that_is_signalled_in_its_middle_ends_with_the_bytes_of_one_that_was_not(
@@ -91,7 +93,7 @@ def test_a_chain_that_is_signalled_in_its_middle_ends_with_the_bytes_of_one_that
     assert "2 of 6 blocks missing here" in (world.folder / f"dump-{dump}-2.out").read_text()
     cluster.run("scancel", "--batch", "--signal=USR1", second)  # as Slurm does two minutes before the end
     cluster.wait_for(second, "PENDING")
-    assert not (distilled.output / "model.safetensors").exists()
+    assert not (Path(distilled.output) / "model.safetensors").exists()
     assert cluster.facts(second)["Restarts"] == "1"
     assert cluster.state(third) == "PENDING"
     cluster.start_now(second)

@@ -74,7 +74,7 @@ def test_a_run_beside_a_dump_ends_with_the_weights_of_one_on_the_whole_store(
     expected = RunRecorder()
     expected.pretrain(world.pretrain(store={"path": str(world.store), "view_schedule": schedule}, **sections))
     assert recorder.views == expected.views
-    assert_same_weights(config.output, world.folder / "distilled")
+    assert_same_weights(Path(config.output), world.folder / "distilled")
 
 
 def test_the_stores_of_all_teachers_are_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +148,10 @@ def test_a_run_gives_up_where_nothing_new_comes_keeps_its_checkpoint_and_goes_on
     add(world.store, new, blocks(world)[:3])
     with pytest.raises(AgreedStop, match=r"gave up waiting for view 1 of .*new: 0 of 3 blocks are there"):
         pretrain(config, solo_job())
-    assert step_of(checkpoints(config.output / "checkpoints")[0]) == 6
+    assert step_of(checkpoints(Path(config.output) / "checkpoints")[0].name) == 6
     add(world.store, new, blocks(world)[3:])
     pretrain(config, solo_job())
-    assert_same_weights(config.output, whole(world))
+    assert_same_weights(Path(config.output), whole(world))
 
 
 def test_a_store_that_grows_while_a_run_is_stopped_counts_with_all_its_views_from_the_next_epoch_on(
@@ -179,7 +179,7 @@ def test_a_damaged_manifest_is_not_waited_for(world: World) -> None:
 
 def waits(config: PretrainConfig) -> bool:
     """Whether a run has said that it waits."""
-    path = config.output / "progress.json"
+    path = Path(config.output) / "progress.json"
     return path.exists() and "waiting for view" in (json.loads(path.read_text()).get("message") or "")
 
 
@@ -192,10 +192,10 @@ def test_a_signal_ends_the_waiting_with_a_checkpoint_and_the_run_goes_on_from_it
     wait_until(lambda: waits(config), "it does not wait")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == REQUEUE_EXIT_CODE
-    assert step_of(checkpoints(config.output / "checkpoints")[0]) == 6
+    assert step_of(checkpoints(Path(config.output) / "checkpoints")[0].name) == 6
     add(world.store, world.folder / "new", blocks(world)[3:])
     pretrain(config, solo_job())
-    assert_same_weights(config.output, whole(world))
+    assert_same_weights(Path(config.output), whole(world))
 
 
 @pytest.mark.slow
@@ -211,8 +211,8 @@ def test_all_processes_of_a_run_that_waits_stop_at_the_same_step_and_go_on(world
     os.kill(ranks[1], signal.SIGTERM)
     assert process.wait(60) != 0  # torchrun's own code
     wait_until(lambda: not any(map(alive, ranks)), "a process was left behind")
-    assert step_of(checkpoints(config.output / "checkpoints")[0]) == 6
-    assert json.loads((config.output / "progress.json").read_text())["state"] == "stopped"
+    assert step_of(checkpoints(Path(config.output) / "checkpoints")[0].name) == 6
+    assert json.loads((Path(config.output) / "progress.json").read_text())["state"] == "stopped"
     reference = config.model_copy(update={"output": world.folder / "run-whole"})
     recipes = [world.folder / "again.yaml", world.folder / "whole.yaml"]
     for recipe, each in zip(recipes, (config, reference), strict=True):
@@ -223,7 +223,7 @@ def test_all_processes_of_a_run_that_waits_stop_at_the_same_step_and_go_on(world
         time.sleep(3)
         add(world.store, world.folder / "new", [block])
     assert job.wait(120) == 0
-    assert_same_weights(config.output, reference.output)
+    assert_same_weights(Path(config.output), Path(reference.output))
 
 
 @pytest.mark.slow
@@ -250,4 +250,4 @@ def test_dump_and_run_that_are_killed_again_and_again_beside_each_other_end_as_i
     assert [process.wait(120) for process in running.values()] == [0, 0]
     reference = world.pretrain(store=new, output=str(world.folder / "whole"), schedule=schedule)
     pretrain(reference, solo_job())
-    assert_same_weights(config.output, reference.output)
+    assert_same_weights(Path(config.output), Path(reference.output))

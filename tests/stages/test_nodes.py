@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,14 +120,14 @@ def test_a_machine_that_vanishes_without_a_word_is_missed_within_seconds_and_awa
             for each in (first, second)
         ]
         host, other = (job.start(*each, node=node) for each, node in zip(options, (first, second), strict=True))
-        await_step(config.output, 3)
+        await_step(Path(config.output), 3)
         cut(second)
         noticed = max(each.await_words("is gone, or did not answer", IN_SECONDS) for each in (host, other))
-        step = newest_step(config.output)
+        step = newest_step(Path(config.output))
         other.kill()
         mend(second)
         job.start(*options[1], node=second)
-        again = await_step(config.output, step + 1)
+        again = await_step(Path(config.output), step + 1)
         print(f"a cut link: noticed after {noticed:.1f} s; {again:.1f} s from its return to the next checkpoint")
         job.wait()
     assert host.said(f"continuing from step {step}")
@@ -134,7 +135,7 @@ def test_a_machine_that_vanishes_without_a_word_is_missed_within_seconds_and_awa
         command(world.folder, whole, *torchrun(2), "-m", "tinyvit_kd"), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert weight_differences(config.output, whole.output) == []
+    assert weight_differences(Path(config.output), Path(whole.output)) == []
 
 
 # Rank 0 takes longer than a collective operation may for whatever it does alone, and rank 1 for its share of scores.
