@@ -25,8 +25,8 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
-def step_of(name: str) -> int:
+def step_of(path: str | Path) -> int:
     """The optimiser step of a checkpoint that ``checkpoints`` listed."""
-    match = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(Path(path).name)
     assert match is not None, "only checkpoints are asked"
     return int(match[1])

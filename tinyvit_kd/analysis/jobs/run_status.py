@@ -197,7 +197,7 @@ def _checkpoints(run: RunFolder, now: float) -> Iterator[Checkpoint]:
             status = path.stat()
         except OSError:  # it was removed meanwhile
             continue
-        yield Checkpoint(step_of(path.name), status.st_size, max(0.0, now - status.st_mtime))
+        yield Checkpoint(step_of(path), status.st_size, max(0.0, now - status.st_mtime))
 
 
 def _notes(run: RunFolder, life: Life, path: Path) -> Iterator[str]:
