@@ -6,20 +6,19 @@ of one that did not have to.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runs.waiting import Sight, Waiter
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.shared_disks import await_visible
 from tinyvit_kd.runtime.wording import plural
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import CLASS_LIST, MANIFEST
 from tinyvit_kd.store.store import LogitStore
 
-VISIBLE_WITHIN = 60  # seconds after which every machine must see what rank 0 sees of a shared disk
 BY_SHARD = (
     "its dump makes all views of a shard before the next shard, so that no view is complete before its end: "
     "block_order: views in its recipe, with views_per_decode below store.views, makes one group of views after the "
@@ -43,10 +42,7 @@ def await_stores(paths: Sequence[str], config: PretrainConfig, job: Job) -> None
         return Sight(f"{', '.join(absent)}, until a dump begins it", sum(begun), len(paths), "store", life=sum(begun))
 
     Waiter(job, config.store.follow_timeout, paths).until_ready(look)
-    for _ in range(VISIBLE_WITHIN):  # a shared disk may show files to other machines a little later
-        if look() is None:
-            break
-        time.sleep(1)
+    await_visible(lambda: look() is None)  # rank 0 has looked: other machines may see it a little later
 
 
 def _has_begun(path: str) -> bool:
