@@ -11,8 +11,8 @@ through a warm cache nothing comes from the server but sizes and indexes.
 Columns, in turns: an epoch of stage two's batches, and a pass of stage one's, from the disk, through an empty cache and
 through a full one. Clocks begin with the first batch. For an empty cache there is also the time from when its first
 shard had arrived to the first batch, which is negative where the batch came before it: the first samples are read by
-requests of their own. Loading processes that start meanwhile take seconds of it; what they take alone is the time to the
-first batch from the disk. FOLDER is a shard set; without one, shards of grey images are made. A store of made-up
+requests of their own. Loading processes that start meanwhile take seconds of it; the time to the first batch from the
+disk is what they take alone. FOLDER is a shard set; without one, shards of grey images are made. A store of made-up
 probabilities is written first. --tiny is a rehearsal of seconds.
 """
 

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.data.indexing.index import Int64
+from tinyvit_kd.data.indexing.index import Int64, ShardIndex
+from tinyvit_kd.data.shard_files import ShardFiles
 from tinyvit_kd.runtime.watchdog import doing
 
-if TYPE_CHECKING:
-    from tinyvit_kd.data.shards import ShardSet
-
 _KEPT_TABLES = 256  # by a reader: a lane reads two shards at a time, and a rank may own 64 lanes
+
+
+class IndexedShards(Protocol):
+    """What a reader takes of a shard set (``data.shards``)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the shards."""
+
+    @property
+    def lengths(self) -> Int64:
+        """Samples per shard: [shards]."""
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """A path or URL per shard."""
+
+    def files(self) -> ShardFiles:
+        """Opens the shards' files."""
+
+    def index(self, shard: int, files: ShardFiles | None = None) -> ShardIndex:
+        """A shard's byte index, with classes for labels."""
 
 
 class _Table(NamedTuple):
@@ -33,7 +53,7 @@ class ShardReader:
     ``shards_at_a_time`` says. A reader may be forked or pickled. Within a process, only one thread may use it.
     """
 
-    def __init__(self, shards: ShardSet, shards_at_a_time: int = 0) -> None:
+    def __init__(self, shards: IndexedShards, shards_at_a_time: int = 0) -> None:
         self.shards = shards
         self.shards_at_a_time = shards_at_a_time
         self._files = shards.files()
@@ -68,7 +88,7 @@ class ShardReader:
         index = self.shards.index(shard, self._files)
         return _Table(*(_smallest(column) for column in (index.offsets, index.sizes, index.labels)))
 
-    def __reduce__(self) -> tuple[Callable[[ShardSet, int], ShardReader], tuple[ShardSet, int]]:
+    def __reduce__(self) -> tuple[Callable[[IndexedShards, int], ShardReader], tuple[IndexedShards, int]]:
         return ShardReader, (self.shards, self.shards_at_a_time)
 
 

@@ -10,6 +10,7 @@ from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ReplayError
 from tinyvit_kd.runs.store_agreement import require_same_shards, require_same_views
 from tinyvit_kd.runtime.distributed import Job
@@ -85,14 +86,14 @@ def adopt_views(config: DumpConfig, path: str, job: Job) -> tuple[DumpConfig, Lo
     return config.model_copy(update={"views": spec, "store": store}), other
 
 
-def open_first_teacher(other: LogitStore, reader: ShardReader) -> FirstTeacher:
+def open_first_teacher(other: LogitStore, shards: ShardSet) -> FirstTeacher:
     """The first teacher, after checking that its store was made from the same shards.
 
     Raises:
         ManifestMismatchError: the shards differ; it names what differs.
     """
-    require_same_shards(other.manifest, reader.shards)
-    return FirstTeacher(other, reader)
+    require_same_shards(other.manifest, shards)
+    return FirstTeacher(other, shards.reader())
 
 
 def _refusal(field: str, found: str) -> ConfigError:

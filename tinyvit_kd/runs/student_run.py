@@ -28,11 +28,12 @@ from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.open_home import run_home
 from tinyvit_kd.runs.request_figures import request_figures
 from tinyvit_kd.runs.results import write_student_results
 from tinyvit_kd.runs.resume import finished_summary, newest_checkpoint, write_summary
 from tinyvit_kd.runs.run_files import ATTEMPTS, RECIPE
-from tinyvit_kd.runs.run_home import RunHome, run_home
+from tinyvit_kd.runs.run_home import RunHome
 from tinyvit_kd.runs.run_log import student_log
 from tinyvit_kd.runs.run_metrics import student_metrics
 from tinyvit_kd.runs.run_progress import student_progress

@@ -8,24 +8,33 @@ import warnings
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tqdm import TqdmMonitorWarning, tqdm
 
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import is_quiet, own_rank, print_line
 
-if TYPE_CHECKING:
-    from tinyvit_kd.runtime.distributed import Job  # imports torch, which not every command that prints needs
+
+class Ranked(Protocol):
+    """A process of a job, such as a ``Job``, whose file imports torch, which not every command that prints needs."""
+
+    @property
+    def rank(self) -> int:
+        """Its number."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether that is 0."""
 
 
-def say(job: Job, text: str) -> None:
+def say(job: Ranked, text: str) -> None:
     """Print one line from rank 0, above the progress bar if there is one."""
     if job.is_main:
         say_any_rank(job, text)
 
 
-def say_any_rank(job: Job, text: str) -> None:
+def say_any_rank(job: Ranked, text: str) -> None:
     """Print one line from any rank; ranks other than 0 are named in it."""
     print_line(text, job.rank)
 
@@ -110,7 +119,7 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
 
 
 def progress_bar(
-    job: Job | None,
+    job: Ranked | None,
     total: int,
     unit: str,
     *,

@@ -17,7 +17,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.shards_ahead import groups_with_shards
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
-from tinyvit_kd.data.shard_reader import ShardReader
+from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.transfer import to_host
 from tinyvit_kd.models.teacher import Teacher, build_teacher, topk_probs
 from tinyvit_kd.runs.attempts import attempting
@@ -83,7 +83,7 @@ def dump_logits(
     ):
         dump = _open_dump(config, job, part, progress)
         figures = _dump_logits(dump)
-        write_dump_results(config, part, dump.store, dump.samples.reader.shards, figures, job, attempts)
+        write_dump_results(config, part, dump.store, dump.shards, figures, job, attempts)
         return figures
 
 
@@ -118,7 +118,7 @@ def _dump_logits(dump: _Dump) -> dict[str, float]:
         f"made {made:,} views, {holes:,} of them holes, at {made / seconds:,.0f} views/s" if made else "nothing to make"
     )
     say(job, f"{done}{told}")
-    say_cached(dump.samples.reader.shards, job)
+    say_cached(dump.shards, job)
     dump.quality.complain(job, quality)
     progress.enter("finished", f"{done}{told}")
     figures = {"views": made, "holes": holes, "seconds": seconds, "views_per_second": made / seconds}
@@ -138,6 +138,7 @@ class _Dump:
 
     config: DumpConfig
     job: Job
+    shards: ShardSet
     samples: SampleViews
     first_teacher: FirstTeacher | None
     teacher: Teacher
@@ -149,7 +150,7 @@ class _Dump:
     @property
     def views(self) -> int:
         """Views that this job has to make, those included that the store has already."""
-        lengths = self.samples.reader.shards.lengths[self.own_shards.start :: self.own_shards.step]
+        lengths = self.shards.lengths[self.own_shards.start :: self.own_shards.step]
         return int(lengths.sum()) * self.config.store.views
 
     def missing_table(self) -> npt.NDArray[np.bool_]:
@@ -163,7 +164,7 @@ class _Dump:
     def groups(self, missing: npt.NDArray[np.bool_]) -> Groups:
         """The missing blocks, in groups that are made together."""
         pairs_seed = self.config.store.seed if self.config.views.mixes else None
-        lengths = self.samples.reader.shards.lengths.tolist()
+        lengths = self.shards.lengths.tolist()
         return Groups(missing, lengths, self.config.views_per_decode, pairs_seed, self.config.block_order)
 
 
@@ -175,7 +176,7 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Pr
         config, first_store = adopt_views(config, config.views_from, job)
     shards = open_shards(config.shards, job, config.runtime)
     samples = SampleViews(shards.reader(), config.views, config.store.seed)
-    first_teacher = None if first_store is None else _open_first_teacher(config, first_store, samples.reader, job)
+    first_teacher = None if first_store is None else _open_first_teacher(config, first_store, shards, job)
     compiler, precision = compiler_of(config.runtime, job), dump_precision(config, job)
     with saying("building the teacher"):
         teacher = build_teacher(config.teacher, job.device, precision, config.runtime.channels_last, compiler)
@@ -190,11 +191,12 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Pr
         store = create_store(config, teacher, classes, shards, job, own_shards)
     if job.is_main:
         keep_labels(store, labels)
-    return _Dump(config, job, samples, first_teacher, teacher, own_shards, store, DumpQuality(config, labels), progress)
+    quality = DumpQuality(config, labels)
+    return _Dump(config, job, shards, samples, first_teacher, teacher, own_shards, store, quality, progress)
 
 
-def _open_first_teacher(config: DumpConfig, store: LogitStore, reader: ShardReader, job: Job) -> FirstTeacher:
-    first_teacher = open_first_teacher(store, reader)
+def _open_first_teacher(config: DumpConfig, store: LogitStore, shards: ShardSet, job: Job) -> FirstTeacher:
+    first_teacher = open_first_teacher(store, shards)
     complete = store.complete_views()
     if complete < config.store.views:
         say(job, f"only {complete} views are complete in {store.where}: others are compared only where it has them")
@@ -204,7 +206,7 @@ def _open_first_teacher(config: DumpConfig, store: LogitStore, reader: ShardRead
 def _report_start(dump: _Dump, missing: int, views: int) -> None:
     config = dump.config
     facts = dump.teacher.facts
-    shards = dump.samples.reader.shards
+    shards = dump.shards
     say(
         dump.job,
         f"dump-logits → {config.store.path}: {facts.name}, top {config.store.topk} of {facts.num_classes} classes; "
@@ -222,7 +224,7 @@ def _make_blocks(dump: _Dump, groups: Groups) -> torch.Tensor:
     config = dump.config
     job = dump.job
     views = groups.views
-    shards = dump.samples.reader.shards
+    shards = dump.shards
     batch_maker = DumpBatches(dump.samples, config.on_bad_image, config.batch_size)
     progress = dump.progress
     progress.pace.expect(dump.views)
