@@ -62,6 +62,12 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
+def forks_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of its own: it forks until it uses an object store, and other tests may fork again."""
+    monkeypatch.setattr("tinyvit_kd.runtime.shared_memory._must_not_fork", None)
+
+
+@pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """A command ends with its signals ignored; this process goes on."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -94,8 +100,6 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     s3_server.faults.calm()
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    # As in a process of its own: it forks until it uses an object store, and other tests may fork again.
-    monkeypatch.setattr("tinyvit_kd.runtime.shared_memory._must_not_fork", None)
     return s3_server
 
 

@@ -228,7 +228,10 @@ def test_weights_of_a_file_are_compared_in_silence(world: World, recwarn: pytest
     assert [str(each.message) for each in recwarn] == []
 
 
-def test_samples_that_are_given_stand_for_shards_that_are_not_there(world: World) -> None:
+def test_samples_that_are_given_stand_for_shards_that_are_not_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyvit_kd.storage.requests.PATIENCE", 0.1)
     nowhere = {"path": str(world.folder / "to-come")}
     remote = {"path": "https://localhost:1/shards-{0..1}.tar", "cache_dir": str(world.folder / "cache")}
     for shards in (nowhere, remote):

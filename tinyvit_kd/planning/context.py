@@ -12,7 +12,7 @@ from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.locating.urls import is_url
-from tinyvit_kd.errors import ShardError, TinyVitKdError
+from tinyvit_kd.errors import ShardError, StorageError, TinyVitKdError
 from tinyvit_kd.models.model_location import is_there
 from tinyvit_kd.planning.chain import Chain, Planned
 from tinyvit_kd.planning.findings import Findings
@@ -107,7 +107,7 @@ class Context:
         stage = "evaluate" if scored else planned.stage
         try:
             found = self.assumptions.images.find(config, stage, self.chain)
-        except ShardError as error:
+        except (ShardError, StorageError) as error:
             if scored and self.is_ahead:
                 note = f"{config.path}, on which it is scored, is not there: give --samples evaluate:N to count that"
                 self.findings.note(planned.path, note)
@@ -147,7 +147,7 @@ def _must_be_mended(config: ShardsConfig) -> bool:
     return are_there(config.path) and not is_url(config.path)
 
 
-def _or_give_samples(error: ShardError, stage: str) -> ShardError:
+def _or_give_samples(error: TinyVitKdError, stage: str) -> TinyVitKdError:
     error.fix = "; or ".join(part for part in (error.fix, f"to plan without them, give --samples {stage}:N") if part)
     return error
 

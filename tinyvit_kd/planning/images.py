@@ -12,7 +12,7 @@ from tinyvit_kd.data.known_shards import known_shards, tar_bytes
 from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.data.locating.urls import is_url
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.errors import ConfigError, ShardError, StorageError
 from tinyvit_kd.planning.chain import Chain
 from tinyvit_kd.planning.given import PerStage
 
@@ -57,13 +57,13 @@ class GivenImages:
             stage: of the recipe; "evaluate" for the shards that a training is scored on.
 
         Raises:
-            ShardError, ConfigError: there are none, and their number was not given, or is more than a plan can hold.
+            ShardError, StorageError, ConfigError: there are none, and their number was not given, or is more than a plan can hold.
         """
         samples = _number(self.samples, config, stage, chain)
         size = _number(self.bytes_per_image, config, stage, chain)
         try:
             shards = known_shards(config)
-        except ShardError:
+        except (ShardError, StorageError):  # of a bucket that is not there yet, or not to be had from here
             if samples is None or (is_there(config.path) and not is_url(config.path)):
                 raise
             return Images(_imagined(config, round(samples), self.per_shard), size, exists=False)

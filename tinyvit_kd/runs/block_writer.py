@@ -160,11 +160,16 @@ class BlockWriter(AbstractContextManager["BlockWriter"]):
     ) -> None:
         if error is None:
             self._pending.append(self._thread.submit(self._take_uploads, 0))
-        for threads in filter(None, (self._thread, self._uploads)):
-            threads.shutdown(wait=False, cancel_futures=error is not None)
+        self._thread.shutdown(wait=False, cancel_futures=error is not None)
+        try:
+            if error is None:
+                for write in self._pending:
+                    self._finish(write)
+        finally:  # not before: what is written until then starts uploads
+            if self._uploads is not None:
+                self._uploads.shutdown(wait=False, cancel_futures=True)
         if error is None:
-            for write in self._pending:
-                self._finish(write)
-        elif wait([write for write in (*self._pending, *self._uploading) if write.running()], LAST_WRITE).not_done:
+            return
+        if wait([write for write in (*self._pending, *self._uploading) if write.running()], LAST_WRITE).not_done:
             warn(f"{self._store.where} does not answer: the dump stops without its last block; {error}")
             os._exit(REQUEUE_EXIT_CODE)  # an ordinary exit would wait for the write

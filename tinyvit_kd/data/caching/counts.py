@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _NAMES = ("cache_hits", "cache_waits", "cache_waited", "cache_direct", "cache_fetched_mib", "cache_evicted_mib")
 _UNITS = {"cache_waited": 1e-6, "cache_fetched_mib": 2**-20, "cache_evicted_mib": 2**-20}
@@ -39,9 +40,7 @@ class CacheCounts:
     """
 
     def __init__(self, sums: torch.Tensor | None = None) -> None:
-        self._sums = torch.zeros(len(Counted._fields) + 1, dtype=torch.int64) if sums is None else sums
-        if sums is None:
-            self._sums.share_memory_()  # type: ignore[no-untyped-call]
+        self._sums = _zeros() if sums is None else sums
         self._read = Counted()
 
     def add(self, **amounts: int) -> None:
@@ -71,3 +70,10 @@ class CacheCounts:
 
     def __reduce__(self) -> tuple[Callable[[torch.Tensor], CacheCounts], tuple[torch.Tensor]]:
         return CacheCounts, (self._sums,)
+
+
+def _zeros() -> torch.Tensor:
+    import torch  # which those who only look at shards do without
+
+    sums = torch.zeros(len(Counted._fields) + 1, dtype=torch.int64)
+    return sums.share_memory_()  # type: ignore[no-untyped-call,no-any-return]
