@@ -147,8 +147,8 @@ def test_what_is_wrong_or_cancelled_is_not_requeued_and_what_was_killed_or_preem
     cluster.wait_for(high, "COMPLETED")
 
     assert "on 2 processes" in said(world, "pretrain", jobs["killed"])
-    assert "checkpoint in" in said(world, "pretrain", jobs["cancelled"])
-    assert "checkpoint in" in said(world, "pretrain", jobs["preempted"])
+    for name in ("cancelled", "preempted"):
+        assert "checkpoint in" in said(world, "pretrain", jobs[name]), said(world, "pretrain", jobs[name])
     for job, told in ((mistake, "mistakes in the recipe"), (holes, "--part auto/N")):
         facts = cluster.facts(job)
         assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("FAILED", "2:0", "0")

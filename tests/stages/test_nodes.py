@@ -164,9 +164,9 @@ def slowly(holder, name, rank):
         return function(*arguments, **options)
     setattr(holder, name, slow)
 
-slowly(ShardSet, "load", 0)
+slowly(ShardSet, "summaries", 0)
 slowly(student_run, "finished_summary", 0)
-slowly(resume, "load_latest", 0)
+slowly(resume, "load_first", 0)
 slowly(loop, "save_checkpoint", 0)
 slowly(student_run, "export_student", 0)
 slowly(student_run, "write_summary", 0)

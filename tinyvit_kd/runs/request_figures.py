@@ -17,6 +17,7 @@ def request_figures(job: Job) -> Callable[[], dict[str, float]]:
 
     The names are those of the metrics. There are none where no rank has asked any so far.
     """
+    job.barrier()  # what one process did before may have taken longer than a collective operation may
     if not job.sum(torch.tensor([request_counts.total().requests])).item():
         return dict
     last = request_counts.total()
