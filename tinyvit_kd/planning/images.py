@@ -57,8 +57,8 @@ class GivenImages:
             stage: of the recipe; "evaluate" for the shards that a training is scored on.
 
         Raises:
-            ShardError, StorageError, ConfigError: there are none, and their number was not given, or is more than a plan
-                can hold.
+            ShardError, StorageError, ConfigError: there are none, and their number was not given, or is more than
+                a plan can hold.
         """
         samples = _number(self.samples, config, stage, chain)
         size = _number(self.bytes_per_image, config, stage, chain)
