@@ -103,7 +103,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         """Fetch what is at the URL, checkpoints apart; what nobody has uploaded stays."""
         for entry in list(self._storage.walk()):
             top = entry.name.partition("/")[0]
-            if top not in (CHECKPOINTS, WRITERS) and ".." not in entry.name.split("/"):
+            if top not in ("", CHECKPOINTS, WRITERS) and ".." not in entry.name.split("/"):
                 copy_file(self._storage, entry.name, self._folder / entry.name)
                 self._files.note(entry.name)
 
