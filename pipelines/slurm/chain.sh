@@ -10,7 +10,7 @@ finetune=${FINETUNE:-configs/finetune/tiny_vit_21m_22kto1k.yaml}
 parts=${PARTS:-16}  # of stage one, each on a node of its own
 
 # submit NAME RECIPE [OPTIONS OF SBATCH …]: prints the job's number. A stage whose forerunner failed is cancelled.
-submit() { sbatch --parsable --kill-on-invalid-dep=yes "${@:3}" "pipelines/slurm/$1.sbatch" "$2"; }
+submit() { sbatch --parsable --kill-on-invalid-dep=yes "${@:3}" "pipelines/slurm/$1.sbatch" "$2" | cut -d";" -f1; }
 
 first=$(submit dump "$dump" --array="1-$parts" "$@")
 second=$(submit pretrain "$pretrain" --dependency="afterok:$first" "$@")

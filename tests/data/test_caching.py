@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from tinyvit_kd.data.caching.shard_cache import ShardCache
 from tinyvit_kd.data.caching.source import fetch_shard
 from tinyvit_kd.errors import DiskSpaceError, ShardError
 from tinyvit_kd.storage.base import FileInfo
+from tinyvit_kd.storage.local import LocalStorage
 
 KIB = 1 << 10
 FORK = multiprocessing.get_context("fork")
@@ -239,3 +241,39 @@ def test_on_a_disk_that_is_fuller_than_the_limit_says_copies_make_room(
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="missing"):
         cache_of(tmp_path).local_path(str(tmp_path / "none.tar"))
+
+
+def test_without_locks_two_that_fetch_the_same_shard_both_end_well(
+    tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    def slowly(self: LocalStorage, *where: Any, really: Any = LocalStorage.read_range) -> bytes:
+        time.sleep(0.1)
+        found: bytes = really(self, *where)
+        return found
+
+    monkeypatch.setattr("tinyvit_kd.runtime.range_locks.fcntl.lockf", refuse)
+    monkeypatch.setattr(LocalStorage, "read_range", slowly)
+    both = [FORK.Process(target=fetch_after, args=(cache_of(tmp_path, 4), sources[0], wait)) for wait in (0.0, 0.05)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert cache_of(tmp_path, 4).path(sources[0]).read_bytes() == Path(sources[0]).read_bytes()
+
+
+def fetch_after(cache: ShardCache, source: str, seconds: float) -> None:
+    """Wait, and ask for a shard."""
+    time.sleep(seconds)
+    cache.local_path(source)
+
+
+@pytest.mark.parametrize("shards", [4, None])
+def test_a_cache_that_somebody_has_removed_is_made_anew(tmp_path: Path, sources: list[str], shards: int | None) -> None:
+    cache = cache_of(tmp_path, shards)
+    cache.local_path(sources[0])
+    shutil.rmtree(cache.folder)
+    assert cache.local_path(sources[0]).is_file()

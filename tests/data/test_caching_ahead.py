@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,13 @@ from tinyvit_kd.batches.dump_tasks import Group
 from tinyvit_kd.batches.shard_uses import uses_of
 from tinyvit_kd.batches.shards_ahead import following, groups_with_shards
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.caching import shard_cache
 from tinyvit_kd.data.caching.ahead import FetchAhead, Use
 from tinyvit_kd.data.caching.room import use_of
 from tinyvit_kd.data.caching.shard_cache import ShardCache
+from tinyvit_kd.data.caching.source import source_info
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.storage.base import FileInfo
 
 __all__ = ["sources"]
 
@@ -56,10 +61,51 @@ def test_within_a_limit_shards_follow_each_other(tmp_path: Path, sources: list[s
             source = sources[task // 10]
             assert cache.local_path(source).read_bytes() == Path(source).read_bytes()
             assert is_held(cache, source)
-            largest = max(largest, sum(path.stat().st_size for path in cache.folder.glob("*.tar")))
+            largest = max(largest, len(kept(cache)) * SIZE)
     assert largest <= 2 * SIZE
     assert not any(is_held(cache, source) for source in sources)
     assert cache.counts.total().fetched == 6 * SIZE
+
+
+def test_shards_whose_readers_were_faster_are_not_fetched_again(tmp_path: Path, sources: list[str]) -> None:
+    cache = cache_of(tmp_path, 2)
+    ahead = FetchAhead(cache)
+    for number in range(4):
+        ahead.expect(Use(number, number, sources[number]))
+    for number in range(4):
+        ahead.reached(number, done=number - 1)
+        cache.local_path(sources[number])
+    with ahead:
+        ahead.start()
+        time.sleep(0.2)  # what its threads would do, they would do at once
+        assert len(kept(cache)) == 2
+    assert cache.counts.total().fetched == 4 * SIZE
+
+
+def test_a_later_shard_does_not_take_the_room_of_one_that_is_about_to_be_fetched(
+    tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_of(tmp_path, 2)
+    cache.local_path(sources[0])
+
+    def slow(location: str, really: Callable[[str], FileInfo | None] = source_info) -> FileInfo | None:
+        if threading.current_thread() is threading.main_thread():
+            time.sleep(0.1)
+        return really(location)
+
+    monkeypatch.setattr(shard_cache, "source_info", slow)
+    ahead = FetchAhead(cache)
+    for number in range(3):
+        ahead.expect(Use(10 * number, 10 * number + 9, sources[number]))
+    ahead.reached(0, done=-1)
+    timer = threading.Timer(0.02, ahead.start)
+    timer.start()
+    cache.local_path(sources[1])
+    timer.join()
+    time.sleep(0.1)
+    ahead.close()
+    assert kept(cache) == {"0.tar", "1.tar"}
+    assert cache.counts.total().fetched == 2 * SIZE
 
 
 def test_a_shard_is_held_while_any_of_its_uses_lasts(tmp_path: Path, sources: list[str]) -> None:
@@ -76,7 +122,9 @@ def test_what_cannot_be_fetched_is_left_to_its_reader(tmp_path: Path, sources: l
     cache = cache_of(tmp_path)
     Path(sources[0]).unlink()
     with FetchAhead(cache) as ahead:
-        list(following(ahead, range(6), uses_of(sources), ALONE))
+        for number, source in enumerate(sources):
+            ahead.expect(Use(number, number, source))
+        ahead.start()
         wait_until(lambda: len(kept(cache)) == 5, "the others are not fetched")
 
 

@@ -39,9 +39,8 @@ def url(s3: S3Server) -> str:
 def recipe(world: World, output: str | Path, machine: str = "a-machine", **more: Any) -> PretrainConfig:
     return world.pretrain(
         output=str(output),
-        train={"log_every": 1, "checkpoint_every": 4},
         runtime={"workers": 0, "work_dir": str(world.folder / machine)},
-        **more,
+        **{"train": {"log_every": 1, "checkpoint_every": 4}, **more},
     )
 
 
@@ -142,6 +141,21 @@ def test_a_damaged_checkpoint_is_passed_over(world: World, url: str, reference: 
     recorder = RunRecorder()
     recorder.pretrain(recipe(world, url, "another-machine"))
     assert recorder.batches[0].step == 4
+    assert_equals(url, reference, world.folder)
+
+
+def test_a_checkpoint_that_is_damaged_here_hides_and_displaces_none_that_is_whole_at_the_url(
+    world: World, url: str, reference: Path
+) -> None:
+    config = recipe(world, url, train={"log_every": 1, "checkpoint_every": 4, "keep_checkpoints": 1})
+    RunRecorder().pretrain_up_to(6, config)
+    folder = run_folder(config) / "checkpoints"
+    (newest,) = folder.glob("*.pt")
+    newest.write_bytes(newest.read_bytes()[:-100])
+    (folder / "step-000000007.pt").write_bytes(b"")  # as a power loss may leave it
+    recorder = RunRecorder()
+    recorder.pretrain(config)
+    assert recorder.batches[0].step == 6
     assert_equals(url, reference, world.folder)
 
 

@@ -29,7 +29,17 @@ def program(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize(
     ("codes", "joint"),
-    [((75,), 75), ((-9,), 75), ((75, -15), 75), ((1,), 1), ((75, 1), 1), ((2,), 2), ((75, 1, 2, -9), 2), ((3,), 75)],
+    [
+        ((75,), 75),
+        ((-9,), 75),
+        ((75, -15), 75),
+        ((1,), 1),
+        ((75, 1), 1),
+        ((2,), 2),
+        ((75, 1, 2, -9), 2),
+        ((3,), 75),
+        ((75, -11), 1),
+    ],
 )
 def test_the_code_that_tells_most_is_answered(codes: tuple[int, ...], joint: int) -> None:
     assert joint_exit_code(codes) == joint

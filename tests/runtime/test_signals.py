@@ -103,6 +103,20 @@ def test_a_stop_that_an_import_swallowed_takes_effect_at_the_next_check() -> Non
         raise_if_stopped()
 
 
+def test_a_signal_while_an_object_is_removed_stops_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            raise_here(signal.SIGUSR1)
+
+    before = sys.unraisablehook
+    with leave_on_signals():
+        Interrupted()
+        with pytest.raises(Preempted, match="SIGUSR1"):
+            raise_if_stopped()
+    assert capsys.readouterr().err == ""
+    assert sys.unraisablehook == before
+
+
 def test_an_earlier_signal_stops_before_long_work_begins() -> None:
     with stop_on_signals() as stop:
         raise_here(signal.SIGUSR1)

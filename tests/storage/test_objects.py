@@ -72,3 +72,9 @@ def test_a_listing_that_is_refused_in_the_middle_goes_on_where_it_was(
     assert [(entry.name, entry.size) for entry in storage.walk()] == [(name, 2) for name in names]
     assert [entry.name for entry in storage.walk("s3")] == ["s3/c.3"]
     assert s3.faults.made["503"] >= 5
+
+
+@pytest.mark.parametrize("name", ["run#1", "run?x=1", "50%25", "a b", "ä"])
+def test_names_are_taken_as_they_are_written(url: str, name: str) -> None:
+    open_storage(f"{url}/{name}").write("a", b"1")
+    assert [entry.name for entry in open_storage(url).walk()] == [f"{name}/a"]

@@ -232,7 +232,7 @@ class RuntimeConfig(Section):
         20,
         ge=5,
         description="time without a sign of life from another process of the job after which this one ends, so that "
-        "the job can be formed anew; null: only when a collective operation has taken half an hour",
+        "the job can be formed anew; null: only when a collective operation has taken half an hour, or other work 12",
         json_schema_extra=unit("seconds"),
     )
     work_dir: Path | None = Field(

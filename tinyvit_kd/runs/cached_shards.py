@@ -32,16 +32,19 @@ def is_cached(shards: ShardSet) -> bool:
 
 @contextmanager
 def steps_with_shards(
-    shards: ShardSet, plan: StepPlan, steps: range, runtime: RuntimeConfig, job: Job
+    shards: ShardSet, plan: StepPlan, steps: range, runtime: RuntimeConfig, job: Job, begins: bool = True
 ) -> Iterator[Iterable[int]]:
     """The steps of a run for its loader; as it takes them, the shards of those that follow are fetched.
+
+    Args:
+        begins: whether the run begins here: it is refused then if the cache has too little room, and later no more.
 
     Raises:
         ConfigError: the cache has no room for what this machine's ranks read at once.
     """
     lanes = lanes_here(plan, job)
     uses = PlannedUses(plan, shards.locations, steps, lanes)
-    if is_cached(shards) and steps:
+    if begins and is_cached(shards) and steps:
         _require_room(shards, plan, steps.start // plan.steps_per_epoch, lanes, issued(runtime))
     with fetching_ahead(shards, uses.next_use) as ahead:
         yield following(ahead, steps, uses, runtime, width=max(2, len(plan.lanes)), first=steps.start)
@@ -51,8 +54,8 @@ def turns_with_shards(
     shards: ShardSet, plan: StepPlan, turns: Iterator[range], runtime: RuntimeConfig, job: Job
 ) -> Generator[Iterable[int], None, None]:
     """As ``steps_with_shards``, for steps that come turn by turn: nothing is fetched for a turn that is waited for."""
-    for steps in turns:
-        with steps_with_shards(shards, plan, steps, runtime, job) as tasks:
+    for number, steps in enumerate(turns):
+        with steps_with_shards(shards, plan, steps, runtime, job, begins=number == 0) as tasks:
             yield tasks
 
 

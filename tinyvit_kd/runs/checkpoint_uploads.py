@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyvit_kd.errors import TinyVitKdError
+from tinyvit_kd.runtime.watchdog import leave_no_notes
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, is_checkpoint
 
@@ -60,8 +60,11 @@ class CheckpointUploads:
             self._thread.join(0.2)  # a signal gets its turn
         return self._arrived
 
-    def upload(self, path: Path) -> None:
+    def upload(self, path: Path, removes: bool = True) -> None:
         """Upload a checkpoint now, and remove all but the newest up to it.
+
+        Args:
+            removes: False for one that nobody has read yet, which must not displace those that are whole.
 
         Raises:
             OSError: the storage refuses.
@@ -69,17 +72,20 @@ class CheckpointUploads:
         """
         self._before()
         self._storage.upload(path, remote_name(path.name))
+        if not removes:
+            return
         older = [name for name in remote_checkpoints(self._storage) if name <= path.name]
         for name in older[self._keep :]:
             self._storage.remove(remote_name(name))
 
     def _work(self) -> None:
+        leave_no_notes()
         while (path := self._taken()) is not None:
+            self._arrived = False
             try:
                 self.upload(path)
                 self._arrived = True
-            except (OSError, TinyVitKdError) as error:
-                self._arrived = False
+            except Exception as error:  # whatever it is, the thread has to live: ``finish`` tells what did not arrive
                 if self._failed(error):
                     self._put_back(path)
 

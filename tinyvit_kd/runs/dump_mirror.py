@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tinyvit_kd.config.recipes import DumpConfig
-from tinyvit_kd.errors import said_by
+from tinyvit_kd.errors import StorageUnavailableError, said_by
 from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, dump_file_name
 from tinyvit_kd.runs.uploads import EVERY, FileUploads, Repeating
 from tinyvit_kd.runs.work_folder import dump_folder
@@ -37,9 +37,15 @@ def dump_mirror(config: DumpConfig, part: tuple[int, int], job: Job, every: floa
     folder.mkdir(parents=True, exist_ok=True)
     names = [dump_file_name(store, ending, part) for ending in ("log", ATTEMPTS, PROGRESS, RESULTS)]
     uploads = FileUploads(folder, storage, lambda: iter(names))
-    for name in names:
-        copy_file(storage, name, folder / name)
-        uploads.note(name)
+    try:
+        for name in names:
+            copy_file(storage, name, folder / name)
+            uploads.note(name)
+    except StorageUnavailableError:  # the store itself would not answer either
+        raise
+    except OSError as error:  # nor is anything uploaded then: it would replace what could not be read
+        warn_once(("beside", above), f"cannot read beside {config.store.path} ({said_by(error)}); the dump goes on")
+        names.clear()
 
     def upload(everything: bool = False) -> None:
         try:

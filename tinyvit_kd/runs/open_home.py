@@ -10,6 +10,7 @@ from tinyvit_kd.runs.run_home import RunHome
 from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import sole_writer
+from tinyvit_kd.runtime.signals import AgreedStop
 from tinyvit_kd.storage.copies import local_path
 from tinyvit_kd.storage.open import open_storage
 
@@ -30,8 +31,18 @@ def run_home(config: TrainingConfig, job: Job) -> Iterator[RunHome]:
     from tinyvit_kd.runs.run_mirror import MirroredHome, RunMirror
 
     storage, folder = open_storage(config.output), run_folder(config)
-    with sole_writer(folder) if job.is_main else nullcontext():
-        mirror = RunMirror(storage, folder, config.train.keep_checkpoints, config.runtime) if job.is_main else None
-        with mirror or nullcontext():
-            run = job.broadcast(None if mirror is None else mirror.run)
-            yield MirroredHome(storage, folder, run, mirror)
+    agreed = False
+    try:
+        with sole_writer(folder) if job.is_main else nullcontext():
+            mirror = RunMirror(storage, folder, config.train.keep_checkpoints, config.runtime) if job.is_main else None
+            with mirror or nullcontext():
+                run = job.broadcast(None if mirror is None else mirror.run)
+                try:
+                    yield MirroredHome(storage, folder, run, mirror)
+                except AgreedStop:
+                    agreed = True
+                    raise
+    finally:
+        if agreed:  # torchrun ends all processes once one has left: not while rank 0 uploads
+            job.barrier()
+    job.barrier()  # nobody is done before what the run has made is there

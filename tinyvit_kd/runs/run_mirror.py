@@ -9,9 +9,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.errors import (
@@ -25,13 +26,15 @@ from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
 from tinyvit_kd.runs.checkpoint_uploads import CheckpointUploads, remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import RESULTS, SUMMARY
 from tinyvit_kd.runs.run_home import RunHome
-from tinyvit_kd.runs.run_lease import WRITERS, claim
+from tinyvit_kd.runs.run_lease import WRITERS, Writer, claim
 from tinyvit_kd.runs.uploads import EVERY, FileUploads, Repeating
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import read_small_json, sole_writer, write_json
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import print_line
-from tinyvit_kd.runtime.signals import Preempted, StopRequest
+from tinyvit_kd.runtime.peer_watch import kept_whole
+from tinyvit_kd.runtime.shared_disks import locks_are_used
+from tinyvit_kd.runtime.signals import Preempted, StopRequest, finishing_first
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.copies import copy_file
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, checkpoints
@@ -64,17 +67,32 @@ class RunMirror(AbstractContextManager["RunMirror"]):
     def __enter__(self) -> RunMirror:
         known = read_small_json(self._folder / _STATE)
         with saying(f"opening {self._storage.locate()}"):
-            self._lease, before = claim(self._storage, known.get("writer"))
+            gone = known.get("writer") if locks_are_used() else None  # else no lock shows that it has ended
+            self._lease, before = claim(self._storage, gone)
             self.run = self._lease.writer.run
-            make_copy_of(self._folder, self.run)
-            if before is None or before.token != known.get("writer") or known.get("run") != self.run:
-                self._fetch()
-            own = {"url": self._storage.locate(), "run": self.run, "writer": self._lease.writer.token}
-            write_json(self._folder / _STATE, own)
-            self._lease.remove_earlier()
+            try:
+                self._take_over(before, known)
+            except BaseException:
+                with suppress(OSError):
+                    self._lease.release()
+                raise
         self._repeating = Repeating(self._look, self._every, "uploads")
         self._checkpoints = CheckpointUploads(self._storage, self._keep, self._before_checkpoint, self._note)
         return self
+
+    def _take_over(self, before: Writer | None, known: dict[str, Any]) -> None:
+        """Make the folder that of the run, and this process its writer.
+
+        Args:
+            before: the writer before.
+            known: what the folder says of whose it is.
+        """
+        make_copy_of(self._folder, self.run)
+        if before is None or before.token != known.get("writer") or known.get("run") != self.run:
+            self._fetch()
+        own = {"url": self._storage.locate(), "run": self.run, "writer": self._lease.writer.token}
+        write_json(self._folder / _STATE, own)
+        self._lease.remove_earlier()
 
     def checkpoints(self) -> Iterator[Path]:
         """The checkpoints here and at the URL, the newest first, which are fetched when their turn comes."""
@@ -82,11 +100,15 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         there = remote_checkpoints(self._storage)
         for name in sorted({*there, *(path.name for path in checkpoints(folder))}, reverse=True):
             path = folder / name
+            was_here = path.is_file()
             if name not in there:
                 self._upload_newer(path, there)
-            elif not path.is_file():
+            elif not was_here:
                 copy_file(self._storage, remote_name(name), path)
             yield path
+            if name in there and was_here:  # whoever asks on could not read it; that at the URL may be whole
+                self._storage.fetch(remote_name(name), path)
+                yield path
 
     def submit(self, path: Path) -> None:
         """Upload a checkpoint, unless another process is the writer now."""
@@ -111,7 +133,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         """Upload a checkpoint that an earlier start could not, so that other machines can have it."""
         if not there or path.name > there[0]:
             with saying(f"uploading {path.name}, which an earlier start could not upload"):
-                self._checkpoints.upload(path)
+                self._checkpoints.upload(path, removes=False)
 
     def _growing(self) -> Iterator[str]:
         """Files that are uploaded while the run lasts."""
@@ -130,7 +152,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             self._lease.renew()
             self._files.upload(everything=False)
             self._failing_since = None
-        except (OSError, BusyError) as error:
+        except Exception as error:  # whatever it is, the thread has to live, since it renews the lease
             self._note(error)
 
     def _before_checkpoint(self) -> None:
@@ -155,9 +177,9 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
-        with saying(f"uploading to {self._storage.locate()}"):
+        with finishing_first(), kept_whole(), saying(f"uploading to {self._storage.locate()}"):
+            arrived = self._checkpoints.finish()  # the lease is renewed meanwhile
             self._repeating.stop()
-            arrived = self._checkpoints.finish()
             if not isinstance(self._failure, BusyError):  # else it is another's to write
                 arrived = self._finish_files() and arrived
         if arrived and not isinstance(self._failure, BusyError):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tinyvit_kd.runtime.watchdog import leave_no_notes
 from tinyvit_kd.storage.base import Storage
 
 EVERY = 30.0  # seconds between two looks at the files
@@ -98,5 +99,6 @@ class Repeating:
             self._thread.join(0.2)  # a signal gets its turn
 
     def _repeat(self) -> None:
+        leave_no_notes()
         while not self._over.wait(self._every):
             self._action()

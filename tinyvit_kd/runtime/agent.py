@@ -11,11 +11,13 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.run import main
 
 from tinyvit_kd.errors import WorkerError, said_by
+from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import note
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
+from tinyvit_kd.runtime.signals import CRASHES, REQUEUE_EXIT_CODE, Preempted
 
 BUG, MISTAKE = 1, 2
+_OPEN_FILES = 1 << 16  # this process may serve the job's store, to which each process of the job has two connections
 
 
 def run_agent(arguments: Sequence[str]) -> int:
@@ -29,6 +31,7 @@ def run_agent(arguments: Sequence[str]) -> int:
         WorkerError: the machines did not meet.
         SystemExit: torchrun does not take these arguments.
     """
+    require_open_files(_OPEN_FILES, 0)
     try:
         with saying("torchrun", speaks=False):  # its processes say how far they are
             main(list(arguments))
@@ -51,9 +54,9 @@ def run_agent(arguments: Sequence[str]) -> int:
 
 def joint_exit_code(codes: Iterable[int]) -> int:
     """The code that tells most: a mistake, then a bug, since other processes only lose their peer; else that all can
-    go on. A negative code is that of a signal.
+    go on. A negative code is that of a signal; a process that crashed by itself will do so again.
     """
-    known = set(codes)
+    known = {BUG if -code in CRASHES else code for code in codes}
     return next((code for code in (MISTAKE, BUG) if code in known), REQUEUE_EXIT_CODE)
 
 

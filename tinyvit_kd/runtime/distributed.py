@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -32,6 +32,8 @@ WORK_TIMEOUT = timedelta(hours=12)
 # How long a collective operation may take at least; what is known to take longer is waited for before it.
 STEP_TIMEOUT = timedelta(minutes=30)
 _LOOK_EVERY = 1.0  # seconds between looks of a process that stands by
+_LEAVING = "leaving"  # the key that counts the processes that need the store no more
+_LAST_LOOKS = 5.0  # seconds in which rank 0 lets them look; less than ``peers.LEAVING``
 _DONE = "done"  # the key that tells them
 
 
@@ -181,10 +183,11 @@ def start_job(
         with _watched_peers(meeting, place, runtime, is_needed=place.rank < size):
             _report_idle(place, size)
             if place.rank >= size:
-                _stand_by(meeting)
+                _stand_by(meeting, place)
             yield _grouped(meeting, place.rank, size, chosen, runtime)
             if size < place.world_size and place.rank == 0:
                 meeting.store.set(_DONE, "done")
+            _leave(meeting, place)
             # Not after an error: shutting down may wait for peers, and the message must not.
             dist.destroy_process_group()
 
@@ -223,7 +226,17 @@ def _report_idle(place: Place, size: int) -> None:
         )
 
 
-def _stand_by(meeting: Meeting) -> None:
+def _leave(meeting: Meeting, place: Place) -> None:
+    """Say that this process needs the store no more. Rank 0, which may serve it, waits a little for the others."""
+    with suppress(RuntimeError):  # rank 0 has not waited any longer
+        gone = int(meeting.store.add(_LEAVING, 1))
+        deadline = time.monotonic() + _LAST_LOOKS
+        while place.rank == 0 and gone < place.world_size and time.monotonic() < deadline:
+            time.sleep(0.05)
+            gone = int(meeting.store.add(_LEAVING, 0))
+
+
+def _stand_by(meeting: Meeting, place: Place) -> None:
     """Wait, as one of the processes that a training has no use for, until it is done.
 
     Raises:
@@ -231,6 +244,7 @@ def _stand_by(meeting: Meeting) -> None:
     """
     while not meeting.store.check([_DONE]):
         time.sleep(_LOOK_EVERY)
+    _leave(meeting, place)
     raise SystemExit(0)
 
 

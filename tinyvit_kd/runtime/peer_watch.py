@@ -16,6 +16,7 @@ from tinyvit_kd.runtime.wording import printable
 
 _LAST_WORDS = 5.0  # seconds for them, as the disk of a run may have been that of the machine that is lost
 _kept_whole = threading.RLock()
+_agreed = threading.Event()  # all processes stop at the same step
 _last_words: list[Callable[[str], None]] = []
 
 
@@ -23,6 +24,7 @@ _last_words: list[Callable[[str], None]] = []
 def watching(watch: Watch) -> Iterator[None]:
     """Give signs of life while the context lasts. Without its peers, end this process with the code for requeueing."""
     over = threading.Event()
+    _agreed.clear()
     watch.begin()
     beats = threading.Thread(target=_keep_beating, args=(watch, over), name="signs-of-life", daemon=True)
     beats.start()
@@ -49,12 +51,19 @@ def _keep_judging(watch: Watch, over: threading.Event) -> None:
     # It never asks the store: over a link that is cut no answer comes, and no error either.
     while not over.wait(BEAT_EVERY / 2):
         verdict = watch.verdict()
-        if verdict is None:
+        if verdict is None or _agreed.is_set():
             continue
         if over.wait(verdict.grace):
             return
+        if _agreed.is_set():
+            continue
         with _kept_whole:
             _end(verdict.found)
+
+
+def leaving_together() -> None:
+    """Mind peers no more: all have agreed to stop, and each closes what it has open, however long that takes."""
+    _agreed.set()
 
 
 @contextmanager

@@ -172,6 +172,7 @@ class Watch:
     def _read_all(self) -> None:
         for rank, sign in zip(self.others, self._read(list(map(_sign_of, self.others))), strict=True):
             self._hear(rank, sign)
+        self.silence.look()
         if found := self._found():
             self.store.set(_GONE, f"{LEAVING if self._failed else 0} {found.found}")
 

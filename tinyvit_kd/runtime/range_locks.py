@@ -33,6 +33,11 @@ class RangeLocks:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def work(self) -> bool:
+        """Whether the file system has locks, as far as this process has asked for one."""
+        return _locks_of(self.path).work
+
     @contextmanager
     def exclusive(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Have a name for this thread alone. Yields whether that is so, which may be false without ``wait``."""
@@ -92,6 +97,7 @@ class _ProcessLocks:
         self.threads: dict[str, threading.Lock] = {}
         self.held: Counter[str] = Counter()
         self.counting = threading.RLock()
+        self.work = True
 
     def set(self, name: str, kind: int) -> bool:
         """Lock or unlock the byte of a name; returns False if another process is in the way."""
@@ -104,6 +110,7 @@ class _ProcessLocks:
                 return False
             if error.errno not in _NO_LOCKS:
                 raise
+            self.work = False
         return True
 
 

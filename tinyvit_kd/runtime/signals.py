@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tinyvit_kd.errors import TinyVitKdError, said_by
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+CRASHES = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)  # SIGABRT is also how NCCL ends a process without peers
 _IDLE_GRACE = 3.0  # seconds to leave in, if there is nothing to save
 _BUSY_GRACE = 60.0  # seconds to write a checkpoint in
 _received: list[int] = []  # signals that raised ``Preempted``, which what they interrupted may have swallowed
@@ -93,12 +95,25 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
+def finishing_first() -> Iterator[None]:
+    """Let these signals wait while the context lasts, for what a stop has asked for; a second Ctrl-C means at once."""
+    with _handling(StopRequest()._receive):
+        yield
+
+
+@contextmanager
 def leave_on_signals() -> Iterator[None]:
-    """Let these signals raise ``Preempted`` at once, while the context lasts and outside of the contexts above."""
+    """Let these signals raise ``Preempted`` at once, while the context lasts and outside of the contexts above.
+
+    Python swallows what is raised while it removes an object, and would print a traceback of it; the signal is noted.
+    """
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if isinstance(found.exc_value, Preempted) else told(found)
     try:
         with _handling(_note_and_leave):
             yield
     finally:
+        sys.unraisablehook = told
         _received.clear()
 
 

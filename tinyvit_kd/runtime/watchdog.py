@@ -78,9 +78,17 @@ class Notes:
 _own_note: tuple[Notes, int] | None = None  # where this process writes its note
 
 
+_beside = threading.local()
+
+
+def leave_no_notes() -> None:
+    """For a thread that works beside: what it does says nothing of whether the main thread hangs."""
+    _beside.here = True
+
+
 def doing(text: str) -> None:
     """Note what this process is about to wait for. Takes about a microsecond; does nothing outside of loading."""
-    if _own_note is not None:
+    if _own_note is not None and not getattr(_beside, "here", False):
         notes, process = _own_note
         notes.write(process, text)
 

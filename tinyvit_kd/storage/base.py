@@ -140,7 +140,7 @@ class Storage(ABC):
 
     def is_same(self, other: Storage) -> bool:
         """Whether two storages have the same root."""
-        return self.locate() == other.locate()
+        return self.locate().rstrip("/") == other.locate().rstrip("/")
 
     def is_writable(self) -> bool:
         """Whether files can be written, as far as this is known without trying."""

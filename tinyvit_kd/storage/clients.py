@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tinyvit_kd.errors import ConfigError, StorageError
 from tinyvit_kd.storage.refusals import kind_of, refusal
@@ -69,7 +70,7 @@ def client_of(url: str, retries: int = 0) -> ObjectStore:
             options |= _s3_options()
         # A web server is asked as one, whatever its name: from_url takes some for S3, which wants credentials.
         make: Any = HTTPStore.from_url if scheme in WEB_SCHEMES else from_url
-        store: ObjectStore = make(url, **options)
+        store: ObjectStore = make(url if scheme in WEB_SCHEMES else _literal(url), **options)
     except (BaseError, ValueError) as error:
         kind = kind_of(error)
         raise refusal(error, "address" if kind == "unknown" else kind, "open it", url) from error
@@ -122,3 +123,10 @@ def _profile() -> Any:
             found=str(error),
             fix="correct AWS_PROFILE or the files in ~/.aws; with single sign-on run aws sso login",
         ) from error
+
+
+def _literal(url: str) -> str:
+    """A URL of which the names are taken as they are written: obstore would cut off # and ?, and decode %."""
+    scheme, _, rest = url.partition("://")
+    bucket, slash, prefix = rest.partition("/")
+    return f"{scheme}://{bucket}{slash}{quote(prefix)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from tinyvit_kd.runtime.cache_folder import cache_folder, folder_name
@@ -58,7 +59,8 @@ def copy_file(storage: Storage, name: str, path: Path) -> bool:
     for _ in range(_TRIES):
         info = storage.info(name)
         if info is None:
-            path.unlink(missing_ok=True)
+            with suppress(IsADirectoryError, PermissionError):  # a folder that consoles make a name for
+                path.unlink(missing_ok=True)
             return False
         if _has(path, info):
             return True

@@ -16,7 +16,7 @@ from tinyvit_kd.runtime.device import seed_torch
 from tinyvit_kd.runtime.device_report import say_device
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.runtime.peer_watch import kept_whole
+from tinyvit_kd.runtime.peer_watch import kept_whole, leaving_together
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.runtime.signals import AgreedStop, Preempted, StopRequest
 from tinyvit_kd.runtime.watchdog import doing, watched
@@ -100,7 +100,8 @@ def fit(
                     checkpoint(run, state)
             if stopping and not finished:
                 where = run.where or run.folder
-                raise Preempted(f"stopped at step {state.step} with a checkpoint in {where}; rerun to continue")
+                leaving_together()
+                raise AgreedStop(f"stopped at step {state.step} with a checkpoint in {where}; rerun to continue")
             if evaluate is not None and due:
                 results |= _evaluate(run, state, evaluate, reports, stop)
             begin = time.perf_counter()

@@ -136,11 +136,17 @@ class FetchAhead:
             return self._choosing
 
     def _fetch(self, use: Use) -> bool:
+        if self._is_over(use):  # those who read it were faster than this thread
+            return True
         step = self._step
         first = None if use.first <= step else use.first
         return self._cache.fetch_ahead(
             use.location, lambda name: self._next_use_of(name, step), first, lambda: self._has_room(use)
         )
+
+    def _is_over(self, use: Use) -> bool:
+        with self._changed:
+            return use.first not in self._coming.get(self._cache.name(use.location), ())
 
     def _is_there(self, use: Use) -> None:
         with self._changed:

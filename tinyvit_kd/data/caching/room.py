@@ -18,6 +18,7 @@ from tinyvit_kd.runtime.range_locks import RangeLocks
 from tinyvit_kd.runtime.wording import binary_size
 
 FETCHED, RESERVED = ".fetched", ".reserved"
+_BEGINS, _POLL = 1.0, 0.005  # seconds from the right to fetch a copy to its reservation at most, and between two looks
 NextUse = Callable[[str], float]
 """From the name of a copy to the number of the step that needs it next; infinite where none is known to."""
 
@@ -70,6 +71,7 @@ class Room:
         """
         if self._limit is None:
             return True
+        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
         with self._locks.exclusive("room"):
             present, under_way = self._scan()
             size = max((copy.size for copy in present), default=0) if size is None else size
@@ -80,6 +82,14 @@ class Room:
             with self._reserved(name).open("wb") as file:
                 file.truncate(size)  # it takes no space: only its length counts
         return True
+
+    def await_reserved(self, name: str) -> None:
+        """Wait a moment until whoever has begun to fetch a copy has reserved its room, which must not be taken then."""
+        deadline = time.monotonic() + _BEGINS
+        while self._limit is not None and time.monotonic() < deadline:
+            if self._reserved(name).exists() or (self._folder / name).exists():
+                return
+            time.sleep(_POLL)
 
     def release(self, name: str) -> None:
         """The copy is there, or will not come."""
@@ -105,6 +115,8 @@ class Room:
 
     def remove_leftovers(self, name: str) -> None:
         """Remove what killed processes left of a copy; the caller has the right to fetch it."""
+        if not self._locks.work:  # then others may have it, too; what is old is removed by ``remove_abandoned``
+            return
         for path in self._folder.glob(f"*{name}*"):
             if _UNDER_WAY.match(path.name):
                 path.unlink(missing_ok=True)
@@ -117,9 +129,7 @@ class Room:
             match = _UNDER_WAY.match(entry.name)
             if match is None:
                 present.append(Copy(entry.name, info.st_size, info.st_atime_ns))
-            elif match[1] not in under_way and not self._is_being_fetched(match[1]):
-                self.remove_leftovers(match[1])
-            else:
+            elif match[1] in under_way or not self._removed_as_left(match[1]):
                 under_way[match[1]] = max(under_way.get(match[1], 0), info.st_size)
         return present, under_way
 
@@ -130,9 +140,12 @@ class Room:
                     if _OURS.match(entry.name) and entry.is_file(follow_symlinks=False):
                         yield entry, entry.stat(follow_symlinks=False)
 
-    def _is_being_fetched(self, name: str) -> bool:
-        with self._locks.exclusive(fetch_of(name), wait=False) as was_free:
-            return not was_free
+    def _removed_as_left(self, name: str) -> bool:
+        """Remove what a killed process left of a copy; returns False where it is being fetched, or nobody knows."""
+        with self._locks.exclusive(fetch_of(name), wait=False) as is_free:
+            if is_free:  # as long as that is so, nobody begins to fetch it
+                self.remove_leftovers(name)
+            return is_free and self._locks.work
 
     def _evict(self, copies: list[Copy], excess: int, next_use: NextUse, first: float | None) -> bool:
         """Remove copies of ``excess`` bytes; returns False if it must not be, and then removes none."""

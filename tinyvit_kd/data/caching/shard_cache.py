@@ -146,7 +146,10 @@ class ShardCache:
         path = self.path(location)
         doing(f"waiting for {location} to be fetched")
         with self._locks.exclusive(fetch_of(path.name), wait=first is None) as is_ours:
-            if not is_ours or _is_copy(path, info):
+            if not is_ours:
+                self._room.await_reserved(path.name)
+                return True
+            if _is_copy(path, info):
                 return True
             remove_abandoned(path)
             self._room.remove_leftovers(path.name)
@@ -178,9 +181,13 @@ class ShardCache:
             if is_full_disk(error):
                 raise self._full(error) from None
             raise
-        _set_time(fetched, path, info)
-        self.counts.add(fetched=fetched.stat().st_size)
-        os.replace(fetched, path)
+        try:
+            _set_time(fetched, path, info)
+            self.counts.add(fetched=fetched.stat().st_size)
+            os.replace(fetched, path)
+        except FileNotFoundError:  # without locks, another process has fetched the same shard, and moved this one
+            if not _is_copy(path, info):
+                raise
 
     def _full(self, error: OSError) -> DiskSpaceError:
         return DiskSpaceError(
