@@ -8,7 +8,7 @@ restarts=${RESTARTS:-100}  # a job that cannot get on is given up after so many
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=90
 
 run_stage() {
-  local step code=0 before cancelled=
+  local step code=0 cancelled=
   # An element of an array goes by its own name: the number of one of them is that of the whole array, too.
   local job=$SLURM_JOB_ID
   if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
@@ -28,10 +28,9 @@ run_stage() {
     --rdzv_endpoint "$(hostname):$((20000 + SLURM_JOB_ID % 10000))" --rdzv_id "$SLURM_JOB_ID" -m tinyvit_kd "$@" &
   step=$!
   wait "$step" || code=$?
-  while ((code > 128)); do  # a signal to this script may have ended the wait, but not the step
-    before=$code code=0
-    wait "$step" || code=$?
-    if ((code == before)) && ! kill -0 "$step" 2>/dev/null; then break; fi
+  while kill -0 "$step" 2>/dev/null; do  # a signal to this script has ended the wait, but not the step
+    wait "$step"
+    code=$?
   done
   if ((code == 101 || code == 102)); then ((code -= 100)); fi
 

@@ -31,13 +31,19 @@ class CheckpointUploads:
         storage: of the run.
         keep: how many of the newest stay at the URL.
         before: called before each upload, so that all that belongs to the checkpoint is there when it counts.
+        arrived: called after each upload.
         failed: told what went wrong; returns whether to try again.
     """
 
     def __init__(
-        self, storage: Storage, keep: int, before: Callable[[], None], failed: Callable[[Exception], bool]
+        self,
+        storage: Storage,
+        keep: int,
+        before: Callable[[], None],
+        arrived: Callable[[], None],
+        failed: Callable[[Exception], bool],
     ) -> None:
-        self._storage, self._keep, self._before, self._failed = storage, keep, before, failed
+        self._storage, self._keep, self._before, self._after, self._failed = storage, keep, before, arrived, failed
         self._changed = threading.Condition()
         self._next: Path | None = None
         self._over = False
@@ -85,6 +91,7 @@ class CheckpointUploads:
             try:
                 self.upload(path)
                 self._arrived = True
+                self._after()
             except Exception as error:  # whatever it is, the thread has to live: ``finish`` tells what did not arrive
                 if self._failed(error):
                     self._put_back(path)

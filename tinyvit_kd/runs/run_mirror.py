@@ -41,6 +41,7 @@ from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, c
 
 _STATE = ".mirror.json"  # whose copy a folder is, and which writer's
 _LAST = (MODEL, RAW_MODEL, RESULTS, SUMMARY)  # what makes a run a finished one, in the order in which it is uploaded
+_FILES = "files"
 _NOT_OURS = ("wandb", "mlruns")  # folders of loggers that have servers for their files
 
 
@@ -58,7 +59,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
     def __init__(self, storage: Storage, folder: Path, keep: int, runtime: RuntimeConfig, every: float = EVERY) -> None:
         self._storage, self._folder, self._keep, self._every = storage, folder, keep, every
         self._patience = runtime.data_timeout
-        self._failing_since: float | None = None
+        self._failing_since: dict[str, float] = {}  # by what is uploaded: small files may come through, and large not
         self._failure: Exception | None = None
         self._closing = False
         self._stop: StopRequest | None = None
@@ -77,7 +78,13 @@ class RunMirror(AbstractContextManager["RunMirror"]):
                     self._lease.release()
                 raise
         self._repeating = Repeating(self._look, self._every, "uploads")
-        self._checkpoints = CheckpointUploads(self._storage, self._keep, self._before_checkpoint, self._note)
+        self._checkpoints = CheckpointUploads(
+            self._storage,
+            self._keep,
+            self._before_checkpoint,
+            self._arrived,
+            lambda error: self._note(error, CHECKPOINTS),
+        )
         return self
 
     def _take_over(self, before: Writer | None, known: dict[str, Any]) -> None:
@@ -151,22 +158,25 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         try:
             self._lease.renew()
             self._files.upload(everything=False)
-            self._failing_since = None
+            self._arrived(_FILES)
         except Exception as error:  # whatever it is, the thread has to live, since it renews the lease
-            self._note(error)
+            self._note(error, _FILES)
 
     def _before_checkpoint(self) -> None:
         self._lease.require()
         self._files.upload()  # the lines of metrics.jsonl up to the checkpoint, among others
 
-    def _note(self, error: Exception) -> bool:
+    def _arrived(self, what: str = CHECKPOINTS) -> None:
+        self._failing_since.pop(what, None)
+
+    def _note(self, error: Exception, what: str) -> bool:
         """Note a failure; returns whether to try again."""
         now = time.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
+        if what not in self._failing_since:
+            self._failing_since[what] = now
             print_line(f"cannot write to {self._storage.locate()}: {_said(error)}")
         refused = isinstance(error, BusyError | StorageError) and not isinstance(error, StorageUnavailableError)
-        final = refused or now - self._failing_since > self._patience
+        final = refused or now - self._failing_since[what] > self._patience
         if self._failure is None and (final or self._closing):
             self._failure = error
             if self._stop is not None:
@@ -205,7 +215,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             self._files.upload(names=self._all)
             self._lease.release()
         except (OSError, BusyError) as error:
-            self._note(error)
+            self._note(error, _FILES)
             return False
         return True
 
