@@ -103,7 +103,7 @@ class Slurm:
 
     def start_now(self, job: str) -> None:
         """Start a requeued job without the two minutes that Slurm waits before it."""
-        time.sleep(5)  # within them a node refuses it: the credential of the start before was revoked in the same second
+        time.sleep(5)  # before, a node refuses it, as the credential of the last start was revoked in the same second
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
