@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 from tinyvit_kd.data.locating.fetch_errors import cannot_read
 from tinyvit_kd.data.locating.listed import ListedFiles, list_folders
 from tinyvit_kd.data.locating.served import is_served
 from tinyvit_kd.data.shard_files import ShardFiles
+from tinyvit_kd.runtime.parallel import in_order
 
 AT_A_TIME = 32
 """Shards at URLs that are looked at concurrently. An index of 5,000 samples has about 0.2 MB."""
@@ -55,16 +55,9 @@ def _in_threads(count: int, work: Callable[[int, ShardFiles], T], files: Callabl
         here.files = files()
         opened.append(here.files)
 
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(min(AT_A_TIME, count), "shards", open_here)
     try:
-        for shard in range(count):
-            waiting.append(pool.submit(lambda number: work(number, here.files), shard))
-            if len(waiting) > 2 * AT_A_TIME:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        with ThreadPoolExecutor(min(AT_A_TIME, count), "shards", open_here) as pool:
+            yield from in_order(pool, lambda shard: work(shard, here.files), range(count), 2 * AT_A_TIME)
     finally:
-        pool.shutdown(cancel_futures=True)
         for each in opened:
             each.close()

@@ -1,4 +1,4 @@
-"""Work on many shards in several processes."""
+"""Work on many things at a time, whose results come in order; on shards in several processes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -37,15 +37,9 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
         return
     require_threads(_OWN_THREADS + _THREADS_PER_PROCESS * processes)
     context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[ResultT]] = deque()
     with ProcessPoolExecutor(processes, context, initializer=_start_process) as pool:
         try:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) > 2 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(pool, function, tasks, 2 * processes)
         except (Preempted, GeneratorExit, OSError, RuntimeError) as error:
             if isinstance(error, BrokenProcessPool):
                 raise WorkerError(
@@ -56,9 +50,28 @@ def run_parallel(function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], p
             for process in multiprocessing.active_children():
                 process.kill()  # else leaving the pool would wait for tasks that have begun
             raise
-        finally:
-            for future in waiting:
-                future.cancel()
+
+
+def in_order(
+    pool: Executor, function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], ahead: int
+) -> Generator[ResultT, None, None]:
+    """Results of ``function`` for each of ``tasks``, in their order. Tasks are consumed as results are.
+
+    Args:
+        pool: where ``function`` runs; what has not begun when the results are no longer wanted is cancelled.
+        ahead: how many tasks are begun, or wait to be, while a result is in use.
+    """
+    waiting: deque[Future[ResultT]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _start_process() -> None:

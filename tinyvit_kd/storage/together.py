@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tinyvit_kd.runtime.parallel import in_order
 from tinyvit_kd.storage.base import Storage
 
 T = TypeVar("T")
@@ -21,14 +21,5 @@ def together(storage: Storage, function: Callable[[T], R], items: Iterable[T]) -
     if storage.at_a_time == 1:
         yield from map(function, items)
         return
-    waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(storage.at_a_time, thread_name_prefix="requests")
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 2 * storage.at_a_time:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with ThreadPoolExecutor(storage.at_a_time, thread_name_prefix="requests") as pool:
+        yield from in_order(pool, function, items, 2 * storage.at_a_time - 1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tinyvit_kd.errors import StoreError
-from tinyvit_kd.runtime.parallel import require_threads
+from tinyvit_kd.runtime.parallel import in_order, require_threads
 from tinyvit_kd.store.arrays import array_shape
 from tinyvit_kd.store.chunks import largest_file
 from tinyvit_kd.store.store import LogitStore
@@ -55,11 +54,7 @@ def read_ahead(store: LogitStore, shard: int, views: list[int]) -> Iterator[tupl
         yield from ((view, Read.of(store, shard, view)) for view in views)
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
-        waiting = deque(pool.submit(read, group) for group in groups[:threads])
-        for number, group in enumerate(groups):
-            reads = waiting.popleft().result()
-            if number + threads < len(groups):
-                waiting.append(pool.submit(read, groups[number + threads]))
+        for group, reads in zip(groups, in_order(pool, read, groups, threads), strict=True):
             yield from zip(group, reads, strict=True)
 
 

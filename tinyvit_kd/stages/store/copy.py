@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy as copying
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from tinyvit_kd.runs.new_store import expected_bytes
 from tinyvit_kd.runs.store_parts import Block, chosen_parts, holders, open_sources
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import progress_bar
-from tinyvit_kd.runtime.parallel import require_threads
+from tinyvit_kd.runtime.parallel import in_order, require_threads
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.runtime.wording import binary_size, counted, printable
 from tinyvit_kd.store.copying import FAULTS, BlockCopy, Outcome, copy_block
@@ -186,19 +186,10 @@ def _in_threads(
     """What came of each task, in their order; only a few of them wait for each thread."""
     require_threads(threads)
     own = _Own()
-    waiting: deque[Future[list[BlockCopy]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="store-copy")
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(function, own, task))
-            if len(waiting) > AHEAD * threads:
-                raise_if_stopped()
-                yield waiting.popleft().result()
-        while waiting:
+    with ThreadPoolExecutor(threads, thread_name_prefix="store-copy") as pool:
+        for copies in in_order(pool, partial(function, own), tasks, AHEAD * threads):
             raise_if_stopped()
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield copies
 
 
 def _require_room(target: LogitStore, blocks: list[Block]) -> None:
