@@ -17,7 +17,7 @@ import pytest
 from benchmarks.fault_injection.disk import small_disk
 from tests.processes import wait_until
 from tinyvit_kd.data.caching.room import FETCHED, RESERVED
-from tinyvit_kd.data.caching.shard_cache import ShardCache
+from tinyvit_kd.data.caching.shard_cache import ShardCache, Want
 from tinyvit_kd.data.caching.source import fetch_shard
 from tinyvit_kd.errors import DiskSpaceError, ShardError
 from tinyvit_kd.storage.base import FileInfo
@@ -114,11 +114,11 @@ def test_a_shard_that_is_fetched_ahead_takes_no_room_from_those_that_are_needed_
     steps = {cache.name(source): float(number) for number, source in enumerate(sources)}
     for number in (1, 4):
         cache.local_path(sources[number])
-    assert not cache.fetch_ahead(sources[5], steps.__getitem__, 5)
+    assert not cache.fetch_ahead(sources[5], Want(steps.__getitem__, 5))
     assert kept(cache) == {"1.tar", "4.tar"}
-    assert cache.fetch_ahead(sources[2], steps.__getitem__, 2)
+    assert cache.fetch_ahead(sources[2], Want(steps.__getitem__, 2))
     assert kept(cache) == {"1.tar", "2.tar"}
-    assert cache.fetch_ahead(sources[5], steps.__getitem__, None)
+    assert cache.fetch_ahead(sources[5], Want(steps.__getitem__))
     assert "5.tar" in kept(cache)
 
 

@@ -82,6 +82,35 @@ def test_shards_whose_readers_were_faster_are_not_fetched_again(tmp_path: Path, 
     assert cache.counts.total().fetched == 4 * SIZE
 
 
+def test_a_thread_that_was_overtaken_makes_no_room(
+    tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken a use, and stands still until all that have room are being read; its shard is needed no more."""
+    cache = cache_of(tmp_path, 2)
+    asks, goes_on = threading.Event(), threading.Event()
+
+    def slow(location: str, really: Callable[[str], FileInfo | None] = source_info) -> FileInfo | None:
+        if threading.current_thread() is not threading.main_thread():
+            asks.set()
+            goes_on.wait()
+        return really(location)
+
+    monkeypatch.setattr(shard_cache, "source_info", slow)
+    ahead = FetchAhead(cache, threads=1)
+    for number in range(3):
+        ahead.expect(Use(number, number, sources[number]))
+    ahead.reached(0, done=-1)
+    ahead.start()
+    asks.wait()
+    for number in range(3):
+        ahead.reached(number, done=max(1, number - 1))
+        cache.local_path(sources[number])
+    goes_on.set()
+    ahead.close()
+    assert kept(cache) == {"1.tar", "2.tar"}
+    assert cache.counts.total().fetched == 3 * SIZE
+
+
 def test_a_later_shard_does_not_take_the_room_of_one_that_is_about_to_be_fetched(
     tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

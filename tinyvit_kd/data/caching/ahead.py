@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-from tinyvit_kd.data.caching.shard_cache import ShardCache
+from tinyvit_kd.data.caching.shard_cache import ShardCache, Want
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.runtime.log import warn_once
 
@@ -136,13 +136,14 @@ class FetchAhead:
             return self._choosing
 
     def _fetch(self, use: Use) -> bool:
-        if self._is_over(use):  # those who read it were faster than this thread
-            return True
         step = self._step
-        first = None if use.first <= step else use.first
-        return self._cache.fetch_ahead(
-            use.location, lambda name: self._next_use_of(name, step), first, lambda: self._has_room(use)
+        want = Want(
+            next_use=lambda name: self._next_use_of(name, step),
+            first=None if use.first <= step else use.first,
+            is_over=lambda: self._is_over(use),  # those who read it were faster than this thread
+            has_room=lambda: self._has_room(use),
         )
+        return self._cache.fetch_ahead(use.location, want)
 
     def _is_over(self, use: Use) -> bool:
         with self._changed:

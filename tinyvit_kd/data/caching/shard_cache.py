@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tinyvit_kd.data.caching.counts import CacheCounts
 from tinyvit_kd.data.caching.room import FETCHED, NextUse, Room, fetch_of, index_beside, never, use_of
@@ -22,8 +23,20 @@ from tinyvit_kd.storage.base import FileInfo
 _LOCKS = ".locks"
 
 
-def _nothing() -> None:
-    pass
+class Want(NamedTuple):
+    """Why a shard is fetched; as it is by default: somebody waits for it.
+
+    Args:
+        next_use: which copies are needed when.
+        first: the step that needs this shard; None: somebody is waiting for it, so that room is made anyway.
+        is_over: whether nobody needs it any more.
+        has_room: called once there is room, before the shard is fetched.
+    """
+
+    next_use: NextUse = never
+    first: float | None = None
+    is_over: Callable[[], bool] = lambda: False
+    has_room: Callable[[], None] = lambda: None
 
 
 class ShardCache:
@@ -83,7 +96,7 @@ class ShardCache:
             self.counts.add(hits=1)
             return path
         begin = time.perf_counter()
-        self._fetch(location, info, never, None)
+        self._fetch(location, info, Want())
         self.counts.add(waits=1, waited=round((time.perf_counter() - begin) * 1e6))
         return path
 
@@ -97,15 +110,8 @@ class ShardCache:
         self.counts.add(direct=1)
         return True
 
-    def fetch_ahead(
-        self, location: str, next_use: NextUse, first: float | None, has_room: Callable[[], None] = _nothing
-    ) -> bool:
-        """Fetch a shard that is not there, if there is room for it.
-
-        Args:
-            next_use: which copies are needed when.
-            first: the step that needs this shard; None: somebody is waiting for it, so that room is made anyway.
-            has_room: called once there is room, before the shard is fetched.
+    def fetch_ahead(self, location: str, want: Want) -> bool:
+        """Fetch a shard that is not there, if it is still wanted and there is room for it.
 
         Returns:
             False if there is no room.
@@ -113,11 +119,11 @@ class ShardCache:
         Raises:
             ShardError, DiskSpaceError: as ``local_path``.
         """
-        if _is_copy(self.path(location), None):
+        if want.is_over() or _is_copy(self.path(location), None):
             return True
         if location not in self._asked:
             self._asked[location] = source_info(location)
-        done = self._fetch(location, self._asked[location], next_use, first, has_room)
+        done = self._fetch(location, self._asked[location], want)
         if done:
             self._asked.pop(location, None)
         return done
@@ -131,39 +137,32 @@ class ShardCache:
         self._note_use(self.path(location))
         self._locks.let_go(use_of(self.name(location)))
 
-    def _fetch(
-        self,
-        location: str,
-        info: FileInfo | None,
-        next_use: NextUse,
-        first: float | None,
-        has_room: Callable[[], None] = _nothing,
-    ) -> bool:
+    def _fetch(self, location: str, info: FileInfo | None, want: Want) -> bool:
         """Fetch a shard, or wait until another process has; returns False if there is no room.
 
-        Where nobody waits for it yet (``first``), it is left to the other process.
+        Where nobody waits for it yet, it is left to the other process.
         """
         path = self.path(location)
         doing(f"waiting for {location} to be fetched")
-        with self._locks.exclusive(fetch_of(path.name), wait=first is None) as is_ours:
+        with self._locks.exclusive(fetch_of(path.name), wait=want.first is None) as is_ours:
             if not is_ours:
                 self._room.await_reserved(path.name)
                 return True
-            if _is_copy(path, info):
+            if _is_copy(path, info) or want.is_over():
                 return True
             remove_abandoned(path)
             self._room.remove_leftovers(path.name)
             info = info or source_info(location)
             size = None if info is None else info.size
-            if not self._room.reserve(path.name, size, next_use, first):
+            if not self._room.reserve(path.name, size, want.next_use, want.first):
                 return False
-            has_room()
+            want.has_room()
             try:
-                self._fetch_into(location, path, size, info, next_use)
+                self._fetch_into(location, path, size, info, want.next_use)
             finally:
                 self._room.release(path.name)
         if size is None and self.limit is not None:
-            self._room.trim(path.name, next_use)
+            self._room.trim(path.name, want.next_use)
         return True
 
     def _fetch_into(
