@@ -23,15 +23,10 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +37,7 @@ import torch
 
 from benchmarks.arguments import cores
 from benchmarks.feeding import grey_image, write_shards
+from benchmarks.loopback import LOOPBACK, s3_environment, s3_server
 from benchmarks.machine import describe
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
@@ -79,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.tiny:
         options.size, options.rounds, options.samples, options.workers, options.lanes = 32, 1, 64, 1, 2
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, serving() as environment:
-        os.environ.update(environment)
+    with tempfile.TemporaryDirectory() as name, s3_server(BUCKET) as port:
+        os.environ.update(s3_environment(f"http://{LOOPBACK}:{port}"))
         bench = prepare(options, Path(name))
         rates = in_turns(bench.columns(), options.rounds)
     result = summary(options, bench, rates)
@@ -169,33 +165,6 @@ def prepare(options: argparse.Namespace, folder: Path) -> Bench:
     there = ShardSet.load(f"s3://{BUCKET}", cache_dir=folder / "cache", on_shard=lambda *_: None)
     store = made_up_store(folder / "store", disk, ViewSpec(size=options.size), topk=100, classes=21841, views=1)
     return Bench(options, folder, disk, there, store)
-
-
-@contextmanager
-def serving() -> Iterator[dict[str, str]]:
-    """A server with an empty bucket; yields what lets clients find it."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    endpoint = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "an-id",
-            "AWS_SECRET_ACCESS_KEY": "a-secret",
-            "AWS_REGION": "us-east-1",
-        }
-    finally:
-        process.kill()
-        process.wait()
 
 
 def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[float]]) -> dict[str, Any]:

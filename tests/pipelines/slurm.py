@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.loopback import free_port
 from tests.conftest import REPOSITORY
 from tests.processes import wait_until
 
@@ -122,9 +122,9 @@ def slurm() -> Iterator[Slurm]:
             (folder / each).mkdir()
         host = platform.node().partition(".")[0]
         nodes = "\n".join(
-            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} CPUs=16" for name in NODES
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=16" for name in NODES
         )
-        values = {"folder": folder, "host": host, "controller_port": _free_port(), "nodes": nodes}
+        values = {"folder": folder, "host": host, "controller_port": free_port(), "nodes": nodes}
         (folder / "slurm.conf").write_text(CONFIGURATION.format_map(values))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
@@ -171,9 +171,3 @@ def _nodes(found: Slurm) -> list[str]:
 
 def _last_words(folder: Path) -> str:
     return "".join(log.read_text()[-1000:] for log in folder.glob("*.log"))
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -13,9 +13,14 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.meeting import await_server, fresh_store
+from tinyvit_kd.runtime.meeting import agreed_name, await_server, part_of_start
 
 TIMEOUT = timedelta(seconds=20)
+
+
+def fresh_store(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
+    """The part of a store that a process takes for that of its start alone."""
+    return part_of_start(agreed_name(store, rank, world_size, timeout), store)
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,19 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fault_injection.proc import children
+from benchmarks.loopback import LOOPBACK
 from tests.processes import wait_until
 from tinyvit_kd.training.checkpoint import CHECKPOINTS, checkpoints
 
 # torchrun itself: how long it waits for more machines once there are enough, and when it takes one for dead.
 CONF = "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=8"
-LOOPBACK = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def descendants(pid: int) -> list[int]:

@@ -13,17 +13,16 @@ import pytest
 
 from benchmarks.fault_injection.compare import store_differences, weight_differences
 from benchmarks.fault_injection.proc import children, command_line
+from benchmarks.loopback import LOOPBACK, free_port
 from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, World
 from tests.models.weights import assert_nearly_same_weights
 from tests.processes import wait_until
 from tests.stages.commands import command, on_a_slow_disk, torchrun
 from tests.stages.nodes import (
-    LOOPBACK,
     Agent,
     await_step,
     cut,
     elastic,
-    free_port,
     mend,
     newest_step,
     nodes,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
+from benchmarks.loopback import LOOPBACK, s3_environment, s3_server
 
 BUCKET = "a-bucket"
 Fault = str  # "500", "503", "slow", "cut", or the code of a refusal: "ExpiredToken", "AccessDenied", …
@@ -86,18 +86,7 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         """What lets clients of S3 find it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "an-id",
-            "AWS_SECRET_ACCESS_KEY": "a-secret",
-            "AWS_REGION": "us-east-1",
-        }
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+        return s3_environment(self.endpoint)
 
 
 def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
@@ -116,7 +105,7 @@ def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
                 status, code = _STATUS.get(fault, (403, fault))
                 self._answer(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
                 return
-            upstream = http.client.HTTPConnection("127.0.0.1", port)
+            upstream = http.client.HTTPConnection(LOOPBACK, port)
             page = f"&max-keys={faults.page}" if faults.page and "list-type=2" in self.path else ""
             upstream.request(self.command, self.path + page, body, dict(self.headers.items()))
             response = upstream.getresponse()
@@ -155,37 +144,13 @@ def serving() -> Iterator[S3Server]:
     """A server with an empty bucket, ``BUCKET``."""
     pytest.importorskip("obstore")
     pytest.importorskip("moto.server")
-    port = _free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     faults = Faults()
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(port, faults))
-    proxy.daemon_threads = True
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        _await(port, process)
-        _request(port, "PUT", f"/{BUCKET}")
-        yield S3Server(f"http://127.0.0.1:{proxy.server_address[1]}", f"http://127.0.0.1:{port}", faults)
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        process.kill()
-        process.wait()
-
-
-def _await(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "moto's server has ended"
+    with s3_server(BUCKET) as port:
+        proxy = ThreadingHTTPServer((LOOPBACK, 0), _handler(port, faults))
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("moto's server does not listen")
-
-
-def _request(port: int, method: str, path: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request(method, path)
-    assert connection.getresponse().status < 300
-    connection.close()
+            yield S3Server(f"http://{LOOPBACK}:{proxy.server_address[1]}", f"http://{LOOPBACK}:{port}", faults)
+        finally:
+            proxy.shutdown()
+            proxy.server_close()

@@ -9,9 +9,6 @@ from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Location, Section, unit
 
-StoreLocation = Location
-"""The folder of a store, or the URL of one."""
-
 Encoding = Literal["compact", "exact"]
 """Names of the encodings of a store's probabilities; ``store.encodings`` has what they mean."""
 
@@ -100,7 +97,7 @@ class LabelledShardsConfig(MaybeLabelledShardsConfig):
 class StoreConfig(Section):
     """The store that stage one writes."""
 
-    path: StoreLocation = Field(description="folder of the store")
+    path: Location = Field(description="folder of the store")
     topk: int = Field(
         100,
         ge=1,
@@ -120,14 +117,14 @@ class StoreConfig(Section):
 class OtherStoreConfig(Section):
     """A further teacher's store."""
 
-    path: StoreLocation = Field(description="folder of the store, dumped with --views-from and the first store")
+    path: Location = Field(description="folder of the store, dumped with --views-from and the first store")
     weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others")
 
 
 class StoredTargetsConfig(Section):
     """The store that stage two reads, or the stores of several teachers that saw the same views."""
 
-    path: StoreLocation = Field(description="folder of the store")
+    path: Location = Field(description="folder of the store")
     weight: float = Field(1.0, gt=0, description="weight of this teacher relative to the others, if there are others")
     others: list[OtherStoreConfig] = Field(
         default_factory=list,

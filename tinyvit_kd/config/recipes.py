@@ -12,7 +12,6 @@ from tinyvit_kd.config.data import (
     MaybeLabelledShardsConfig,
     StoreConfig,
     StoredTargetsConfig,
-    StoreLocation,
 )
 from tinyvit_kd.config.logging import LoggingConfig
 from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
@@ -72,7 +71,7 @@ class DumpConfig(Section):
     stage: Literal["dump-logits"] = Field(description=STAGE)
     shards: MaybeLabelledShardsConfig = Field(description="images to make views of")
     views: ViewSpec = Field(default_factory=ViewSpec, description="augmentation policy of the views")
-    views_from: StoreLocation | None = Field(
+    views_from: Location | None = Field(
         None,
         description="store of another teacher, to take its views and seed; leave out views and store.seed with it",
     )

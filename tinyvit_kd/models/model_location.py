@@ -28,8 +28,7 @@ def model_path(location: str, *others: str) -> Path:
     folder, name = parts_of(location)
     if name and Path(name).suffix and open_storage(folder).info(name) is not None:
         return copied(folder, (name, TIMM_CONFIG)).joinpath(name)
-    storage = open_storage(location)
-    weights = next((each for each in FOLDERS if storage.info(each) is not None), None)
+    weights = _weights_below(location)
     if weights is None:
         raise CheckpointError(
             "there is no model at this URL",
@@ -48,5 +47,10 @@ def is_there(location: str) -> bool:
     folder, name = parts_of(location)
     if name and open_storage(folder).info(name) is not None:
         return True
-    storage = open_storage(location)
-    return any(storage.info(each) is not None for each in FOLDERS)
+    return _weights_below(location) is not None
+
+
+def _weights_below(url: str) -> str | None:
+    """The name of the file of weights in a folder at a URL; None if there is none."""
+    storage = open_storage(url)
+    return next((each for each in FOLDERS if storage.info(each) is not None), None)

@@ -112,8 +112,13 @@ def _train_student(config: TrainingConfig, data: TrainingData, job: Job, home: R
         compiler = compiler_of(config.runtime, job)
         run = _run_settings(config, data, identity, compiler, plan, state)
         requests, cached = request_figures(job), counted_by(data.shards)
-        run = replace(run, progress=progress, metrics=metrics, on_checkpoint=home.on_checkpoint)
-        run = replace(run, counted=lambda: requests() | cached())
+        run = replace(
+            run,
+            progress=progress,
+            metrics=metrics,
+            on_checkpoint=home.on_checkpoint,
+            counted=lambda: requests() | cached(),
+        )
         scorer = None
         if config.eval is not None:
             scorer = build_scorer(job, config.eval, config.runtime, run.normalize, card, compiler.another())

@@ -68,7 +68,9 @@ def meet(rank: int, world_size: int) -> Meeting:
         if not is_lost_peer(error):
             raise
         raise _not_met(rank, world_size, what_a_peer_did(error)) from error
-    return Meeting(_part(start, store), PrefixStore("signs", _part(start, connection)), f"{host}:{port}")
+    return Meeting(
+        part_of_start(start, store), PrefixStore("signs", part_of_start(start, connection)), f"{host}:{port}"
+    )
 
 
 def await_key(store: Store, name: str, timeout: timedelta) -> bool:
@@ -102,16 +104,8 @@ def await_server(host: str, port: int, rank: int, world_size: int, timeout: time
         time.sleep(0.2)
 
 
-def fresh_store(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
-    """A part of a store that nobody has written to before: the same one for all processes that call this together.
-
-    Raises:
-        WorkerError: see ``agreed_name``.
-    """
-    return _part(agreed_name(store, rank, world_size, timeout), store)
-
-
-def _part(start: str, store: Store) -> Store:
+def part_of_start(start: str, store: Store) -> Store:
+    """The part of a store that belongs to a start alone, by the name that its processes have agreed on."""
     return PrefixStore(f"tinyvit_kd/{start}", store)
 
 
