@@ -48,10 +48,12 @@ SAME: dict[str, Any] = {
 def test_a_job_shrinks_and_grows_with_its_machines_and_trains_what_one_process_does(world: World) -> None:
     output = world.folder / "elastic"
     config = world.pretrain(output=str(output), **SAME)
-    options = elastic("1:4", free_port())
+    port = free_port()
+    options = elastic("1:4", port, conf="is_host=0")
     _, *program = command(world.folder, config, *on_a_slow_disk(world.folder))
     with nodes(world.folder, *program) as job:
-        host, other, _ = (job.start(*options) for _ in range(3))
+        host = job.start(*elastic("1:4", port, conf="is_host=1"))  # that torchrun's own store is not lost with another
+        other, _ = (job.start(*options) for _ in range(2))
         host.await_words("2 of 3 processes train")  # four lanes cannot be shared out evenly among three
         await_step(output, 3)
         before = newest_step(output)
