@@ -1,18 +1,13 @@
-"""What benchmarks feed to networks: shard sets of any length from a few images, and views without image work."""
+"""What benchmarks feed to networks: views and batches without image work."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import tarfile
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.photos import load
 from tinyvit_kd.batches.dump_batches import DumpBatches
@@ -25,31 +20,6 @@ from tinyvit_kd.errors import BadImageError
 from tinyvit_kd.models.teacher import topk_probs
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.views.render import render_views
-
-
-def write_shards(folder: Path, images: list[bytes], shards: int, samples: int) -> str:
-    """Write ``shards`` tars of ``samples`` samples each; returns a pattern that names them.
-
-    All of them are one file: the images are read from memory in any case, and a disk need not hold them often.
-    """
-    folder.mkdir(parents=True)
-    first = folder / "photos-000000.tar"
-    with tarfile.open(first, "w") as tar:
-        for number in range(samples):
-            image = images[number % len(images)]
-            member = tarfile.TarInfo(f"{number:09d}.jpg")
-            member.size = len(image)
-            tar.addfile(member, BytesIO(image))
-    for shard in range(1, shards):
-        os.link(first, folder / f"photos-{shard:06d}.tar")
-    return str(folder / "photos-*.tar")
-
-
-def grey_image() -> bytes:
-    """A JPEG file that is not looked at."""
-    file = BytesIO()
-    Image.new("RGB", (16, 16), "grey").save(file, "JPEG")
-    return file.getvalue()
 
 
 def resident_views(options: argparse.Namespace, count: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.feeding import grey_image, write_shards
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.memory import private_mib
 from benchmarks.stores import made_up_block, made_up_manifest, stored_batches
 from tinyvit_kd.config.training import RuntimeConfig

@@ -41,8 +41,8 @@ import torch
 
 from benchmarks import large_set
 from benchmarks.arguments import cores
-from benchmarks.feeding import grey_image, write_shards
 from benchmarks.machine import describe
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
 from tinyvit_kd.config.training import RuntimeConfig

@@ -36,9 +36,9 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import cores
-from benchmarks.feeding import grey_image, write_shards
 from benchmarks.loopback import LOOPBACK, s3_environment, s3_server
 from benchmarks.machine import describe
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
 from tinyvit_kd.batches.dump_batches import DumpBatches

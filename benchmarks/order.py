@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.feeding import grey_image, write_shards
 from benchmarks.machine import describe
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.memory import private_mib
 from tinyvit_kd.batches.labels import Labels
 from tinyvit_kd.batches.step_plan import StepPlan

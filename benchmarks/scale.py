@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.feeding import grey_image, write_shards
 from benchmarks.machine import describe
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.memory import private_mib
 from benchmarks.stores import made_up_manifest, made_up_store
 from benchmarks.tiny_world import NETWORK, VIEWS, World

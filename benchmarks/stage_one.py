@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.feeding import StillBatches, grey_image, write_shards
+from benchmarks.feeding import StillBatches
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.networks import write_teacher
 from benchmarks.photos import load
 from benchmarks.timing import in_turns, seconds

@@ -13,10 +13,11 @@ from typing import Any
 
 from benchmarks.cases import Figures
 from benchmarks.contenders import DROP_PATH
-from benchmarks.feeding import resident_batch, write_shards
+from benchmarks.feeding import resident_batch
 from benchmarks.gpu_use import GpuUse
 from benchmarks.loader import loader_rate
 from benchmarks.local_files import store_folder
+from benchmarks.made_shards import write_shards
 from benchmarks.networks import bare_step, student_run, student_state
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns, seconds, several

@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.feeding import write_shards
 from benchmarks.machine import describe
+from benchmarks.made_shards import write_shards
 from benchmarks.photos import drawn, load
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.tiny_world import NETWORK, SIZE, VIEWS, World, make_teacher

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import dump
 from benchmarks.arguments import parse, parser
-from benchmarks.feeding import grey_image, resident_views, write_shards
+from benchmarks.feeding import resident_views
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.stage_one import seconds_between_commits
 from tests.benchmarks.conftest import SMALL_TEACHER, Result
 from tinyvit_kd.data.shards import ShardSet

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import scale, system_calls
-from benchmarks.feeding import grey_image, write_shards
+from benchmarks.made_shards import grey_image, write_shards
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.tiny_world import VIEWS
 from tests.benchmarks.conftest import Result
