@@ -1,19 +1,18 @@
 """Do batches come as fast from an object store, once the cache is warm, as from the disk, and how soon at first?
 
-Command:  python -m benchmarks.object_store [--photos FOLDER] [--split train] [--workers 2] [--lanes 8] [--rounds 5]
-          [--results FILE] [--tiny]
+Command:  python -m benchmarks.object_store [--photos FOLDER] [--shards 4] [--samples 1024] [--workers 2] [--lanes 8]
+          [--rounds 5] [--results FILE] [--tiny]
 Result:   a table of views a second, and a last line of JSON.
 
-The server is moto's, on this machine: a program in Python that speaks S3's protocol. It shares the processor with the
-loader, and a hundred megabytes a second are much for it. So what comes through a cold cache says little of a cluster;
-through a warm cache nothing comes from the server but sizes and indexes.
+The server (``benchmarks.file_server``) runs on this machine and shares the processor with the loader, so what comes
+through an empty cache says little of a cluster. Once it is full, nothing comes from the server but sizes and indexes.
 
 Columns, in turns: an epoch of stage two's batches, and a pass of stage one's, from the disk, through an empty cache and
 through a full one. Clocks begin with the first batch. For an empty cache there is also the time from when its first
 shard had arrived to the first batch, which is negative where the batch came before it: the first samples are read by
 requests of their own. Loading processes that start meanwhile take seconds of it; the time to the first batch from the
-disk is what they take alone. FOLDER is a shard set; without one, shards of grey images are made. A store of made-up
-probabilities is written first. --tiny is a rehearsal of seconds.
+disk is what they take alone. FOLDER has tars or JPEG files, of which shards are filled in turn; without one, images as
+large as photos are drawn. A store of made-up probabilities is written first. --tiny is a rehearsal of seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import argparse
 import itertools
 import json
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -36,9 +34,10 @@ import numpy as np
 import torch
 
 from benchmarks.arguments import cores
-from benchmarks.loopback import LOOPBACK, s3_environment, s3_server
+from benchmarks.loopback import LOOPBACK, file_server, s3_environment
 from benchmarks.machine import describe
-from benchmarks.made_shards import grey_image, write_shards
+from benchmarks.made_shards import write_shards
+from benchmarks.photos import drawn, load
 from benchmarks.stores import made_up_store, stored_batches
 from benchmarks.timing import in_turns
 from tinyvit_kd.batches.dump_batches import DumpBatches
@@ -52,7 +51,6 @@ from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.runs.cached_shards import steps_with_shards
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.files import write_json
-from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.store import LogitStore
 
 BATCH, BUCKET = 64, "shards"
@@ -62,20 +60,20 @@ CPU = torch.device("cpu")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="folder of a shard set")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--photos", type=Path, help="a folder of tars or JPEG files; otherwise images are drawn")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=512, help="of a shard of grey images")
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=1024, help="of a shard")
     parser.add_argument("--results", type=Path, help="a JSON file of the result")
     parser.add_argument("--tiny", action="store_true", help="settings with which it takes seconds, to rehearse it")
     options = parser.parse_args(arguments)
     if options.tiny:
         options.size, options.rounds, options.samples, options.workers, options.lanes = 32, 1, 64, 1, 2
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, s3_server(BUCKET) as port:
+    with tempfile.TemporaryDirectory() as name, file_server(Path(name)) as port:
         os.environ.update(s3_environment(f"http://{LOOPBACK}:{port}"))
         bench = prepare(options, Path(name))
         rates = in_turns(bench.columns(), options.rounds)
@@ -88,20 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass
 class Bench:
-    """Shards on the disk and in the bucket, and what was timed beside rates.
+    """Shards on the disk, which are a bucket, too, and what was timed beside rates.
 
     Attributes:
         firsts: seconds from the arrival of the first shard to the first batch, by stage.
         begins: seconds from the beginning to the first batch, by stage and place.
+        caches: a new one for each pass from an empty one; the last is the full one.
     """
 
     options: argparse.Namespace
     folder: Path
     disk: ShardSet
-    bucket: ShardSet
     store: LogitStore
+    shard_mib: float
     firsts: dict[str, list[float]] = field(default_factory=dict)
     begins: dict[str, list[float]] = field(default_factory=dict)
+    caches: list[Path] = field(default_factory=list)
 
     def columns(self) -> dict[str, Callable[[], float]]:
         """What is timed: views a second of each stage, from each place."""
@@ -112,10 +112,10 @@ class Bench:
         }
 
     def _rate(self, stage: str, place: str) -> float:
-        cache = self.folder / "cache"
         if place == "cold":
-            shutil.rmtree(cache, ignore_errors=True)
-        shards = self.disk if place == "disk" else self.bucket
+            self.caches.append(self.folder / f"cache-{len(self.caches)}")
+        cache = self.caches[-1] if self.caches else self.folder
+        shards = self.disk if place == "disk" else ShardSet.load(f"s3://{BUCKET}", cache_dir=cache, on_shard=_quiet)
         begin = time.time()
         times = list(self._pretrain(shards) if stage == "pretrain" else self._dump(shards))
         self.begins.setdefault(f"{stage}, {place}", []).append(times[0] - begin)
@@ -153,24 +153,22 @@ class Bench:
 
 def prepare(options: argparse.Namespace, folder: Path) -> Bench:
     """Shards with their indexes on the disk and in the bucket, and a store."""
-    photos = options.photos
-    if photos is None:
-        photos = write_shards(folder / "grey", [grey_image()], shards=8, samples=options.samples)
-    disk = ShardSet.load(photos, options.split if options.photos else None, on_shard=lambda *_: None)
-    bucket = open_storage(f"s3://{BUCKET}")
-    for location in disk.locations:
-        bucket.upload(Path(location), Path(location).name)
+    images = load(options.photos) if options.photos is not None else drawn(4 if options.tiny else 32)
+    shards = write_shards(folder / BUCKET, images, options.shards, options.samples)
+    disk = ShardSet.load(shards, on_shard=_quiet)
     described = {"filenames": [Path(each).name for each in disk.locations], "shard_lengths": disk.lengths.tolist()}
-    bucket.write("_info.json", json.dumps({"splits": {"train": described}}).encode())
-    there = ShardSet.load(f"s3://{BUCKET}", cache_dir=folder / "cache", on_shard=lambda *_: None)
+    write_json(folder / BUCKET / "_info.json", {"splits": {"train": described}})
     store = made_up_store(folder / "store", disk, ViewSpec(size=options.size), topk=100, classes=21841, views=1)
-    return Bench(options, folder, disk, there, store)
+    return Bench(options, folder, disk, store, round(Path(disk.locations[0]).stat().st_size / 2**20, 1))
+
+
+def _quiet(*_: object) -> None:
+    pass
 
 
 def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[float]]) -> dict[str, Any]:
     """Medians and ratios."""
     medians = {name: statistics.median(each) for name, each in rates.items()}
-    tars = [Path(each).stat().st_size for each in bench.disk.locations if Path(each).exists()]
     over = {
         f"{stage}_{place}_over_disk": round(_over(rates[f"{stage}, {place}"], rates[f"{stage}, disk"]), 4)
         for stage in ("pretrain", "dump")
@@ -181,8 +179,10 @@ def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[flo
         "cores": cores(),
         "workers": options.workers,
         "lanes": options.lanes,
-        "shards": len(bench.disk.names),
-        "shard_mib": round(sum(tars) / max(len(tars), 1) / 2**20, 1),
+        "photos": None if options.photos is None else "given",
+        "shards": options.shards,
+        "samples": options.samples,
+        "shard_mib": bench.shard_mib,
         **over,
         "first_batch_after_first_shard_s": {
             stage: round(statistics.median(each[1:]), 3) for stage, each in bench.firsts.items()
