@@ -179,7 +179,7 @@ def summary(options: argparse.Namespace, bench: Bench, rates: dict[str, list[flo
         "cores": cores(),
         "workers": options.workers,
         "lanes": options.lanes,
-        "photos": None if options.photos is None else "given",
+        "photos": "drawn" if options.photos is None else "given",
         "shards": options.shards,
         "samples": options.samples,
         "shard_mib": bench.shard_mib,
