@@ -238,6 +238,10 @@ class MirroredHome(RunHome):
         del job
         return nullcontext()
 
+    def has_checkpoints(self) -> bool:
+        """As ``RunHome.has_checkpoints``; one request."""
+        return super().has_checkpoints() or bool(remote_checkpoints(self._storage))
+
     def checkpoints(self) -> Iterator[Path]:
         """As ``RunHome.checkpoints``."""
         assert self._mirror is not None, "rank 0 asks"
