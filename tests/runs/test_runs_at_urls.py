@@ -252,5 +252,17 @@ def test_other_machines_fetch_the_checkpoint_of_rank_0(world: World, url: str, t
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of another run that was here")
     (folder / ".mirror.json").write_text('{"run": "another"}')
-    home = MirroredHome(open_storage(url), folder, run, None)
+    home = MirroredHome(open_storage(url), folder, run, 2, None)
     assert load_checkpoint(home.checkpoint_of(6))["step"] == 6
+
+
+def test_other_machines_keep_as_many_checkpoints_as_rank_0(world: World, url: str, tmp_path: Path) -> None:
+    RunRecorder().pretrain_up_to(6, recipe(world, url))
+    run = json.loads(open_storage(url).read("writer/000001.json"))["run"]
+    folder = tmp_path / "another"
+    run_mirror.make_copy_of(folder, run)
+    (folder / "checkpoints").mkdir()
+    for step in (2, 4, 7):  # fetched at earlier starts; the last one could not be read
+        (folder / "checkpoints" / f"step-{step:09d}.pt").write_bytes(b"a checkpoint")
+    MirroredHome(open_storage(url), folder, run, 2, None).checkpoint_of(6)
+    assert [int(path.stem[5:]) for path in sorted((folder / "checkpoints").iterdir())] == [4, 6, 7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from torch._dynamo.testing import CompileCounter
 
 from benchmarks.tiny_world import NETWORK, SIZE, World
 from tests.operators import waits
+from tinyvit_kd.batches.evaluation_batches import EvalBatches
 from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
+from tinyvit_kd.data.buffers import Arrays
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.student import open_model
 from tinyvit_kd.runs.scoring import Scorer, build_scorer
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.runtime.signals import AgreedStop, StopRequest, stop_on_signals
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS
 
@@ -118,3 +122,32 @@ def test_a_batch_is_scored_without_waiting_in_float32_wherever_the_network_ran_i
                 metric.update(scored)
 
     assert waits(score) == []
+
+
+def test_a_signal_ends_an_evaluation_where_it_is_and_all_agree_on_it(
+    dumped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, network = scorer_for(dumped, Compiler(solo_job()))
+    filled: list[int] = []
+
+    def fill(maker: EvalBatches, task: tuple[int, int, int], arrays: Arrays) -> int:
+        filled.append(task[1])
+        if len(filled) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return whole(maker, task, arrays)
+
+    whole = EvalBatches.fill
+    monkeypatch.setattr(EvalBatches, "fill", fill)
+    with stop_on_signals() as stop, pytest.raises(AgreedStop):
+        scorer(network, stop)
+    assert (len(filled), stop.signal) == (3, signal.SIGTERM)
+    assert scorer(network, StopRequest())["samples"] == 96
+
+
+def test_nothing_is_compiled_for_an_evaluation_that_is_left(dumped: Path) -> None:
+    counter, stop = CompileCounter(), StopRequest()
+    scorer, network = scorer_for(dumped, Compiler(solo_job(), True, backend=counter))
+    stop.ask()
+    with pytest.raises(AgreedStop):
+        scorer(network, stop)
+    assert counter.frame_count == 0

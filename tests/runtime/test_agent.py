@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
+from benchmarks.loopback import LOOPBACK, free_port
 from tests.conftest import CommandLine
 from tests.processes import wait_until
 from tinyvit_kd.errors import WorkerError
 from tinyvit_kd.runtime.agent import joint_exit_code, run_agent
-from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE, Preempted
 
 TWO = ("--standalone", "--nproc_per_node", "2", "--monitor_interval", "0.1", "--no_python")
 
@@ -67,6 +69,23 @@ def test_machines_that_do_not_meet_may_be_started_again(tmp_path: Path) -> None:
     nowhere = ("--nnodes", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:9", "--rdzv_conf")
     with pytest.raises(WorkerError, match="did not meet"):
         run_agent([*nowhere, "is_host=0,read_timeout=1,timeout=2", "--no_python", program(tmp_path, "exit 0")])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_machine_that_is_stopped_while_it_joins_a_job_leaves_it_open_to_others(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut: list[object] = []
+
+    def stopped(_rendezvous: DynamicRendezvousHandler) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(DynamicRendezvousHandler, "next_rendezvous", stopped)
+    monkeypatch.setattr(DynamicRendezvousHandler, "shutdown", shut.append)
+    here = ("--nnodes", "1:2", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"{LOOPBACK}:{free_port()}")
+    with pytest.raises(Preempted, match=f"stopped by {number.name}"):
+        run_agent([*here, "--no_python", program(tmp_path, "exit 0")])
+    assert shut == []
 
 
 def test_arguments_that_torchrun_does_not_take_are_a_mistake(command_line: CommandLine) -> None:

@@ -64,10 +64,12 @@ class Nodes:
     Args:
         folder: for their logs.
         program: what torchrun starts, with its arguments.
+        launcher: what Python runs as torchrun.
     """
 
     folder: Path
     program: list[str]
+    launcher: tuple[str, ...] = ("-m", "torch.distributed.run")
     agents: list[Agent] = field(default_factory=list)
 
     def start(self, *options: str, node: Namespace | None = None) -> Agent:
@@ -75,7 +77,7 @@ class Nodes:
         prefix = () if node is None else ("ip", "netns", "exec", node.name)
         environment: dict[str, str] = {} if node is None else {"GLOO_SOCKET_IFNAME": node.link}
         log = self.folder / f"agent-{len(self.agents)}.log"
-        command = [*prefix, sys.executable, "-m", "torch.distributed.run", *options, *self.program]
+        command = [*prefix, sys.executable, *self.launcher, *options, *self.program]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,

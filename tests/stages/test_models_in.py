@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tests.conftest import CommandLine
 from tests.models import sources
 from tests.models.networks import MEAN
 from tests.models.sources import HUB, SIDE, offline_hub
+from tests.storage.s3 import BUCKET, S3Server
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import EvaluateConfig
 from tinyvit_kd.data.shards import ShardSet
@@ -27,6 +30,7 @@ from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.evaluate import evaluate
 from tinyvit_kd.stages.finetune import finetune
+from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.store.store import LogitStore
 
 __all__ = ["offline_hub"]
@@ -134,8 +138,7 @@ def test_a_student_starts_from_weights_that_timm_fetches_and_goes_on_without_the
     }
     finetune(world.finetune(**changes), solo_job())
     after, card = load_model_file(world.folder / "finetuned")
-    for weights in offline_hub.rglob("*.safetensors"):
-        weights.unlink()
+    shutil.rmtree(offline_hub)
     (world.folder / "finetuned" / "summary.json").unlink()
     finetune(world.finetune(**changes), solo_job())  # from its last checkpoint
     assert load_model_file(world.folder / "finetuned")[0].keys() == after.keys()
@@ -150,6 +153,28 @@ def test_a_student_starts_from_weights_that_timm_fetches_and_goes_on_without_the
     told = capsys.readouterr().err
     assert told.count("its head of 1000 classes does not fit, the new one starts at zero") == 1
     assert "continuing from step 6 of 6" in told
+
+
+@pytest.mark.parametrize("name", [HUB, f"hf-hub:timm/{HUB}"])
+def test_a_run_at_a_url_goes_on_without_the_hub_on_another_machine(
+    world: World, offline_hub: Path, s3: S3Server, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    del s3
+    sources.pretrained_name(offline_hub)
+    url = f"s3://{BUCKET}/{uuid4().hex}"
+
+    def tune(machine: str) -> None:
+        runtime = {"workers": 0, "work_dir": str(world.folder / machine)}
+        student = {"name": name, "pretrained": True}
+        finetune(world.finetune(output=url, student=student, runtime=runtime, schedule=ONE_EPOCH), solo_job())
+
+    tune("first")
+    for made in ("summary.json", "model.safetensors"):
+        open_storage(url).remove(made)
+    shutil.rmtree(offline_hub)
+    tune("second")
+    assert "continuing from step 6 of 6" in capsys.readouterr().err
+    assert open_storage(url).info("model.safetensors") is not None
 
 
 def test_classes_that_cannot_be_compared_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from benchmarks.loopback import LOOPBACK, free_port
 from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, World
 from tests.models.weights import assert_nearly_same_weights
 from tests.processes import wait_until
-from tests.stages.commands import command, on_a_slow_disk, torchrun
+from tests.stages.commands import COMMAND_LINE, command, on_a_slow_disk, torchrun
 from tests.stages.nodes import (
     Agent,
     await_step,
@@ -30,6 +30,7 @@ from tests.stages.nodes import (
     why_no_namespaces,
 )
 from tinyvit_kd.runtime.distributed import solo_job
+from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.pretrain import pretrain
 
@@ -67,6 +68,33 @@ def test_a_job_shrinks_and_grows_with_its_machines_and_trains_what_one_process_d
     assert host.said("on 4 processes")
     pretrain(world.pretrain(output=str(world.folder / "alone"), **SAME), solo_job())
     assert_nearly_same_weights(world.folder / "alone", output)
+
+
+# Ends as a stage does that is asked to stop, on all machines, and well once it is alone.
+UNTIL_ALONE = """#!/bin/sh
+[ "$WORLD_SIZE" = 1 ] && exit 0
+trap 'touch "$0.stopped"; exit 75' TERM
+touch "$0.$RANK"
+while [ ! -e "$0.stopped" ]; do sleep 0.1; done
+exit 75
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_job_goes_on_without_a_machine_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    program = tmp_path / "program.sh"
+    program.write_text(UNTIL_ALONE)
+    program.chmod(0o755)
+    port = free_port()
+    with nodes(tmp_path, "--no_python", str(program)) as job:
+        job.launcher = (*COMMAND_LINE, "torchrun")
+        host, other = (
+            job.start(*elastic("1:2", port, conf=f"is_host={is_host},keep_alive_max_attempt=2")) for is_host in (1, 0)
+        )
+        wait_until(lambda: len(list(tmp_path.glob("program.sh.?"))) == 2, "they did not meet")
+        other.process.send_signal(number)
+        assert other.process.wait(60) == REQUEUE_EXIT_CODE, other.log.read_text()
+        assert host.process.wait(60) == 0, host.log.read_text()
 
 
 def rank_of(agent: Agent, stage: str) -> int:

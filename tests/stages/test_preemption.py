@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.fault_injection.proc import children
-from benchmarks.tiny_world import TRAINING, World
+from benchmarks.tiny_world import SIZE, TRAINING, World
 from tests.models.weights import assert_same_weights
 from tests.processes import alive, wait_until
 from tests.stages.commands import command, on_a_slow_disk, start, torchrun, wait_for_file
+from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runtime.distributed import solo_job
@@ -39,6 +41,24 @@ from tinyvit_kd.stages.pretrain import pretrain
 with start_job("cpu") as job:
     for recipe in sys.argv[1:]:
         pretrain(load_recipe(PretrainConfig, Path(recipe)), job)
+"""
+
+# An evaluation of half a minute, in which rank 1 scores more slowly; each process leaves its id once it has begun.
+LONG_EVALUATION = """
+import os, sys, time
+from pathlib import Path
+from tinyvit_kd import cli
+from tinyvit_kd.batches.evaluation_batches import EvalBatches
+folder, rank, fill = Path(sys.argv.pop(1)), int(os.environ["RANK"]), EvalBatches.fill
+def slowly(*arguments):
+    path = folder / f"scoring-{rank}"
+    if not path.exists():
+        path.with_suffix(".new").write_text(str(os.getpid()))
+        path.with_suffix(".new").rename(path)
+    time.sleep(0.5 + 0.5 * rank)
+    return fill(*arguments)
+EvalBatches.fill = slowly
+cli.main()
 """
 
 
@@ -133,6 +153,36 @@ def stop_two_processes(world: World, config: PretrainConfig, number: signal.Sign
     # More than the minute that one which hangs in its peers' silence is given.
     wait_until(lambda: not any(map(alive, ranks)), f"a process was left behind by {number.name}", seconds=90)
     assert not (Path(config.output) / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_signal_in_an_evaluation_stops_all_processes_and_they_go_on_bit_for_bit(rank: int, world: World) -> None:
+    scored = {"shards": {"path": str(world.shards), "split": "train"}, "views": {"size": SIZE}, "batch_size": 2}
+    (world.folder / "long_evaluation.py").write_text(LONG_EVALUATION)
+    stopped, whole = (
+        world.pretrain(output=str(world.folder / name), eval=scored, train=TRAINING["train"] | {"checkpoint_every": 99})
+        for name in ("stopped", "whole")
+    )
+    program = *torchrun(2), str(world.folder / "long_evaluation.py"), str(world.folder)
+    process = start(world.folder, stopped, *program, stderr=subprocess.PIPE)
+    both = [world.folder / f"scoring-{each}" for each in range(2)]
+    wait_until(lambda: all(each.exists() for each in both), "no evaluation began", 120)
+    begin = time.monotonic()
+    os.kill(int(both[rank].read_text()), signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 20  # of 24 s and 48 s
+    assert said.count("stopped at step 6 with a checkpoint") == 2, said
+    assert [load_checkpoint(each)["step"] for each in checkpoints(world.folder / "stopped" / "checkpoints")] == [6]
+    for config in (stopped, whole):
+        again = start(world.folder, config, *torchrun(2), "-m", "tinyvit_kd", stderr=subprocess.PIPE)
+        _, said = again.communicate(timeout=120)
+        assert again.returncode == 0, said
+    assert_same_weights(world.folder / "stopped", world.folder / "whole")
+    scores = [read_run(world.folder / name).of_kind("eval") for name in ("stopped", "whole")]
+    assert [[line["step"] for line in lines] for lines in scores] == [[6, 12]] * 2
+    first, second = ([line["top1"] for line in lines] for lines in scores)
+    assert first == second
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)

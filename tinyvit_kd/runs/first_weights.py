@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyvit_kd.config.models import ModelSource, StudentConfig
+from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.model_location import model_path
@@ -23,6 +23,7 @@ class FirstWeights:
     initial: InitialWeights | None = None
     card: ModelCard | None = None
     weights_hash: str = "random"
+    architecture: ModelSpec | None = None  # that an earlier start of the run read, where the hub describes the network
 
 
 def read_first_weights(

@@ -30,15 +30,15 @@ def run_home(config: TrainingConfig, job: Job) -> Iterator[RunHome]:
     # Only runs at a URL need what is imported here.
     from tinyvit_kd.runs.run_mirror import MirroredHome, RunMirror
 
-    storage, folder = open_storage(config.output), run_folder(config)
+    storage, folder, keep = open_storage(config.output), run_folder(config), config.train.keep_checkpoints
     agreed = False
     try:
         with sole_writer(folder) if job.is_main else nullcontext():
-            mirror = RunMirror(storage, folder, config.train.keep_checkpoints, config.runtime) if job.is_main else None
+            mirror = RunMirror(storage, folder, keep, config.runtime) if job.is_main else None
             with mirror or nullcontext():
                 run = job.broadcast(None if mirror is None else mirror.run)
                 try:
-                    yield MirroredHome(storage, folder, run, mirror)
+                    yield MirroredHome(storage, folder, run, keep, mirror)
                 except AgreedStop:
                     agreed = True
                     raise

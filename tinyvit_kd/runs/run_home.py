@@ -28,6 +28,10 @@ class RunHome:
         """Keep other processes from writing to the run while the context lasts."""
         return sole_writer(self.folder) if job.is_main else nullcontext()
 
+    def has_checkpoints(self) -> bool:
+        """On rank 0: whether there are checkpoints to continue from."""
+        return bool(checkpoints(self.folder / CHECKPOINTS))
+
     def checkpoints(self) -> Iterator[Path]:
         """On rank 0: the checkpoints to continue from, the newest first."""
         yield from checkpoints(self.folder / CHECKPOINTS)

@@ -37,7 +37,7 @@ from tinyvit_kd.runtime.shared_disks import locks_are_used
 from tinyvit_kd.runtime.signals import Preempted, StopRequest, finishing_first
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.copies import copy_file
-from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, checkpoints
+from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, checkpoints, remove_older
 
 _STATE = ".mirror.json"  # whose copy a folder is, and which writer's
 _LAST = (MODEL, RAW_MODEL, RESULTS, SUMMARY)  # what makes a run a finished one, in the order in which it is uploaded
@@ -225,17 +225,22 @@ class MirroredHome(RunHome):
 
     Args:
         run: drawn at the run's first start.
+        keep: checkpoints to keep in the folder.
         mirror: on rank 0.
     """
 
-    def __init__(self, storage: Storage, folder: Path, run: str, mirror: RunMirror | None) -> None:
+    def __init__(self, storage: Storage, folder: Path, run: str, keep: int, mirror: RunMirror | None) -> None:
         super().__init__(folder, storage.locate())
-        self._storage, self._run, self._mirror = storage, run, mirror
+        self._storage, self._run, self._keep, self._mirror = storage, run, keep, mirror
 
     def writing(self, job: Job) -> AbstractContextManager[None]:
         """As ``RunHome.writing``, which has been seen to since the run was opened."""
         del job
         return nullcontext()
+
+    def has_checkpoints(self) -> bool:
+        """As ``RunHome.has_checkpoints``; one request."""
+        return super().has_checkpoints() or bool(remote_checkpoints(self._storage))
 
     def checkpoints(self) -> Iterator[Path]:
         """As ``RunHome.checkpoints``."""
@@ -243,12 +248,13 @@ class MirroredHome(RunHome):
         yield from self._mirror.checkpoints()
 
     def checkpoint_of(self, step: int) -> Path:
-        """As ``RunHome.checkpoint_of``; one process of each machine fetches it."""
+        """As ``RunHome.checkpoint_of``; one process of each machine fetches it, and removes those of earlier starts."""
         with sole_writer(self.folder.with_name(f"{self.folder.name}.fetching"), wait=3600):
             make_copy_of(self.folder, self._run)
             path = checkpoint_path(self.folder / CHECKPOINTS, step)
             if not path.is_file():
                 copy_file(self._storage, remote_name(path.name), path)
+            remove_older(path, self._keep)
         return path
 
     def on_checkpoint(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -30,8 +31,9 @@ from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.leaving import Leaving
 from tinyvit_kd.runtime.log import say
-from tinyvit_kd.runtime.signals import raise_if_stopped
+from tinyvit_kd.runtime.signals import AgreedStop, StopRequest
 from tinyvit_kd.training.batch import Batch
 from tinyvit_kd.training.evaluation_metrics import METRICS, ScoredBatch
 from tinyvit_kd.training.meters import finite_rows
@@ -52,21 +54,27 @@ class Scorer:
     compiler: Compiler  # runs networks with one head
     _tried: set[str] = field(default_factory=set)  # precisions for which it has been tried out
 
-    def __call__(self, network: nn.Module) -> dict[str, float]:
-        """The results of all ``training.evaluation_metrics.METRICS``.
+    def __call__(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float]:
+        """The results of all ``training.evaluation_metrics.METRICS``; every process must call.
+
+        Args:
+            stop: whether a signal has asked the run to stop; None: signals raise by themselves.
 
         Returns:
             top1, top5, mean_per_class (the mean over classes of top-1 inside each), all in percent; samples, left_out,
             and as its parts left_out_unlabelled and left_out_undecodable (a label, but no image). A network with a
             distillation head is scored by the mean of both heads' softmax (DeiT, arXiv 2012.12877, section 4), and has
             top1_head and top1_head_dist besides, each head's own, and top1_mean_of_logits, as DeiT's code scores it.
+
+        Raises:
+            AgreedStop: a process was asked to stop.
         """
         ready_to_answer(network, self.job.device)
         precision = resolve_precision(self.job.device, self.runtime.precision, trains=False)
-        results, overflown = self._measure(network, precision)
+        results, overflown = self._measure(network, precision, stop)
         if overflown and precision == "float16":
             say(self.job, f"in float16 the answers to {overflown:,} samples are not finite: scoring again in float32")
-            results, overflown = self._measure(network, "float32")
+            results, overflown = self._measure(network, "float32", stop)
         if overflown:
             say(
                 self.job,
@@ -74,33 +82,47 @@ class Scorer:
             )
         return results
 
-    def _measure(self, network: nn.Module, precision: str) -> tuple[dict[str, float], int]:
+    def _measure(self, network: nn.Module, precision: str, stop: StopRequest | None) -> tuple[dict[str, float], int]:
         """The results in one precision, and for how many of the scored samples an output was NaN or infinite."""
         device = self.job.device
-        self._warm_up(network, precision)
+        leaving = Leaving(self.job, stop)
+        self._warm_up(network, precision, leaving)
         heads = tuple(distilled_heads(network))
         metrics = [metric(self.num_classes, heads, device) for metric in METRICS]
         overflown = torch.zeros((), dtype=torch.float64, device=device)
-        make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
-        uses = uses_of(self.shards.locations[shard] for shard, _, _ in self._tasks())
-        with (
-            saying("evaluation", self._batches(), "batch") as beat,
-            fetching_ahead(self.shards) as ahead,
-            loading(make, following(ahead, self._tasks(), uses, self.runtime), self.runtime, device) as batches,
-            self.compiler.without_gradients(),
-        ):
-            for batch in batches:
-                raise_if_stopped()
-                beat.advance()
-                scored = self._score(network, batch, precision)
-                overflown += (batch.weights * ~finite_rows(scored.scores)).sum()
-                for metric in metrics:
-                    metric.update(scored)
-        self.job.barrier()  # the last batch of one process may take longer than a collective operation may
+
+        def score() -> None:
+            with saying("evaluation", self._batches(), "batch") as beat, self._loading() as batches:
+                for batch in batches:
+                    leaving.look()
+                    beat.advance()
+                    scored = self._score(network, batch, precision)
+                    overflown.add_((batch.weights * ~finite_rows(scored.scores)).sum())
+                    for metric in metrics:
+                        metric.update(scored)
+
+        leaving.work(score)
+        # Here all meet: the last batch of one process may take longer than a collective operation may.
+        if leaving.agreed():
+            raise AgreedStop("stopped during an evaluation; run the same command again to continue")
         results: dict[str, float] = {}
         for metric in metrics:
             results |= metric.results(self.job.sum(metric.sums))
         return results, int(self.job.sum(overflown).item())
+
+    @contextmanager
+    def _loading(self) -> Iterator[Iterator[Batch]]:
+        """This rank's batches, for answers that are not learned from."""
+        make = EvalBatches(self.shards.reader(), self.config.views, self.config.batch_size)
+        uses = uses_of(self.shards.locations[shard] for shard, _, _ in self._tasks())
+        with (
+            fetching_ahead(self.shards) as ahead,
+            loading(
+                make, following(ahead, self._tasks(), uses, self.runtime), self.runtime, self.job.device
+            ) as batches,
+            self.compiler.without_gradients(),
+        ):
+            yield batches
 
     def _batches(self) -> int:
         """How many batches rank 0 scores; it has a batch more than others at most."""
@@ -141,7 +163,7 @@ class Scorer:
         with autocast(self.job.device, precision):
             return self.compiler(answer, network, self.normalize, views)[:count]
 
-    def _warm_up(self, network: nn.Module, precision: str) -> None:
+    def _warm_up(self, network: nn.Module, precision: str, leaving: Leaving) -> None:
         """Compile the network, if that is asked for and this is the first one in this precision."""
         if precision in self._tried or distilled_heads(network):
             return
@@ -153,7 +175,7 @@ class Scorer:
             with self.compiler.without_gradients():
                 self.answers(network, views, precision)
 
-        self.compiler.try_out("the network for evaluation", attempt)
+        self.compiler.try_out("the network for evaluation", lambda: leaving.work(attempt))
 
     @cached_property
     def _columns(self) -> torch.Tensor | None:

@@ -88,7 +88,9 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
 def _train_student(config: TrainingConfig, data: TrainingData, job: Job, home: RunHome) -> dict[str, float]:
     folder = home.folder
     with watched(config.runtime.data_timeout):
-        weights = fetched_before(config) or read_first_weights(config.student, data.classes, job, data.num_classes)
+        weights = fetched_before(config, home, job) or read_first_weights(
+            config.student, data.classes, job, data.num_classes
+        )
         identity = data.identity | run_identity(config, data.num_classes, data.classes, weights)
         require_same_everywhere(identity, job)
         finished = job.broadcast(finished_summary(folder, identity) if job.is_main else None)
@@ -128,7 +130,7 @@ def _train_student(config: TrainingConfig, data: TrainingData, job: Job, home: R
             say(job, f"continuing from step {state.step} of {run.total_steps}")
             del saved  # it takes as much memory as the state
         if job.is_main:
-            _write_start(config, weights)
+            _write_start(config, weights, card)
         report_start(config, data.shards, card, run, state, weights.card)
         batch_maker = data.batch_maker(plan, steps_in_work(config.runtime))
         with stop_on_signals() as stop:
@@ -150,7 +152,7 @@ def _train_student(config: TrainingConfig, data: TrainingData, job: Job, home: R
 def _build_state(
     config: TrainingConfig, data: TrainingData, weights: FirstWeights, job: Job, saved: dict[str, Any] | None
 ) -> tuple[TrainState, ModelCard]:
-    spec = student_spec(config.student, weights.card)
+    spec = weights.architecture or student_spec(config.student, weights.card)
     model = build_student(
         config.student, spec, data.num_classes, data.image_size, config.schedule.seed, weights.initial
     )
@@ -240,11 +242,11 @@ def _require_space(config: TrainingConfig, state: TrainState) -> None:
     require_free_space(run_folder(config), max(0, needed - present))
 
 
-def _write_start(config: TrainingConfig, weights: FirstWeights) -> None:
+def _write_start(config: TrainingConfig, weights: FirstWeights, card: ModelCard) -> None:
     folder = run_folder(config)
     remove_unfinished(folder)
     atomic_write(folder / RECIPE, dump_yaml(config).encode())
-    note_fetched(config, weights)
+    note_fetched(config, weights, card)
 
 
 def _write_results(

@@ -14,7 +14,7 @@ from tinyvit_kd.errors import WorkerError, said_by
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.log import note
-from tinyvit_kd.runtime.signals import CRASHES, REQUEUE_EXIT_CODE, Preempted
+from tinyvit_kd.runtime.signals import CRASHES, REQUEUE_EXIT_CODE, TERMINATION, Preempted, raising_on_signals
 
 BUG, MISTAKE = 1, 2
 _OPEN_FILES = 1 << 16  # this process may serve the job's store, to which each process of the job has two connections
@@ -33,14 +33,15 @@ def run_agent(arguments: Sequence[str]) -> int:
     """
     require_open_files(_OPEN_FILES, 0)
     try:
-        with saying("torchrun", speaks=False):  # its processes say how far they are
+        with raising_on_signals(_Stopped), saying("torchrun", speaks=False):  # its processes say how far they are
             main(list(arguments))
     except ChildFailedError as error:
         for rank, failure in sorted(error.failures.items()):
             note(f"rank {rank} {_ending(failure)}")
         return joint_exit_code(failure.exitcode for failure in error.failures.values())
     except SignalException as error:
-        what = f"stopped by {error.sigval.name}, which torchrun's processes were sent"
+        received = error.received if isinstance(error, _Stopped) else error.sigval.name
+        what = f"stopped by {received}, which torchrun's processes were sent"
         raise Preempted(f"{what}; run the same command again to continue") from None
     except (RendezvousError, DistError) as error:
         raise WorkerError(
@@ -50,6 +51,18 @@ def run_agent(arguments: Sequence[str]) -> int:
             fix="run the same command again on all of them",
         ) from error
     return 0
+
+
+class _Stopped(SignalException):
+    """What torch expects where a signal stops torchrun: after any other error it closes the job to other machines, too.
+
+    torch raises its own from some signals, SIGUSR1 not among them, and only once it has started processes. These are
+    sent SIGTERM, since SIGUSR1 would end Python's helper processes in their group.
+    """
+
+    def __init__(self, received: str) -> None:
+        super().__init__(f"torchrun received {received}", TERMINATION)
+        self.received = received
 
 
 def joint_exit_code(codes: Iterable[int]) -> int:

@@ -58,9 +58,13 @@ class Job:
         """Whether this is the first of the job's processes on its machine, as torchrun counts them."""
         return self.world_size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
+    def new_name(self, purpose: str) -> str:
+        """A key of ``store`` that nothing else has; every process must call, in the same order."""
+        return f"{purpose}-{next(self._names)}"
+
     def barrier(self) -> None:
         """Wait until every process is here, however long their work before this has taken."""
-        name = f"barrier-{next(self._names)}"
+        name = self.new_name("barrier")
         if self.store is None:
             return
         if int(self.store.add(name, 1)) == self.world_size:
@@ -70,7 +74,7 @@ class Job:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Rank 0 does what is in the context, however long it takes; the others do it after that."""
-        name = f"main-first-{next(self._names)}"
+        name = self.new_name("main-first")
         if self.store is not None and not self.is_main:
             _await(self.store, name)
         yield
@@ -101,7 +105,7 @@ class Job:
 
     def counter(self) -> Iterator[int]:
         """Numbers from 0 on, each given to one process of the job; every process must call, in the same order."""
-        name = f"counter-{next(self._names)}"
+        name = self.new_name("counter")
         if self.store is None:
             return itertools.count()
         return (_add(self.store, name) - 1 for _ in itertools.count())

@@ -20,6 +20,7 @@ from tinyvit_kd.errors import TinyVitKdError, said_by
 # BSD's EX_TEMPFAIL: "try again later". Schedulers requeue on it; docs and README name it.
 REQUEUE_EXIT_CODE = 75
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+TERMINATION = signal.SIGTERM  # which any program can be asked to end by
 CRASHES = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)  # SIGABRT is also how NCCL ends a process without peers
 _IDLE_GRACE = 3.0  # seconds to leave in, if there is nothing to save
 _BUSY_GRACE = 60.0  # seconds to write a checkpoint in
@@ -115,6 +116,22 @@ def leave_on_signals() -> Iterator[None]:
     finally:
         sys.unraisablehook = told
         _received.clear()
+
+
+@contextmanager
+def raising_on_signals(error: Callable[[str], BaseException]) -> Iterator[None]:
+    """Let these signals raise an error that somebody else's code expects, while the context lasts.
+
+    Args:
+        error: makes it from the signal's name.
+    """
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        _let_go_of_a_closed_terminal(number)
+        raise error(signal.Signals(number).name)
+
+    with _handling(handler):
+        yield
 
 
 def raise_if_stopped() -> None:

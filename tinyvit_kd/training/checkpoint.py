@@ -19,6 +19,7 @@ from tinyvit_kd.runtime.watchdog import doing
 from tinyvit_kd.training.checkpoint_files import CHECKPOINTS as CHECKPOINTS
 from tinyvit_kd.training.checkpoint_files import checkpoint_path as checkpoint_path
 from tinyvit_kd.training.checkpoint_files import checkpoints as checkpoints
+from tinyvit_kd.training.checkpoint_files import remove_older
 
 _REQUIRED = frozenset({"model", "optimizer", "step", "identity", "kept"})
 
@@ -36,10 +37,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, keep: int, f
             _write(temporary, state)
 
     patiently(write, str(path))
-    # A later one that could not be read, and from before which the run went on, must not displace the new one.
-    older = [each for each in checkpoints(folder) if each.name <= path.name]
-    for old in older[keep:]:
-        old.unlink(missing_ok=True)
+    remove_older(path, keep)
     return path
 
 

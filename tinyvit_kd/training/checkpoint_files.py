@@ -25,6 +25,16 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
+def remove_older(newest: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints up to one, in its folder.
+
+    A later one stays: one that could not be read, and from before which the run went on, must not displace this one.
+    """
+    up_to = [each for each in checkpoints(newest.parent) if each.name <= newest.name]
+    for old in up_to[keep:]:
+        old.unlink(missing_ok=True)
+
+
 def step_of(path: str | Path) -> int:
     """The optimiser step of a checkpoint that ``checkpoints`` listed."""
     match = _NAME.fullmatch(Path(path).name)

@@ -35,7 +35,7 @@ from tinyvit_kd.training.state import TrainState
 from tinyvit_kd.training.stop_vote import StopVote
 from tinyvit_kd.training.student_forward import Measured, measure, student_forward, warm_up
 
-Evaluate = Callable[[nn.Module], dict[str, float]]
+Evaluate = Callable[[nn.Module, StopRequest], dict[str, float]]
 MAX_SKIPS_IN_A_ROW = 100  # with more, the run has diverged
 
 
@@ -54,7 +54,8 @@ def fit(
             requested.
         objective: the loss, and other scalars to log.
         stop: set by a signal; every process then writes a checkpoint and raises ``Preempted``.
-        evaluate: scores a network; called at ends of epochs, after a checkpoint.
+        evaluate: scores a network, and raises ``AgreedStop`` in every process if a stop is requested meanwhile; called
+            at ends of epochs, after a checkpoint.
 
     Returns:
         the last training and evaluation results, and views per second as ``images_per_second``.
@@ -99,9 +100,7 @@ def fit(
                     meters.require_finite(run.job)
                     checkpoint(run, state)
             if stopping and not finished:
-                where = run.where or run.folder
-                leaving_together()
-                raise AgreedStop(f"stopped at step {state.step} with a checkpoint in {where}; rerun to continue")
+                raise _stopped(run, state)
             if evaluate is not None and due:
                 results |= _evaluate(run, state, evaluate, reports, stop)
             begin = time.perf_counter()
@@ -225,14 +224,23 @@ def _timed(
 
 def _evaluate(run: Run, state: TrainState, evaluate: Evaluate, reports: Reports, stop: StopRequest) -> dict[str, float]:
     state.average_running_stats(run.job)
-    # An evaluation can outlast a scheduler's grace period. Leaving loses nothing: the checkpoint has been written.
-    with stop.leaving_at_once(), reports.evaluating():
-        scores = evaluate(state.scored)
-        if state.ema is not None:
-            scores |= as_raw(evaluate(state.model))
+    try:
+        with reports.evaluating():
+            scores = evaluate(state.scored, stop)
+            if state.ema is not None:
+                scores |= as_raw(evaluate(state.model, stop))
+    except AgreedStop:
+        # An evaluation can outlast a scheduler's grace period. Leaving loses nothing: the checkpoint has been written.
+        raise _stopped(run, state) from None
     _train_mode(run, state.model)
     reports.log_scores(state.step, scores)
     return scores
+
+
+def _stopped(run: Run, state: TrainState) -> AgreedStop:
+    """What all processes raise once they have agreed to stop, and a checkpoint of this step has been written."""
+    leaving_together()
+    return AgreedStop(f"stopped at step {state.step} with a checkpoint in {run.where or run.folder}; rerun to continue")
 
 
 def _report_skip(run: Run, state: TrainState, result: StepResult, in_a_row: int) -> None:
