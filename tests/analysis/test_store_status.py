@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.analysis.job_folders import NOW, make_store, progress, write
+from tests.storage.s3 import BUCKET, S3Server
 from tinyvit_kd.analysis.jobs.part_status import stores_begun
 from tinyvit_kd.analysis.jobs.store_status import store_status
+from tinyvit_kd.storage.base import Entry
+from tinyvit_kd.storage.local import LocalStorage
+from tinyvit_kd.storage.open import open_storage
 
 
 def test_missing_blocks_are_counted_by_shard(tmp_path: Path) -> None:
@@ -62,6 +68,44 @@ def test_holes_come_from_the_results(tmp_path: Path) -> None:
     write(tmp_path / "store.results.json", {"figures": {"holes": 7}, "seconds": 12.5})
     status = store_status(str(path), NOW)
     assert (status.holes, status.parts[0].seconds) == (7, 12.5)
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store(tmp_path / "store")
+    list_folder = LocalStorage.list
+
+    def refuse_one(self: LocalStorage, folder: str = "") -> list[Entry]:
+        if folder == "s000002":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return list_folder(self, folder)
+
+    monkeypatch.setattr(LocalStorage, "list", refuse_one)
+    status = store_status(str(path), NOW)
+    assert (status.unlisted, status.missing_shards) == (1, {"train-2.tar": 3})
+    assert "1 shard folder cannot be listed" in status.notes[0]
+
+
+def test_a_store_at_a_url_is_listed_at_once_not_shard_by_shard(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = make_store(tmp_path / "store", shards=40, missing=((1, 0), (39, 2)))
+    url = f"s3://{BUCKET}/{uuid4().hex}/store"
+    storage = open_storage(url)
+    for file in path.rglob("*"):
+        if file.is_file():
+            storage.upload(file, str(file.relative_to(path)))
+    s3.faults.calm()
+    status = store_status(url, NOW)
+    assert (status.present, status.total, status.state) == (118, 120, "incomplete")
+    assert status.first_missing == (("train-1.tar", 0), ("train-39.tar", 2))
+    assert len(s3.faults.requests) < 10
+    s3.faults.choose = lambda _number, _method, path: "AccessDenied" if "list-type" in path else None
+    refused = store_status(url, NOW)
+    assert (refused.state, refused.total) == ("unknown", None)
+    assert "permission" in (refused.message or "")
 
 
 def test_a_dump_is_seen_before_its_store_is_there(tmp_path: Path) -> None:

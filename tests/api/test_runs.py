@@ -206,11 +206,24 @@ def test_paths_may_be_strings(plain: World, tmp_path: Path, kind: Callable[[Path
     assert len(tinyvit_kd.open_batches(kind(recipe))) == 12
 
 
+def test_copies_of_shards_are_kept_as_in_a_recipe(plain: World, tmp_path: Path) -> None:
+    largest = max(path.stat().st_size for path in (plain.folder / "shards").glob("*.tar"))
+    shards = tinyvit_kd.open_shards(
+        plain.folder / "shards", cache_dir=tmp_path, cache_gib=1.5 * largest / 2**30, cache_local=True
+    )
+    for shard in range(3):
+        tinyvit_kd.read_sample(shards, shard, 0)
+        assert len(list(tmp_path.glob("*.tar"))) == (1 if shard < 2 else 2), "the last one is small"
+
+
 def test_mistakes_are_the_package_s_errors(plain: World, tmp_path: Path) -> None:
     shards, store = shards_of(plain), tinyvit_kd.open_store(plain.folder / "store")
     mistakes: list[tuple[type[tinyvit_kd.TinyVitKdError], Callable[[], object]]] = [
         (ShardError, lambda: tinyvit_kd.open_shards(tmp_path / "none")),
         (ConfigError, lambda: tinyvit_kd.open_shards(plain.folder / "shards", "test")),
+        (ConfigError, lambda: tinyvit_kd.open_shards(plain.folder / "shards", cache_gib=1)),
+        (ConfigError, lambda: tinyvit_kd.open_shards(plain.folder / "shards", cache_local=True)),
+        (ConfigError, lambda: tinyvit_kd.open_shards(plain.folder / "shards", cache_dir=tmp_path, cache_gib=0)),
         (StoreError, lambda: tinyvit_kd.open_store(str(tmp_path / "none"))),
         (CheckpointError, lambda: tinyvit_kd.open_student(str(tmp_path / "none"))),
         (ConfigError, lambda: tinyvit_kd.load_recipe(str(tmp_path / "none.yaml"))),

@@ -20,6 +20,7 @@ from tinyvit_kd.data.caching.room import FETCHED, RESERVED
 from tinyvit_kd.data.caching.shard_cache import ShardCache, Want
 from tinyvit_kd.data.caching.source import fetch_shard
 from tinyvit_kd.errors import DiskSpaceError, ShardError
+from tinyvit_kd.runtime.shared_disks import LOCKS
 from tinyvit_kd.storage.base import FileInfo
 from tinyvit_kd.storage.local import LocalStorage
 
@@ -89,7 +90,11 @@ def _hold(cache: ShardCache, source: str, ready: Any) -> None:
     time.sleep(600)
 
 
-def test_a_held_copy_is_not_removed_whoever_holds_it(tmp_path: Path, sources: list[str]) -> None:
+@pytest.mark.parametrize("locks", ["on", "off"])
+def test_a_held_copy_is_not_removed_whoever_holds_it(
+    tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch, locks: str
+) -> None:
+    monkeypatch.setenv(LOCKS, locks)  # for shared disks: the cache is on one of this machine
     cache = cache_of(tmp_path, 2)
     cache.local_path(sources[0])
     ready = FORK.Event()

@@ -35,6 +35,13 @@ def test_indexed_shards_are_known_as_if_they_were_opened(folder: Path) -> None:
     assert found.class_list == opened.class_list
 
 
+def test_copies_and_indexes_are_where_the_recipe_says(folder: Path, tmp_path: Path) -> None:
+    kept = {"cache_dir": tmp_path / "a", "cache_gib": 2, "cache_local": True, "index_dir": tmp_path / "b"}
+    found = known_shards(LabelledShardsConfig(path=str(folder), **kept))
+    assert (found.cache_dir, found.cache_bytes, found.cache_local) == (tmp_path / "a", 2 << 30, True)
+    assert found.index_dir == tmp_path / "b"
+
+
 def test_without_indexes_the_description_says_how_many_there_are(folder: Path) -> None:
     for index in folder.glob("*.idx.npz"):
         index.unlink()

@@ -189,7 +189,7 @@ def test_where_nothing_can_be_written_indexes_are_kept_in_the_cache(
 def test_refused_and_broken_answers_lose_and_double_nothing(
     url: str, folder: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinyvit_kd.storage.requests._LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("tinyvit_kd.storage.requests.LONGEST_WAIT", 0.1)
     s3.faults.choose = every(s503=5, s500=7, cut=6)
     require_same(ShardSet.load(f"{url}/train-00000[34]*"), ShardSet.load(f"{folder}/train-00000[34]*"))
     assert {"500", "503", "cut"} <= set(s3.faults.made)

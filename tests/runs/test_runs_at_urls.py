@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import pytest
@@ -17,12 +19,14 @@ from tests.runs.recorder import RunRecorder
 from tests.storage.s3 import BUCKET, Fault, S3Server, every
 from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.config.recipes import PretrainConfig
-from tinyvit_kd.errors import BusyError, CheckpointError, StorageError, StorageUnavailableError
+from tinyvit_kd.errors import BusyError, CheckpointError, ConfigError, StorageError, StorageUnavailableError
 from tinyvit_kd.runs import run_lease, run_mirror
 from tinyvit_kd.runs.run_mirror import MirroredHome
+from tinyvit_kd.runs.run_names import USUAL, RunNames
 from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.pretrain import pretrain
+from tinyvit_kd.storage.objects import _NO_NAME
 from tinyvit_kd.storage.open import open_storage
 from tinyvit_kd.training.checkpoint import load_checkpoint
 
@@ -197,6 +201,53 @@ def test_what_is_removed_at_the_url_is_begun_anew_and_what_is_here_is_put_aside(
     folder = run_folder(recipe(world, url))
     (aside,) = folder.parent.glob(f"{folder.name}.earlier-*")
     assert (aside / "checkpoints" / "step-000000006.pt").is_file()
+
+
+def test_in_a_bucket_with_objects_of_others_a_run_touches_its_own_alone(
+    world: World, s3: S3Server, reference: Path
+) -> None:
+    bucket = f"bucket-{uuid4().hex}"
+    urlopen(Request(f"{s3.direct}/{bucket}", method="PUT")).close()
+    theirs = {"images.tar", "notes.json", "runs/other/metrics.jsonl", "tensorboard/theirs", "checkpoints/notes.pt"}
+    storage = open_storage(f"s3://{bucket}")
+    for name in theirs:
+        storage.write(name, b"of others")
+    s3.faults.calm()
+    RunRecorder().pretrain_up_to(6, recipe(world, f"s3://{bucket}"))
+    recorder = RunRecorder()
+    recorder.pretrain(recipe(world, f"s3://{bucket}", "another-machine"))
+    assert recorder.batches[0].step == 6
+    touched = [path for method, path in s3.faults.requests if any(f"/{name}" in path for name in theirs)]
+    assert touched == []
+    listed = {parse_qs(urlsplit(path).query)["prefix"][0] for _, path in s3.faults.requests if "list-type" in path}
+    assert {each.partition("/")[0] for each in listed} <= {"checkpoints", "writer", _NO_NAME}
+    assert {name: storage.read(name) for name in theirs} == dict.fromkeys(theirs, b"of others")
+    folders = [run_folder(recipe(world, f"s3://{bucket}", machine)) for machine in ("a-machine", "another-machine")]
+    assert not any((folder / name).exists() for folder in folders for name in theirs)
+    first, second = ({path.name for path in folder.glob("tensorboard/*")} for folder in folders)
+    assert first < second, "what loggers have left at the URL is fetched"
+    assert_equals(f"s3://{bucket}", reference, world.folder)
+
+
+def test_what_somebody_else_has_under_a_name_of_a_run_is_not_replaced(world: World, url: str) -> None:
+    storage = open_storage(url)
+    storage.write("log.txt", b"of others")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"somebody else.*log.txt, and no recipe.yaml"):
+            pretrain(recipe(world, url), solo_job())
+    assert [entry.name for entry in storage.walk()] == ["log.txt"]
+    assert storage.read("log.txt") == b"of others"
+
+
+def test_names_that_a_run_has_noted_lead_to_no_other_place(url: str) -> None:
+    storage = open_storage(url)
+    names = RunNames(storage)
+    names.note(["a.tsv", "log.txt", "tensorboard/one"])
+    assert RunNames(storage).read() == [*USUAL, "a.tsv", "tensorboard/one"]
+    wrong = ["../up", "/etc/x", "checkpoints/a", "writer/b", ".mirror.json", "a//b", 5, "fine"]
+    for content, expected in ((json.dumps(wrong), ["fine"]), ("{", []), ("5", [])):
+        storage.write("writer/files.json", content.encode())
+        assert RunNames(storage).read() == [*USUAL, *expected]
 
 
 def test_one_process_writes_at_a_time(url: str) -> None:

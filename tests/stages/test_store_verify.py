@@ -205,6 +205,31 @@ def test_the_recipe_may_be_the_teacher_s_section_alone(world: World, command_lin
     assert command_line(*arguments).code == 2
 
 
+def test_copies_of_shards_are_kept_as_the_recipe_or_the_options_say(
+    world: World, command_line: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        dump_yaml(world.dump(shards={"path": str(world.shards), "cache_dir": str(tmp_path / "a"), "cache_local": True}))
+    )
+    arguments = ("store", "verify", world.store, "--teacher", tmp_path / "recipe.yaml", "--samples", "90")
+    assert command_line(*arguments).code == 0
+    tars = sorted(world.shards.glob("*.tar"))
+    assert kept_in(tmp_path / "a") == len(tars) == 3
+    room = 1.5 * max(tar.stat().st_size for tar in tars) / 2**30
+    options = ("--split", "train", "--cache-dir", tmp_path / "b", "--cache-gib", room, "--cache-local")
+    assert command_line(*arguments, *options, "--index-dir", tmp_path / "c").code == 0
+    assert 1 <= kept_in(tmp_path / "b") < 3
+    assert len(list((tmp_path / "c").iterdir())) == 3
+    (tmp_path / "recipe.yaml").write_text(dump_yaml(world.dump()))
+    refused = command_line(*arguments, "--cache-gib", "1")
+    assert refused.code == 2
+    assert "cache_gib has no effect without cache_dir" in refused.err
+
+
+def kept_in(folder: Path) -> int:
+    return len(list(folder.glob("*.tar")))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.storage.s3 import BUCKET, S3Server, every
+from tests.storage.s3 import BUCKET, Choice, S3Server, every
+from tinyvit_kd.errors import StorageUnavailableError
+from tinyvit_kd.storage import objects, requests
+from tinyvit_kd.storage.objects import ObjectStorage
 from tinyvit_kd.storage.open import open_storage
 
 
@@ -56,6 +60,73 @@ def test_refused_slow_and_broken_answers_change_nothing(url: str, s3: S3Server) 
         storage.write(f"{number}", bytes([number]) * 1000)
     assert [storage.read(f"{number}") for number in range(12)] == [bytes([number]) * 1000 for number in range(12)]
     assert {"500", "503", "cut", "slow"} <= set(s3.faults.made)
+
+
+@pytest.fixture
+def in_parts(url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
+    """A storage that writes in parts what is larger than a MiB, and soon loses its patience."""
+    monkeypatch.setattr(objects, "_SINGLE", 1 << 20)
+    monkeypatch.setattr(objects, "_PART", 5 << 20)  # the least that services take
+    monkeypatch.setattr(requests, "PATIENCE", 1.0)
+    return ObjectStorage(url)
+
+
+LARGE = bytes(range(256)) * (6 << 12)  # 6 MiB: two parts
+FAILING: dict[str, Choice] = {
+    "no part begins": lambda _number, method, path: "503" if method == "POST" and "uploads" in path else None,
+    "a part": lambda _number, _method, path: "503" if "partNumber=2" in path else None,
+    "the end": lambda _number, method, path: "500" if method == "POST" and "uploadId" in path else None,
+    "the answer to the end": lambda _number, method, path: "cut" if method == "POST" and "uploadId" in path else None,
+    "all that follows the beginning": lambda number, _method, _path: "503" if number else None,
+    "all": lambda _number, _method, _path: "503",
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_large_object_that_cannot_be_written_is_given_up_within_the_limit(
+    in_parts: ObjectStorage, s3: S3Server, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(LARGE)
+    s3.faults.choose = FAILING[name]
+    begin = time.monotonic()
+    with pytest.raises(StorageUnavailableError):
+        in_parts.upload(path, "large")
+    assert time.monotonic() - begin < 4
+
+
+def test_a_large_object_arrives_in_spite_of_refused_and_lost_answers(
+    in_parts: ObjectStorage, s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", 10.0)
+    once: set[str] = set()
+
+    def choose(_number: int, method: str, path: str) -> str | None:
+        kind = method + ("part" if "partNumber" in path else "end" if "uploadId" in path else "begin")
+        if kind in once or method in ("GET", "DELETE"):
+            return None
+        once.add(kind)
+        return "503" if kind == "PUTpart" else "cut"
+
+    s3.faults.choose = choose
+    in_parts.write("large", LARGE)
+    assert once == {"POSTbegin", "PUTpart", "POSTend"}
+    in_parts.fetch("large", tmp_path / "large")
+    assert (tmp_path / "large").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("fault", ["503", "cut"])
+def test_a_large_object_that_cannot_be_fetched_is_given_up_within_the_limit(
+    in_parts: ObjectStorage, s3: S3Server, tmp_path: Path, fault: str
+) -> None:
+    in_parts.write("large", LARGE)
+    s3.faults.calm()
+    s3.faults.choose = lambda number, _method, _path: fault if number else None  # the first part is sent
+    begin = time.monotonic()
+    with pytest.raises(StorageUnavailableError):
+        in_parts.fetch("large", tmp_path / "large")
+    assert time.monotonic() - begin < 5
+    assert not (tmp_path / "large").exists()
 
 
 def test_a_listing_that_is_refused_in_the_middle_goes_on_where_it_was(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ def open_shards(
     split: str | None = None,
     *,
     cache_dir: str | Path | None = None,
+    cache_gib: float | None = None,
+    cache_local: bool = False,
     index_dir: str | Path | None = None,
 ) -> ShardSet:
     """Open a shard set; a line says so if it has lost samples (docs/DATA.md).
@@ -52,16 +55,33 @@ def open_shards(
     Args:
         path: a folder with timm's ``_info.json``, a brace pattern, a glob, one tar, or a URL of any of these.
         split: a split named in ``_info.json``; None: the only one.
-        cache_dir: where shards from URLs are kept.
+        cache_dir: where copies of shards from URLs are kept.
+        cache_gib: GiB that the copies may take; None: nothing is ever removed.
+        cache_local: whether shards at paths are copied, too.
         index_dir: where byte indexes are kept; None: beside the shards.
 
     Raises:
         ShardError: the shards are missing, compressed, truncated or damaged.
-        ConfigError: ``split`` or the pattern is wrong.
+        ConfigError: ``split``, the pattern or a setting of the cache is wrong.
     """
-    cache = None if cache_dir is None else Path(cache_dir)
-    indexes = None if index_dir is None else Path(index_dir)
-    shards = ShardSet.load(path, split, cache_dir=cache, index_dir=indexes)
+    if cache_dir is None and (cache_gib is not None or cache_local):
+        raise ConfigError(
+            "cache_gib and cache_local have no effect without cache_dir",
+            where="open_shards",
+            fix="give cache_dir, a folder on a disk of this machine",
+        )
+    if cache_gib is not None and not 0 < cache_gib < math.inf:
+        raise ConfigError(
+            "this is no size of a cache", where="cache_gib", found=str(cache_gib), expected="a number > 0"
+        )
+    shards = ShardSet.load(
+        path,
+        split,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        cache_bytes=None if cache_gib is None else int(cache_gib * 2**30),
+        cache_local=cache_local,
+        index_dir=None if index_dir is None else Path(index_dir),
+    )
     # With an _info.json the indexes are read later, and each must have as many samples as it says.
     if shards.known is not None and (lost := shards.leftovers().describe_lost(shards.total)):
         warn(f"{shards.name}: samples are lost: {lost}")

@@ -79,7 +79,12 @@ def show_command(
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field of the recipe.")
 @click.option("--samples", default=256, show_default=True, type=click.IntRange(1, 100_000), help="How many records.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which records.")
-@click.option("--shards", help="Path of the shards, in place of the recipe's.")
+@click.option("--shards", "path_of_shards", help="Path of the shards, in place of the recipe's.")
+@click.option("--split", help="A split named in _info.json, in place of the recipe's.")
+@click.option("--index-dir", type=click.Path(), help="Folder of the byte indexes, in place of the recipe's.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for copies of shards, in place of the recipe's.")
+@click.option("--cache-gib", type=click.FloatRange(0, min_open=True), help="GiB that the copies may take.")
+@click.option("--cache-local", is_flag=True, default=None, help="Copy shards at paths, too.")
 @_trust
 @json_option
 def verify_command(
@@ -88,9 +93,10 @@ def verify_command(
     overrides: tuple[str, ...],
     samples: int,
     seed: int,
-    shards: str | None,
+    path_of_shards: str | None,
     trust_transform: bool,
     as_json: bool,
+    **shards: Any,
 ) -> None:
     """Check a random sample of the records of the store at PATH against their teacher. Exit code 1 if they differ.
 
@@ -101,7 +107,8 @@ def verify_command(
     """
     from tinyvit_kd.stages.store.verify import read_recipe, verify
 
-    config = read_recipe(recipe, overrides, path, shards)
+    given = {name: value for name, value in {"path": path_of_shards, **shards}.items() if value is not None}
+    config = read_recipe(recipe, overrides, path, given)
     from tinyvit_kd.runtime.distributed import start_job
 
     runtime = config.runtime

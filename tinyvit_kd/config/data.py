@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,12 @@ class ShardsConfig(Section):
     def cache_bytes(self) -> int | None:
         """``cache_gib`` in bytes."""
         return None if self.cache_gib is None else int(self.cache_gib * 2**30)
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where copies and indexes are kept, as ``ShardSet.load`` takes it."""
+        kept = {name: getattr(self, name) for name in ("cache_dir", "cache_local", "index_dir")}
+        return kept | {"cache_bytes": self.cache_bytes}
 
 
 class MaybeLabelledShardsConfig(ShardsConfig):

@@ -25,7 +25,7 @@ def known_shards(config: ShardsConfig) -> ShardSet:
     """
     listing = locate_shards(config.path, config.split, config.cache_dir)
     labels = config.model_dump(include={"class_list", "label_key", "first_label"})  # none of these if not used
-    shards = ShardSet.listed(listing, cache_dir=config.cache_dir, index_dir=config.index_dir, **labels)
+    shards = ShardSet.listed(listing, **config.places, **labels)
     found = [] if any(map(_is_fetched_whole, shards.locations)) else _summaries(shards)
     if len(found) == len(shards.names):
         return shards.indexed(found)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.runs.waiting import Sight, Waiter
@@ -15,6 +17,7 @@ from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.shared_disks import await_visible
 from tinyvit_kd.runtime.wording import plural
 from tinyvit_kd.storage.open import open_storage
+from tinyvit_kd.store.listing import Bool
 from tinyvit_kd.store.manifest import Manifest
 from tinyvit_kd.store.names import CLASS_LIST, MANIFEST
 from tinyvit_kd.store.store import LogitStore
@@ -90,43 +93,40 @@ class NeededViews:
 
     def __call__(self) -> Sight | None:
         """Lists the stores' blocks; None if the next epoch can begin."""
-        missing = [store.missing_blocks(self._all) for store in self._stores]
-        lacking = {view for each in missing for _, view in each}
+        missing = [store.missing_table(self._all) for store in self._stores]
+        lacking = set(np.flatnonzero(np.any([table.any(axis=0) for table in missing], axis=0)).tolist())
         first, *_ = self._views
         self.ready = next((epoch for epoch, views in self._views.items() if views & lacking), max(self._views) + 1)
         if self.ready > first:
             return None
         views = self._views[first]
-        left = [[block for block in each if block[1] in views] for each in missing]
+        left = [table & np.isin(self._all, list(views)) for table in missing]
         wanted = sum(len(views) * sum(length > 0 for length in store.manifest.shard_lengths) for store in self._stores)
         return Sight(
             what=f"{_numbers(views & lacking)} of {self._names(left)}",
-            present=wanted - sum(map(len, left)),
+            present=wanted - sum(int(table.sum()) for table in left),
             wanted=wanted,
             unit="block",
             told="; ".join(self._details(missing, left)),
-            life=sum(map(len, missing)),
+            life=sum(int(table.sum()) for table in missing),
         )
 
-    def _names(self, left: list[list[tuple[int, int]]]) -> str:
-        return ", ".join(store.where for store, blocks in zip(self._stores, left, strict=True) if blocks)
+    def _names(self, left: list[Bool]) -> str:
+        return ", ".join(store.where for store, table in zip(self._stores, left, strict=True) if table.any())
 
-    def _details(self, missing: list[list[tuple[int, int]]], left: list[list[tuple[int, int]]]) -> Iterator[str]:
-        for store, blocks, of_epoch in zip(self._stores, missing, left, strict=True):
-            if of_epoch:
-                shard, view = of_epoch[0]
+    def _details(self, missing: list[Bool], left: list[Bool]) -> Iterator[str]:
+        for store, table, of_epoch in zip(self._stores, missing, left, strict=True):
+            if of_epoch.any():
+                shard, view = divmod(int(of_epoch.argmax()), len(self._all))
                 yield f"the first that is missing is view {view} of shard {store.manifest.shard_names[shard]}"
-            if len(self._all) > 1 and _goes_by_shard(store, blocks, len(self._all)):
+            if len(self._all) > 1 and _goes_by_shard(store, table):
                 yield BY_SHARD
 
 
-def _goes_by_shard(store: LogitStore, missing: list[tuple[int, int]], views: int) -> bool:
+def _goes_by_shard(store: LogitStore, missing: Bool) -> bool:
     """Whether some shards have all views, and others none."""
-    lacking: dict[int, int] = {}
-    for shard, _ in missing:
-        lacking[shard] = lacking.get(shard, 0) + 1
-    with_samples = sum(length > 0 for length in store.manifest.shard_lengths)
-    return len(lacking) < with_samples and views in lacking.values()
+    with_samples = np.array(store.manifest.shard_lengths) > 0
+    return bool((~missing.any(axis=1) & with_samples).any() and missing.all(axis=1).any())
 
 
 def _numbers(views: set[int]) -> str:

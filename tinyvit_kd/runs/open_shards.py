@@ -34,15 +34,7 @@ def open_shards(config: ShardsConfig, job: Job, runtime: RuntimeConfig) -> Shard
     labels = config.model_dump(include={"class_list", "label_key", "first_label"})
     with saying("opening the shards", unit="shard") as beat, watched(runtime.data_timeout):
         with job.main_first():
-            shards, _ = ShardSet.located(
-                config.path,
-                config.split,
-                cache_dir=config.cache_dir,
-                cache_bytes=config.cache_bytes,
-                cache_local=config.cache_local,
-                index_dir=config.index_dir,
-                **labels,
-            )
+            shards, _ = ShardSet.located(config.path, config.split, **config.places, **labels)
             if job.is_main:
                 shards = shards.indexed(shards.summaries(beat.at))
         if job.world_size > 1:

@@ -26,8 +26,9 @@ from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
 from tinyvit_kd.runs.checkpoint_uploads import CheckpointUploads, remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import RESULTS, SUMMARY
 from tinyvit_kd.runs.run_home import RunHome
-from tinyvit_kd.runs.run_lease import WRITERS, Writer, claim
-from tinyvit_kd.runs.uploads import EVERY, FileUploads, Repeating
+from tinyvit_kd.runs.run_lease import Writer, claim
+from tinyvit_kd.runs.run_names import RunNames
+from tinyvit_kd.runs.uploads import EVERY, FileUploads, Names, Repeating
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.files import read_small_json, sole_writer, write_json
 from tinyvit_kd.runtime.heartbeat import saying
@@ -64,10 +65,12 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         self._closing = False
         self._stop: StopRequest | None = None
         self._files = FileUploads(folder, storage, self._growing)
+        self._names = RunNames(storage)
 
     def __enter__(self) -> RunMirror:
         known = read_small_json(self._folder / _STATE)
         with saying(f"opening {self._storage.locate()}"):
+            self._names.require_free()
             gone = known.get("writer") if locks_are_used() else None  # else no lock shows that it has ended
             self._lease, before = claim(self._storage, gone)
             self.run = self._lease.writer.run
@@ -129,12 +132,11 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             stop.ask()
 
     def _fetch(self) -> None:
-        """Fetch what is at the URL, checkpoints apart; what nobody has uploaded stays."""
-        for entry in list(self._storage.walk()):
-            top = entry.name.partition("/")[0]
-            if top not in ("", CHECKPOINTS, WRITERS) and ".." not in entry.name.split("/"):
-                copy_file(self._storage, entry.name, self._folder / entry.name)
-                self._files.note(entry.name)
+        """Fetch the run's files at the URL, checkpoints apart; what nobody has uploaded stays."""
+        for name in self._names.read():
+            if self._storage.info(name) is not None:
+                copy_file(self._storage, name, self._folder / name)
+                self._files.note(name)
 
     def _upload_newer(self, path: Path, there: list[str]) -> None:
         """Upload a checkpoint that an earlier start could not, so that other machines can have it."""
@@ -154,17 +156,22 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         yield from self._growing()
         yield from _LAST
 
+    def _upload(self, names: Names, everything: bool = True) -> None:
+        found = list(names())
+        self._names.note(found)
+        self._files.upload(everything, lambda: iter(found))
+
     def _look(self) -> None:
         try:
             self._lease.renew()
-            self._files.upload(everything=False)
+            self._upload(self._growing, everything=False)
             self._arrived(_FILES)
         except Exception as error:  # whatever it is, the thread has to live, since it renews the lease
             self._note(error, _FILES)
 
     def _before_checkpoint(self) -> None:
         self._lease.require()
-        self._files.upload()  # the lines of metrics.jsonl up to the checkpoint, among others
+        self._upload(self._growing)  # the lines of metrics.jsonl up to the checkpoint, among others
 
     def _arrived(self, what: str = CHECKPOINTS) -> None:
         self._failing_since.pop(what, None)
@@ -212,7 +219,7 @@ class RunMirror(AbstractContextManager["RunMirror"]):
         """Upload the files, and let the next writer in; returns whether that worked."""
         try:
             self._lease.require()
-            self._files.upload(names=self._all)
+            self._upload(self._all)
             self._lease.release()
         except (OSError, BusyError) as error:
             self._note(error, _FILES)

@@ -22,7 +22,7 @@ from tinyvit_kd.runtime.shared_disks import locks_are_used, patiently
 
 LARGEST_JSON = 16 * 2**20  # bytes of a small file; a description with 21,841 names of classes has 1 MiB
 _DIGITS = 300  # of a whole number; a float has at most 308
-_LOCK = ".lock"
+LOCK = ".lock"
 _OWN_FILES = 40  # open at a time in a process without workers: 13 were counted, and drivers of a GPU take some
 _FILES_PER_WORKER = 6  # 4 were counted
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have no locks
@@ -184,7 +184,7 @@ def sole_writer(folder: Path, wait: float = 180.0) -> Iterator[None]:
     if not locks_are_used():
         yield
         return
-    with (folder / _LOCK).open("a") as file:
+    with (folder / LOCK).open("a") as file:
         deadline = time.monotonic() + wait
         warned = False
         while not _try_to_lock(file.fileno()):

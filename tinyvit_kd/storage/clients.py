@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,8 @@ WEB_SCHEMES = ("http", "https")
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 20  # seconds without a byte
 _WHOLE_TIMEOUT = 300  # seconds for a request of 16 MiB
+FIRST_WAIT, LONGEST_WAIT = 0.1, 8.0  # seconds before a request is made again
+_NO_END = 1_000_000  # retries: their time is limited, not their number
 # With one of these, obstore finds credentials by itself.
 _OWN_CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -28,11 +31,11 @@ _OWN_CREDENTIALS = (
 )
 
 
-def client_of(url: str, retries: int = 0) -> ObjectStore:
+def client_of(url: str, patience: float = 0.0) -> ObjectStore:
     """The client of an object store or web server, below a URL. No request is made yet, but for credentials' files.
 
     Args:
-        retries: that the client makes by itself; they are not counted.
+        patience: seconds for which the client makes a request again by itself, which is not counted; 0: it does not.
 
     Raises:
         ConfigError: a package is missing.
@@ -63,7 +66,15 @@ def client_of(url: str, retries: int = 0) -> ObjectStore:
             "timeout": f"{_WHOLE_TIMEOUT}s",
             "allow_http": True,
         },
-        "retry_config": {"max_retries": retries},
+        "retry_config": {
+            "max_retries": _NO_END if patience else 0,
+            "retry_timeout": timedelta(seconds=patience),
+            "backoff": {
+                "init_backoff": timedelta(seconds=FIRST_WAIT),
+                "max_backoff": timedelta(seconds=LONGEST_WAIT),
+                "base": 2,
+            },
+        },
     }
     try:
         if scheme in S3_SCHEMES:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from tinyvit_kd.errors import StorageError, StorageUnavailableError
 from tinyvit_kd.runtime import request_counts as counts
 from tinyvit_kd.runtime.files import atomic_path
+from tinyvit_kd.storage import requests
 from tinyvit_kd.storage.base import Entry, FileInfo, Storage
 from tinyvit_kd.storage.clients import OTHER_SCHEMES, S3_SCHEMES, client_of
 from tinyvit_kd.storage.refusals import kind_of
-from tinyvit_kd.storage.requests import requesting
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -28,7 +28,6 @@ SCHEMES = (*S3_SCHEMES, *OTHER_SCHEMES)
 _PAGE = 1000  # objects that a service lists per request
 _PART = 1 << 24  # bytes of one request, when a whole object is fetched
 _SINGLE = 1 << 26  # bytes that are written by a single request; more go in parts
-_PARTS_RETRIES = 8  # of each part of a large object, by obstore itself
 _NO_NAME = "tinyvit_kd-asks-whether-there-is-this-bucket"
 
 
@@ -115,9 +114,11 @@ class ObjectStorage(Storage):
         import obstore
 
         del durable
-        body, in_parts = bytes(content), len(content) > _SINGLE
-        objects = self._objects_in_parts if in_parts else self._objects
-        self._ask("write", name, lambda: obstore.put(objects, name, body, use_multipart=in_parts, chunk_size=_PART))
+        body = bytes(content)
+        if len(body) > _SINGLE:
+            self._write_in_parts(name, body)
+            return
+        self._ask("write", name, lambda: obstore.put(self._objects, name, body, use_multipart=False))
         counts.add(written=len(body))
 
     def write_new(self, name: str, content: bytes | memoryview, durable: bool = False) -> bool:
@@ -162,15 +163,10 @@ class ObjectStorage(Storage):
 
     def upload(self, path: Path, name: str) -> None:
         """As ``Storage.upload``; a large file in parts, which become an object once the last has arrived."""
-        import obstore
-
-        size = path.stat().st_size
-        if size <= _SINGLE:
+        if path.stat().st_size <= _SINGLE:
             self.write(name, path.read_bytes())
-            return
-        # obstore makes the requests for parts again by itself: else the whole file would be sent again.
-        self._ask("write", name, lambda: obstore.put(self._objects_in_parts, name, path, chunk_size=_PART))
-        counts.add(written=size)
+        else:
+            self._write_in_parts(name, path)
 
     def locate(self, name: str = "") -> str:
         """The URL of an object; of the root by default."""
@@ -199,6 +195,24 @@ class ObjectStorage(Storage):
         counts.add(read=len(part[0]))
         return part
 
+    def _write_in_parts(self, name: str, content: bytes | Path) -> None:
+        """Write a large object. obstore makes the request for a part again by itself: else all parts would be sent."""
+        import obstore
+
+        def send() -> None:
+            obstore.put(self._objects_in_parts, name, content, use_multipart=True, chunk_size=_PART)
+
+        def request() -> None:
+            try:
+                send()
+            except Exception as error:
+                if "NoSuchUpload" not in str(error):
+                    raise
+                send()  # the answer that all parts had become an object was lost, and obstore asked for that again
+
+        self._ask("write", name, request, least=1)
+        counts.add(written=len(content) if isinstance(content, bytes) else content.stat().st_size)
+
     def _meta(self, name: str) -> Mapping[str, Any] | None:
         import obstore
 
@@ -219,8 +233,8 @@ class ObjectStorage(Storage):
         counts.add(read=len(content))
         return content
 
-    def _ask(self, action: str, name: str, request: Callable[[], T]) -> T:
-        return requesting(action, self.locate(name), request)
+    def _ask(self, action: str, name: str, request: Callable[[], T], least: int = requests.LEAST) -> T:
+        return requests.requesting(action, self.locate(name), request, least)
 
     def _require_bucket(self) -> None:
         """Tell a bucket that is missing from an object that is; asked once."""
@@ -244,7 +258,8 @@ class ObjectStorage(Storage):
 
     @cached_property
     def _objects_in_parts(self) -> ObjectStore:
-        return client_of(self.root, retries=_PARTS_RETRIES)
+        # Where a part cannot be sent, obstore asks the service as long again to remove the others.
+        return client_of(self.root, requests.PATIENCE / 2)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         # A copy in another process has connections of its own.

@@ -63,6 +63,7 @@ _BY_CODE: dict[str, Kind] = {
     "IllegalLocationConstraintException": "region",
     "NotImplemented": "unsupported",
     "MethodNotAllowed": "unsupported",
+    "NoSuchUpload": "unavailable",
     "RequestTimeout": "unavailable",
     "SlowDown": "unavailable",
     "InternalError": "unavailable",

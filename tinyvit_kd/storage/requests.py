@@ -9,18 +9,21 @@ from typing import Any, TypeVar
 from tinyvit_kd.errors import TinyVitKdError
 from tinyvit_kd.runtime import request_counts as counts
 from tinyvit_kd.runtime.watchdog import doing
+from tinyvit_kd.storage.clients import FIRST_WAIT, LONGEST_WAIT
 from tinyvit_kd.storage.refusals import Kind, kind_of, refusal
 
 T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds for which a request is made again
-_LEAST = 3  # times that it is made, though an answer be waited for that long
+LEAST = 3  # times that it is made, though an answer be waited for that long
 _CREDENTIAL_TRIES = 2  # a machine's own service for credentials may be starting
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 8.0  # seconds
 
 
-def requesting(action: str, url: str, request: Callable[[], T]) -> T:
+def requesting(action: str, url: str, request: Callable[[], T], least: int = LEAST) -> T:
     """Make a request until it succeeds, is refused in a way that no repetition mends, or a minute has passed.
+
+    Args:
+        least: times that it is made, however long that takes; 1 where the client repeats its parts by itself.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -49,8 +52,8 @@ def requesting(action: str, url: str, request: Callable[[], T]) -> T:
 
     retrying = Retrying(
         retry=retry_if_exception(again),
-        stop=stop_after_delay(PATIENCE) & stop_after_attempt(_LEAST),
-        wait=wait_random_exponential(_FIRST_WAIT, _LONGEST_WAIT),
+        stop=stop_after_delay(PATIENCE) & stop_after_attempt(least),
+        wait=wait_random_exponential(FIRST_WAIT, LONGEST_WAIT),
         before_sleep=_note,
         reraise=True,
     )

@@ -10,6 +10,7 @@ from tinyvit_kd.errors import StorageError, StorageUnavailableError
 from tinyvit_kd.runtime import request_counts as counts
 from tinyvit_kd.runtime.files import atomic_path
 from tinyvit_kd.storage.objects import ObjectStorage
+from tinyvit_kd.storage.requests import LEAST
 
 T = TypeVar("T")
 _REFUSED = {  # what a web server is not asked to do, and what to do instead
@@ -82,10 +83,10 @@ class WebStorage(ObjectStorage):
         except FileNotFoundError:
             return None
 
-    def _ask(self, action: str, name: str, request: Callable[[], T]) -> T:
+    def _ask(self, action: str, name: str, request: Callable[[], T], least: int = LEAST) -> T:
         if action in _REFUSED:
             raise self._refusal(*_REFUSED[action])
-        return super()._ask(action, name, request)
+        return super()._ask(action, name, request, least)
 
     def _refusal(self, what: str, fix: str) -> StorageError:
         refused = StorageError(f"a web server does not {what}", where=self.root, fix=fix)

@@ -1,6 +1,6 @@
 """How far a dump is: the blocks that its store has, and the files that its parts keep beside the store.
 
-No block is read: each shard's folder is listed once.
+No block is read: the shards' folders are listed, in an object store all at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from tinyvit_kd.errors import ConfigError, TinyVitKdError, reason_of
 from tinyvit_kd.runtime.wording import counted
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.open import open_storage
+from tinyvit_kd.store.folders import array_entries
 from tinyvit_kd.store.manifest import Manifest
-from tinyvit_kd.store.names import array_name, is_partial, view_of
+from tinyvit_kd.store.names import is_partial, view_of
 
 
 @dataclass(frozen=True)
@@ -174,17 +175,14 @@ def part_alone(path: str, part: Part, now: float) -> StoreStatus:
 
 
 def _list_blocks(storage: Storage, manifest: Manifest) -> _Blocks:
-    blocks = _Blocks(manifest)
-    for shard, length in enumerate(manifest.shard_lengths):
-        found: set[int | None] = set()
-        if length:
-            try:
-                for entry in storage.list(array_name(shard)):
-                    found.add(view_of(entry.base))
-                    blocks.unfinished += is_partial(entry.base)
-            except OSError as error:
-                blocks.refused.append(reason_of(error))
-        blocks.missing.append([view for view in range(manifest.views) if view not in found] if length else [])
+    lengths, views = manifest.shard_lengths, range(manifest.views)
+    blocks = _Blocks(manifest, [[] for _ in lengths])
+    with_samples = [shard for shard, length in enumerate(lengths) if length]
+    listed = array_entries(storage, with_samples, blocks.total, lambda error: blocks.refused.append(reason_of(error)))
+    for shard, entries in listed:
+        found = {view_of(entry.base) for entry in entries}
+        blocks.unfinished += sum(is_partial(entry.base) for entry in entries)
+        blocks.missing[shard] = [view for view in views if view not in found]
     return blocks
 
 

@@ -40,14 +40,14 @@ Tree = dict[str, Any]
 
 
 def read_recipe(
-    path: Path, overrides: Iterable[str], store_path: str | PathLike[str], shards: str | None
+    path: Path, overrides: Iterable[str], store_path: str | PathLike[str], shards: Tree | None = None
 ) -> DumpConfig:
     """A dump's recipe for this store, from that of a dump or from a teacher's section alone.
 
     Views, K, encoding and seed are the store's, whatever the recipe says.
 
     Args:
-        shards: path of the shards, in place of the recipe's; None: the recipe's.
+        shards: fields of section ``shards``, in place of the recipe's; None: all are the recipe's.
 
     Raises:
         StoreError: there is no store.
@@ -70,9 +70,9 @@ def read_recipe(
     kept = {name: getattr(manifest, name) for name in ("topk", "views", "encoding", "seed")}
     tree |= {"stage": "dump-logits", "views": manifest.view_spec, "store": {"path": store.where, **kept}}
     tree.pop("views_from", None)
-    if shards is not None:
+    if shards:
         given = tree.get("shards")
-        tree["shards"] = (given if isinstance(given, dict) else {}) | {"path": shards}
+        tree["shards"] = (given if isinstance(given, dict) else {}) | shards
     return validate(DumpConfig, tree, str(path))
 
 
@@ -137,9 +137,8 @@ def verify(
 
 def _open_shards(store: LogitStore, config: DumpConfig) -> Any:
     asked = config.shards
-    options = asked.model_dump(include={"class_list", "label_key", "first_label"})
-    options |= {"cache_dir": asked.cache_dir, "index_dir": asked.index_dir}
-    return open_stored_shards(store, asked.path, asked.split, **options)
+    labels = asked.model_dump(include={"class_list", "label_key", "first_label"})
+    return open_stored_shards(store, asked.path, asked.split, **asked.places, **labels)
 
 
 def _require_classes(manifest: Manifest, teacher: Teacher) -> None:
