@@ -24,10 +24,10 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# Campaigns, and whatever else takes more than 20 seconds a test; pyproject.toml leaves them out of make test. In one
-# process, since they start others and watch the clock.
+# Campaigns, and whatever else takes more than 20 seconds a test; pyproject.toml leaves them out of make test. Two at a
+# time, and no more: they start processes of their own, wait for them half of the time, and watch the clock.
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # With the oldest versions that setup.cfg allows, on Python 3.11 (numpy 2.0 has no wheels for Python 3.13).
 OLDEST := .venv-oldest

@@ -188,7 +188,7 @@ def slowly(holder, name, rank):
     def slow(*arguments, **options):
         if own_rank() == rank and name not in waited:
             waited.add(name)
-            time.sleep(2 * ALLOWED)
+            time.sleep(1.5 * ALLOWED)
             print("slept in", name, flush=True)
         return function(*arguments, **options)
     setattr(holder, name, slow)

@@ -74,7 +74,7 @@ def test_loading_processes_read_a_store_at_a_url_as_one_on_a_disk(world: World, 
 @pytest.mark.slow
 def test_refusals_cuts_and_a_kill_leave_the_same_store_and_weights(world: World, s3: S3Server) -> None:
     url = f"s3://{BUCKET}/faults"
-    s3.faults.choose = every(s500=7, s503=5, cut=6, slow=19)
+    s3.faults.choose = every(s500=13, s503=7, cut=11, slow=19)
     dump = world.dump(store={"path": url, "topk": 5, "views": 2})
     process = start(world.folder, dump)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.conftest import CommandLine
 from tests.models.weights import assert_same_weights
 from tests.processes import wait_until
 from tests.stages.commands import command, on_a_slow_disk, torchrun
+from tests.stages.test_preemption import RUNS
 from tests.storage.s3 import BUCKET, S3Server
 from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.config.load import dump_yaml
@@ -162,11 +164,13 @@ def test_two_ranks_go_on_in_another_work_folder(world: World, bucket: str) -> No
     wait_for_checkpoint(process, url)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    again = begin(world, slow_run(world, url, "second", 3), *torchrun(2), "-m", "tinyvit_kd")
-    told = again.communicate(timeout=120)[1]
-    assert again.returncode == 0, told
-    assert "continuing from step" in told
-    whole = begin(world, slow_run(world, str(world.folder / "whole"), "third", 3), *torchrun(2), "-m", "tinyvit_kd")
-    whole.communicate(timeout=120)
+    recipes = {name: world.folder / f"{name}.yaml" for name in ("second", "whole")}
+    recipes["second"].write_text(dump_yaml(slow_run(world, url, "second", 3)))
+    recipes["whole"].write_text(dump_yaml(slow_run(world, str(world.folder / "whole"), "third", 3)))
+    (world.folder / "runs.py").write_text(RUNS)
+    program = *torchrun(2), str(world.folder / "runs.py"), *map(str, recipes.values())
+    ended = subprocess.run([sys.executable, *program], capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert "continuing from step" in ended.stderr
     open_storage(url).fetch("model.safetensors", world.folder / "fetched" / "model.safetensors")
     assert_same_weights(world.folder / "fetched", world.folder / "whole")

@@ -125,8 +125,8 @@ def printed(processes: int, text: str, folder: Path, *arguments: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_no_bit_differs_from_plain_averaging(processes: int, dumped: Path, tmp_path: Path) -> None:
+def test_no_bit_differs_from_plain_averaging(dumped: Path, tmp_path: Path) -> None:
+    """Of three processes: sums of two, and halves, are the same in whatever order they are made."""
     schedule = TRAINING["schedule"] | {"epochs": 1, "global_batch_size": 24, "lanes": 6}
     cases: dict[str, dict[str, Any]] = {
         "plain": {},
@@ -139,7 +139,7 @@ def test_no_bit_differs_from_plain_averaging(processes: int, dumped: Path, tmp_p
     }
     for name, sections in cases.items():
         (tmp_path / f"{name}.yaml").write_text(dump_yaml(World(dumped).pretrain(**{"schedule": schedule} | sections)))
-    found = printed(processes, TRAIN, tmp_path, str(tmp_path))
+    found = printed(3, TRAIN, tmp_path, str(tmp_path))
     assert set(found) == set(cases)
     for name, (ours, plain) in found.items():
         assert ours == plain, name
