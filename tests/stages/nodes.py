@@ -89,6 +89,10 @@ class Nodes:
         self.agents.append(Agent(process, log))
         return self.agents[-1]
 
+    def said(self, words: str) -> bool:
+        """Whether any agent, or a process of one, has printed these words; which one has rank 0, torchrun decides."""
+        return any(agent.said(words) for agent in self.agents)
+
     def wait(self, seconds: float = 240) -> None:
         """Wait until all agents that were not killed have ended well."""
         for agent in self.agents:

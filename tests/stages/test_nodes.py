@@ -53,9 +53,10 @@ def test_a_job_shrinks_and_grows_with_its_machines_and_trains_what_one_process_d
     options = elastic("1:4", port, conf="is_host=0")
     _, *program = command(world.folder, config, *on_a_slow_disk(world.folder))
     with nodes(world.folder, *program) as job:
-        host = job.start(*elastic("1:4", port, conf="is_host=1"))  # that torchrun's own store is not lost with another
+        job.start(*elastic("1:4", port, conf="is_host=1"))  # so that torchrun's own store is not lost with another one
         other, _ = (job.start(*options) for _ in range(2))
-        host.await_words("2 of 3 processes train")  # four lanes cannot be shared out evenly among three
+        # Four lanes cannot be shared out evenly among three.
+        wait_until(lambda: job.said("2 of 3 processes train"), "nobody stands by", 120)
         await_step(output, 3)
         before = newest_step(output)
         other.kill()
@@ -64,8 +65,8 @@ def test_a_job_shrinks_and_grows_with_its_machines_and_trains_what_one_process_d
         job.start(*options)
         job.start(*options)
         job.wait()
-    assert host.said("is gone, or did not answer")
-    assert host.said("on 4 processes")
+    assert job.said("is gone, or did not answer")
+    assert job.said("on 4 processes")
     pretrain(world.pretrain(output=str(world.folder / "alone"), **SAME), solo_job())
     assert_nearly_same_weights(world.folder / "alone", output)
 
