@@ -95,6 +95,21 @@ def test_refusals_cuts_and_a_kill_leave_the_same_store_and_weights(world: World,
 
 
 @pytest.mark.slow
+def test_a_run_follows_a_dump_through_a_bucket(world: World, s3: S3Server) -> None:
+    store = {"path": f"s3://{BUCKET}/followed"}
+    following = world.pretrain(store=store | {"follow": True}, output=str(world.folder / "remote"))
+    process = start(world.folder, following)
+    try:
+        wait_until(lambda: [path for _, path in s3.faults.requests if "/followed" in path], "nothing was asked for")
+        dump_logits(world.dump(store=store | {"topk": 5, "views": 2}, block_order="views"), solo_job())
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+    pretrain(world.pretrain(), solo_job())
+    require_same_weights(world.folder, "remote", "distilled")
+
+
+@pytest.mark.slow
 def test_a_signal_to_all_processes_that_are_being_started_stops_a_dump_as_any_other(world: World, s3: S3Server) -> None:
     dump = world.dump(store={"path": f"s3://{BUCKET}/stopped", "topk": 5, "views": 2}, runtime=WORKERS)
     process = subprocess.Popen(command(world.folder, dump), stderr=subprocess.PIPE, text=True, start_new_session=True)
