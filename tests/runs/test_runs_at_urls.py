@@ -21,7 +21,7 @@ from tinyvit_kd.analysis.jobs.run_folder import read_run
 from tinyvit_kd.config.recipes import PretrainConfig
 from tinyvit_kd.errors import BusyError, CheckpointError, ConfigError, StorageError, StorageUnavailableError
 from tinyvit_kd.runs import run_lease, run_mirror
-from tinyvit_kd.runs.run_mirror import MirroredHome
+from tinyvit_kd.runs.mirrored_home import MirroredHome
 from tinyvit_kd.runs.run_names import USUAL, RunNames
 from tinyvit_kd.runs.work_folder import run_folder
 from tinyvit_kd.runtime.distributed import solo_job

@@ -28,7 +28,8 @@ def run_home(config: TrainingConfig, job: Job) -> Iterator[RunHome]:
         yield RunHome(run_folder(config), config.output)
         return
     # Only runs at a URL need what is imported here.
-    from tinyvit_kd.runs.run_mirror import MirroredHome, RunMirror
+    from tinyvit_kd.runs.mirrored_home import MirroredHome
+    from tinyvit_kd.runs.run_mirror import RunMirror
 
     storage, folder, keep = open_storage(config.output), run_folder(config), config.train.keep_checkpoints
     agreed = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,12 +25,10 @@ from tinyvit_kd.errors import (
 from tinyvit_kd.models.modelfile import MODEL, RAW_MODEL
 from tinyvit_kd.runs.checkpoint_uploads import CheckpointUploads, remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import RESULTS, SUMMARY
-from tinyvit_kd.runs.run_home import RunHome
 from tinyvit_kd.runs.run_lease import Writer, claim
 from tinyvit_kd.runs.run_names import RunNames
 from tinyvit_kd.runs.uploads import EVERY, FileUploads, Names, Repeating
-from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.files import read_small_json, sole_writer, write_json
+from tinyvit_kd.runtime.files import read_small_json, write_json
 from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import print_line
 from tinyvit_kd.runtime.peer_watch import kept_whole
@@ -38,7 +36,7 @@ from tinyvit_kd.runtime.shared_disks import locks_are_used
 from tinyvit_kd.runtime.signals import Preempted, StopRequest, finishing_first
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.copies import copy_file
-from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoint_path, checkpoints, remove_older
+from tinyvit_kd.training.checkpoint_files import CHECKPOINTS, checkpoints
 
 _STATE = ".mirror.json"  # whose copy a folder is, and which writer's
 _LAST = (MODEL, RAW_MODEL, RESULTS, SUMMARY)  # what makes a run a finished one, in the order in which it is uploaded
@@ -225,54 +223,6 @@ class RunMirror(AbstractContextManager["RunMirror"]):
             self._note(error, _FILES)
             return False
         return True
-
-
-class MirroredHome(RunHome):
-    """The place of a run at a URL.
-
-    Args:
-        run: drawn at the run's first start.
-        keep: checkpoints to keep in the folder.
-        mirror: on rank 0.
-    """
-
-    def __init__(self, storage: Storage, folder: Path, run: str, keep: int, mirror: RunMirror | None) -> None:
-        super().__init__(folder, storage.locate())
-        self._storage, self._run, self._keep, self._mirror = storage, run, keep, mirror
-
-    def writing(self, job: Job) -> AbstractContextManager[None]:
-        """As ``RunHome.writing``, which has been seen to since the run was opened."""
-        del job
-        return nullcontext()
-
-    def has_checkpoints(self) -> bool:
-        """As ``RunHome.has_checkpoints``; one request."""
-        return super().has_checkpoints() or bool(remote_checkpoints(self._storage))
-
-    def checkpoints(self) -> Iterator[Path]:
-        """As ``RunHome.checkpoints``."""
-        assert self._mirror is not None, "rank 0 asks"
-        yield from self._mirror.checkpoints()
-
-    def checkpoint_of(self, step: int) -> Path:
-        """As ``RunHome.checkpoint_of``; one process of each machine fetches it, and removes those of earlier starts."""
-        with sole_writer(self.folder.with_name(f"{self.folder.name}.fetching"), wait=3600):
-            make_copy_of(self.folder, self._run)
-            path = checkpoint_path(self.folder / CHECKPOINTS, step)
-            if not path.is_file():
-                copy_file(self._storage, remote_name(path.name), path)
-            remove_older(path, self._keep)
-        return path
-
-    def on_checkpoint(self, path: Path) -> None:
-        """As ``RunHome.on_checkpoint``: it is uploaded while training goes on."""
-        if self._mirror is not None:
-            self._mirror.submit(path)
-
-    def heed(self, stop: StopRequest) -> None:
-        """As ``RunHome.heed``."""
-        if self._mirror is not None:
-            self._mirror.heed(stop)
 
 
 def _said(error: Exception) -> str:
