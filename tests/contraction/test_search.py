@@ -12,7 +12,6 @@ from tinyvit_kd.contraction.search import rules_of
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import ConfigError
 
-
 ONE_ROUND = {"limits": {"parameters": 0.97 * costs_of(BASE).parameters}, "search": {"rounds": 1}}
 
 

@@ -66,10 +66,8 @@ class Planner:
             costs, timing = self.costs(each.shape), timings[name]
             by = misses(costs, timing.images_per_second, limits)
             if by:
-                why = "; ".join(
-                    f"misses the limit of {limit} by a factor of {factor:.3f}" for limit, factor in by.items()
-                )
-                results[name] = Result(each, costs, timing, out=why)
+                told = [f"misses the limit of {limit} by a factor of {factor:.3f}" for limit, factor in by.items()]
+                results[name] = Result(each, costs, timing, out="; ".join(told))
         return results
 
     def require_reachable(self) -> None:
