@@ -14,7 +14,7 @@ from tinyvit_kd.contraction.front import Standing, standings
 from tinyvit_kd.contraction.records import Result
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, to_json
 from tinyvit_kd.contraction.search import Rules
-from tinyvit_kd.contraction.search_files import CARD, RECIPE, ROUNDS, winner_output, winner_path
+from tinyvit_kd.contraction.search_files import RECIPE, card_path, rounds_path, winner_output, winner_path
 from tinyvit_kd.runtime.files import atomic_write, write_json
 from tinyvit_kd.runtime.machine import machine, versions
 from tinyvit_kd.runtime.wording import binary_size, counted, table
@@ -34,7 +34,7 @@ def describe_limits(limits: Mapping[str, float]) -> str:
 
 def write_rounds(folder: Path, outcome: Outcome) -> None:
     """Write the rounds that are finished; every process writes the same."""
-    write_json(folder / ROUNDS, to_json(outcome))
+    write_json(rounds_path(folder), to_json(outcome))
 
 
 def winners(outcome: Outcome) -> list[Result]:
@@ -91,7 +91,7 @@ def write_outcome(folder: Path, outcome: Outcome, config: ContractConfig, rules:
     for place, result in enumerate(winners(outcome), 1):
         path = winner_path(folder, place)
         atomic_write(path, winner_text(result, place, config, rules, drop_path_rate, day).encode())
-    atomic_write(folder / CARD, card_text(outcome, config, rules, day).encode())
+    atomic_write(card_path(folder), card_text(outcome, config, rules, day).encode())
 
 
 def winner_text(
