@@ -79,6 +79,7 @@ JOINS_PATHS = {
         "models/model_location.py",
         "runtime/cache_folder.py",
         "storage/copies.py",
+        "contraction/timings_folder.py",
         "training/checkpoint_files.py",
         "training/loop.py",
     ),

@@ -31,7 +31,7 @@ class Timing:
     Attributes:
         images_per_second: of the network.
         over_base: times the throughput of the round's first base, timed in turns with it.
-        spread: largest over smallest ratio of the turns, less 1.
+        spread: largest over smallest ratio of the turns, less 1; of a prediction its standard error, as a fraction.
         how: ``measured``, ``hardware`` (reckoned from given figures) or ``predicted`` (by the cost model, not timed).
         machine: on which it was measured.
     """
