@@ -54,10 +54,10 @@ def _point(result: Result, place: float, mean: Mean, roles: Mapping[str, Role]) 
 
 
 def _roles(outcome: Outcome, record: RoundRecord) -> dict[str, Role]:
-    roles: dict[str, Role] = {name: "front" for name in record.front}
-    roles |= {name: "base" for name in record.next_bases}
+    roles: dict[str, Role] = dict.fromkeys(record.front, "front")
+    roles |= dict.fromkeys(record.next_bases, "base")
     if record is outcome.rounds[-1]:
-        roles |= {name: "winner" for name in outcome.winners}
+        roles |= dict.fromkeys(outcome.winners, "winner")
     return roles
 
 
