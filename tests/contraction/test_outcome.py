@@ -51,10 +51,10 @@ def test_the_card_tells_target_lineage_ties_and_machine(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     write_outcome(tmp_path, made_outcome(), config, rules_of(config), 0.2)
     card = (tmp_path / "contract.md").read_text()
-    assert "Target: at most 16,000,000 parameters, at least 1,300 images/s." in card
+    assert "Target: at most 16,000,000 parameters, at least 1,300.0 images per second." in card
     assert "* round 2: `" + NARROWEST.name + "` by widths[2] 384 → 352" in card
     assert f"Tied: `{NARROWEST.name}` and `{NARROW_AND_SHALLOW.name}`." in card
-    assert "### Round 1: at most 19,000,000 parameters, at least 950 images/s" in card
+    assert "### Round 1: at most 19,000,000 parameters, at least 950.0 images per second" in card
     assert "torch " in card
 
 
@@ -72,8 +72,11 @@ def test_the_table_has_those_at_the_end_of_each_round_best_first_and_marks_the_c
     ("limits", "words"),
     [
         ({"parameters": 5.5e6}, "at most 5,500,000 parameters"),
-        ({"multiply_adds": 1.3e9, "memory_mib": 40.0}, "at most 1,300 M multiply-adds, at most 40.0 MiB of memory"),
-        ({"images_per_second": 912.4}, "at least 912 images/s"),
+        (
+            {"multiply_adds": 1.3e9, "memory_mib": 40.0},
+            "at most 1,300,000,000 multiply-adds per image, at most 40.0 MiB of memory",
+        ),
+        ({"images_per_second": 912.4}, "at least 912.4 images per second"),
     ],
 )
 def test_limits_are_told_in_words(limits: dict[str, float], words: str) -> None:

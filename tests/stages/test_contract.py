@@ -68,6 +68,7 @@ def test_a_search_leaves_recipes_which_pretrain_takes_as_they_are(world: World, 
     card = (folder / "contract.md").read_text()
     assert f"## Winner 1: `{outcome.winners[0]}`" in card
     assert "Lineage:" in card
+    assert outcome.winners[0] in (folder / "contract.html").read_text()
     assert list((folder / "weights").iterdir()) == list((folder / "claims").iterdir()) == []
 
     trained = command_line("pretrain", folder / "winner.yaml")

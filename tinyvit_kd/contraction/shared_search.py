@@ -151,10 +151,9 @@ class SharedSearch:
         for name in record.next_bases or record.front[: self.rules.winners]:
             use = "a base of the next round" if record.next_bases else "a winner"
             say(self.job, f"  {use}: {name}, {_told(by_name[name])}")
-        chosen = record.next_bases or record.front[: self.rules.winners]
-        for one, other in record.ties:
-            if one in chosen or other in chosen:
-                say(self.job, f"  tied within their standard errors: {one} and {other}")
+            tied = [one if other == name else other for one, other in record.ties if name in (one, other)]
+            if tied:
+                say(self.job, f"    tied with {', '.join(tied)}")
 
 
 def _plan_values(plan: Plan) -> Values:

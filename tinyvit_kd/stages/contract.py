@@ -24,6 +24,8 @@ from tinyvit_kd.contraction.space import shape_of
 from tinyvit_kd.contraction.throughput import open_clock
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.student import student_spec
+from tinyvit_kd.reports.contraction_page import write_contraction_page
+from tinyvit_kd.runs.attempts import command_line
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import run_identity
 from tinyvit_kd.runtime.distributed import Job
@@ -70,6 +72,9 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
         run = CandidateRun(config, rules, proxy, alone, base, weights.initial, drop_path_rate, results)
         for outcome in SharedSearch(rules, job, planner, run, results).outcomes():
             write_rounds(folder, outcome)
+            with nullcontext() if job.is_main else quiet_lines():
+                page = write_contraction_page(folder, outcome, command_line())
+        say(job, f"wrote {page}")
         _write(folder, outcome, config, rules, drop_path_rate, job)
     return _figures(outcome, rules)
 
