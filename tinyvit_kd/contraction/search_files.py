@@ -19,6 +19,7 @@ RECIPE = "contract.yaml"
 IDENTITY = "identity.json"  # what must be the same for processes to share the search
 _ROUNDS = "rounds.json"
 _CARD = "contract.md"
+PAGE = "contract.html"
 _TIMINGS = "timings"  # throughput by shape, machine and settings, as it was measured
 
 
@@ -60,6 +61,11 @@ def card_path(folder: Path) -> Path:
 def timings_folder(folder: Path) -> Path:
     """Where the throughput of shapes is kept as it was measured."""
     return folder / _TIMINGS
+
+
+def page_path(folder: Path) -> Path:
+    """The page of a search."""
+    return folder / PAGE
 
 
 def winner_path(folder: Path, place: int) -> Path:
