@@ -42,6 +42,25 @@ def test_what_is_kept_for_the_backward_pass_is_that_of_one_image() -> None:
     assert found.multiply_adds == 3 * 4 * 4 * 5
 
 
+def test_what_is_moved_is_what_each_layer_takes_and_gives_and_the_weights_once() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5), nn.Sigmoid(), nn.LayerNorm(5), nn.ReLU(inplace=True))
+    weights = 3 * 4 * 4 * 5 + 5 + 5 + 5
+    # Flattening moves nothing, and whatever writes to its input reads it first.
+    assert cost_of(network, 4, trains=False).moved_bytes == 4 * (weights + (3 * 4 * 4 + 5) + 3 * (5 + 5))
+
+
+def test_listed_inputs_of_the_largest_layer_count() -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.cat([images, images], dim=1) * self.scale
+
+    assert cost_of(Joined(), 4, trains=False).largest_bytes == 4 * 4 * (3 * 4 * 4)
+
+
 def test_a_frozen_body_keeps_no_activations() -> None:
     def build() -> nn.Module:
         network = build_network(ModelSpec(name="resnet10t"), 10, 64)

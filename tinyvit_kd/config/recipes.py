@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tinyvit_kd.config.base import Location, Section, unit
+from tinyvit_kd.config.contraction import LimitsConfig, ProxyConfig, SearchConfig, SpaceConfig, ThroughputConfig
 from tinyvit_kd.config.data import (
     LabelledShardsConfig,
     MaybeLabelledShardsConfig,
@@ -134,16 +135,52 @@ class TrainingConfig(Section):
         return runtime
 
 
-class PretrainConfig(TrainingConfig):
+class StoredTrainingConfig(TrainingConfig):
+    """What trainings from a store share. The store sets the views, their size and the classes."""
+
+    shards: LabelledShardsConfig = Field(description="the shards that the store was dumped from")
+    store: StoredTargetsConfig = Field(description="the teacher's probabilities")
+    loss: DistillLossConfig = Field(default_factory=DistillLossConfig, description="distillation loss")
+
+
+class PretrainConfig(StoredTrainingConfig):
     """Stage two, ``pretrain``: train a student from a store, which sets the views, their size and the classes.
 
     Labels are used only if ``loss.alpha`` is below 1.
     """
 
     stage: Literal["pretrain"] = Field(description=STAGE)
-    shards: LabelledShardsConfig = Field(description="the shards that the store was dumped from")
-    store: StoredTargetsConfig = Field(description="the teacher's probabilities")
-    loss: DistillLossConfig = Field(default_factory=DistillLossConfig, description="distillation loss")
+
+
+class ContractConfig(StoredTrainingConfig):
+    """``contract``: find the best student within limits, from a larger one, by brief trainings from a store.
+
+    The student is the base that is contracted. What is said of its training is that of the winners, for which recipes
+    are written.
+    """
+
+    stage: Literal["contract"] = Field(description=STAGE)
+    space: SpaceConfig = Field(default_factory=SpaceConfig, description="shapes that may be reached")
+    limits: LimitsConfig = Field(description="what a student must keep to")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="rounds of the search")
+    throughput: ThroughputConfig = Field(default_factory=ThroughputConfig, description="how candidates are timed")
+    proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="how candidates are trained and scored")
+
+    @model_validator(mode="after")
+    def _store_is_whole(self) -> ContractConfig:
+        if self.store.follow:
+            raise ValueError("store.follow is for pretrain: a search compares candidates by what is all there")
+        return self
+
+    def pretrain_tree(self, student: StudentConfig, output: str) -> dict[str, Any]:
+        """The recipe that trains a student as this one says, as plain values."""
+        own = set(PretrainConfig.model_fields)
+        shared = self.model_dump(mode="json", include=own, exclude_unset=True)
+        return shared | {
+            "stage": "pretrain",
+            "output": output,
+            "student": student.model_dump(mode="json", exclude_unset=True),
+        }
 
 
 class FinetuneConfig(TrainingConfig):
@@ -178,4 +215,5 @@ STAGE_CONFIGS: dict[str, type[Section]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
     "evaluate": EvaluateConfig,
+    "contract": ContractConfig,
 }

@@ -6,18 +6,20 @@ are known in a second, on any machine, and nothing is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _BATCH = 2  # batch norm of one pixel needs two values
+_UNSAFE_VIEWS = (torch.ops.aten._unsafe_view.default,)  # views that autograd takes for copies
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class NetworkCost:
         multiply_adds: of one image's forward pass; matrix products and convolutions count, attention's among them.
         kept_bytes: float32 activations per image that the backward pass needs; 0 for networks that are only asked.
         largest_bytes: float32 input and output of the largest layer, per image.
+        moved_bytes: float32 inputs and outputs of all layers, for one image, and all parameters once. Layers are those
+            that run without a compiler, one operation at a time; views of a tensor move nothing.
     """
 
     parameters: int
@@ -39,6 +43,7 @@ class NetworkCost:
     multiply_adds: int
     kept_bytes: int
     largest_bytes: int
+    moved_bytes: int
 
 
 def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
@@ -64,7 +69,7 @@ def cost_of(network: nn.Module, size: int, *, trains: bool) -> NetworkCost:
     parameters = list(network.parameters())
     tensors = [*parameters, *network.buffers()]
     try:
-        multiply_adds, largest = _forward(network.eval(), _images(parameters, 1, size))
+        multiply_adds, layers = _forward(network.eval(), _images(parameters, 1, size))
         kept = _kept(network.train(), _images(parameters, _BATCH, size)) // _BATCH if trains else 0
     except TinyVitKdError:
         raise
@@ -78,10 +83,11 @@ def cost_of(network: nn.Module, size: int, *, trains: bool) -> NetworkCost:
     return NetworkCost(
         parameters=sum(each.numel() for each in parameters),
         trained=sum(each.numel() for each in parameters if each.requires_grad),
-        weight_bytes=sum(each.numel() * each.element_size() for each in tensors),
+        weight_bytes=_bytes(tensors),
         multiply_adds=multiply_adds,
         kept_bytes=kept,
-        largest_bytes=largest,
+        largest_bytes=layers.largest,
+        moved_bytes=layers.moved + _bytes(parameters),
     )
 
 
@@ -96,11 +102,11 @@ def _unfuse_attention(network: nn.Module) -> None:
             module.__dict__["fused_attn"] = False
 
 
-def _forward(network: nn.Module, images: torch.Tensor) -> tuple[int, int]:
-    """Multiply-adds of a forward pass, and bytes of its largest layer."""
-    with FlopCounterMode(display=False) as counter, _LargestLayer(_own_storages(network)) as layer, torch.no_grad():
+def _forward(network: nn.Module, images: torch.Tensor) -> tuple[int, _Layers]:
+    """Multiply-adds of a forward pass, and what its layers take and give."""
+    with FlopCounterMode(display=False) as counter, _Layers(_own_storages(network)) as layers, torch.no_grad():
         network(images)
-    return counter.get_total_flops() // 2, layer.bytes
+    return counter.get_total_flops() // 2, layers
 
 
 def _kept(network: nn.Module, images: torch.Tensor) -> int:
@@ -124,22 +130,40 @@ def _own_storages(network: nn.Module) -> set[int]:
     return {each.untyped_storage()._cdata for each in [*network.parameters(), *network.buffers()]}
 
 
-class _LargestLayer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the largest sum of what an operation takes and gives.
+class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what operations take and give, weights aside.
 
     Args:
         own: memory of the weights, which does not count.
+
+    Attributes:
+        largest: bytes of the operation that takes and gives most.
+        moved: bytes of all operations that read or write numbers.
     """
 
     def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.own = own
-        self.bytes = 0
+        self.largest = self.moved = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         del types
         result = func(*args, **(kwargs or {}))
-        tensors = [each for each in [*args, result] if isinstance(each, torch.Tensor)]
-        activations = [each for each in tensors if each.untyped_storage()._cdata not in self.own]
-        self.bytes = max(self.bytes, sum(each.numel() * each.element_size() for each in activations))
+        # Of several results the first is the layer's; a norm's statistics beside it are not the same on all devices.
+        given = result[0] if isinstance(result, tuple) else result
+        tensors = [each for each in tree_leaves((args, kwargs, given)) if isinstance(each, torch.Tensor)]
+        layer = _bytes(each for each in tensors if each.untyped_storage()._cdata not in self.own)
+        self.largest = max(self.largest, layer)
+        if not _makes_views(func):
+            self.moved += layer
         return result
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors)
+
+
+def _makes_views(operation: torch._ops.OpOverload) -> bool:
+    """Whether an operation gives another look at the memory that it is given, and leaves the numbers where they are."""
+    aliases = [each.alias_info for each in operation._schema.returns]
+    return operation in _UNSAFE_VIEWS or any(each is not None and not each.is_write for each in aliases)
