@@ -33,6 +33,11 @@ class Labels:
             labels[rows] = self.reader.labels(int(shard), indexes[rows])
         return labels if self.class_map is None else np.where(labels < 0, -1, self.class_map[labels])
 
+    def has_any(self, shard: int, length: int) -> bool:
+        """Whether any of the ``length`` samples of a shard has a label that is a class of the head."""
+        indexes = np.arange(length, dtype=np.int32)
+        return bool((self.gather(np.full_like(indexes, shard), indexes) >= 0).any())
+
 
 def write_labels(arrays: Arrays, labels: Labels, shards: Int32, indexes: Int32, mixed_in: Int32) -> None:
     """Fill ``labels`` and, if views are mixed, ``mixed_labels``: [B/M, M] each.

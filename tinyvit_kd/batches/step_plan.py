@@ -25,6 +25,7 @@ class StepPlan:
     A step of B views takes B / M samples, M = ``schedule.views_per_sample``; an epoch is a pass over the samples.
 
     Attributes:
+        shard_lengths: samples of each shard; 0 where none are trained on.
         lanes: the lanes of this rank.
         pairs_seed: seed of the pairs, which the order keeps together, if views are mixed; else None.
         stored: which of a store's views each epoch uses; None: every epoch makes new ones.
@@ -114,7 +115,8 @@ class StepPlan:
 
         The lengths of shards differ, so that a part may have some more.
         """
-        shards, lanes = len(self.shard_lengths), self.schedule.lanes
+        # A shard that holds no sample takes no room; in a plan, those that it leaves out have none either.
+        shards, lanes = max(1, sum(length > 0 for length in self.shard_lengths)), self.schedule.lanes
         mean_length = max(1, sum(self.shard_lengths) // shards)
         part = shards * len(self.lanes) * 5 // (lanes * 4) + 4
         return min(len(self.lanes) * (2 + windows * self.schedule.window // mean_length), part, shards)

@@ -81,7 +81,15 @@ class StoredBatches(BatchMaker[int, Batch]):
         Raises:
             ReplayError: a view differs from the one that a teacher saw; it names the sample's key.
         """
-        epoch, shards, indexes = self.plan.samples(task)
+        return self.replay(*self.plan.samples(task), arrays)
+
+    def replay(self, epoch: int, shards: Int32, indexes: Int32, arrays: Arrays) -> int:
+        """As ``fill``, for any samples, in the views that the plan gives them in an epoch.
+
+        Args:
+            shards, indexes: of the samples, [n].
+            arrays: of n times as many rows as an epoch has views per sample.
+        """
         numbers = self.plan.view_numbers(epoch)
         grouped = by_sample(arrays, len(shards))
         records = [self._records(shards, indexes, number) for number in numbers]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tinyvit_kd.batches.step_plan import StepPlan
-from tinyvit_kd.config.recipes import PretrainConfig
+from tinyvit_kd.config.recipes import StoredTrainingConfig
 from tinyvit_kd.runs.waiting import Sight, Waiter
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.shared_disks import await_visible
@@ -26,7 +26,7 @@ BY_SHARD = (
 )
 
 
-def await_stores(paths: Sequence[str], config: PretrainConfig, job: Job) -> None:
+def await_stores(paths: Sequence[str], config: StoredTrainingConfig, job: Job) -> None:
     """Wait until dumps have begun all these stores; every process must call.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What stage two trains on: shards and stores, opened and checked against each other."""
+"""What is trained on from a store: shards and stores, opened and checked against each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit_kd.batches.sample_views import SampleViews
 from tinyvit_kd.batches.step_plan import StepPlan
 from tinyvit_kd.batches.stored_batches import StoredBatches, block_caches
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
-from tinyvit_kd.config.recipes import PretrainConfig
+from tinyvit_kd.config.recipes import StoredTrainingConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
@@ -49,7 +49,7 @@ class StoredData(TrainingData):
         class_map: position in the head of each class of the labels (see ``label_map``); None: the same.
     """
 
-    config: PretrainConfig
+    config: StoredTrainingConfig
     job: Job
     stores: list[LogitStore]
     spec: ViewSpec
@@ -81,7 +81,7 @@ class StoredData(TrainingData):
         return schedule_stored_views(self.config, self.stores, self.job, counts, epoch)
 
 
-def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
+def open_stored_data(config: StoredTrainingConfig, job: Job) -> StoredData:
     """Open the shards and stores of a recipe, and check them against each other.
 
     Raises:
@@ -106,7 +106,7 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
     class_map: npt.NDArray[np.int64] | None = None
     labelled: dict[str, str] = {}
     if config.loss.uses_labels:
-        class_map = _label_map(config, shards, classes, manifest.num_classes, job)
+        class_map = labels_in_head(config, shards, classes, manifest.num_classes, job)
         labelled = {"class list of the labels": _map_hash(class_map), "set of labels": label_fingerprint(shards)}
     return StoredData(
         shards=shards,
@@ -130,10 +130,14 @@ def open_stored_data(config: PretrainConfig, job: Job) -> StoredData:
     )
 
 
-def _label_map(
-    config: PretrainConfig, shards: ShardSet, classes: ClassList | None, num_classes: int, job: Job
+def labels_in_head(
+    config: StoredTrainingConfig, shards: ShardSet, classes: ClassList | None, num_classes: int, job: Job
 ) -> npt.NDArray[np.int64] | None:
-    """Check that there are labels, and map their classes to positions in the head (see ``label_map``)."""
+    """Check that there are labels, and map their classes to positions in the head (see ``label_map``).
+
+    Raises:
+        ConfigError: there are none, or too few, or they are of other classes than the store's.
+    """
     labels = shards.class_list
     if labels is None and classes is not None:
         require_labelled(shards, config.shards)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyvit_kd.batches.view_schedule import ViewCounts, ViewSchedule
-from tinyvit_kd.config.recipes import PretrainConfig
+from tinyvit_kd.config.recipes import StoredTrainingConfig
 from tinyvit_kd.errors import BlockMissingError, ConfigError
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -16,7 +16,7 @@ from tinyvit_kd.store.store import LogitStore
 
 
 def schedule_stored_views(
-    config: PretrainConfig, stores: Sequence[LogitStore], job: Job, counts: ViewCounts | None, epoch: int
+    config: StoredTrainingConfig, stores: Sequence[LogitStore], job: Job, counts: ViewCounts | None, epoch: int
 ) -> ViewSchedule:
     """Which views each epoch uses. Views that were dumped while a run was stopped are used from ``epoch`` on.
 

@@ -182,6 +182,14 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         yield
 
 
+def forget_compiled() -> None:
+    """Let go of all code that was compiled in this process.
+
+    Dynamo keeps the code of eight networks for a function; further ones would run as they are.
+    """
+    torch.compiler.reset()
+
+
 def end_compile_workers() -> None:
     """End the processes that torch compiles in, if there are any; nothing of theirs is needed at a program's end.
 

@@ -50,6 +50,10 @@ class Batch(NamedTuple):
         """A copy in its own memory; a loader reuses the memory of the batches that it hands out."""
         return self._map(torch.clone)
 
+    def to(self, device: torch.device, *, copy: bool = False) -> Batch:
+        """This batch on a device: itself if it is there already, unless a copy is asked for."""
+        return self._map(lambda tensor: tensor.to(device, copy=copy))
+
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         return Batch(
             views=change(self.views),

@@ -71,7 +71,7 @@ def fit(
     seconds = 0.0
     skips_in_a_row = 0
     is_ready = False
-    _train_mode(run, state.model)
+    train_mode(run, state.model)
     with reporting(run, state.step, evaluate is not None) as reports:
         if evaluate is not None and state.step > 0 and evaluation_due(run, state.step):
             results |= _evaluate(run, state, evaluate, reports, stop)  # the run was stopped between the two
@@ -189,7 +189,8 @@ def _joined(parts: Sequence[Measured]) -> torch.Tensor:
     return parts[0].finite_rows if len(parts) == 1 else torch.cat([part.finite_rows for part in parts])
 
 
-def _train_mode(run: Run, model: nn.Module) -> None:
+def train_mode(run: Run, model: nn.Module) -> None:
+    """Set a network to training mode, but for what a recipe freezes."""
     model.train()
     for module in model.modules():
         # Modules that contain a trained head stay in training mode, so that distilled networks return both outputs.
@@ -230,7 +231,7 @@ def _evaluate(run: Run, state: TrainState, evaluate: Evaluate, reports: Reports,
         scores = evaluate(state.scored)
         if state.ema is not None:
             scores |= as_raw(evaluate(state.model))
-    _train_mode(run, state.model)
+    train_mode(run, state.model)
     reports.log_scores(state.step, scores)
     return scores
 

@@ -45,6 +45,19 @@ def soft_loss(
     Returns:
         a scalar: the Kullback-Leibler divergence plus the teacher's entropy, which has no gradient.
     """
+    losses = soft_losses(student_logits, indices, probs, residual, temperature, distinct)
+    return (losses * weights).sum() * (temperature**2 / len(weights))
+
+
+def soft_losses(
+    student_logits: torch.Tensor,
+    indices: torch.Tensor,
+    probs: torch.Tensor,
+    residual: torch.Tensor,
+    temperature: float = 1.0,
+    distinct: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """``soft_loss`` sample by sample, [B], before weights and the factor τ²; a hole's is any finite number."""
     logits = student_logits.float()
     # The view costs nothing. Its gradient is added up apart, as that of the quotient: in one order, so to the same sum.
     logits = logits.view_as(logits) if temperature == 1 else logits / temperature
@@ -56,8 +69,7 @@ def soft_loss(
     probs, tail = _recover(probs.float(), residual.float(), absent, temperature)
     others = logits.sum(dim=1) - stored.sum(dim=1)
     mass = probs.sum(dim=1) + tail * absent
-    losses = mass * logits.logsumexp(dim=1) - (probs * stored).sum(dim=1) - tail * others
-    return (losses * weights).sum() * (temperature**2 / len(weights))
+    return mass * logits.logsumexp(dim=1) - (probs * stored).sum(dim=1) - tail * others
 
 
 def plain_loss(
