@@ -53,6 +53,11 @@ def timings_folder(folder: Path) -> Path:
     return folder / _TIMINGS
 
 
+def page_path(folder: Path) -> Path:
+    """The page of a search."""
+    return folder / PAGE
+
+
 def winner_path(folder: Path, place: int) -> Path:
     """The recipe of a winner: ``winner.yaml``, ``winner-2.yaml``, from the first place on."""
     return folder / f"{_winner(place)}.yaml"
