@@ -121,7 +121,7 @@ def shared_search(
     results = ResultsFolder(folder, Claims(folder / "claims", lasts=5.0, renewed_every=0.1), first)
     run = CandidateRun(config, rules, trainer, solo_job(), base, initial, 0.0, results)
     planner = Planner(config, Result(base, costs_of(base.shape)), costs_of, FakeClock())
-    return SharedSearch(rules, solo_job(), planner, run, FakeClock(), results)
+    return SharedSearch(rules, solo_job(), planner, run, results)
 
 
 def complete(folder: Path, shared: SharedSearch) -> Outcome:

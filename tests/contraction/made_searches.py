@@ -17,7 +17,7 @@ BASE = Shape(
         ("mbconv_expand_ratio", 4.0),
         ("mlp_ratio", 4.0),
     ),
-    (("head_width", 32),),
+    (("head_widths", (32, 32, 32)), ("local_conv_size", 3)),
 )
 NARROWER = BASE.with_factor("widths", (96, 192, 384, 544))
 SHALLOWER = BASE.with_factor("depths", (2, 2, 5, 2))

@@ -154,7 +154,8 @@ def score_of(values: Values) -> Score | str:
 
 def student_of(shape: Shape, config: ContractConfig, drop_path_rate: float) -> StudentConfig:
     """A shape as the student of a recipe, with the base's stochastic depth."""
-    settings = shape.spec().model_dump(mode="json", exclude_unset=True) | {"drop_path_rate": drop_path_rate}
+    described = shape.spec().model_dump(mode="json", exclude_unset=True)
+    settings = {name: value for name, value in described.items() if value} | {"drop_path_rate": drop_path_rate}
     if config.student.grad_checkpointing:
         settings["grad_checkpointing"] = True
     return StudentConfig.model_validate(settings)

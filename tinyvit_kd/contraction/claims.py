@@ -56,7 +56,7 @@ class Claims:
 
     def _take(self, path: Path) -> bool:
         claim = json.dumps({"token": _token(), "machine": _machine(), "process": os.getpid()}).encode()
-        if atomic_create(path, claim):
+        if not path.exists() and atomic_create(path, claim):
             return True
         if not self._is_abandoned(path):
             return False

@@ -11,30 +11,24 @@ from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.config.yaml_text import yaml_text
 from tinyvit_kd.contraction.candidate_run import student_of
 from tinyvit_kd.contraction.front import Standing, standings
+from tinyvit_kd.contraction.limits import in_words
 from tinyvit_kd.contraction.records import Result
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, to_json
 from tinyvit_kd.contraction.search import Rules
-from tinyvit_kd.contraction.search_files import CARD, RECIPE, ROUNDS, winner_output, winner_path
+from tinyvit_kd.contraction.search_files import RECIPE, card_path, rounds_path, winner_output, winner_path
 from tinyvit_kd.runtime.files import atomic_write, write_json
 from tinyvit_kd.runtime.machine import machine, versions
 from tinyvit_kd.runtime.wording import binary_size, counted, table
 
-_UNITS = {
-    "parameters": ("at most {:,.0f} parameters", 1.0),
-    "multiply_adds": ("at most {:,.0f} M multiply-adds", 1e-6),
-    "images_per_second": ("at least {:,.0f} images/s", 1.0),
-    "memory_mib": ("at most {:,.1f} MiB of memory", 1.0),
-}
-
 
 def describe_limits(limits: Mapping[str, float]) -> str:
-    """Limits in words: ``at most 5,500,000 parameters, at least 900 images/s``."""
-    return ", ".join(_UNITS[name][0].format(value * _UNITS[name][1]) for name, value in limits.items())
+    """Limits in words: ``at most 5,500,000 parameters, at least 900 images per second``."""
+    return ", ".join(in_words(name, value) for name, value in limits.items())
 
 
 def write_rounds(folder: Path, outcome: Outcome) -> None:
     """Write the rounds that are finished; every process writes the same."""
-    write_json(folder / ROUNDS, to_json(outcome))
+    write_json(rounds_path(folder), to_json(outcome))
 
 
 def winners(outcome: Outcome) -> list[Result]:
@@ -66,6 +60,12 @@ def ranked(record: RoundRecord, rules: Rules) -> list[Standing]:
     return standings([result for result in record.results if result.out is None], rules.limited)
 
 
+def _standing_winners(outcome: Outcome, rules: Rules) -> list[tuple[Result, Standing]]:
+    """Winners, and how they stand in the last round, whose seeds tell more of errors than their own."""
+    by_name = {standing.name: standing for standing in ranked(outcome.rounds[-1], rules)}
+    return [(result, by_name[result.candidate.shape.name]) for result in winners(outcome)]
+
+
 def _standing(result: Result, rules: Rules) -> Standing | None:
     return standings([result], rules.limited)[0] if result.scores else None
 
@@ -88,27 +88,28 @@ def _row(first: str, mark: str, result: Result, standing: Standing | None) -> tu
 def write_outcome(folder: Path, outcome: Outcome, config: ContractConfig, rules: Rules, drop_path_rate: float) -> None:
     """Write card and winners' recipes."""
     day = time.strftime("%Y-%m-%d")
-    for place, result in enumerate(winners(outcome), 1):
-        path = winner_path(folder, place)
-        atomic_write(path, winner_text(result, place, config, rules, drop_path_rate, day).encode())
-    atomic_write(folder / CARD, card_text(outcome, config, rules, day).encode())
+    for place, (result, standing) in enumerate(_standing_winners(outcome, rules), 1):
+        student = student_of(result.candidate.shape, config, drop_path_rate)
+        steps = rules.halving.ends[-1]
+        head = winner_comment(result, standing, f"{day} ({RECIPE} beside this file), place {place}", steps)
+        tree = config.pretrain_tree(student, winner_output(config, place))
+        first = {name: tree[name] for name in ("stage", "output", "shards", "store", "student")}
+        atomic_write(winner_path(folder, place), f"{head}{yaml_text(first | tree)}".encode())
+    atomic_write(card_path(folder), card_text(outcome, config, rules, day).encode())
 
 
-def winner_text(
-    result: Result, place: int, config: ContractConfig, rules: Rules, drop_path_rate: float, day: str
-) -> str:
-    """A recipe of pretrain for a winner, with a comment on how it was found."""
-    standing = _standing(result, rules)
-    assert standing is not None, "a winner was trained"
-    student = student_of(result.candidate.shape, config, drop_path_rate)
-    tree = config.pretrain_tree(student, winner_output(config, place))
+def winner_comment(result: Result, standing: Standing, found: str, steps: int) -> str:
+    """How a winner was found, in lines that begin with #.
+
+    Args:
+        found: when and where.
+        steps: optimiser steps of its brief training.
+    """
     costs = result.costs
     return (
-        f"# Found by tinyvit-kd contract on {day} ({RECIPE} beside this file), place {place}: "
-        f"{costs.parameters:,} parameters,\n"
+        f"# Found by tinyvit-kd contract on {found}: {costs.parameters:,} parameters,\n"
         f"# {costs.multiply_adds:,} multiply-adds; cross-entropy to the teacher {standing.loss:.4f} ± "
-        f"{standing.error:.4f} after {counted(rules.halving.ends[-1], 'step')}.\n"
-        f"{yaml_text(tree)}"
+        f"{standing.error:.4f} after {counted(steps, 'step')}.\n"
     )
 
 
@@ -145,9 +146,7 @@ def card_text(outcome: Outcome, config: ContractConfig, rules: Rules, day: str) 
 
 def _told_winners(outcome: Outcome, rules: Rules) -> list[str]:
     lines: list[str] = []
-    for place, result in enumerate(winners(outcome), 1):
-        standing = _standing(result, rules)
-        assert standing is not None, "a winner was trained"
+    for place, (result, standing) in enumerate(_standing_winners(outcome, rules), 1):
         lines += [
             f"## Winner {place}: `{standing.name}`",
             "",

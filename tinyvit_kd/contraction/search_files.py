@@ -17,8 +17,8 @@ from tinyvit_kd.storage.copies import local_path
 
 RECIPE = "contract.yaml"
 IDENTITY = "identity.json"  # what must be the same for processes to share the search
-ROUNDS = "rounds.json"
-CARD = "contract.md"
+_ROUNDS = "rounds.json"
+_CARD = "contract.md"
 PAGE = "contract.html"
 _TIMINGS = "timings"  # throughput by shape, machine and settings, as it was measured
 
@@ -46,6 +46,16 @@ def log_path(folder: Path, part: tuple[int, int], rank: int) -> Path:
     number, parts = part
     middle = (f".part-{number}-of-{parts}" if parts > 1 else "") + (f".rank-{rank}" if rank else "")
     return folder / f"log{middle}.txt"
+
+
+def rounds_path(folder: Path) -> Path:
+    """All rounds that are finished, for programs."""
+    return folder / _ROUNDS
+
+
+def card_path(folder: Path) -> Path:
+    """How the winners were found, for people."""
+    return folder / _CARD
 
 
 def timings_folder(folder: Path) -> Path:

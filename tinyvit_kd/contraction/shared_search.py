@@ -16,13 +16,12 @@ from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, result_from_json, result_to_json
 from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, search
 from tinyvit_kd.contraction.shape import Shape
-from tinyvit_kd.contraction.throughput import Clock
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import Beat, saying
 from tinyvit_kd.runtime.log import say, say_any_rank
 from tinyvit_kd.runtime.wording import counted
 
-LOOK_EVERY = 1.0  # seconds between looks for what other processes make
+LOOK_EVERY = 2.0  # seconds between looks for what other processes make
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class SharedSearch:
     job: Job
     planner: Planner
     run: CandidateRun
-    clock: Clock
     folder: ResultsFolder
     plans: dict[int, Plan] = field(default_factory=dict)
     first_bases: dict[int, Shape] = field(default_factory=dict)
@@ -52,7 +50,6 @@ class SharedSearch:
         Raises:
             ConfigError: no shape keeps to the limits, or networks cannot be trained.
         """
-        self.planner.require_reachable()
         base = self._finished_base()
         trainer, targets = self.run.trainer, self.run.config.limits.model_dump(exclude_none=True)
         outcome = Outcome(base, [], (), targets, trainer.image_size, trainer.num_classes)
@@ -102,7 +99,7 @@ class SharedSearch:
         name = f"round-{number:02d}.timings"
 
         def make(_: str) -> Values:
-            return {name: asdict(timing) for name, timing in self.clock.measure(base, shapes).items()}
+            return {name: asdict(timing) for name, timing in self.planner.clock.measure(base, shapes).items()}
 
         (values,) = self._complete([name], make, "timing")
         return {name: Timing(**timing) for name, timing in values.items()}
@@ -154,10 +151,9 @@ class SharedSearch:
         for name in record.next_bases or record.front[: self.rules.winners]:
             use = "a base of the next round" if record.next_bases else "a winner"
             say(self.job, f"  {use}: {name}, {_told(by_name[name])}")
-        chosen = record.next_bases or record.front[: self.rules.winners]
-        for one, other in record.ties:
-            if one in chosen or other in chosen:
-                say(self.job, f"  tied within their standard errors: {one} and {other}")
+            tied = [one if other == name else other for one, other in record.ties if name in (one, other)]
+            if tied:
+                say(self.job, f"    tied with {', '.join(tied)}")
 
 
 def _plan_values(plan: Plan) -> Values:

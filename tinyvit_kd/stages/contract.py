@@ -24,6 +24,8 @@ from tinyvit_kd.contraction.space import shape_of
 from tinyvit_kd.contraction.throughput import open_clock
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.student import student_spec
+from tinyvit_kd.reports.contraction_page import write_contraction_page
+from tinyvit_kd.runs.attempts import command_line
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import run_identity
 from tinyvit_kd.runtime.distributed import Job
@@ -56,18 +58,24 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
     folder = search_folder(config)
     _require_own(folder)
     alone = Job(0, 1, job.device)
-    folder.mkdir(parents=True, exist_ok=True)
-    title = f"contract, tinyvit_kd {__version__}, on {job.device.type}"
-    with log_file(log_path(folder, part, job.rank), title):
-        with nullcontext() if job.is_main else quiet_lines():  # what is opened is told of once
-            proxy = open_proxy(config, alone)
-            weights = read_first_weights(config.student, proxy.data.classes, alone, proxy.num_classes)
-        rules = rules_of(config)
-        shared = _open_search(config, job, part, folder, rules, proxy, weights)
-        join_search(folder, _identity(config, proxy, weights), config)
-        for outcome in shared.outcomes():
+    with nullcontext() if job.is_main else quiet_lines():  # what is opened is told of once
+        proxy = open_proxy(config, alone)
+        weights = read_first_weights(config.student, proxy.data.classes, alone, proxy.num_classes)
+    rules = rules_of(config)
+    planner, drop_path_rate = _open_planner(config, alone, folder, proxy, weights)
+    planner.require_reachable()
+    join_search(folder, _identity(config, proxy, weights), config)
+    with log_file(log_path(folder, part, job.rank), f"contract, tinyvit_kd {__version__}, on {job.device.type}"):
+        number, parts = part
+        results = ResultsFolder(folder, first=(number - 1 + job.rank / job.world_size) / parts)
+        base = planner.base.candidate
+        run = CandidateRun(config, rules, proxy, alone, base, weights.initial, drop_path_rate, results)
+        for outcome in SharedSearch(rules, job, planner, run, results).outcomes():
             write_rounds(folder, outcome)
-        _write(folder, outcome, config, rules, shared.run.drop_path_rate, job)
+            with nullcontext() if job.is_main else quiet_lines():
+                page = write_contraction_page(folder, outcome, command_line())
+        say(job, f"wrote {page}")
+        _write(folder, outcome, config, rules, drop_path_rate, job)
     return _figures(outcome, rules)
 
 
@@ -87,35 +95,16 @@ def _identity(config: ContractConfig, proxy: Proxy, weights: FirstWeights) -> di
     return proxy.identity | run_identity(config, proxy.num_classes, proxy.data.classes, weights) | own
 
 
-def _open_search(
-    config: ContractConfig,
-    job: Job,
-    part: tuple[int, int],
-    folder: Path,
-    rules: Rules,
-    proxy: Proxy,
-    weights: FirstWeights,
-) -> SharedSearch:
-    spec = student_spec(config.student, weights.card)
+def _open_planner(
+    config: ContractConfig, alone: Job, folder: Path, proxy: Proxy, weights: FirstWeights
+) -> tuple[Planner, float]:
+    """What plans rounds from the recipe's student, and the stochastic depth of that."""
     sizes = {"num_classes": proxy.num_classes, "image_size": proxy.image_size}
-    base = Candidate(shape_of(spec, **sizes))
-    costs = partial(costs_of, **sizes)
-    number, parts = part
-    alone = Job(0, 1, job.device)
-    results = ResultsFolder(folder, first=(number - 1 + job.rank / job.world_size) / parts)
-    run = CandidateRun(
-        config=config,
-        rules=rules,
-        trainer=proxy,
-        job=alone,
-        base=base,
-        initial=weights.initial,
-        drop_path_rate=drop_path_rate_of(spec, **sizes),
-        folder=results,
-    )
+    spec = student_spec(config.student, weights.card)
+    base, costs = Candidate(shape_of(spec, **sizes)), partial(costs_of, **sizes)
     clock = open_clock(config, alone, folder=timings_folder(folder), **sizes)
     planner = Planner(config, Result(base, costs(base.shape)), costs, clock)
-    return SharedSearch(rules, job, planner, run, clock, results)
+    return planner, drop_path_rate_of(spec, **sizes)
 
 
 def _write(
