@@ -77,6 +77,7 @@ TINY_VIT = {
         f"pretrain/tiny_vit_{size}_22k": TinyViT(DISTILLED_22K, drop)
         for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))
     },
+    "contraction/tiny_vit_21m_to_5m_22k": TinyViT(DISTILLED_22K, 0.0),  # the training of its winners
     **{
         f"finetune/tiny_vit_{size}_22kto1k": TinyViT(FINETUNED_1K, drop, NO_MIXING)
         for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))

@@ -16,6 +16,13 @@ LAPTOP = REPOSITORY / "configs" / "laptop"
 LANES, TOPK = 4, 5
 DISTILLED: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 Tree = dict[str, Any]
+BRIEF_SEARCH: Tree = {
+    "space": {"tiny_vit": {"factors": ["mlp_ratio"], "mlp_step": 2.0}},
+    "limits": {"multiply_adds": 1e12},
+    "search": {"rounds": 1, "bases": 1},
+    "throughput": {"batch_size": 2, "turns": 3},
+    "proxy": {"steps": 2, "rungs": 1, "finalists": 1, "seeds": 1},
+}
 
 
 def laptop_recipe(stage: str) -> Path:
@@ -30,7 +37,9 @@ def in_small(recipe: Section, folder: Path) -> Tree:
     tree["shards"] = _labelled_beside(tree["shards"])
     if "eval" in tree:
         tree["eval"] |= {"shards": _labelled_beside(tree["eval"]["shards"]), "views": {"size": SIZE}}
-    if tree["stage"] != "pretrain":  # its views are the store's
+    if tree["stage"] == "contract":
+        tree |= BRIEF_SEARCH
+    elif tree["stage"] != "pretrain":  # whose views, as those of a search, are the store's
         views = tree.get("views", {})
         tree["views"] = _resized(views, views.get("size", 224)) | {"size": SIZE}
     if tree["stage"] == "dump-logits":

@@ -66,6 +66,9 @@ ONLY_IN: dict[str, set[str]] = {
 JOINS_PATHS = {
     *("data", "runs", "analysis"),
     *(
+        "contraction/claims.py",
+        "contraction/results_folder.py",
+        "contraction/search_files.py",
         "runtime/files.py",
         "runtime/loggers/own_files.py",
         "runtime/loggers/mlflow_tracking.py",

@@ -201,6 +201,8 @@ class Reader:
             (self.folder / command.recipe).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / command.recipe).write_text(yaml.safe_dump(in_small(recipe, self.folder)))
             typed = pages.without_settings(typed)  # they are in it
+        if "--samples-per-shard" in typed:
+            typed = [*typed, "--samples-per-shard", str(SAMPLES // 3)]  # there are fewer of them than a reader has
         if command is not None and "processes" in command.values:
             typed = [*typed, "--processes", "1"]
         done = CliRunner().invoke(cli, typed, catch_exceptions=False)

@@ -20,6 +20,7 @@ from tinyvit_kd.commands.report import report_command
 from tinyvit_kd.commands.sections import SectionedGroup
 from tinyvit_kd.commands.shards import shards_group
 from tinyvit_kd.commands.stages import (
+    contract_command,
     demo_command,
     dump_logits_command,
     evaluate_command,
@@ -48,6 +49,7 @@ USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
     "Before a run": [shards_group, recipe_command, plan_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command, torchrun_command],
+    "Make a student to measure": [contract_command],
     "Watch and compare runs": [status_command, compare_command, report_command],
     "Look into a store": [store_group],
     "Score and use a model": [evaluate_command, predict_command, export_command],

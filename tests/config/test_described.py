@@ -14,6 +14,7 @@ from tinyvit_kd.config.recipes_page import COMMAND, PAGE, page
 
 PURE_NUMBERS = {"seed", "weight", "ratio", "mlp_ratio", "mbconv_expand_ratio", "temperature", "mixup", "cutmix"}
 PURE_NUMBERS |= {"base_lr", "warmup_lr", "min_lr", "weight_decay", "eps", "clip_grad"}
+PURE_NUMBERS |= {"mbconv_expand_step", "lowest_mbconv_expand", "mlp_step", "lowest_mlp", "reduction"}
 
 
 def all_entries(entries: tuple[Entry, ...]) -> Iterator[Entry]:
@@ -60,6 +61,7 @@ def test_every_number_has_a_unit_unless_it_is_a_pure_number() -> None:
         ("pretrain: eval", "section or null"),
         ("pretrain: output", "path"),
         ("finetune: views.transform.args", "list"),
+        ("contract: space.tiny_vit.windows", "list of integers >= 1"),
         ("finetune: views.transform.kwargs", "mapping"),
         ("dump-logits: store.topk", "integer >= 1 and <= 65535"),
         ("dump-logits: views.max_pixels", "integer >= 1"),

@@ -41,6 +41,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "store": {"path": "somewhere", "views": 3},
     },
     "pretrain": STUDENT | {"store": {"path": "somewhere"}},
+    "contract": STUDENT | {"store": {"path": "somewhere"}, "limits": {"parameters": 0.5}},
     "finetune": STUDENT,
     "evaluate": {"shards": {"path": "something"}, "model": "somewhere"},
 }

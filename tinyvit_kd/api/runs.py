@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvit_kd.config import load
-from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
+from tinyvit_kd.config.recipes import (
+    STAGE_CONFIGS,
+    ContractConfig,
+    DumpConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    PretrainConfig,
+)
 from tinyvit_kd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from tinyvit_kd.models.normalizer import Normalizer
     from tinyvit_kd.runs.training_batches import TrainingBatches
 
-Recipe = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig
+Recipe = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig | ContractConfig
 
 
 class Student(NamedTuple):

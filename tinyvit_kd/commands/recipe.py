@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
+STAGES = ("dump-logits", "contract", "pretrain", "finetune", "evaluate")
 
 
 @click.command("recipe", short_help="Print a stage's recipe with every field explained, or its JSON schema.")
@@ -13,8 +13,8 @@ STAGES = ("dump-logits", "pretrain", "finetune", "evaluate")
 def recipe_command(stage: str, schema: bool) -> None:
     """Print a recipe for STAGE with all its fields explained.
 
-    STAGE is dump-logits, pretrain, finetune or evaluate. Every field comes with its default, type, unit and meaning.
-    Fill in the placeholders and delete what you do not change. docs/RECIPES.md has the same as tables.
+    STAGE is dump-logits, contract, pretrain, finetune or evaluate. Every field comes with its default, type, unit and
+    meaning. Fill in the placeholders and delete what you do not change. docs/RECIPES.md has the same as tables.
 
     \b
         tinyvit-kd recipe pretrain > my.yaml

@@ -15,7 +15,7 @@ from tinyvit_kd.runtime.lines import lines_for_a_log
 from tinyvit_kd.runtime.signals import raise_if_stopped
 
 if TYPE_CHECKING:
-    from tinyvit_kd.config.recipes import DumpConfig
+    from tinyvit_kd.config.recipes import ContractConfig, DumpConfig
     from tinyvit_kd.runtime.distributed import Job
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -100,6 +100,35 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
     _run_stage(config, evaluate)
 
 
+@click.command("contract", short_help="Find the best student within limits, from a larger one, by brief trainings.")
+@_recipe_options
+@click.option(
+    "--part",
+    default="1/1",
+    metavar="I/N|auto|auto/N",
+    help="This is the I-th of N independent jobs that share the search through its folder. auto: which one an array of "
+    "Slurm, Kubernetes or AWS Batch tells; auto/N: of N jobs.",
+)
+def contract_command(recipe: Path, overrides: tuple[str, ...], part: str) -> None:
+    """Find the best student within limits, by progressive contraction of a larger one.
+
+    Writes recipes for pretrain (winner.yaml), a card (contract.md) and a page (contract.html) into the run folder. Any
+    number of processes, of torchrun or of jobs with --part, share the candidates through that folder; run the same
+    command again to go on after a stop.
+    """
+    from tinyvit_kd.config.recipes import ContractConfig
+    from tinyvit_kd.runtime.job_array import part_of
+
+    chosen = part_of(part, os.environ)
+    config = _load(ContractConfig, recipe, overrides)
+    from tinyvit_kd.stages.contract import contract
+
+    def search(config: ContractConfig, job: Job) -> dict[str, float]:
+        return contract(config, job, chosen)
+
+    _run_stage(config, search, independent=chosen != (1, 1), shares_steps=False)
+
+
 @click.command("demo", short_help="All stages in a few minutes on a laptop, on images that it draws.")
 @click.option("--seed", default=0, show_default=True, help="Varies images, weights, views and order.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Work folder; default: demo-run, with the seed.")
@@ -126,11 +155,19 @@ def _load(kind: type[Recipe], recipe: Path, overrides: tuple[str, ...]) -> Recip
     return load_recipe(kind, recipe, overrides)
 
 
-def _run_stage(config: Any, stage: Callable[[Any, Any], Any], independent: bool = False) -> None:
+def _run_stage(
+    config: Any, stage: Callable[[Any, Any], Any], independent: bool = False, shares_steps: bool = True
+) -> None:
+    """Run a stage and print its result.
+
+    Args:
+        independent: this process has work of its own, whatever other tasks of the same launcher do.
+        shares_steps: whether the processes of a job make the steps of a training together.
+    """
     from tinyvit_kd.runtime.distributed import start_job
 
     runtime = config.runtime
-    schedule = getattr(config, "schedule", None)  # of a training
+    schedule = getattr(config, "schedule", None) if shares_steps else None  # of a training
     with lines_for_a_log(), start_job(runtime.device, runtime.threads, independent, runtime, schedule) as job:
         raise_if_stopped()
         result = stage(config, job)

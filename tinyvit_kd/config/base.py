@@ -24,10 +24,12 @@ class Section(BaseModel):
 
     Attributes:
         alternatives: fields that exclude each other. A printed recipe fills in the first and comments out the others.
+        suggested: of several fields of which one has to be given, the one that a printed recipe fills in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
     alternatives: ClassVar[tuple[str, ...]] = ()
+    suggested: ClassVar[str | None] = None
 
 
 def unit(name: str) -> dict[str, JsonValue]:

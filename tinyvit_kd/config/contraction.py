@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,8 @@ class SpaceConfig(Section):
 
 class LimitsConfig(Section):
     """What the last round's students must keep to; earlier rounds have limits between the base and these."""
+
+    suggested: ClassVar[str | None] = "parameters"
 
     parameters: float | None = Field(
         None,

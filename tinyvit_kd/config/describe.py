@@ -28,6 +28,7 @@ class Entry:
         schema: its JSON schema.
         replaces: the field that this one can be given instead of.
         replaced_by: the fields that can be given instead of this one.
+        is_suggested: whether it stands for several, one of which a recipe must contain.
         section: the section that it holds, if it holds one.
         is_list: whether it holds a list of such sections.
         entries: the fields of that section.
@@ -42,6 +43,7 @@ class Entry:
     schema: dict[str, Any] = field(repr=False)
     replaces: str | None = None
     replaced_by: tuple[str, ...] = ()
+    is_suggested: bool = False
     section: type[Section] | None = None
     is_list: bool = False
     entries: tuple[Entry, ...] = ()
@@ -95,6 +97,7 @@ def _entry(
         schema=schema,
         replaces=first if name in others else None,
         replaced_by=kind.alternatives[1:] if name == first else (),
+        is_suggested=name == kind.suggested,
         section=section,
         is_list=is_list and section is not None,
         entries=describe(section, inner_path) if section else (),
@@ -133,7 +136,9 @@ def _list_in_words(schema: dict[str, Any]) -> str:
     items = schema.get("prefixItems")
     if items:
         return f"list of {len(items)} {items[0]['type']}s{_bounds_in_words(items[0])}"
-    return "list"
+    each = schema.get("items", {})
+    is_number = each.get("type") in ("integer", "number")
+    return f"list of {each['type']}s{_bounds_in_words(each)}" if is_number else "list"
 
 
 def _bounds_in_words(schema: dict[str, Any]) -> str:

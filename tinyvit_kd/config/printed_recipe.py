@@ -82,7 +82,7 @@ def _value(entry: Entry) -> str:
 
 
 def _is_filled_in(entry: Entry) -> bool:
-    return bool(entry.required or entry.replaces or entry.replaced_by)
+    return bool(entry.required or entry.replaces or entry.replaced_by or entry.is_suggested)
 
 
 def _placeholder(schema: dict[str, Any]) -> str:

@@ -120,7 +120,7 @@ def no_candidate(considered: Sequence[Considered], limits: Limits, number: int, 
         number: of the round, of ``rounds``.
     """
     where = f"limits, in round {number} of {rounds}"
-    expected = ", ".join(_in_words(name, value) for name, value in limits.given.items())
+    expected = ", ".join(in_words(name, value) for name, value in limits.given.items())
     if not considered:
         return ConfigError(
             "there is no candidate: each factor of the bases has its smallest value",
@@ -160,6 +160,6 @@ def _deviation(shape: Considered, name: str, limits: Limits) -> str:
     return f"{has:,.{_DIGITS[name]}f} {_UNITS[name]} ({judged})"
 
 
-def _in_words(name: str, limit: float) -> str:
-    """``at most 5,500,000 parameters``."""
+def in_words(name: str, limit: float) -> str:
+    """A limit for people: ``at most 5,500,000 parameters``."""
     return f"at {'least' if name in _AT_LEAST else 'most'} {limit:,.{_DIGITS[name]}f} {_UNITS[name]}"

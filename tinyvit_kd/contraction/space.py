@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.tiny_vit import TinyVit
 from timm.models.vision_transformer import VisionTransformer
 
+from tinyvit_kd.config.contraction import SpaceConfig
 from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.contraction.inherit import without_rule
+from tinyvit_kd.contraction.moves import lowered_from, moves_between
+from tinyvit_kd.contraction.records import Candidate
 from tinyvit_kd.contraction.shape import Argument, Shape
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network, named_by_timm
@@ -46,9 +51,46 @@ def shape_of(spec: ModelSpec, num_classes: int, image_size: int) -> Shape:
         shape = _vit(network, spec)
     else:
         raise _no_family(spec, type(network).__name__)
-    if _sizes(build(shape.spec())) != _sizes(network):
-        raise _no_family(spec, f"a {type(network).__name__} whose blocks differ from each other")
+    if strange := without_rule(network.state_dict(), shape):
+        raise _no_family(spec, f"a {type(network).__name__} with weights that these do not have, such as {strange[0]}")
+    assert _sizes(build(shape.spec())) == _sizes(network)
     return shape
+
+
+def neighbours(shape: Shape, space: SpaceConfig) -> list[Candidate]:
+    """What one move makes of a shape: one factor, of one stage where stages have their own, lowered by one step.
+
+    Moves that would go below a bound are left out. Every move that is left changes the network, whatever the size of
+    the images: timm fills tokens up to whole windows, so that even windows larger than the image have a part in it.
+
+    Raises:
+        ConfigError: the space's width step is not a multiple of the width of a head.
+    """
+    return [_candidate(shape, each) for each in lowered_from(shape, space)]
+
+
+def candidates(base: Shape, space: SpaceConfig, meets: Callable[[Shape], bool], most_moves: int) -> list[Candidate]:
+    """The shapes that meet the limits with the fewest moves from a base, each once, always in the same order.
+
+    These are the neighbours that meet; where none does, what two moves make, and so on; none if more than
+    ``most_moves`` were needed. Moves may be of one factor.
+
+    Args:
+        meets: whether a shape keeps to the limits; asked once for each shape.
+
+    Raises:
+        ConfigError: the space's width step is not a multiple of the width of a head.
+    """
+    shapes = [base]
+    for _ in range(most_moves):
+        shapes = list(dict.fromkeys(less for shape in shapes for less in lowered_from(shape, space)))
+        if found := [shape for shape in shapes if meets(shape)]:
+            return [_candidate(base, each) for each in found]
+    return []
+
+
+def _candidate(base: Shape, shape: Shape) -> Candidate:
+    return Candidate(shape, base.name, moves_between(base, shape))
 
 
 def _tiny_vit(network: Any, spec: ModelSpec) -> Shape:
@@ -111,6 +153,6 @@ def _no_family(spec: ModelSpec, found: str) -> ConfigError:
         "the student cannot be contracted",
         where=f"student, {spec.name or ', '.join(spec.given)}",
         found=found,
-        expected="a TinyViT or a plain ViT or DeiT, with blocks in every stage",
+        expected="a TinyViT, a plain ViT or a DeiT, with blocks in every stage",
         fix="name a larger TinyViT (tiny_vit_21m_224), a DeiT (deit_base_patch16_224), or give widths (tiny_vit)",
     )

@@ -134,6 +134,13 @@ def load_recipes(paths: Iterable[Path], overrides: Iterable[str], findings: Find
 
 def _kind(path: Path) -> type[Section]:
     stage = read_yaml(path).get("stage")
+    if stage == "contract":
+        raise ConfigError(
+            "a search is not planned: how many candidates a round has follows from the scores of the one before",
+            where=str(path),
+            found=f"stage: {stage}",
+            fix="run it: before a round begins, it prints how many candidates are trained for how many steps",
+        )
     if isinstance(stage, str) and stage in STAGE_CONFIGS:
         return STAGE_CONFIGS[stage]
     raise ConfigError(

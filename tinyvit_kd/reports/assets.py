@@ -45,16 +45,27 @@ def assets() -> Assets:
     Raises:
         ConfigError: plotly is not installed.
     """
-    plotly, own, style = _plotly(), _own("page.js"), _own("page.css")
+    plotly, own = _plotly(), _own("page.js")
     packed = base64.b64encode(gzip.compress(plotly.encode(), 9, mtime=0)).decode()
     policy = (
         f"default-src 'none'; script-src {_hash(own)} {_hash(plotly)}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return Assets(
-        head=Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">{element("style", Html(style))}'),
+        head=_head(policy),
         scripts=Html(f'<script type="text/plain" id="plotly">{packed}</script><script>{own}</script>'),
     )
+
+
+def style_alone() -> Assets:
+    """What a page without charts needs: no script runs in it."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    return Assets(_head(policy), Html(""))
+
+
+def _head(policy: str) -> Html:
+    style = element("style", Html(_own("page.css")))
+    return Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">{style}')
 
 
 def _plotly() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tinyvit_kd.reports.charts import Chart, Curves, described
 from tinyvit_kd.reports.content import Report
+from tinyvit_kd.reports.figures import Figure
 from tinyvit_kd.reports.markup import Content, Html, element, joined
 from tinyvit_kd.reports.palette import style, swatch
 from tinyvit_kd.runtime.wording import counted
@@ -30,30 +31,23 @@ def undrawn() -> Html:
 
 def chart_figure(chart: Chart, names: Sequence[str]) -> Html:
     """The place of one chart: its title, and what it shows in words."""
-    unit = element("span", f" ({chart.shown.unit})", class_="unit") if chart.shown.unit else ""
+    return chart_place(chart.name, chart.shown, described(chart, names))
+
+
+def chart_place(name: str, shown: Figure, in_words: str) -> Html:
+    """Where the page's script draws a chart, below its title."""
+    unit = element("span", f" ({shown.unit})", class_="unit") if shown.unit else ""
     return element(
         "figure",
-        element("figcaption", element("b", chart.shown.title), unit),
-        element("div", class_="plot", data_chart=chart.name, role="img", aria_label=described(chart, names)),
+        element("figcaption", element("b", shown.title), unit),
+        element("div", class_="plot", data_chart=name, role="img", aria_label=in_words),
     )
 
 
 def _controls(report: Report, curves: Curves) -> Html:
     parts: list[Content] = []
     if len(report.runs) > 1:
-        choices = [
-            element(
-                "label",
-                element("input", type="checkbox", checked=True, data_source=number, autocomplete="off"),
-                swatch(style(number)),
-                run.label,
-            )
-            for number, run in enumerate(report.runs)
-        ]
-        buttons = [
-            element("button", name, type="button", data_all=value) for name, value in (("all", "on"), ("none", "off"))
-        ]
-        parts.append(element("fieldset", element("legend", "Runs"), *choices, *buttons))
+        parts.append(source_choice("Runs", [run.label for run in report.runs]))
     axes = [("step", "steps"), ("epoch", "epochs"), ("hours", "time in training")]
     known = [
         each for each in axes if any(curve.places.get(each[0]) for chart in curves.charts for curve in chart.curves)
@@ -67,6 +61,23 @@ def _controls(report: Report, curves: Curves) -> Html:
         box = element("input", type="checkbox", id="range", checked=True, autocomplete="off")
         parts.append(_choice("smallest to largest", box, behind=True))
     return element("div", *parts, class_="controls")
+
+
+def source_choice(title: str, names: Sequence[str]) -> Html:
+    """Boxes that switch sources on and off, by their number in the page's list."""
+    boxes = [
+        element(
+            "label",
+            element("input", type="checkbox", checked=True, data_source=number, autocomplete="off"),
+            swatch(style(number)),
+            name,
+        )
+        for number, name in enumerate(names)
+    ]
+    buttons = [
+        element("button", name, type="button", data_all=value) for name, value in (("all", "on"), ("none", "off"))
+    ]
+    return element("fieldset", element("legend", title), *boxes, *buttons)
 
 
 def _choice(name: str, control: Html, behind: bool = False) -> Html:

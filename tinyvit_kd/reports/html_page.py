@@ -7,7 +7,8 @@ from tinyvit_kd.reports.axes import steps_per_epoch
 from tinyvit_kd.reports.charts import charts_of_runs, drawing
 from tinyvit_kd.reports.content import Report
 from tinyvit_kd.reports.curves_section import curves_section, undrawn
-from tinyvit_kd.reports.markup import Content, Html, data_block, element, facts, joined
+from tinyvit_kd.reports.markup import Content, Html, element, facts, joined
+from tinyvit_kd.reports.page_frame import Part, framed
 from tinyvit_kd.reports.palette import style
 from tinyvit_kd.reports.recipes_section import recipes_section
 from tinyvit_kd.reports.results_section import results_section
@@ -26,7 +27,7 @@ def html_page(report: Report, around: Assets) -> str:
         [run.folder for run in report.runs], [steps_per_epoch(run.folder, run.status.total) for run in report.runs]
     )
     of_stores = charts_of_stores(report)
-    sections: list[tuple[str, str, Html]] = []
+    sections: list[Part] = []
     if report.runs:
         sections.append(("results", "Results", results_section(report)))
         sections.append(("curves", "Curves", curves_section(report, curves)))
@@ -38,15 +39,9 @@ def html_page(report: Report, around: Assets) -> str:
     if report.runs:
         sections.append(("runs", "Where each run comes from", runs_section(report)))
     data = {"sources": _sources(report), **drawing([*curves.charts, *of_stores])}
-    head = joined(
-        Html('<meta charset="utf-8">'),
-        around.head,
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", report.title),
-    )
-    body = joined(_header(report, sections), element("main", *map(_section, sections)), _footer(report))
-    end = joined(data_block("drawing", data), around.scripts)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}\n{end}</body></html>\n'
+    holds = [counted(len(each), noun) for each, noun in ((report.runs, "run"), (report.stores, "store")) if each]
+    made = f"{' and '.join(holds)}. {report.made}"
+    return framed(report.title, made, sections, around, data, warning=_not_read(report), command=report.command)
 
 
 def _sources(report: Report) -> list[dict[str, str]]:
@@ -55,31 +50,8 @@ def _sources(report: Report) -> list[dict[str, str]]:
     return [{"name": name, "colour": look.colour, "dashes": look.dashes, "mark": look.mark} for name, look in looks]
 
 
-def _header(report: Report, sections: list[tuple[str, str, Html]]) -> Html:
-    holds = [counted(len(each), noun) for each, noun in ((report.runs, "run"), (report.stores, "store")) if each]
-    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in sections]
-    parts: list[Content] = [
-        element("h1", report.title),
-        element("p", f"{' and '.join(holds)}. {report.made}", class_="quiet"),
-        element("nav", element("ul", *links), aria_label="Sections"),
-    ]
-    if report.not_read:
-        rows: list[tuple[str, Content]] = [(path, reason) for path, reason in report.not_read]
-        parts.append(
-            element(
-                "div", element("p", "Not in this report, because it could not be read:"), facts(rows), class_="warning"
-            )
-        )
-    return element("header", *parts)
-
-
-def _section(section: tuple[str, str, Html]) -> Html:
-    name, title, content = section
-    return element("section", element("h2", title), content, id=name)
-
-
-def _footer(report: Report) -> Html:
-    said: list[Content] = ["This file is complete in itself: it loads nothing, and can be mailed, printed or archived."]
-    if report.command:
-        said += [" Made by ", element("code", report.command), "."]
-    return element("footer", element("p", *said))
+def _not_read(report: Report) -> Content:
+    if not report.not_read:
+        return ""
+    rows: list[tuple[str, Content]] = [(path, reason) for path, reason in report.not_read]
+    return joined(element("p", "Not in this report, because it could not be read:"), facts(rows))

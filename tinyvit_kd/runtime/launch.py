@@ -127,6 +127,6 @@ def _refuse_copies(environment: Mapping[str, str]) -> None:
                 expected="one task per machine, and torchrun in it, which starts its processes",
                 fix=f"put torchrun between them, as pipelines/slurm does: {launcher} … tinyvit-kd torchrun --nnodes N "
                 f"--nproc_per_node GPUS … -m tinyvit_kd …; for a single process start one task: {_ONE[launcher]} …; "
-                "dump-logits may also take a part per task: --part I/N, or of srun's tasks --part auto",
+                "dump-logits and contract may also take a part per task: --part I/N, or of srun's tasks --part auto",
             )
         return  # SLURM_STEP_NUM_TASKS=1 is a step of one task in an allocation of several

@@ -26,6 +26,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   function traces(chart) {
+    if (chart.scatter) return chart.scatter.flatMap((group) => (choice.hidden.has(group.source) ? [] : points(group)));
     return chart.curves.flatMap((curve) => {
       const source = page.sources[curve.source];
       const place = page.places[curve.place];
@@ -79,8 +80,63 @@
     ];
   }
 
+  // Single points with their errors, and a line through those of the front.
+  const ROLES = { plain: ["-open", 7], front: ["", 8], base: ["", 12], winner: [null, 17] };
+  function points(group) {
+    if (group.x.length === 0) return [];
+    const source = page.sources[group.source];
+    const symbol = (role) => (ROLES[role][0] === null ? "star" : source.mark + ROLES[role][0]);
+    const front = group.x.map((x, place) => [x, group.y[place], group.roles[place]]);
+    const joined = front.filter((each) => each[2] !== "plain").sort((one, other) => one[0] - other[0]);
+    const shared = { type: "scatter", name: plain(source.name), cliponaxis: false };
+    const line = { color: source.colour, dash: source.dashes || "solid", width: 1.5 };
+    return [
+      { ...shared, x: joined.map((each) => each[0]), y: joined.map((each) => each[1]), mode: "lines", line, hoverinfo: "skip" },
+      {
+        ...shared,
+        x: group.x,
+        y: group.y,
+        mode: "markers",
+        error_y: { type: "data", array: group.errors, color: `${source.colour}99`, thickness: 1, width: 2 },
+        marker: {
+          color: source.colour,
+          symbol: group.roles.map(symbol),
+          size: group.roles.map((role) => ROLES[role][1]),
+          line: { color: source.colour, width: 1.5 },
+        },
+        text: group.names.map((name, place) => `${plain(name)}<br>${group.y[place]} ± ${group.errors[place]}`),
+        hovertemplate: "%{text}",
+      },
+    ];
+  }
+
+  // Vertical lines: limits of rounds in their colours, the last limit, and published networks.
+  function marks(chart) {
+    const shown = (chart.lines || []).filter((line) => line.source === null || !choice.hidden.has(line.source));
+    const grey = "#7d8791"; // which shows on a light and on a dark page
+    const shapes = shown.map((line) => {
+      const look = line.source !== null ? { dash: "dot", width: 1 } : { dash: line.limit ? "dash" : "solid", width: 1 };
+      const colour = line.source === null ? grey : page.sources[line.source].colour;
+      return { type: "line", x0: line.at, x1: line.at, y0: 0, y1: 1, yref: "paper", layer: "below", line: { color: colour, ...look } };
+    });
+    const annotations = shown
+      .filter((line) => line.name)
+      .map((line) => ({
+        x: line.at,
+        y: line.limit ? 0 : 1,
+        yref: "paper",
+        yanchor: line.limit ? "bottom" : "top",
+        xanchor: "right",
+        text: plain(line.name),
+        textangle: -90,
+        showarrow: false,
+        font: { size: 10, color: grey },
+      }));
+    return { shapes, annotations };
+  }
+
   // 11k, but not 100μ.
-  const large = (chart) => chart.curves.some((curve) => curve.y.some((each) => Math.abs(each) >= 1000));
+  const large = (chart) => !chart.scatter && chart.curves.some((curve) => curve.y.some((each) => Math.abs(each) >= 1000));
 
   function layout(chart, box) {
     const axis = { zeroline: false, automargin: true, fixedrange: media("(pointer: coarse)").matches };
@@ -92,10 +148,16 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       showlegend: false,
-      hovermode: "x unified",
+      hovermode: chart.scatter ? "closest" : "x unified",
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--rule"), font: { color: colour("--ink") }, namelength: 40 },
       dragmode: axis.fixedrange ? false : "zoom",
-      xaxis: { ...axis, title: { text: chart.axis || AXES[choice.axis], standoff: 6 }, rangemode: "tozero" },
+      ...marks(chart),
+      xaxis: {
+        ...axis,
+        title: { text: chart.axis || AXES[choice.axis], standoff: 6 },
+        rangemode: chart.scatter ? "normal" : "tozero",
+        ...(chart.scatter ? { nticks: 6, exponentformat: "SI" } : {}),
+      },
       yaxis: { ...axis, type: choice.log && !chart.axis ? "log" : "linear", exponentformat: large(chart) ? "SI" : "e", nticks: 6 },
     };
   }

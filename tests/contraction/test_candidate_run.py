@@ -1,0 +1,46 @@
+"""A candidate is a student like the base but for its shape, and its weights are a model file while they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contraction.fake_trainer import CLASSES, FakeTrainer, micro_config, shape_of_micro, shared_search
+from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.contraction.candidate_run import drop_path_rate_of, student_of
+from tinyvit_kd.contraction.records import Candidate
+from tinyvit_kd.contraction.search import Task
+from tinyvit_kd.models.modelfile import read_card
+from tinyvit_kd.models.student import open_model
+
+
+@pytest.mark.parametrize(
+    ("spec", "rate"),
+    [
+        ({"name": "tiny_vit_21m_224"}, 0.2),
+        ({"name": "tiny_vit_5m_224"}, 0.0),
+        ({"name": "tiny_vit_5m_224", "drop_path_rate": 0.05}, 0.05),
+        ({"name": "deit_tiny_patch16_224", "kwargs": {"drop_path_rate": 0.1}}, 0.1),
+    ],
+)
+def test_all_candidates_have_the_stochastic_depth_of_the_base(spec: dict[str, object], rate: float) -> None:
+    assert drop_path_rate_of(ModelSpec.model_validate(spec), 10, 224) == rate
+
+
+def test_a_student_says_no_more_than_its_shape_and_the_settings_of_the_base() -> None:
+    student = student_of(shape_of_micro(), micro_config(), 0.1)
+    assert student.model_dump(exclude_unset=True).keys() == {"tiny_vit", "drop_path_rate"}
+
+
+def test_the_weights_of_a_part_are_a_model_file_that_says_what_it_is(tmp_path: Path) -> None:
+    run = shared_search(tmp_path, micro_config(), FakeTrainer()).run
+    task = Task(0, Candidate(shape_of_micro()), 0)
+    run.make(task)
+    path = run.folder.weights(task.name)
+    card = read_card(path)
+    assert card is not None
+    assert (card.num_classes, card.step) == (CLASSES, 4)
+    network, _ = open_model(path)
+    state = run.weights(task)
+    assert all(value.equal(state[name]) for name, value in network.state_dict().items())

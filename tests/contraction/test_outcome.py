@@ -1,0 +1,83 @@
+"""What a search leaves for people: a table, a card, and recipes that pretrain reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contraction.made_searches import NARROW_AND_SHALLOW, NARROWEST, made_outcome
+from tests.contraction.planted import contract_config
+from tinyvit_kd.config.load import load_recipe
+from tinyvit_kd.config.recipes import ContractConfig, PretrainConfig
+from tinyvit_kd.contraction.outcome import describe_limits, outcome_table, write_outcome
+from tinyvit_kd.contraction.search import rules_of
+
+SEARCH = {"rounds": 2, "bases": 2, "winners": 2}
+
+
+def config_of(folder: Path) -> ContractConfig:
+    return contract_config(
+        output=str(folder / "search"),
+        search=SEARCH,
+        student={"name": "tiny_vit_21m_224", "init_from": "somewhere", "grad_checkpointing": True},
+        runtime={"workers": 3},
+    )
+
+
+def test_a_winner_is_a_recipe_of_pretrain_with_the_settings_of_the_search(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_outcome(tmp_path, made_outcome(), config, rules_of(config), 0.2)
+    winner = load_recipe(PretrainConfig, tmp_path / "winner.yaml")
+    assert winner.student.tiny_vit is not None
+    assert winner.student.tiny_vit.embed_dims == NARROWEST["widths"]
+    assert winner.student.drop_path_rate == 0.2
+    assert winner.student.grad_checkpointing
+    assert winner.student.init_from is None
+    assert winner.output == str(tmp_path / "search-winner")
+    assert (winner.runtime, winner.optim, winner.schedule) == (config.runtime, config.optim, config.schedule)
+    assert not (tmp_path / "winner-2.yaml").exists()  # the search has but one
+
+
+def test_a_recipe_says_how_its_student_was_found(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_outcome(tmp_path, made_outcome(), config, rules_of(config), 0.2)
+    comment = [line for line in (tmp_path / "winner.yaml").read_text().splitlines() if line.startswith("#")]
+    assert "16,000,000 parameters" in comment[0]
+    assert "1.7100 ± 0.0" in comment[1]  # the mean of two seeds
+
+
+def test_the_card_tells_target_lineage_ties_and_machine(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_outcome(tmp_path, made_outcome(), config, rules_of(config), 0.2)
+    card = (tmp_path / "contract.md").read_text()
+    assert "Target: at most 16,000,000 parameters, at least 1,300.0 images per second." in card
+    assert "* round 2: `" + NARROWEST.name + "` by widths[2] 384 → 352" in card
+    assert f"Tied: `{NARROWEST.name}` and `{NARROW_AND_SHALLOW.name}`." in card
+    assert "### Round 1: at most 19,000,000 parameters, at least 950.0 images per second" in card
+    assert "torch " in card
+
+
+def test_the_table_has_those_at_the_end_of_each_round_best_first_and_marks_the_chosen() -> None:
+    outcome = made_outcome()
+    lines = outcome_table(outcome, rules_of(contract_config(search=SEARCH))).splitlines()
+    assert len(lines) == 1 + 1 + 2 + 2  # head, base, and of each round two that came to its end
+    assert lines[1].startswith("base ")
+    assert ["*" in line for line in lines[2:]] == [True, True, False, True]
+    assert lines[4].startswith("round 2 ")  # of equal scores, the smaller one comes first
+    assert lines[5].endswith(NARROWEST.name)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"parameters": 5.5e6}, "at most 5,500,000 parameters"),
+        (
+            {"multiply_adds": 1.3e9, "memory_mib": 40.0},
+            "at most 1,300,000,000 multiply-adds per image, at most 40.0 MiB of memory",
+        ),
+        ({"images_per_second": 912.4}, "at least 912.4 images per second"),
+    ],
+)
+def test_limits_are_told_in_words(limits: dict[str, float], words: str) -> None:
+    assert describe_limits(limits) == words

@@ -1,0 +1,122 @@
+"""Which process does which piece of work, agreed on by files alone: on shared disks, locks are not to be trusted.
+
+A process that takes a piece makes a file, and renews it while it works. A file that was not renewed for a minute, or
+whose process is gone from this machine, is taken over. It can happen that two processes do the same piece: that costs
+time and nothing else, since the first result stands (see ``results_folder``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.runtime.files import atomic_create, read_small_json
+
+LASTS = 60.0  # seconds without a renewal after which a process is taken to be gone
+_RENEWED_EVERY = 10.0  # seconds
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Claims:
+    """The claims in a folder.
+
+    Args:
+        folder: it is made.
+        lasts: seconds without a renewal after which a process is taken to be gone, by the clock of the disk.
+        renewed_every: seconds between renewals.
+    """
+
+    def __init__(self, folder: Path, lasts: float = LASTS, renewed_every: float = _RENEWED_EVERY) -> None:
+        self._folder, self._lasts, self._renewed_every = folder, lasts, renewed_every
+
+    @contextmanager
+    def claimed(self, name: str) -> Iterator[bool]:
+        """Try to claim a piece of work while the context lasts; yields whether it is ours."""
+        path = self._folder / f"{name}.claim"
+        if not self._take(path):
+            yield False
+            return
+        ended = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(path, ended), name="claim", daemon=True)
+        thread.start()
+        try:
+            yield True
+        finally:
+            ended.set()
+            if read_small_json(path).get("token") == _token():  # another process may have taken it over
+                path.unlink(missing_ok=True)
+
+    def _take(self, path: Path) -> bool:
+        claim = json.dumps({"token": _token(), "machine": _machine(), "process": os.getpid()}).encode()
+        if not path.exists() and atomic_create(path, claim):
+            return True
+        if not self._is_abandoned(path):
+            return False
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            os.rename(path, aside)  # of several that see it abandoned, one can
+        except FileNotFoundError:
+            return False
+        aside.unlink(missing_ok=True)
+        return atomic_create(path, claim)
+
+    def _is_abandoned(self, path: Path) -> bool:
+        claim = read_small_json(path)
+        return _is_gone(claim) or self._age(path) > self._lasts
+
+    def _age(self, path: Path) -> float:
+        """Seconds since the last renewal, by the clock of the disk; 0 where the claim is gone meanwhile."""
+        clock = self._folder / f".{_token()}.clock"
+        clock.touch()
+        try:
+            with path.open("rb") as opened:  # opening makes NFS ask for the time anew
+                return os.stat(clock).st_mtime - os.fstat(opened.fileno()).st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            clock.unlink(missing_ok=True)
+
+    def _renew(self, path: Path, ended: threading.Event) -> None:
+        while not ended.wait(self._renewed_every):
+            with suppress(OSError):
+                os.utime(path)
+
+
+def _is_gone(claim: dict[str, Any]) -> bool:
+    """Whether a claim's process was one of this machine, and is no more."""
+    process = claim.get("process")
+    if claim.get("machine") != _machine() or not isinstance(process, int):
+        return False
+    if process == os.getpid():  # in a container every process may have the same number
+        return bool(claim.get("token") != _token())
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+@lru_cache(maxsize=1)
+def _token() -> str:
+    """Drawn once in this process."""
+    return secrets.token_hex(8)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """This machine since it was started."""
+    try:
+        boot = _BOOT.read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{platform.node()} {boot}"

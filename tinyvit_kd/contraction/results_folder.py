@@ -1,0 +1,105 @@
+"""What processes that search together share: results as files, each written whole, once.
+
+Every process makes the same decisions from the same files. So a process may join, die or come back at any moment, and
+what is lost is at most the piece of work that it had in hand::
+
+    results/round-01.plan.json               which candidates the round has, with their costs
+    results/round-01.w64-….part-2.json       a candidate's score at the end of a part, or why it has none
+    weights/round-01.w64-….part-2.safetensors  its weights, as long as they are needed
+    claims/                                  which process is at what
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.contraction.claims import Claims
+from tinyvit_kd.runtime.files import atomic_create, atomic_write, read_small_json
+
+_RESULTS, _WEIGHTS, _CLAIMS = "results", "weights", "claims"
+Values = dict[str, Any]  # of a result, as JSON has them; never empty
+
+
+class ResultsFolder:
+    """The results, weights and claims in a run folder.
+
+    Args:
+        folder: the run folder; subfolders are made.
+        claims: who does what; None: by files in the folder.
+        first: where in a list of work this process begins, as a fraction of its length: those that begin apart meet
+            less often.
+    """
+
+    def __init__(self, folder: Path, claims: Claims | None = None, first: float = 0.0) -> None:
+        self._folder, self._first = folder, first
+        self._claims = claims or Claims(folder / _CLAIMS)
+        self._result("").parent.mkdir(parents=True, exist_ok=True)
+
+    def read(self, name: str) -> Values | None:
+        """A result; None where there is none that can be read."""
+        return read_small_json(self._result(name)) or None
+
+    def write(self, name: str, values: Values) -> Values:
+        """Write a result, unless another process has come first.
+
+        Returns:
+            the result that stands.
+        """
+        path = self._result(name)
+        content = (json.dumps(values, indent=2) + "\n").encode()
+        if not atomic_create(path, content):
+            found = self.read(name)
+            if found is not None:
+                return found
+            atomic_write(path, content)  # in place of one that was damaged
+        return values
+
+    def weights(self, name: str) -> Path:
+        """The file of a candidate's weights, which may not be there."""
+        return self._folder / _WEIGHTS / f"{name}.safetensors"
+
+    def remove_weights(self, names: Iterable[str]) -> None:
+        """Remove weights that no process needs any more; one that does after all makes them anew."""
+        for name in names:
+            self.weights(name).unlink(missing_ok=True)
+
+    def complete(
+        self, names: Sequence[str], make: Callable[[str], Values], wait: Callable[[Sequence[str]], None]
+    ) -> list[Values]:
+        """All of these results: those that are missing are made, here or by other processes.
+
+        Args:
+            make: makes a result that no other process is making.
+            wait: called with the names that are left while other processes make them; returns after a moment.
+
+        Returns:
+            them, in the given order.
+        """
+        found: dict[str, Values] = {}
+        first = int(self._first * len(names))
+        left = [*names[first:], *names[:first]]
+        while left:
+            for name in left:
+                values = self.read(name) or self._made(name, make)
+                if values is not None:
+                    found[name] = values
+            before, left = left, [name for name in left if name not in found]
+            if left and len(left) == len(before):
+                wait(left)
+        return [found[name] for name in names]
+
+    def _made(self, name: str, make: Callable[[str], Values]) -> Values | None:
+        with self._claims.claimed(name) as is_ours:
+            if not is_ours:
+                return None
+            # Another process may have finished it between a look for the result and the claim. Listing the folder
+            # makes NFS forget that the file was not there.
+            os.listdir(self._folder / _RESULTS)
+            return self.read(name) or self.write(name, make(name))
+
+    def _result(self, name: str) -> Path:
+        return self._folder / _RESULTS / f"{name}.json"
