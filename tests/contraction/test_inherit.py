@@ -180,6 +180,21 @@ def test_a_narrower_stage_keeps_what_others_take_from_it_and_give_to_it() -> Non
 
 
 @each_family
+def test_weights_inherited_in_two_moves_are_those_inherited_at_once(spec: ModelSpec) -> None:
+    base = shape_of(spec, CLASSES, SIZE)
+    state = drawn(network_of(base).state_dict())
+    if base.family == "tiny_vit":
+        middle = base.with_factor("widths", (16, 32, 32, 48)).with_factor("windows", (4, 4, 3, 4))
+        last = middle.with_factor("widths", (12, 16, 32, 32)).with_factor("windows", (4, 4, 2, 3))
+    else:
+        middle = base.with_factor("width", 32).with_factor("depth", 2)
+        last = middle.with_factor("width", 16).with_factor("mlp_ratio", 2.5)
+    in_two, at_once = inherit(inherit(state, base, middle), middle, last), inherit(state, base, last)
+    assert in_two.keys() == at_once.keys()
+    assert all(torch.equal(in_two[name], at_once[name]) for name in at_once)
+
+
+@each_family
 def test_all_weights_of_a_network_have_a_rule(spec: ModelSpec) -> None:
     base = shape_of(spec, CLASSES, SIZE)
     state = network_of(base).state_dict()

@@ -88,6 +88,9 @@ def test_a_ratio_is_read_off_a_rounded_width(ratio: float) -> None:
 REFUSED = {
     "another family": (ModelSpec(name="resnet18"), "ResNet"),
     "another transformer": (ModelSpec(name="levit_128s"), "LevitDistilled"),
+    "gated MLPs": (ModelSpec(name="vit_giant_patch14_dinov2", kwargs={"depth": 1}), r"such as blocks\.0\.mlp\.fc2"),
+    "pooling by attention": (ModelSpec(name="vit_base_patch16_siglip_224"), r"such as attn_pool\.latent"),
+    "a stem of convolutions": (ModelSpec(name="vit_small_r26_s32_224"), r"such as patch_embed\.backbone"),
     "a stage without blocks": (ModelSpec(name="tiny_vit_5m_224", kwargs={"depths": [2, 0, 6, 2]}), "TinyVit"),
 }
 

@@ -58,7 +58,7 @@ class Shape:
         if self.family == "vit":
             return self["width"] // self["head_width"]
         first, *others = self["widths"]
-        # No stage 0 has attention; its number is what recipes without num_heads have.
+        # Stage 0 has no attention; its number is what a recipe without num_heads has.
         heads = (width // each for width, each in zip(others, self["head_widths"], strict=True))
         return (max(1, first // HEAD_WIDTH), *heads)
 
