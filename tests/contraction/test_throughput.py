@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,13 +89,21 @@ def test_another_setting_is_measured_anew(tmp_path: Path) -> None:
     assert machine.made == [BASE.name, LOWER[0].name]
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"base": "x"}', b'{"base": "x", "timing": {"rate": 1}, "features": 3}']
-)
-def test_a_damaged_file_is_measured_and_written_again(tmp_path: Path, damage: bytes) -> None:
+DAMAGE: dict[str, Callable[[str], str]] = {
+    "empty": lambda _: "",
+    "cut off": lambda text: text[:-20],
+    "a field is missing": lambda text: text.replace("spread", "width"),
+    "a rate is text": lambda text: re.sub(r'("images_per_second": )[\d.]+', r'\1"fast"', text),
+    "a rate is negative": lambda text: re.sub(r'("images_per_second": )', r"\1-", text),
+    "a feature is no number": lambda text: re.sub(r'("moved_bytes": )\d+', r"\1NaN", text),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_measured_and_written_again(tmp_path: Path, damage: Callable[[str], str]) -> None:
     first = stopwatch(Machine(), tmp_path).measure(BASE, LOWER[:1])
     (path,) = tmp_path.glob(f"*/{LOWER[0].name}.json")
-    path.write_bytes(damage)
+    path.write_text(damage(path.read_text()))
     machine = Machine()
     assert stopwatch(machine, tmp_path).measure(BASE, LOWER[:1]) == first
     assert machine.made == [BASE.name, LOWER[0].name]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable
 
 import pytest
 
-from tinyvit_kd.contraction.turns import Pass, median_rate, ratios_in_turns, spread_of
+from tinyvit_kd.contraction.turns import Pass, rates_in_turns, ratios_in_turns, spread_of
 
 
 class Machine:
@@ -47,8 +48,37 @@ def test_the_median_forgets_single_hiccups_and_the_spread_shows_them(hiccups: se
     assert spread_of(ratios) > 1
 
 
-def test_a_rate_is_the_median_of_its_turns() -> None:
+def test_rates_are_those_of_single_passes() -> None:
     machine = Machine(lambda number: 50.0 if number == 2 else 1.0)
-    rate, spread = median_rate(machine.running(0.5), 64, 5)
-    assert rate == 128
-    assert spread == pytest.approx(49)
+    rates = rates_in_turns(machine.running(0.5), 64, 5)
+    assert statistics.median(rates) == 128
+    assert spread_of(rates) == pytest.approx(49)
+
+
+def test_a_quiet_machine_makes_no_more_turns_than_are_asked_for() -> None:
+    machine = Machine(lambda number: 1 + 0.002 * (number % 3))
+    assert len(ratios_in_turns(machine.running(2.0), machine.running(1.0), 7)) == 7
+    assert machine.passes == 7 + 8
+
+
+def test_a_noisy_machine_makes_more_turns_but_not_for_ever() -> None:
+    drawn = random.Random(5)
+    little = [len(ratios_in_turns(*noisy(drawn, 0.03), 7)) for _ in range(10)]
+    assert 7 < statistics.mean(little) < 28
+    assert len(ratios_in_turns(*noisy(drawn, 0.5), 7)) == 28
+
+
+def test_more_turns_bring_the_median_nearer_to_the_truth() -> None:
+    drawn = random.Random(5)
+
+    def error(turns: int) -> float:
+        found = (statistics.median(ratios_in_turns(*noisy(drawn, 0.3), 7)[:turns]) for _ in range(100))
+        return statistics.mean(abs(each / 2 - 1) for each in found)
+
+    assert error(28) < 0.7 * error(7)
+
+
+def noisy(drawn: random.Random, deviation: float) -> tuple[Pass, Pass]:
+    """Passes of twice the work and of the work on a machine where others compute now and then."""
+    machine = Machine(lambda _: 1 + abs(drawn.gauss(0, deviation)))
+    return machine.running(2.0), machine.running(1.0)

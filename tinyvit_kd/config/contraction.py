@@ -176,7 +176,8 @@ class ThroughputConfig(Section):
     turns: int = Field(
         7,
         ge=3,
-        description="timings of base and candidate, in turns; the median of their ratios counts",
+        description="fewest timings of base and candidate, in turns; the median of their ratios counts. Where that is "
+        "not sure to a hundredth, there are up to four times as many",
         json_schema_extra=unit("timings"),
     )
     hardware: HardwareConfig | None = Field(

@@ -24,6 +24,7 @@ from tinyvit_kd.runtime.compiling import NEEDS, Compiler, compiler_of
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.machine import machine, versions
+from tinyvit_kd.runtime.signals import raise_if_stopped
 
 _WARM_UP = 2  # passes: the first one allocates, and lets cuDNN choose
 _LEAST_SECONDS = 0.05  # of one timing: shorter passes are repeated
@@ -133,6 +134,7 @@ def repeated(once: Callable[[], None], device: torch.device) -> Pass:
 
 
 def _seconds_of_one(many: Callable[[], None], count: int, device: torch.device) -> float:
+    raise_if_stopped()
     return seconds(many, device) / count
 
 

@@ -17,10 +17,9 @@ from tinyvit_kd.contraction.forward_pass import ForwardPasses
 from tinyvit_kd.contraction.records import Costs, Timing
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.timings_folder import Known, TimingsFolder
-from tinyvit_kd.contraction.turns import Pass, median_rate, ratios_in_turns, spread_of
+from tinyvit_kd.contraction.turns import Pass, rates_in_turns, ratios_in_turns, spread_of
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import saying
-from tinyvit_kd.runtime.signals import raise_if_stopped
 
 _FLOAT32 = 4  # bytes per number of ``Costs``
 
@@ -106,7 +105,7 @@ class Stopwatch:
         passes: makes the forward pass of a shape.
         folder: of what has been measured by any process.
         batch_size: images of a pass.
-        turns: timings of base and shape.
+        turns: fewest timings of base and shape.
         machine: in words.
     """
 
@@ -138,12 +137,12 @@ class Stopwatch:
         self._known, self._model = self._folder.read_all(), None
         base_pass = cache(lambda: self._passes(base))
         if base.name not in self._known:
-            self._note(base, base, *median_rate(base_pass(), self._batch_size, self._turns))
+            rates = rates_in_turns(base_pass(), self._batch_size, self._turns)
+            self._note(base, base, statistics.median(rates), spread_of(rates))
         foretold: dict[str, Timing] = {}
         waiting = {shape.name: shape for shape in shapes if shape.name not in self._known}
         with saying("timing networks", len(waiting), "network") as beat:
             while waiting:
-                raise_if_stopped()
                 chosen, out = self._choose(base, list(waiting.values()), least)
                 foretold |= out
                 for name in out:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,11 @@ class TimingsFolder:
         """The throughput of a shape, by name; None where there is none that can be read."""
         values = read_small_json(self._path(shape))
         try:
-            return Known(values["base"], Timing(**values["timing"]), Features(**values["features"]))
+            known = Known(values["base"], Timing(**values["timing"]), Features(**values["features"]))
+            is_whole = all(0 < each < math.inf for each in (known.rate, *known.features.row))
         except (KeyError, TypeError):  # of a file that was damaged
             return None
+        return known if is_whole else None
 
     def read_all(self) -> dict[str, Known]:
         """All that is known, by name of the shape, in the order of names."""
