@@ -20,18 +20,14 @@ from tinyvit_kd.contraction.rounds import Outcome
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.reports import contraction_page as module
 from tinyvit_kd.reports.contraction_charts import contraction_charts
-from tinyvit_kd.reports.contraction_page import PAGE, contraction_page, write_contraction_page
+from tinyvit_kd.reports.contraction_page import contraction_page, write_contraction_page
 from tinyvit_kd.runtime.wording import printable
 
 PUBLISHED = {"TinyViT-5M": Costs(5_392_764, 1_255_174_720, 0, 0), "TinyViT-21M": Costs(21_198_568, 4_250_329_536, 0, 0)}
 
 
-def page_of(outcome: Outcome, **parts: Any) -> Page:
-    return Page(
-        contraction_page(
-            outcome, PUBLISHED, **{"around": NOTHING_AROUND, "title": "a search", "made": "Made today."} | parts
-        )
-    )
+def page_of(outcome: Outcome, title: str = "a search", command: str = "") -> Page:
+    return Page(contraction_page(outcome, PUBLISHED, NOTHING_AROUND, title, "Made today.", command))
 
 
 def drawn(page: Page) -> dict[str, Any]:
@@ -152,7 +148,7 @@ def test_whatever_names_and_reasons_hold_they_make_no_tag(name: str, reason: str
 
 def test_the_page_is_written_whole_with_the_published_networks_of_its_family(tmp_path: Path) -> None:
     path = write_contraction_page(tmp_path, made_outcome())
-    assert path == tmp_path / PAGE
+    assert path == tmp_path / "contract.html"
     text = path.read_text()
     assert 1_000_000 < len(text) < 3_000_000
     for title in ("TinyViT-5M", "TinyViT-11M", "TinyViT-21M"):

@@ -59,9 +59,9 @@ def means(results: Sequence[Result], name: str) -> dict[str, Mean]:
     The error of the cross-entropy is that by which they are ranked, over samples and seeds. That of others is over the
     samples.
     """
-    scored = [result for result in results if any(math.isfinite(score.cross_entropy) for score in last_scores(result))]
+    scored = [result for result in results if _is_finite(result)]
     if name == "cross_entropy":
-        return {each.name: Mean(each.loss, each.error) for each in standings(scored, ()) if math.isfinite(each.loss)}
+        return {each.name: Mean(each.loss, each.error) for each in standings(scored, ())}
     found = {}
     for result in scored:
         scores = last_scores(result)
@@ -70,6 +70,11 @@ def means(results: Sequence[Result], name: str) -> dict[str, Mean]:
             error = statistics.fmean(score.errors.get(name, 0.0) for score in scores)
             found[result.candidate.shape.name] = Mean(statistics.fmean(values), error)
     return found
+
+
+def _is_finite(result: Result) -> bool:
+    losses = [score.cross_entropy for score in last_scores(result)]
+    return bool(losses) and all(map(math.isfinite, losses))
 
 
 def _all(outcome: Outcome) -> list[Result]:

@@ -10,6 +10,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.contraction.published import published_costs
 from tinyvit_kd.contraction.records import Costs
 from tinyvit_kd.contraction.rounds import Outcome
+from tinyvit_kd.contraction.search_files import page_path
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.reports.assets import Assets, assets, style_alone
 from tinyvit_kd.reports.contraction_charts import contraction_charts, source_names
@@ -24,8 +25,6 @@ from tinyvit_kd.reports.words import moment, number
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.wording import counted
-
-PAGE = "contract.html"
 
 
 def write_contraction_page(folder: Path, outcome: Outcome, command: str = "") -> Path:
@@ -43,7 +42,7 @@ def write_contraction_page(folder: Path, outcome: Outcome, command: str = "") ->
     Raises:
         OSError: it cannot be written.
     """
-    base = outcome.base.candidate.shape
+    path, base = page_path(folder), outcome.base.candidate.shape
     try:
         published = published_costs(base.family, outcome.num_classes, outcome.image_size)
     except ConfigError:  # images of this size are not for them
@@ -51,11 +50,10 @@ def write_contraction_page(folder: Path, outcome: Outcome, command: str = "") ->
     try:
         around = assets()
     except ConfigError as error:
-        note(f"{PAGE} has tables alone: {error.what}; {error.fix} to have charts")
+        note(f"{path.name} has tables alone: {error.what}; {error.fix} to have charts")
         around = None
     made = f"Made {moment(time.time())} with tinyvit_kd {__version__}."
     title = f"Contraction: {folder.resolve().name}"
-    path = folder / PAGE
     atomic_write(path, contraction_page(outcome, published, around, title, made, command).encode())
     return path
 
@@ -72,7 +70,7 @@ def contraction_page(
         made: when, and with what.
         command: that makes the page again.
     """
-    charts = () if around is None else contraction_charts(outcome, published)
+    charts = () if around is None or not outcome.rounds else contraction_charts(outcome, published)
     sections: list[Part] = []
     if outcome.winners:
         sections.append(("winners", "Winners" if len(outcome.winners) > 1 else "The winner", _winners(outcome)))
