@@ -74,6 +74,25 @@ def test_a_process_on_its_way_out_is_at_no_moment_open_to_a_signal() -> None:
             signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_that_comes_again_on_the_way_out_hides_nothing_that_was_saved(number: signal.Signals) -> None:
+    """A scheduler signals all processes of a job, and torchrun passes the signal on to them once more."""
+
+    def stop_twice() -> None:
+        try:
+            with stop_on_signals() as stop:
+                signal.raise_signal(number)
+                assert stop
+                raise Preempted("stopped with a checkpoint")
+        finally:
+            signal.raise_signal(number)
+
+    told = "stopped by SIGINT" if number == signal.SIGINT else "stopped with a checkpoint"
+    for _ in range(2):
+        with pytest.raises(Preempted, match=told), leave_on_signals():
+            stop_twice()
+
+
 def test_a_second_interrupt_stops_at_once() -> None:
     with stop_on_signals():
         raise_here(signal.SIGINT)

@@ -25,6 +25,7 @@ CRASHES = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)  # SIGABRT is also how 
 _IDLE_GRACE = 3.0  # seconds to leave in, if there is nothing to save
 _BUSY_GRACE = 60.0  # seconds to write a checkpoint in
 _received: list[int] = []  # signals that raised ``Preempted``, which what they interrupted may have swallowed
+_leaving: list[Preempted] = []  # what ends this process, after something was saved
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -88,11 +89,19 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM, SIGUSR1, SIGHUP and Ctrl-C into a flag while the context lasts."""
+    """Turn SIGTERM, SIGUSR1, SIGHUP and Ctrl-C into a flag while the context lasts.
+
+    If it ends by a stop, a signal that comes again interrupts nothing on the way out, where the last word is what has
+    been saved: a scheduler and torchrun both send one. Ctrl-C still does.
+    """
     request = StopRequest()
     with _handling(request._receive):
         raise_if_stopped()
-        yield request
+        try:
+            yield request
+        except Preempted as stop:
+            _leaving.append(stop)
+            raise
 
 
 @contextmanager
@@ -109,6 +118,7 @@ def leave_on_signals() -> Iterator[None]:
     Python swallows what is raised while it removes an object, and would print a traceback of it; the signal is noted.
     """
     told = sys.unraisablehook
+    _leaving.clear()  # a caller of Python's may have caught an earlier one
     sys.unraisablehook = lambda found: None if isinstance(found.exc_value, Preempted) else told(found)
     try:
         with _handling(_note_and_leave):
@@ -189,6 +199,8 @@ def _signals_kept_back() -> Iterator[None]:
 
 def _note_and_leave(number: int, frame: FrameType | None) -> None:
     _let_go_of_a_closed_terminal(number)
+    if _leaving and number != signal.SIGINT:
+        return
     _received.append(number)
     _leave(number, frame)
 
