@@ -15,7 +15,7 @@ from tests.config.test_load import GOOD, write
 from tinyvit_kd.config.base import Section
 from tinyvit_kd.config.describe import Entry, describe
 from tinyvit_kd.config.load import dump_yaml, load_recipe, read_yaml
-from tinyvit_kd.config.recipes import STAGE_CONFIGS, PretrainConfig
+from tinyvit_kd.config.recipes import STAGE_CONFIGS, FinetuneConfig, PretrainConfig
 from tinyvit_kd.config.yaml_text import MAX_CHARACTERS, MAX_DEPTH, parse_yaml, yaml_text
 from tinyvit_kd.errors import ConfigError
 
@@ -206,3 +206,13 @@ def test_a_recipe_that_names_no_stage_but_has_anothers_sections_is_told_apart(tm
         load_recipe(PretrainConfig, write(tmp_path, text))
     assert "as in recipes for finetune" in caught.value.found
     assert "tinyvit-kd finetune" in caught.value.fix
+
+
+def test_a_recipe_of_pretrain_that_names_no_stage_is_not_taken_for_that_of_a_search(
+    tmp_path: Path,
+) -> None:
+    text = GOOD.replace("stage: pretrain\n", "")
+    with pytest.raises(ConfigError, match="a recipe for pretrain, not for finetune"):
+        load_recipe(FinetuneConfig, write(tmp_path, text))
+    with pytest.raises(ConfigError, match="a recipe for contract, not for finetune"):
+        load_recipe(FinetuneConfig, write(tmp_path, f"{text}limits: {{parameters: 1.0e+6}}\n"))

@@ -44,3 +44,26 @@ def test_the_weights_of_a_part_are_a_model_file_that_says_what_it_is(tmp_path: P
     network, _ = open_model(path)
     state = run.weights(task)
     assert all(value.equal(state[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_that_a_power_loss_has_damaged_are_made_anew(tmp_path: Path) -> None:
+    run = shared_search(tmp_path, micro_config(), FakeTrainer()).run
+    task = Task(0, Candidate(shape_of_micro()), 0)
+    run.make(task)
+    before = {name: value.clone() for name, value in run.weights(task).items()}  # the file is mapped into memory
+    run.folder.weights(task.name).write_bytes(b"")
+    again = run.weights(task)
+    assert all(value.equal(again[name]) for name, value in before.items())
+
+
+def test_each_round_trains_on_samples_of_its_own_which_are_the_same_for_all_its_candidates(tmp_path: Path) -> None:
+    run = shared_search(tmp_path, micro_config(), FakeTrainer()).run
+    shapes = [shape_of_micro(), shape_of_micro().with_factor("depths", (1, 1, 1, 1))]
+    seeds = {
+        (number, run._order_seed(Task(number, Candidate(shape), part)))
+        for number in range(4)
+        for shape in shapes
+        for part in range(2)
+    }
+    assert len(seeds) == len({seed for _, seed in seeds}) == 4
+    assert run._order_seed(Task(1, Candidate(shapes[0]), 0, seed=1)) not in {seed for _, seed in seeds}

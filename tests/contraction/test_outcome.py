@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tests.contraction.made_searches import NARROW_AND_SHALLOW, NARROWEST, made_
 from tests.contraction.planted import contract_config
 from tinyvit_kd.config.load import load_recipe
 from tinyvit_kd.config.recipes import ContractConfig, PretrainConfig
-from tinyvit_kd.contraction.outcome import describe_limits, outcome_table, write_outcome
+from tinyvit_kd.contraction.means import Mean, mean_of
+from tinyvit_kd.contraction.outcome import describe_limits, outcome_table, write_outcome, write_rounds
+from tinyvit_kd.contraction.records import Score
 from tinyvit_kd.contraction.search import rules_of
 
 SEARCH = {"rounds": 2, "bases": 2, "winners": 2}
@@ -56,6 +59,29 @@ def test_the_card_tells_target_lineage_ties_and_machine(tmp_path: Path) -> None:
     assert f"Tied: `{NARROWEST.name}` and `{NARROW_AND_SHALLOW.name}`." in card
     assert "### Round 1: at most 19,000,000 parameters, at least 950.0 images per second" in card
     assert "torch " in card
+
+
+def test_figures_are_means_over_the_seeds_of_the_last_part() -> None:
+    scores = [Score(2.0, 60.0, 50.0, {"agreement": 2.0, "top1": 4.0}, 100, 8, 0)]
+    scores += [Score(3.0, 50.0, 40.0, {"agreement": 1.0, "top1": 2.0}, 100, 8, 1)]
+    early = Score(9.0, 1.0, 1.0, {}, 100, 4, 0)
+    result = made_outcome().rounds[-1].results[0]
+    result.scores = [early, *scores]
+    assert mean_of(result, "cross_entropy") == Mean(2.5, 0.0)
+    assert mean_of(result, "agreement") == Mean(55.0, 1.5)
+    assert mean_of(result, "top1") == Mean(45.0, 3.0)
+
+
+def test_who_comes_later_takes_nothing_back(tmp_path: Path) -> None:
+    """A process that replays a search has fewer rounds for a while, and finds what people have changed."""
+    config, outcome = config_of(tmp_path), made_outcome()
+    assert write_rounds(tmp_path, outcome)
+    whole = (tmp_path / "rounds.json").read_bytes()
+    assert not write_rounds(tmp_path, replace(outcome, rounds=outcome.rounds[:1], winners=()))
+    assert (tmp_path / "rounds.json").read_bytes() == whole
+    (tmp_path / "winner.yaml").write_text("changed: by hand\n")
+    write_outcome(tmp_path, outcome, config, rules_of(config), 0.2)
+    assert (tmp_path / "winner.yaml").read_text() == "changed: by hand\n"
 
 
 def test_the_table_has_those_at_the_end_of_each_round_best_first_and_marks_the_chosen() -> None:

@@ -100,6 +100,16 @@ def test_a_process_with_the_number_of_a_dead_one_does_not_wait_for_itself(tmp_pa
         assert is_ours
 
 
+def test_a_process_of_another_container_on_this_machine_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
+    """With the host's network, containers share its name, and each numbers its processes by itself."""
+    namespace = os.readlink("/proc/self/ns/pid")
+    assert namespace in claims._machine()
+    elsewhere = claims._machine().replace(namespace, "pid:[1]")
+    (tmp_path / "piece.claim").write_text(json.dumps({"token": "t", "machine": elsewhere, "process": os.getpid()}))
+    with Claims(tmp_path).claimed("piece") as is_ours:
+        assert not is_ours
+
+
 def test_a_claim_is_given_back_when_its_work_fails(tmp_path: Path) -> None:
     shared = Claims(tmp_path)
     with pytest.raises(RuntimeError, match="failed"), shared.claimed("piece"):

@@ -63,6 +63,12 @@ def test_arguments_that_are_no_factors_are_kept_and_those_that_fetch_weights_are
     assert shape.spec().kwargs == {"img_size": 32, "qkv_bias": False, **factors}
 
 
+def test_a_ratio_that_was_given_is_taken_as_it_is() -> None:
+    """3.333 of 64 is 213, for which 3.33 would be shorter, and not of 160."""
+    widths = {"embed_dims": [64, 128, 160, 320], "mlp_ratio": 3.333}
+    assert shape_of(ModelSpec.model_validate({"tiny_vit": widths}), 10, 224)["mlp_ratio"] == 3.333
+
+
 def test_narrower_stages_have_fewer_heads_of_the_same_width() -> None:
     shape = shape_of(TINY_SPEC, 5, 32).with_factor("widths", (8, 24, 16, 20))
     assert shape.num_heads == (1, 1, 1, 1)

@@ -88,7 +88,10 @@ def _require_stage(kind: type[Section], tree: dict[str, Any], path: Path) -> Non
         meant, found = named, f"stage: {named}"
     else:
         foreign = [key for key in tree if key not in kind.model_fields]
-        fitting = [stage for stage, other in STAGE_CONFIGS.items() if tree.keys() <= other.model_fields.keys()]
+        fields = {stage: other.model_fields.keys() for stage, other in STAGE_CONFIGS.items()}
+        fitting = [stage for stage, names in fields.items() if tree.keys() <= names]
+        # A recipe that has nothing of what another one of these has besides is not meant as that one.
+        fitting = [stage for stage in fitting if not any(fields[other] < fields[stage] for other in fitting)]
         if not foreign or len(fitting) != 1 or "stage" in tree:
             return
         meant, found = fitting[0], f"no stage, but {', '.join(map(str, foreign))}, as in recipes for {fitting[0]}"

@@ -167,9 +167,14 @@ class ContractConfig(StoredTrainingConfig):
     proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="how candidates are trained and scored")
 
     @model_validator(mode="after")
-    def _store_is_whole(self) -> ContractConfig:
+    def _candidates_can_be_compared(self) -> ContractConfig:
         if self.store.follow:
             raise ValueError("store.follow is for pretrain: a search compares candidates by what is all there")
+        if self.train.trainable != "all" or self.train.freeze_bn_stats:
+            raise ValueError(
+                "candidates are trained whole: leave out train.trainable and train.freeze_bn_stats, since a part of a "
+                "network, and statistics of what it was a part of, are not that network's"
+            )
         return self
 
     def pretrain_tree(self, student: StudentConfig, output: str) -> dict[str, Any]:

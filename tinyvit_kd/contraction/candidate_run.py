@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -16,15 +17,17 @@ from tinyvit_kd.contraction.records import Candidate, Score
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.search import Rules, Task
 from tinyvit_kd.contraction.shape import Shape
-from tinyvit_kd.errors import ConfigError, NonFiniteLossError
+from tinyvit_kd.errors import CheckpointError, ConfigError, NonFiniteLossError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, StateDict, load_model_file, save_model
 from tinyvit_kd.models.student import build_student
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.seeding import hash64
 
 _SCORE, _FAILED = "score", "failed"
+_ORDER = 0x726F756E  # keeps this use of the seed apart from others
 
 
 class Trainer(Protocol):
@@ -93,16 +96,17 @@ class CandidateRun:
         first = self.weights(self._before(task)) if is_continued else self._first_weights(task)
         network = self._network(task.candidate.shape, task.seed, first)
         for part in range(task.part if is_continued else 0, task.part + 1):
-            self.trainer.train(network, ends[part - 1] if part else 0, ends[part], self._seed(task.seed))
+            self.trainer.train(network, ends[part - 1] if part else 0, ends[part], self._order_seed(task))
         if task.seed == 0:
             self._save(task, network, ends[task.part])
         return network, ends[task.part]
 
     def weights(self, task: Task) -> StateDict:
-        """The weights at the end of a task's part: from their file or, where that is gone, made anew."""
+        """The weights at the end of a task's part: from their file or, where that is gone or damaged, made anew."""
         path = self.folder.weights(task.name)
-        if not path.exists():
-            self._trained(task)
+        with suppress(CheckpointError):  # a power loss may leave an empty file
+            return load_model_file(path)[0]
+        self._trained(task)
         return load_model_file(path)[0]
 
     def _first_weights(self, task: Task) -> InitialWeights | None:
@@ -116,6 +120,8 @@ class CandidateRun:
     def _network(self, shape: Shape, seed: int, first: InitialWeights | StateDict | None) -> nn.Module:
         student = student_of(shape, self.config, self.drop_path_rate)
         initial = InitialWeights(first) if isinstance(first, dict) else first
+        if initial is self.initial:  # for messages
+            student = student.model_copy(update={"init_from": self.config.student.origin})
         network = build_student(
             student,
             _spec_of(student),
@@ -141,6 +147,10 @@ class CandidateRun:
 
     def _seed(self, seed: int) -> int:
         return self.config.schedule.seed + seed
+
+    def _order_seed(self, task: Task) -> int:
+        """Of the samples and their order: all candidates of a round see the same, and each round others."""
+        return hash64(self._seed(task.seed), _ORDER, task.number) >> 1 if task.number else self._seed(task.seed)
 
     @staticmethod
     def _before(task: Task) -> Task:

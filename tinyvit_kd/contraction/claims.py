@@ -23,6 +23,7 @@ from tinyvit_kd.runtime.files import atomic_create, read_small_json
 LASTS = 60.0  # seconds without a renewal after which a process is taken to be gone
 _RENEWED_EVERY = 10.0  # seconds
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = "/proc/self/ns/pid"  # of process numbers
 
 
 class Claims:
@@ -114,9 +115,10 @@ def _token() -> str:
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    """This machine since it was started."""
-    try:
-        boot = _BOOT.read_text().strip()
-    except OSError:
-        boot = ""
-    return f"{platform.node()} {boot}"
+    """This machine since it was started, and the container, where that numbers processes by itself."""
+    told = [platform.node()]
+    with suppress(OSError):
+        told.append(_BOOT.read_text().strip())
+    with suppress(OSError):
+        told.append(os.readlink(_NAMESPACE))
+    return " ".join(told)

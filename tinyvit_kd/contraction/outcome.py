@@ -12,11 +12,12 @@ from tinyvit_kd.config.yaml_text import yaml_text
 from tinyvit_kd.contraction.candidate_run import student_of
 from tinyvit_kd.contraction.front import Standing, standings
 from tinyvit_kd.contraction.limits import in_words
+from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.records import Result
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, to_json
 from tinyvit_kd.contraction.search import Rules
 from tinyvit_kd.contraction.search_files import RECIPE, card_path, rounds_path, winner_output, winner_path
-from tinyvit_kd.runtime.files import atomic_write, write_json
+from tinyvit_kd.runtime.files import atomic_create, read_small_json, write_json
 from tinyvit_kd.runtime.machine import machine, versions
 from tinyvit_kd.runtime.wording import binary_size, counted, table
 
@@ -26,9 +27,13 @@ def describe_limits(limits: Mapping[str, float]) -> str:
     return ", ".join(in_words(name, value) for name, value in limits.items())
 
 
-def write_rounds(folder: Path, outcome: Outcome) -> None:
-    """Write the rounds that are finished; every process writes the same."""
-    write_json(rounds_path(folder), to_json(outcome))
+def write_rounds(folder: Path, outcome: Outcome) -> bool:
+    """Write the rounds that are finished, unless another process has written more; returns whether that was done."""
+    path, tree = rounds_path(folder), to_json(outcome)
+    if len(read_small_json(path).get("rounds", ())) > len(outcome.rounds):
+        return False
+    write_json(path, tree)
+    return True
 
 
 def winners(outcome: Outcome) -> list[Result]:
@@ -71,7 +76,7 @@ def _standing(result: Result, rules: Rules) -> Standing | None:
 
 
 def _row(first: str, mark: str, result: Result, standing: Standing | None) -> tuple[str, ...]:
-    score = result.scores[-1] if result.scores else None
+    agreement, top1 = (mean_of(result, name) for name in ("agreement", "top1"))
     return (
         first,
         mark,
@@ -79,8 +84,8 @@ def _row(first: str, mark: str, result: Result, standing: Standing | None) -> tu
         f"{result.costs.multiply_adds / 1e6:,.1f}",
         "–" if result.timing is None else f"{result.timing.images_per_second:,.0f}",
         "–" if standing is None else f"{standing.loss:.4f} ± {standing.error:.4f}",
-        "–" if score is None else f"{score.agreement:.2f} %",
-        "–" if score is None or score.top1 is None else f"{score.top1:.2f} %",
+        "–" if agreement is None else f"{agreement.value:.2f} %",
+        "–" if top1 is None else f"{top1.value:.2f} %",
         result.candidate.shape.name,
     )
 
@@ -94,8 +99,9 @@ def write_outcome(folder: Path, outcome: Outcome, config: ContractConfig, rules:
         head = winner_comment(result, standing, f"{day} ({RECIPE} beside this file), place {place}", steps)
         tree = config.pretrain_tree(student, winner_output(config, place))
         first = {name: tree[name] for name in ("stage", "output", "shards", "store", "student")}
-        atomic_write(winner_path(folder, place), f"{head}{yaml_text(first | tree)}".encode())
-    atomic_write(card_path(folder), card_text(outcome, config, rules, day).encode())
+        # Whoever comes later leaves it as it was found, or has been changed since.
+        atomic_create(winner_path(folder, place), f"{head}{yaml_text(first | tree)}".encode())
+    atomic_create(card_path(folder), card_text(outcome, config, rules, day).encode())
 
 
 def winner_comment(result: Result, standing: Standing, found: str, steps: int) -> str:
@@ -174,24 +180,24 @@ def _told_rate(result: Result) -> str:
 
 
 def _told_percentages(result: Result) -> str:
-    score = result.scores[-1]
-    top1 = "" if score.top1 is None else f", top-1 {score.top1:.2f} ± {score.errors['top1']:.2f} %"
-    return f", agreement with the teacher {score.agreement:.2f} ± {score.errors['agreement']:.2f} %{top1}"
+    told = {"agreement with the teacher": mean_of(result, "agreement"), "top-1": mean_of(result, "top1")}
+    return "".join(f", {name} {mean.value:.2f} ± {mean.error:.2f} %" for name, mean in told.items() if mean is not None)
 
 
 def _told_how(outcome: Outcome, config: ContractConfig, rules: Rules) -> list[str]:
     ends = ", ".join(f"{end:,}" for end in rules.halving.ends)
-    steps = sum(rules.steps(len(record.results)) for record in outcome.rounds)
+    # Those that were too slow were timed, and not trained.
+    trained = [sum(bool(each.scores) for each in record.results) for record in outcome.rounds]
     weights = "slices of their base's weights" if config.proxy.inherit else "random weights"
     samples = winners(outcome)[0].scores[-1].samples
     return [
         f"* {counted(rules.rounds, 'round')}, {counted(rules.bases, 'base')} each; "
-        f"{sum(len(record.results) for record in outcome.rounds):,} candidates, about {steps:,} optimiser steps.",
+        f"{sum(trained):,} candidates were trained, for about {sum(map(rules.steps, trained)):,} optimiser steps.",
         f"* Candidates begin with {weights}, and are trained from the store; the better ones up to {ends} steps, of "
         f"which one in {rules.halving.reduction:g} goes on; {counted(rules.finalists, 'finalist')} with "
         f"{counted(rules.seeds, 'seed')}.",
         f"* Scored on {samples:,} held-out samples, and ranked by cross-entropy to the teacher; ± is the standard "
-        "error over samples and seeds.",
+        "error over samples and, of the cross-entropy, seeds.",
         "* Two are tied if they differ by less than twice the standard error of the difference.",
     ]
 

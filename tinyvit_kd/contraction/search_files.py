@@ -12,7 +12,7 @@ from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.identity import describe_changes, differing
-from tinyvit_kd.runtime.files import atomic_create, atomic_write, read_small_json, write_json
+from tinyvit_kd.runtime.files import atomic_create, read_small_json, write_json
 from tinyvit_kd.storage.copies import local_path
 
 RECIPE = "contract.yaml"
@@ -89,14 +89,12 @@ def join_search(folder: Path, identity: dict[str, str], config: ContractConfig) 
         ConfigError: it is another one.
     """
     path = folder / IDENTITY
-    if atomic_create(path, (json.dumps(identity, indent=2) + "\n").encode()):
-        atomic_write(folder / RECIPE, dump_yaml(config).encode())
-        return
-    before = read_small_json(path)
+    before = identity
+    if not atomic_create(path, (json.dumps(identity, indent=2) + "\n").encode()):
+        before = read_small_json(path)
     if not before:
         write_json(path, identity)  # it was damaged; results say nothing of a recipe
-        return
-    if differing(before, identity) or differing(identity, before):
+    elif differing(before, identity) or differing(identity, before):
         raise ConfigError(
             "this folder belongs to a search by another recipe, or from other data",
             where=str(folder),
@@ -104,3 +102,4 @@ def join_search(folder: Path, identity: dict[str, str], config: ContractConfig) 
             fix="set output to a new folder, or run again with the recipe that this search was begun with "
             f"({RECIPE} in it)",
         )
+    atomic_create(folder / RECIPE, dump_yaml(config).encode())

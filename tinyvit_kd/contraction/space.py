@@ -95,6 +95,12 @@ def _candidate(base: Shape, shape: Shape) -> Candidate:
 
 def _tiny_vit(network: Any, spec: ModelSpec) -> Shape:
     first, *others = network.stages
+    given: dict[str, Any] = spec.kwargs if spec.tiny_vit is None else spec.tiny_vit.model_dump()
+
+    def ratio(name: str, hidden: int, width: int) -> float:
+        # One width, to which it was rounded, need not tell a ratio that was given.
+        return float(given[name]) if name in given else ratio_of(hidden, width)
+
     widths = tuple(each["num_chs"] for each in network.feature_info)
     blocks = [stage.blocks[0] for stage in others]
     # Stage 0 has no windows; the number of its first neighbour stands for them.
@@ -105,8 +111,8 @@ def _tiny_vit(network: Any, spec: ModelSpec) -> Shape:
             ("widths", widths),
             ("depths", tuple(len(stage.blocks) for stage in network.stages)),
             ("windows", windows),
-            ("mbconv_expand_ratio", ratio_of(first.blocks[0].conv1.conv.out_channels, widths[0])),
-            ("mlp_ratio", ratio_of(blocks[0].mlp.fc1.out_features, widths[1])),
+            ("mbconv_expand_ratio", ratio("mbconv_expand_ratio", first.blocks[0].conv1.conv.out_channels, widths[0])),
+            ("mlp_ratio", ratio("mlp_ratio", blocks[0].mlp.fc1.out_features, widths[1])),
         ),
         fixed=(
             ("head_widths", tuple(each.dim // each.num_heads for each in blocks)),

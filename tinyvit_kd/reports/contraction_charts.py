@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tinyvit_kd.contraction.means import Mean
 from tinyvit_kd.contraction.records import Costs, Result
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord
-from tinyvit_kd.reports.contraction_figures import COSTS, SCORES, Mean, cost, costs_shown, means, scores_shown
+from tinyvit_kd.reports.contraction_figures import COSTS, SCORES, cost, costs_shown, means, scores_shown
 from tinyvit_kd.reports.scatter import Line, Point, Role, Scatter
 
 Published = Mapping[str, Costs]  # by title of the network

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tinyvit_kd.contraction.front import last_scores, standings, taken
+from tinyvit_kd.contraction.means import Mean, mean_of
 from tinyvit_kd.contraction.records import Costs, Result, Timing
 from tinyvit_kd.contraction.rounds import Outcome
 from tinyvit_kd.reports.figures import Figure
@@ -23,14 +22,6 @@ COSTS = {
     "images_per_second": Figure("Images per second", more_is_better=True),
     "memory_mib": Figure("Memory", "MiB", more_is_better=False),
 }
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A score: its mean over seeds, and the standard error of that."""
-
-    value: float
-    error: float
 
 
 def scores_shown(outcome: Outcome) -> list[str]:
@@ -62,14 +53,8 @@ def means(results: Sequence[Result], name: str) -> dict[str, Mean]:
     scored = [result for result in results if _is_finite(result)]
     if name == "cross_entropy":
         return {each.name: Mean(each.loss, each.error) for each in standings(scored, ())}
-    found = {}
-    for result in scored:
-        scores = last_scores(result)
-        values = [getattr(score, name) for score in scores if getattr(score, name) is not None]
-        if values:
-            error = statistics.fmean(score.errors.get(name, 0.0) for score in scores)
-            found[result.candidate.shape.name] = Mean(statistics.fmean(values), error)
-    return found
+    found = {result.candidate.shape.name: mean_of(result, name) for result in scored}
+    return {shape: mean for shape, mean in found.items() if mean is not None}
 
 
 def _is_finite(result: Result) -> bool:

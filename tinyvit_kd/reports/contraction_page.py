@@ -107,7 +107,7 @@ def _winners(outcome: Outcome) -> Html:
 def _tie(outcome: Outcome, name: str) -> list[Html]:
     pairs = outcome.rounds[-1].ties
     tied = [one if other == name else other for one, other in pairs if name in (one, other)]
-    said = f"By its score it cannot be told apart from {', '.join(tied)}: another search may choose otherwise."
+    said = f"Its score is within two standard errors of {', '.join(tied)}: another search may choose otherwise."
     return [element("p", said, class_="warning")] if tied else []
 
 

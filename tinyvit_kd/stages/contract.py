@@ -11,6 +11,7 @@ from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.candidate_run import CandidateRun, drop_path_rate_of
 from tinyvit_kd.contraction.costs import costs_of
+from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.outcome import outcome_table, winners, write_outcome, write_rounds
 from tinyvit_kd.contraction.plan import Planner
 from tinyvit_kd.contraction.proxy import Proxy, open_proxy
@@ -18,7 +19,14 @@ from tinyvit_kd.contraction.records import Candidate, Result
 from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.contraction.rounds import Outcome
 from tinyvit_kd.contraction.search import Rules, rules_of
-from tinyvit_kd.contraction.search_files import join_search, log_path, search_folder, timings_folder, winner_path
+from tinyvit_kd.contraction.search_files import (
+    join_search,
+    log_path,
+    page_path,
+    search_folder,
+    timings_folder,
+    winner_path,
+)
 from tinyvit_kd.contraction.shared_search import SharedSearch
 from tinyvit_kd.contraction.space import shape_of
 from tinyvit_kd.contraction.throughput import open_clock
@@ -71,10 +79,10 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
         base = planner.base.candidate
         run = CandidateRun(config, rules, proxy, alone, base, weights.initial, drop_path_rate, results)
         for outcome in SharedSearch(rules, job, planner, run, results).outcomes():
-            write_rounds(folder, outcome)
-            with nullcontext() if job.is_main else quiet_lines():
-                page = write_contraction_page(folder, outcome, command_line())
-        say(job, f"wrote {page}")
+            if write_rounds(folder, outcome):
+                with nullcontext() if job.is_main else quiet_lines():
+                    write_contraction_page(folder, outcome, command_line())
+        say(job, f"wrote {page_path(folder)}")
         _write(folder, outcome, config, rules, drop_path_rate, job)
     return _figures(outcome, rules)
 
@@ -121,13 +129,11 @@ def _write(
 
 def _figures(outcome: Outcome, rules: Rules) -> dict[str, float]:
     best = winners(outcome)[0]
-    score = best.scores[-1]
+    scores = {name: mean_of(best, name) for name in ("cross_entropy", "agreement", "top1")}
     found: dict[str, float] = {
         "rounds": rules.rounds,
-        "candidates": sum(len(record.results) for record in outcome.rounds),
+        "candidates": sum(bool(result.scores) for record in outcome.rounds for result in record.results),
         "parameters": best.costs.parameters,
         "multiply_adds": best.costs.multiply_adds,
-        "cross_entropy": score.cross_entropy,
-        "agreement": score.agreement,
     }
-    return found | ({} if score.top1 is None else {"top1": score.top1})
+    return found | {name: mean.value for name, mean in scores.items() if mean is not None}
