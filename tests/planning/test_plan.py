@@ -69,8 +69,11 @@ def test_the_head_of_the_second_student_is_that_of_its_labels(paper: Plan) -> No
     assert first.parameters - second.parameters == (21_841 - 1000) * (576 + 1)
 
 
+PLANNED = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "\nstage: contract\n" not in path.read_text()]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", PLANNED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_each_shipped_recipe_can_be_planned_ahead(path: Path) -> None:
     name = str(path.relative_to(CONFIGS).with_suffix(""))
     plan = plan_files(name, samples=("50k", "evaluate:10k"))
