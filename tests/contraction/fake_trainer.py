@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.contraction.planted import contract_config
 from tinyvit_kd.config.recipes import ContractConfig
-from tinyvit_kd.contraction.candidate_run import CandidateRun
+from tinyvit_kd.contraction.candidate_run import ROUND_BITS, CandidateRun
 from tinyvit_kd.contraction.claims import Claims
 from tinyvit_kd.contraction.outcome import write_rounds
 from tinyvit_kd.contraction.plan import Planner
@@ -100,7 +100,8 @@ class FakeTrainer:
     image_size: int = SIZE
 
     def train(self, network: nn.Module, first: int, last: int, seed: int) -> None:
-        """Add the same to all weights, by step and seed."""
+        """Add the same to all weights, by step and seed, whatever the round."""
+        seed %= 1 << ROUND_BITS
         self.before(len(self.trained))
         self.trained.append((first, last, seed))
         with torch.no_grad():

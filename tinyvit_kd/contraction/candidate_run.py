@@ -24,10 +24,9 @@ from tinyvit_kd.models.modelfile import ModelCard, StateDict, load_model_file, s
 from tinyvit_kd.models.student import build_student
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.seeding import hash64
 
 _SCORE, _FAILED = "score", "failed"
-_ORDER = 0x726F756E  # keeps this use of the seed apart from others
+ROUND_BITS = 32  # from which on a seed has the number of its round
 
 
 class Trainer(Protocol):
@@ -150,7 +149,7 @@ class CandidateRun:
 
     def _order_seed(self, task: Task) -> int:
         """Of the samples and their order: all candidates of a round see the same, and each round others."""
-        return hash64(self._seed(task.seed), _ORDER, task.number) >> 1 if task.number else self._seed(task.seed)
+        return self._seed(task.seed) + (task.number << ROUND_BITS)
 
     @staticmethod
     def _before(task: Task) -> Task:
