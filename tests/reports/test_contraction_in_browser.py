@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contraction.made_searches import made_outcome
-from tests.reports.browser import Browser, browser
+from tests.reports.browser import Browser
 from tinyvit_kd.reports.contraction_page import write_contraction_page
 
 CHARTS = 9
@@ -16,12 +15,6 @@ PLACE = "document.querySelectorAll('[data-chart=cross_entropy-parameters] {}')"
 POINTS, ERRORS = PLACE.format(".scatterlayer .point") + ".length", PLACE.format(".errorbar") + ".length"
 LINES = PLACE.format(".shapelayer path") + ".length"
 NAMES = f"[...{PLACE.format('.annotation-text')}].map((each) => each.textContent)"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

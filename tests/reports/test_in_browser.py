@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.reports.browser import Browser, browser
+from tests.reports.browser import Browser
 from tests.reports.made_runs import RECIPE, write_run
 from tinyvit_kd.stages.report import report
 
 LINES = "document.querySelectorAll('.scatterlayer .js-line').length"
 EVIL = "<img src=x onerror=alert(1)><b>bold</b>"
 CHARTS, RUNS = 9, 3
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -33,15 +33,18 @@ def _recipe_options(function: Function) -> Function:
     return click.argument("recipe", type=click.Path(path_type=Path))(function)
 
 
+def _part_option(what: str) -> Callable[[Function], Function]:
+    return click.option(
+        "--part",
+        default="1/1",
+        metavar="I/N|auto|auto/N",
+        help=f"{what} auto: which one an array of Slurm, Kubernetes or AWS Batch tells; auto/N: of N.",
+    )
+
+
 @click.command("dump-logits", short_help="Stage 1: run a teacher over augmented views, keep its top-k probabilities.")
 @_recipe_options
-@click.option(
-    "--part",
-    default="1/1",
-    metavar="I/N|auto|auto/N",
-    help="Make only the I-th of N parts, for independent jobs that share one store. auto: which one an array of Slurm, "
-    "Kubernetes or AWS Batch tells; auto/N: of N parts.",
-)
+@_part_option("Make only the I-th of N parts, for independent jobs that share one store.")
 @click.option(
     "--views-from",
     metavar="STORE",
@@ -102,13 +105,7 @@ def evaluate_command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
 @click.command("contract", short_help="Find the best student within limits, from a larger one, by brief trainings.")
 @_recipe_options
-@click.option(
-    "--part",
-    default="1/1",
-    metavar="I/N|auto|auto/N",
-    help="This is the I-th of N independent jobs that share the search through its folder. auto: which one an array of "
-    "Slurm, Kubernetes or AWS Batch tells; auto/N: of N jobs.",
-)
+@_part_option("This is the I-th of N independent jobs that share the search through its folder.")
 def contract_command(recipe: Path, overrides: tuple[str, ...], part: str) -> None:
     """Find the best student within limits, by progressive contraction of a larger one.
 

@@ -22,6 +22,7 @@ from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, StateDict, load_model_file, save_model
 from tinyvit_kd.models.student import build_student
+from tinyvit_kd.planning.networks import without_memory
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 
@@ -174,7 +175,7 @@ def drop_path_rate_of(spec: ModelSpec, num_classes: int, image_size: int) -> flo
     """The stochastic depth of a network: what the recipe says or, where it says nothing, the network's own rate."""
     if spec.drop_path_rate is not None:
         return spec.drop_path_rate
-    network = build_network(spec, num_classes, image_size)
+    network = without_memory(lambda: build_network(spec, num_classes, image_size))
     rates = [float(module.drop_prob or 0) for module in network.modules() if isinstance(module, DropPath)]
     return round(max(rates, default=0.0), 6)
 

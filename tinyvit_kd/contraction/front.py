@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyvit_kd.contraction.records import Costs, Result, Score, Timing
@@ -80,12 +80,7 @@ def standings(results: Sequence[Result], limited: Sequence[str]) -> list[Standin
 def taken(costs: Costs, timing: Timing | None, limited: Sequence[str]) -> tuple[float, ...]:
     """What a network takes of each limited quantity; of throughput, the seconds per image."""
     rate = math.inf if timing is None else 1 / timing.images_per_second
-    takes: Mapping[str, float] = {
-        "parameters": costs.parameters,
-        "multiply_adds": costs.multiply_adds,
-        "images_per_second": rate,
-        "memory_mib": costs.memory_bytes / 2**20,
-    }
+    takes = costs.limited | {"images_per_second": rate}
     return tuple(takes[name] for name in limited)
 
 

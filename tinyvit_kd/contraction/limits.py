@@ -11,7 +11,6 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.wording import counted
 
 _AT_LEAST = ("images_per_second",)  # all others are upper limits
-_MIB = 2**20
 _UNITS = {
     "parameters": "parameters",
     "multiply_adds": "multiply-adds per image",
@@ -102,12 +101,7 @@ def _misses_by(name: str, has: float, limit: float) -> float:
 
 def _values(costs: Costs, rate: float | None) -> dict[str, float]:
     """What is known of a network, in the units of limits."""
-    known = {
-        "parameters": costs.parameters,
-        "multiply_adds": costs.multiply_adds,
-        "memory_mib": costs.memory_bytes / _MIB,
-    }
-    return known if rate is None else known | {"images_per_second": rate}
+    return costs.limited if rate is None else costs.limited | {"images_per_second": rate}
 
 
 def no_candidate(considered: Sequence[Considered], limits: Limits, number: int, rounds: int) -> ConfigError:

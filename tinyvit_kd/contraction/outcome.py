@@ -29,10 +29,10 @@ def describe_limits(limits: Mapping[str, float]) -> str:
 
 def write_rounds(folder: Path, outcome: Outcome) -> bool:
     """Write the rounds that are finished, unless another process has written more; returns whether that was done."""
-    path, tree = rounds_path(folder), to_json(outcome)
+    path = rounds_path(folder)
     if len(read_small_json(path).get("rounds", ())) > len(outcome.rounds):
         return False
-    write_json(path, tree)
+    write_json(path, to_json(outcome))
     return True
 
 

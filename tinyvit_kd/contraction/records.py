@@ -23,6 +23,15 @@ class Costs:
     memory_bytes: int
     moved_bytes: int
 
+    @property
+    def limited(self) -> dict[str, float]:
+        """What of it may be limited, by name and in the units of ``config.contraction.LimitsConfig``."""
+        return {
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "memory_mib": self.memory_bytes / 2**20,
+        }
+
 
 @dataclass(frozen=True)
 class Timing:
