@@ -160,5 +160,7 @@ def test_a_base_that_diverges_ends_the_search_in_words(tmp_path: Path) -> None:
 
 def test_a_target_below_the_smallest_shape_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     config = micro_config(limits={"parameters": 10})
-    with pytest.raises(ConfigError, match=r"no candidate keeps to the limits.*parameters"):
+    with pytest.raises(
+        ConfigError, match=r"even the smallest shape of the space misses the limits.*limits\.parameters"
+    ):
         shared_search(tmp_path, config, FakeTrainer()).planner.require_reachable()
