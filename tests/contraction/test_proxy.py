@@ -97,9 +97,12 @@ def records_scored(proxy: Proxy, network: nn.Module) -> Iterator[dict[str, list[
 
 
 def assert_scored(proxy: Proxy, network: nn.Module) -> None:
-    score = proxy.score(network, 0, 0)
-    by_sample = [each for each in records_scored(proxy, network) if each["agreement"]]
+    score, losses = proxy.score(network, 0, 0)
+    every_sample = list(records_scored(proxy, network))
+    by_sample = [each for each in every_sample if each["agreement"]]
     assert score.samples == len(by_sample)
+    expected = [np.mean(each["cross_entropy"] or [math.nan]) for each in every_sample]
+    assert losses == pytest.approx(np.array(expected), abs=1e-4, nan_ok=True)
     for name in FIGURES:
         means = np.array([np.mean(each[name]) for each in by_sample])
         assert getattr(score, name) == pytest.approx(means.mean(), abs=1e-4), name
@@ -129,7 +132,9 @@ def test_holes_count_nowhere(tmp_path: Path) -> None:
             block = with_hole(block, row)
         rewrite(store, shard, view, block)
     proxy = open_proxy(contract_recipe(world), solo_job())
-    assert proxy.score(candidate(), 0, 0).samples == sum(proxy.held_out.split.scored) - 2
+    score, losses = proxy.score(candidate(), 0, 0)
+    assert score.samples == sum(proxy.held_out.split.scored) - 2
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [0, 1]
     assert_scored(proxy, candidate())
 
 
@@ -137,10 +142,10 @@ def test_an_untrained_network_knows_nothing_and_training_teaches_it(world: World
     config = contract_recipe(world, optim=FAST)
     proxy = open_proxy(config, solo_job())
     network = candidate()
-    before = proxy.score(network, 0, 0)
+    before, _ = proxy.score(network, 0, 0)
     assert before.cross_entropy == pytest.approx(math.log(CLASSES), abs=0.05)
     proxy.train(network, 0, 20, 0)
-    after = proxy.score(network, 20, 0)
+    after, _ = proxy.score(network, 20, 0)
     assert after.cross_entropy < before.cross_entropy - 0.05
     assert (after.steps, after.seed, after.samples) == (20, 0, sum(proxy.held_out.split.scored))
     assert all(error >= 0 for error in after.errors.values())
@@ -187,14 +192,14 @@ def test_nothing_of_a_held_out_shard_is_read_in_training_and_nothing_else_in_sco
 
 def test_few_held_out_samples_are_rendered_once_for_all_scores(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting(open_proxy(contract_recipe(world), solo_job()), monkeypatch)
-    first = counting.proxy.score(candidate(), 0, 0)
+    first, _ = counting.proxy.score(candidate(), 0, 0)
     assert counting.shards()
-    assert counting.proxy.score(candidate(), 0, 0) == first
+    assert counting.proxy.score(candidate(), 0, 0)[0] == first
     assert not counting.shards()
     monkeypatch.setattr(held_out_batches, "KEPT_BYTES", 100)
     large = replace(counting.proxy, held_out=replace(counting.proxy.held_out))
     for _ in range(2):
-        assert large.score(candidate(), 0, 0) == first
+        assert large.score(candidate(), 0, 0)[0] == first
         assert counting.shards()
 
 
@@ -202,7 +207,7 @@ def test_a_score_that_was_cut_short_leaves_no_part_of_the_samples(world: World) 
     proxy = open_proxy(contract_recipe(world), solo_job())
     with proxy.held_out.batches() as batches:
         next(batches)
-    assert proxy.score(candidate(), 0, 0).samples == sum(proxy.held_out.split.scored)
+    assert proxy.score(candidate(), 0, 0)[0].samples == sum(proxy.held_out.split.scored)
 
 
 def test_the_same_arguments_give_the_same_bits_with_any_number_of_workers(world: World) -> None:
@@ -212,11 +217,12 @@ def test_the_same_arguments_give_the_same_bits_with_any_number_of_workers(world:
         network = candidate(drop_path_rate=0.3)
         torch.manual_seed(workers)
         proxy.train(network, 0, 6, 1)
-        results.append((weights(network), proxy.score(network, 6, 1)))
-    assert all(torch.equal(results[0][0], each) and score == results[0][1] for each, score in results[1:])
+        score, losses = proxy.score(network, 6, 1)
+        results.append((weights(network).tolist(), score, losses.tolist()))
+    assert results[0] == results[1] == results[2]
     other = candidate(drop_path_rate=0.3)
     proxy.train(other, 0, 6, 2)
-    assert not torch.equal(weights(other), results[0][0])
+    assert weights(other).tolist() != results[0][0]
 
 
 def test_parts_go_on_in_the_order_with_an_optimiser_and_rates_of_their_own(
@@ -264,7 +270,7 @@ def test_shards_may_be_read_through_a_cache(world: World, tmp_path: Path) -> Non
         proxy = open_proxy(contract_recipe(world, shards=section), solo_job())
         network = candidate()
         proxy.train(network, 0, 20, 0)
-        results.append((weights(network).tolist(), proxy.score(network, 20, 0)))
+        results.append((weights(network).tolist(), proxy.score(network, 20, 0)[0]))
     assert results[0] == results[1]
     assert len(list((tmp_path / "cache").glob("*.tar"))) == 6
 
@@ -358,7 +364,7 @@ def test_without_labels_there_is_no_top1(world: World, tmp_path: Path) -> None:
     shards = listed(world, tmp_path, [f"class {number}" for number in range(CLASSES)])
     proxy = open_proxy(contract_recipe(world, shards=shards), solo_job())  # classes that the teacher does not have
     assert not proxy.has_labels
-    score = proxy.score(candidate(), 0, 0)
+    score, _ = proxy.score(candidate(), 0, 0)
     assert score.top1 is None
     assert set(score.errors) == {"cross_entropy", "agreement"}
     with pytest.raises(ConfigError):
@@ -376,7 +382,7 @@ def test_a_distilled_network_is_trained_by_its_token_and_scored_by_both_heads(wo
     ).student
     network = build_network(spec, proxy.num_classes, 16, 0)
     proxy.train(network, 0, 4, 0)
-    score = proxy.score(network, 4, 0)
+    score, _ = proxy.score(network, 4, 0)
     assert 0 < score.cross_entropy < 10
     proxy.train(network, 4, 8, 0)
     with pytest.raises(ConfigError, match="no distillation token"):

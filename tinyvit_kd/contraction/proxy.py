@@ -18,7 +18,8 @@ from tinyvit_kd.contraction.brief_training import begin_part, normalizer, train_
 from tinyvit_kd.contraction.held_out import Split, split_shards
 from tinyvit_kd.contraction.held_out_batches import HeldOutSamples
 from tinyvit_kd.contraction.records import Score
-from tinyvit_kd.contraction.scores import score_of, scored_logits, sums_by_sample
+from tinyvit_kd.contraction.sample_losses import Losses
+from tinyvit_kd.contraction.scores import losses_of, score_of, scored_logits, sums_by_sample
 from tinyvit_kd.data.loader import loading_in_turns, steps_in_work
 from tinyvit_kd.errors import ConfigError, NonFiniteLossError
 from tinyvit_kd.models.answer import ready_to_answer
@@ -118,13 +119,16 @@ class Proxy:
         ):
             train_part(run, state, batches, data.objective)
 
-    def score(self, network: nn.Module, steps: int, seed: int) -> Score:
+    def score(self, network: nn.Module, steps: int, seed: int) -> tuple[Score, Losses]:
         """Score a network on all held-out samples, by the first stored views of each.
 
         It is moved to the job's device, and left in evaluation mode.
 
         Args:
             steps, seed: of its training so far, which the score names.
+
+        Returns:
+            the score, and the cross-entropy of each held-out sample, float32 [N] with NaN for holes.
 
         Raises:
             NonFiniteLossError: the network's answers are NaN or infinite.
@@ -147,7 +151,7 @@ class Proxy:
                 found=f"in {overflown:,} views",
                 fix="lower proxy.base_lr or optim.base_lr, or clip gradients harder (optim.clip_grad)",
             )
-        return score_of(sums, steps, seed, self.data.stores[0].where)
+        return score_of(sums, steps, seed, self.data.stores[0].where), losses_of(sums)
 
     def _measure(self, network: nn.Module, precision: str) -> tuple[torch.Tensor, int]:
         """Sums by sample, and for how many of the scored views an output was NaN or infinite."""
