@@ -34,6 +34,7 @@ from tinyvit_kd.runtime import compiling, signals
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import Preempted
+from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.batch import Batch
@@ -390,17 +391,58 @@ def test_a_distilled_network_is_trained_by_its_token_and_scored_by_both_heads(wo
 
 
 def test_only_the_views_that_a_candidate_uses_are_required(tmp_path: Path) -> None:
+    """Of trained shards those of its epochs, of held-out shards the scored ones."""
     world = make_world(tmp_path, store={"path": str(tmp_path / "store"), "topk": 5, "views": 6})
     store = LogitStore.open(world.store)
-    block_file(store, 0, 5).unlink()
-    proxy = open_proxy(contract_recipe(world), solo_job())
-    assert (proxy.plan.steps_per_epoch, proxy.plan.schedule.epochs) == (4, 5)
-    assert proxy.held_out.views == 4
-    with pytest.raises(BlockMissingError):
-        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 40}), solo_job())
-    block_file(store, proxy.held_out.split.held_out[0], 3).unlink()
-    with pytest.raises(BlockMissingError):
-        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 4}), solo_job())
+    config = contract_recipe(world, proxy=PROXY | {"steps": 8})
+    proxy = open_proxy(config, solo_job())
+    assert (proxy.plan.steps_per_epoch, proxy.plan.schedule.epochs, proxy.held_out.views) == (4, 2, 4)
+    held_out = proxy.held_out.split.held_out
+    for shard in range(len(store.manifest.shard_names)):
+        for view in (4, 5) if shard in held_out else (2, 3, 4, 5):
+            block_file(store, shard, view).unlink()
+    proxy = open_proxy(config, solo_job())
+    network = candidate()
+    proxy.train(network, 0, 8, 0)
+    proxy.score(network, 8, 0)
+    with pytest.raises(BlockMissingError) as told:
+        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 20}), solo_job())
+    trained = [name for shard, name in enumerate(store.manifest.shard_names) if shard not in held_out]
+    assert told.value.found == f"12 of 28 missing: views 2-4 of {', '.join(trained)} (trained on)"
+
+
+def test_missing_blocks_are_told_by_view_and_shard_with_what_to_do(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    config = contract_recipe(world)
+    split = open_proxy(config, solo_job()).held_out.split
+    store, first = LogitStore.open(world.store), split.held_out[0]
+    other = next(shard for shard in range(6) if shard not in split.held_out)
+    block_file(store, first, 1).unlink()
+    for view in (0, 1):
+        block_file(store, other, view).unlink()
+    with pytest.raises(BlockMissingError, match="blocks of the store that the search needs are missing") as told:
+        open_proxy(config, solo_job())
+    names = store.manifest.shard_names
+    assert told.value.found == (
+        f"3 of 12 missing: views 0-1 of {names[other]} (trained on); view 1 of {names[first]} (held out)"
+    )
+    assert "dump-logits" in told.value.fix
+    assert "follow" not in told.value.fix
+    dump_logits(world.dump(), solo_job())
+    open_proxy(config, solo_job())
+
+
+def test_of_many_missing_blocks_some_are_named(tmp_path: Path) -> None:
+    world = make_world(tmp_path, store={"path": str(tmp_path / "store"), "topk": 5, "views": 9})
+    store = LogitStore.open(world.store)
+    config = contract_recipe(world, proxy=PROXY | {"steps": 54, "held_out": 0.1})
+    for shard in range(6):
+        for view in (0, 2, 4, 6, 8):
+            block_file(store, shard, view).unlink()
+    with pytest.raises(BlockMissingError) as told:
+        open_proxy(config, solo_job())
+    assert "views 0, 2, 4, 6 and 1 more of" in told.value.found
+    assert "and 1 more (trained on); views 0, 2 of" in told.value.found
 
 
 def test_a_single_shard_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.brief_training import begin_part, normalizer, train_part
 from tinyvit_kd.contraction.held_out import Split, split_shards
 from tinyvit_kd.contraction.held_out_batches import HeldOutSamples
+from tinyvit_kd.contraction.needed_blocks import require_needed_blocks
 from tinyvit_kd.contraction.records import Score
 from tinyvit_kd.contraction.sample_losses import Losses
 from tinyvit_kd.contraction.scores import losses_of, score_of, scored_logits, sums_by_sample
@@ -27,7 +28,7 @@ from tinyvit_kd.models.student import train_both_heads
 from tinyvit_kd.runs.batch_sizes import check_schedule
 from tinyvit_kd.runs.cached_shards import turns_with_shards
 from tinyvit_kd.runs.stored_data import StoredData, labels_in_head, open_stored_data
-from tinyvit_kd.runs.stored_views import require_blocks
+from tinyvit_kd.runs.stored_views import choose_stored_views
 from tinyvit_kd.runs.student_run import SampleNames
 from tinyvit_kd.runtime.compiling import compiler_of, forget_compiled
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
@@ -201,10 +202,10 @@ def open_proxy(config: ContractConfig, job: Job) -> Proxy:
     epochs = -(-config.proxy.steps // plan.steps_per_epoch)
     schedule = config.schedule.model_copy(update={"epochs": epochs})
     data = replace(data, config=config.model_copy(update={"schedule": schedule}))
-    stored = data.view_schedule(None, 0)
+    stored = choose_stored_views(data.config, data.stores, job, None, 0)
     views = min(SCORED_VIEWS, stored.counts[-1][1])
     for store in data.stores:
-        require_blocks(store, list(range(views)), job)
+        require_needed_blocks(store, split, stored.used(range(epochs)), range(views))
     class_map, has_labels = _labels(config, data, split)
     held_out = HeldOutSamples(
         data=data,
