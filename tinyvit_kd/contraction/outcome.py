@@ -200,7 +200,8 @@ def _told_how(outcome: Outcome, config: ContractConfig, rules: Rules) -> list[st
         "error over samples and, of the cross-entropy, seeds.",
         "* Two are tied if they differ by no more than twice the standard error of their difference. All are scored on "
         "the same samples, so it is mostly smaller than their own errors suggest; where results/*.losses.npy are "
-        "missing, it is reckoned from these.",
+        "missing, it is reckoned from these."
+        + (" With one seed, it says nothing of what another seed would change." if rules.seeds == 1 else ""),
     ]
 
 
