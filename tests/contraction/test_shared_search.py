@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.contraction.fake_trainer import (
 from tests.processes import wait_until
 from tinyvit_kd.contraction import shared_search as shared_search_module
 from tinyvit_kd.contraction.rounds import from_json
+from tinyvit_kd.contraction.sample_losses import read_losses
 from tinyvit_kd.errors import ConfigError, NonFiniteLossError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights
@@ -91,6 +93,31 @@ def test_a_finished_search_trains_nothing_again(tmp_path: Path, whole: tuple[byt
     assert (tmp_path / "rounds.json").read_bytes() == whole[0]
 
 
+def test_every_score_has_the_losses_of_its_samples(tmp_path: Path) -> None:
+    complete(tmp_path, shared_search(tmp_path, micro_config(), FakeTrainer()))
+    scores = {path.stem: json.loads(path.read_text()).get("score") for path in (tmp_path / "results").glob("*.json")}
+    for name, score in scores.items():
+        losses = read_losses(tmp_path / "results" / f"{name}.losses.npy")
+        assert (losses is None) == (score is None)
+        assert losses is None or losses.mean(dtype=float) == pytest.approx(score["cross_entropy"])
+    assert list((tmp_path / "results").glob(".*")) == []
+
+
+def test_ties_are_told_by_the_differences_of_samples_and_without_these_by_the_errors(tmp_path: Path) -> None:
+    """All differences are constant here, and far below the errors of the scores; a folder of old has no losses."""
+    config = micro_config(proxy={"steps": 8, "rungs": 2, "finalists": 2, "seeds": 1})
+    outcome = complete(tmp_path, shared_search(tmp_path, config, FakeTrainer()))
+    assert [record.ties for record in outcome.rounds] == [[], []]
+    for path in (tmp_path / "results").glob("*.npy"):
+        path.unlink()
+    again = FakeTrainer()
+    without = complete(tmp_path, shared_search(tmp_path, config, again))
+    assert again.trained == []
+    assert all(len(record.ties) >= 1 for record in without.rounds)
+    rounds = [replace(record, ties=[]) for record in without.rounds]
+    assert replace(without, rounds=rounds) == outcome  # ties decide nothing
+
+
 def test_weights_that_are_gone_are_made_anew(tmp_path: Path, whole: tuple[bytes, int]) -> None:
     def lose_weights(count: int) -> None:
         if count in (4, 9):
@@ -119,7 +146,7 @@ def test_processes_share_a_search_and_one_of_them_may_be_killed(tmp_path: Path, 
     made = Counter(path.name.split("-")[1] for path in tmp_path.glob("began-*"))
     assert all(made[str(each.pid)] > 1 for each in others)  # both had a share
     assert list((tmp_path / "claims").glob("*.claim")) == []
-    for path in (tmp_path / "results").iterdir():
+    for path in (tmp_path / "results").glob("*.json"):
         assert json.loads(path.read_text())
 
 
