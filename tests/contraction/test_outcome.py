@@ -61,6 +61,13 @@ def test_the_card_tells_target_lineage_ties_and_machine(tmp_path: Path) -> None:
     assert "torch " in card
 
 
+def test_the_card_tells_of_seeds_that_diverged(tmp_path: Path) -> None:
+    config, outcome = config_of(tmp_path), made_outcome()
+    outcome.rounds[-1].results[0].diverged = 1
+    write_outcome(tmp_path, outcome, config, rules_of(config), 0.2)
+    assert "; 1 of 1 further seed diverged. Recipe: `winner.yaml`." in (tmp_path / "contract.md").read_text()
+
+
 def test_figures_are_means_over_the_seeds_of_the_last_part() -> None:
     scores = [Score(2.0, 60.0, 50.0, {"agreement": 2.0, "top1": 4.0}, 100, 8, 0)]
     scores += [Score(3.0, 50.0, 40.0, {"agreement": 1.0, "top1": 2.0}, 100, 8, 1)]

@@ -158,7 +158,8 @@ def _told_winners(outcome: Outcome, rules: Rules) -> list[str]:
             "",
             f"{result.costs.parameters:,} parameters, {result.costs.multiply_adds:,} multiply-adds, "
             f"{binary_size(result.costs.memory_bytes)} of memory for one image{_told_rate(result)}. "
-            f"Cross-entropy {standing.loss:.4f} ± {standing.error:.4f}{_told_percentages(result)}. "
+            f"Cross-entropy {standing.loss:.4f} ± {standing.error:.4f}{_told_percentages(result)}"
+            f"{told_diverged(result, rules)}. "
             f"Recipe: `{winner_path(Path(), place)}`.",
             "",
             "Lineage:",
@@ -171,6 +172,13 @@ def _told_winners(outcome: Outcome, rules: Rules) -> list[str]:
             "",
         ]
     return lines
+
+
+def told_diverged(result: Result, rules: Rules) -> str:
+    """How many of a candidate's further seeds diverged, in words that go on from others; nothing where none did."""
+    if not result.diverged:
+        return ""
+    return f"; {result.diverged} of {counted(rules.seeds - 1, 'further seed')} diverged"
 
 
 def _told_rate(result: Result) -> str:
