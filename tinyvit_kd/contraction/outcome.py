@@ -14,6 +14,7 @@ from tinyvit_kd.contraction.front import Standing, standings
 from tinyvit_kd.contraction.limits import in_words
 from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.records import Result
+from tinyvit_kd.contraction.results_folder import LARGEST
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, to_json
 from tinyvit_kd.contraction.search import Rules
 from tinyvit_kd.contraction.search_files import RECIPE, card_path, rounds_path, winner_output, winner_path
@@ -30,7 +31,7 @@ def describe_limits(limits: Mapping[str, float]) -> str:
 def write_rounds(folder: Path, outcome: Outcome) -> bool:
     """Write the rounds that are finished, unless another process has written more; returns whether that was done."""
     path = rounds_path(folder)
-    if len(read_small_json(path).get("rounds", ())) > len(outcome.rounds):
+    if len(read_small_json(path, LARGEST).get("rounds", ())) > len(outcome.rounds):
         return False
     write_json(path, to_json(outcome))
     return True
