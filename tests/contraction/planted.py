@@ -105,6 +105,7 @@ class PlantedSearch:
         diverging_seeds: numbers of seeds with which nothing can be trained.
         asked: tasks, in turn.
         together: how many tasks were asked for at once, in turn.
+        compared: seeds of a candidate whose losses were asked for, in turn.
     """
 
     config: ContractConfig
@@ -113,6 +114,7 @@ class PlantedSearch:
     clock: PlantedClock = field(default_factory=PlantedClock)
     asked: list[Task] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
+    compared: list[list[int]] = field(default_factory=list)
 
     def run(self) -> list[RoundRecord]:
         """All rounds."""
@@ -129,10 +131,13 @@ class PlantedSearch:
             del number
             return self.clock.measure(BASE, shapes)
 
+        def losses(tasks: Sequence[Task]) -> None:
+            self.compared.append([task.seed for task in tasks])
+
         def ignore(number: int, *_: Plan | int | Sequence[Result]) -> None:
             del number
 
-        return list(search(BASE, rules, Given(planner.plan, evaluate, time, ignore, ignore)))
+        return list(search(BASE, rules, Given(planner.plan, evaluate, time, ignore, ignore, losses)))
 
     def _diverges(self, task: Task) -> bool:
         return task.candidate.shape.name in self.diverging or task.seed in self.diverging_seeds

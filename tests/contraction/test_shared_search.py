@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tinyvit_kd.contraction import shared_search as shared_search_module
 from tinyvit_kd.contraction.candidate_run import ROUND_BITS
 from tinyvit_kd.contraction.records import Candidate
 from tinyvit_kd.contraction.rounds import from_json
+from tinyvit_kd.contraction.sample_losses import read_losses
 from tinyvit_kd.contraction.search import Task
 from tinyvit_kd.errors import ConfigError, NonFiniteLossError
 from tinyvit_kd.models.families import build_network
@@ -101,6 +102,31 @@ def test_a_finished_search_trains_nothing_again(tmp_path: Path, whole: tuple[byt
     assert (tmp_path / "rounds.json").read_bytes() == whole[0]
 
 
+def test_every_score_has_the_losses_of_its_samples(tmp_path: Path) -> None:
+    complete(tmp_path, shared_search(tmp_path, micro_config(), FakeTrainer()))
+    scores = {path.stem: json.loads(path.read_text()).get("score") for path in (tmp_path / "results").glob("*.json")}
+    for name, score in scores.items():
+        losses = read_losses(tmp_path / "results" / f"{name}.losses.npy")
+        assert (losses is None) == (score is None)
+        assert losses is None or losses.mean(dtype=float) == pytest.approx(score["cross_entropy"])
+    assert list((tmp_path / "results").glob(".*")) == []
+
+
+def test_ties_are_told_by_the_differences_of_samples_and_without_these_by_the_errors(tmp_path: Path) -> None:
+    """All differences are constant here, and far below the errors of the scores; a folder of old has no losses."""
+    config = micro_config(proxy={"steps": 8, "rungs": 2, "finalists": 2, "seeds": 1})
+    outcome = complete(tmp_path, shared_search(tmp_path, config, FakeTrainer()))
+    assert [record.ties for record in outcome.rounds] == [[], []]
+    for path in (tmp_path / "results").glob("*.npy"):
+        path.unlink()
+    again = FakeTrainer()
+    without = complete(tmp_path, shared_search(tmp_path, config, again))
+    assert again.trained == []
+    assert all(len(record.ties) >= 1 for record in without.rounds)
+    rounds = [replace(record, ties=[]) for record in without.rounds]
+    assert replace(without, rounds=rounds) == outcome  # ties decide nothing
+
+
 def test_weights_that_are_gone_are_made_anew(tmp_path: Path, whole: tuple[bytes, int]) -> None:
     def lose_weights(count: int) -> None:
         if count in (4, 9):
@@ -160,13 +186,17 @@ def test_a_further_seed_that_diverges_is_told_and_the_search_goes_on(
                 raise NonFiniteLossError("the loss is NaN")
             super().train(network, first, last, seed)
 
-    outcome = complete(tmp_path, shared_search(tmp_path, micro_config(), OneSeedDiverges()))
+    config = micro_config(proxy={"steps": 8, "rungs": 2, "finalists": 2, "seeds": 3})
+    outcome = complete(tmp_path, shared_search(tmp_path, config, OneSeedDiverges()))
     assert len(outcome.rounds) == 2
     assert [sum(result.diverged for result in record.results) for record in outcome.rounds] == [2, 2]
     told = capsys.readouterr().err
     assert ".part-2.seed-1: its training diverged: the loss is NaN" in told
     assert f"a winner: {outcome.winners[0]}" in told
-    assert told.count("; 1 of 1 further seed diverged") == 3  # two bases and a winner
+    winner = outcome.result(outcome.winners[0])
+    assert winner is not None
+    assert winner.diverged == 1
+    assert "; 1 of 2 further seeds diverged\n" in told.partition("a winner: ")[2]
 
 
 def test_who_waits_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +236,7 @@ def test_processes_share_a_search_and_one_of_them_may_be_killed(tmp_path: Path, 
     made = Counter(path.name.split("-")[1] for path in tmp_path.glob("began-*"))
     assert all(made[str(each.pid)] > 1 for each in others)  # both had a share
     assert list((tmp_path / "claims").glob("*.claim")) == []
-    for path in (tmp_path / "results").iterdir():
+    for path in (tmp_path / "results").glob("*.json"):
         assert json.loads(path.read_text())
 
 
@@ -247,5 +277,7 @@ def test_a_base_that_diverges_ends_the_search_in_words(tmp_path: Path) -> None:
 
 def test_a_target_below_the_smallest_shape_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     config = micro_config(limits={"parameters": 10})
-    with pytest.raises(ConfigError, match=r"no candidate keeps to the limits.*parameters"):
+    with pytest.raises(
+        ConfigError, match=r"even the smallest shape of the space misses the limits.*limits\.parameters"
+    ):
         shared_search(tmp_path, config, FakeTrainer()).planner.require_reachable()

@@ -16,6 +16,7 @@ from tinyvit_kd.contraction.inherit import inherit
 from tinyvit_kd.contraction.records import Candidate, Score
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.rounds import read_as
+from tinyvit_kd.contraction.sample_losses import Losses, write_losses
 from tinyvit_kd.contraction.search import Rules, Task
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -45,8 +46,8 @@ class Trainer(Protocol):
     def train(self, network: nn.Module, first: int, last: int, seed: int) -> None:
         """Train a network in place, from one optimiser step of the budget to another."""
 
-    def score(self, network: nn.Module, steps: int, seed: int) -> Score:
-        """Score a network on the held-out samples."""
+    def score(self, network: nn.Module, steps: int, seed: int) -> tuple[Score, Losses]:
+        """Score a network on the held-out samples; returns the cross-entropy of each, too."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class CandidateRun:
         """
         try:
             network, steps = self._trained(task)
-            return {_SCORE: asdict(self.trainer.score(network, steps, self._seed(task.seed)))}
+            score, losses = self.trainer.score(network, steps, self._seed(task.seed))
+            write_losses(self.folder.losses(task.name), losses)  # before the result, for which others wait
+            return {_SCORE: asdict(score)}
         except NonFiniteLossError as error:
             return {_FAILED: f"its training diverged: {error.what}"}
 

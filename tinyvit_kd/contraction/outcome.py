@@ -207,7 +207,10 @@ def _told_how(outcome: Outcome, config: ContractConfig, rules: Rules) -> list[st
         f"{counted(rules.seeds, 'seed')}.",
         f"* Scored on {samples:,} held-out samples, and ranked by cross-entropy to the teacher; ± is the standard "
         "error over samples and, of the cross-entropy, seeds.",
-        "* Two are tied if they differ by less than twice the standard error of the difference.",
+        "* Two are tied if they differ by no more than twice the standard error of their difference. All are scored on "
+        "the same samples, so it is mostly smaller than their own errors suggest; where results/*.losses.npy are "
+        "missing, it is reckoned from these."
+        + (" With one seed, it says nothing of what another seed would change." if rules.seeds == 1 else ""),
     ]
 
 

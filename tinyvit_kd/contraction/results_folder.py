@@ -5,6 +5,7 @@ what is lost is at most the piece of work that it had in hand::
 
     results/round-01.plan.json               which candidates the round has, with their costs
     results/round-01.w64-….part-2.json       a candidate's score at the end of a part, or why it has none
+    results/round-01.w64-….part-2.losses.npy   the cross-entropy of each held-out sample, there before the score is
     weights/round-01.w64-….part-2.safetensors  its weights, as long as they are needed
     claims/                                  which process is at what
 """
@@ -75,6 +76,10 @@ class ResultsFolder:
                 return found
             atomic_write(path, content, fsync=True)  # in place of one that was damaged
         return values
+
+    def losses(self, name: str) -> Path:
+        """The file of the losses of a score, sample by sample, which may not be there (see ``sample_losses``)."""
+        return self._folder / _RESULTS / f"{name}.losses.npy"
 
     def weights(self, name: str) -> Path:
         """The file of a candidate's weights, which may not be there."""

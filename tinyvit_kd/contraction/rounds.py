@@ -25,7 +25,8 @@ class RoundRecord:
         results: of all candidates, in a fixed order.
         front: names of those that no other one beats in score and in what is limited, best first.
         next_bases: names of those that the next round contracts, best first.
-        ties: pairs of names whose scores differ by less than their standard errors tell apart.
+        ties: pairs of names whose scores differ by no more than twice the standard error of their difference (see
+            ``front.ties``).
     """
 
     number: int

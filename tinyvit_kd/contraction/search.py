@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tinyvit_kd.config.recipes import ContractConfig
-from tinyvit_kd.contraction.front import pareto_front, standings, ties
+from tinyvit_kd.contraction.front import Standing, last_scores, pareto_front, standings, ties
 from tinyvit_kd.contraction.halving import Halving, part_ends
 from tinyvit_kd.contraction.records import Candidate, Result, Score, Timing
 from tinyvit_kd.contraction.rounds import RoundRecord
+from tinyvit_kd.contraction.sample_losses import Losses
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import ConfigError
 
@@ -112,6 +113,8 @@ class Given:
         time: throughput by name of these shapes of a round.
         began: told of a round before it is trained.
         ended_part: told of a round, of a part's number, and of the results that go on.
+        losses: the cross-entropy of each held-out sample, the mean over these tasks of a candidate, which have scores;
+            None where it is not known.
     """
 
     plan: Callable[[int, Sequence[Shape]], Plan]
@@ -119,6 +122,7 @@ class Given:
     time: Callable[[int, Sequence[Shape]], dict[str, Timing]]
     began: Callable[[int, Plan], None]
     ended_part: Callable[[int, int, Sequence[Result]], None]
+    losses: Callable[[Sequence[Task]], Losses | None] = lambda _: None
 
 
 def search(base: Shape, rules: Rules, given: Given) -> Iterator[RoundRecord]:
@@ -159,8 +163,21 @@ def _round(number: int, bases: Sequence[str], plan: Plan, rules: Rules, given: G
         plan.results,
         front,
         () if is_last else front[: rules.bases],
-        ties(found),
+        _ties(number, remaining, found, rules, given),
     )
+
+
+def _ties(
+    number: int, results: Sequence[Result], found: Sequence[Standing], rules: Rules, given: Given
+) -> list[tuple[str, str]]:
+    """The pairs of a round's last candidates that are tied. This is for people, and decides nothing."""
+    losses: dict[str, Losses | None] = {}
+    for result in results:
+        scores = last_scores(result)  # the first is that of the first seed; a further seed may have none
+        seeds = [score.seed - scores[0].seed for score in scores]
+        tasks = [Task(number, result.candidate, rules.last_part, seed) for seed in seeds]
+        losses[result.candidate.shape.name] = given.losses(tasks)
+    return ties(found, losses)
 
 
 def _evaluate(tasks: Sequence[Task], results: Sequence[Result], given: Given) -> None:

@@ -14,6 +14,7 @@ from tinyvit_kd.contraction.plan import Planner
 from tinyvit_kd.contraction.records import Result, Score, Timing
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, as_plain, read_as
+from tinyvit_kd.contraction.sample_losses import Losses, mean_losses, read_losses
 from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, round_of, search
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.runtime.distributed import Job
@@ -82,7 +83,7 @@ class SharedSearch:
             self.plans[number], self.first_bases[number] = planned, bases[0]
             return planned
 
-        return Given(plan, self._evaluate, self._time, self._say_began, self._end_part)
+        return Given(plan, self._evaluate, self._time, self._say_began, self._end_part, self._losses)
 
     def _evaluate(self, tasks: Sequence[Task]) -> list[Score | str]:
         by_name = {task.name: task for task in tasks}
@@ -94,6 +95,9 @@ class SharedSearch:
 
         found = self._complete(list(by_name), make, "training")
         return [score_of(values, _file(name)) for name, values in zip(by_name, found, strict=True)]
+
+    def _losses(self, tasks: Sequence[Task]) -> Losses | None:
+        return mean_losses([read_losses(self.folder.losses(task.name)) for task in tasks])
 
     def _time(self, number: int, shapes: Sequence[Shape]) -> dict[str, Timing]:
         base = self.planner.base.candidate.shape if number == 0 else self.first_bases[number]
