@@ -206,6 +206,7 @@ class ProxyConfig(Section):
     rungs: int = Field(
         3,
         ge=1,
+        le=100,
         description="parts of the training, after each of which the worse candidates leave (successive halving)",
         json_schema_extra=unit("parts"),
     )
