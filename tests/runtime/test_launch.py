@@ -24,7 +24,10 @@ PLACES = {
     "torchrun with more processes on this machine": (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place(3, 4, 1, 4)),
     "a number of local processes that is none": (TORCHRUN | {"LOCAL_WORLD_SIZE": ""}, Place(3, 4, 1, 2)),
     "another launcher without local ranks": ({"RANK": "1", "WORLD_SIZE": "2", **MET}, Place(1, 2, 0)),
-    "tasks of srun with a rank each": ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_LOCALID": "1", **MET}, Place(1, 2, task=1)),
+    "tasks of srun with a rank each": (
+        {"RANK": "1", "WORLD_SIZE": "2", "SLURM_LOCALID": "1", **MET},
+        Place(1, 2, task=1),
+    ),
     "torchrun in the second task on a machine": (TORCHRUN | {"SLURM_LOCALID": "1"}, Place(3, 4, 1, 2)),
     "mpirun in a batch script": ({"SLURM_LOCALID": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "3"}, Place(task=3)),
     "a number of a task that is none": ({"SLURM_LOCALID": ""}, Place()),

@@ -76,7 +76,12 @@ class SharedSearch:
     def _given(self, planner: Planner) -> Given:
         def plan(number: int, bases: Sequence[Shape]) -> Plan:
             name = f"round-{number:02d}.plan"
-            values = self._complete([name], lambda _: _plan_values(planner.plan(number, bases)), "a plan")[0]
+
+            def make(_: str) -> Values:
+                with saying(f"planning round {number}"):
+                    return _plan_values(planner.plan(number, bases))
+
+            (values,) = self._complete([name], make, "plan")
             results = [result_from_json(each, name) for each in values["results"]]
             self.run.note(number, [each.candidate for each in results])
             self.plans[number], self.first_bases[number] = Plan(values["limits"], results), bases[0]
