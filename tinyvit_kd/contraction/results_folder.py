@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class ResultsFolder:
         """Remove weights that no process needs any more; one that does after all makes them anew."""
         for name in names:
             self.weights(name).unlink(missing_ok=True)
+
+    def claimed(self, name: str) -> AbstractContextManager[bool]:
+        """Try to claim something that is no result, as a log, while the context lasts; yields whether it is ours."""
+        return self._claims.claimed(name)
 
     def complete(
         self, names: Sequence[str], make: Callable[[str], Values], wait: Callable[[Sequence[str]], None]

@@ -6,10 +6,15 @@ The recipe has not the name that a run's has, so that commands that look for run
 from __future__ import annotations
 
 import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import ContractConfig
+from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runs.identity import describe_changes, differing
 from tinyvit_kd.runtime.files import atomic_create, read_small_json, write_json
@@ -41,11 +46,19 @@ def search_folder(config: ContractConfig) -> Path:
     return path
 
 
-def log_path(folder: Path, part: tuple[int, int], rank: int) -> Path:
-    """The log of one process: ``log.txt``, ``log.part-2-of-8.txt``, ``log.rank-3.txt``."""
+@contextmanager
+def own_log(folder: Path, results: ResultsFolder, part: tuple[int, int], rank: int) -> Iterator[Path]:
+    """The log of this process, which no other process writes to while the context lasts.
+
+    Yields:
+        ``log.txt``, ``log.part-2-of-8.txt`` or ``log.rank-3.txt``; where another process is at work with that one,
+        ``log.HOST-PROCESS.txt``, with part and rank before that.
+    """
     number, parts = part
     middle = (f".part-{number}-of-{parts}" if parts > 1 else "") + (f".rank-{rank}" if rank else "")
-    return folder / f"log{middle}.txt"
+    name = f"log{middle}.txt"
+    with results.claimed(name) as is_ours:
+        yield folder / (name if is_ours else f"log{middle}.{platform.node()}-{os.getpid()}.txt")
 
 
 def rounds_path(folder: Path) -> Path:
@@ -82,24 +95,40 @@ def _winner(place: int) -> str:
     return "winner" if place == 1 else f"winner-{place}"
 
 
-def join_search(folder: Path, identity: dict[str, str], config: ContractConfig) -> None:
+def join_search(folder: Path, identity: dict[str, str], here: dict[str, str], config: ContractConfig) -> None:
     """Begin a search in a folder, or join the one that is there.
 
+    Args:
+        identity: what of the recipe and its data must be the same for processes to share the search, by name.
+        here: what of the machine must be. Folders of earlier versions do not tell all of it; what they do not tell is
+            not compared.
+
     Raises:
-        ConfigError: it is another one.
+        ConfigError: it is another one, or goes on on machines of another kind.
     """
-    path = folder / IDENTITY
-    before = identity
-    if not atomic_create(path, (json.dumps(identity, indent=2) + "\n").encode()):
+    path, own = folder / IDENTITY, identity | here
+    before = own
+    if not atomic_create(path, (json.dumps(own, indent=2) + "\n").encode()):
         before = read_small_json(path)
     if not before:
-        write_json(path, identity)  # it was damaged; results say nothing of a recipe
-    elif differing(before, identity) or differing(identity, before):
+        write_json(path, own)  # it was damaged; results say nothing of a recipe
+        before = own
+    compared = {name: value for name, value in own.items() if name in before or name not in here}
+    changed = {*differing(before, compared), *differing(compared, before)}
+    if changed - here.keys():
         raise ConfigError(
             "this folder belongs to a search by another recipe, or from other data",
             where=str(folder),
-            found=describe_changes(before, identity),
+            found=describe_changes(before, compared),
             fix="set output to a new folder, or run again with the recipe that this search was begun with "
             f"({RECIPE} in it)",
+        )
+    if changed:
+        raise ConfigError(
+            "this search was begun on a machine of another kind, and what this one finds could not be compared",
+            where=str(folder),
+            found=describe_changes(before, compared),
+            fix="go on with it on machines of that kind, with the same runtime, or set output to a new folder"
+            + ("; with figures in throughput.hardware, throughput is the same on all" if "timings" in changed else ""),
         )
     atomic_create(folder / RECIPE, dump_yaml(config).encode())

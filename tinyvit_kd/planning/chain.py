@@ -144,8 +144,8 @@ def _kind(path: Path) -> type[Section]:
             found=f"stage: {stage}",
             expected=f"recipes of {', '.join(PLANNED)}",
             fix="plan the others without it. docs/CONTRACTION.md (What it takes) reckons steps and hours of a round "
-            "from proxy.steps, rungs and reduction, and the search says how many before each. What training a winner takes is "
-            "told by tinyvit-kd plan FOLDER/winner.yaml",
+            "from proxy.steps, rungs and reduction, and the search says how many before each. For the training of a "
+            "winner: tinyvit-kd plan FOLDER/winner.yaml",
         )
     if isinstance(stage, str) and stage in PLANNED:
         return PLANNED[stage]
