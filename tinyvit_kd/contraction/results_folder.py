@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.contraction.claims import Claims
+from tinyvit_kd.contraction.claims import Claim, Claims, claims_in
 from tinyvit_kd.runtime.files import atomic_create, atomic_write, read_small_json
 
 _RESULTS, _WEIGHTS, _CLAIMS = "results", "weights", "claims"
@@ -108,3 +108,22 @@ class ResultsFolder:
 
     def _result(self, name: str) -> Path:
         return self._folder / _RESULTS / f"{name}.json"
+
+
+def results_in(folder: Path) -> list[str]:
+    """Names of the results in a run folder, which need not be there."""
+    return sorted(path.stem for path in (folder / _RESULTS).glob("*.json"))
+
+
+def read_result(folder: Path, name: str) -> Values:
+    """A result in a run folder; empty where there is none that can be read."""
+    return read_small_json(folder / _RESULTS / f"{name}.json")
+
+
+def all_claims(folder: Path, now: float) -> list[Claim]:
+    """The claims in a run folder, which need not be there.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    return claims_in(folder / _CLAIMS, now)

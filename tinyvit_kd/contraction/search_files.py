@@ -1,30 +1,27 @@
 """Names of the files that a search leaves in its folder, besides the results that its processes share.
 
-The recipe has not the name that a run's has, so that commands that look for runs do not take a search for one.
+The recipe has not the name that a run's has, so that commands that look for runs do not take a search for one. Imports
+nothing heavy: whoever looks at searches from outside starts in a moment.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.identity import describe_changes, differing
-from tinyvit_kd.runtime.files import atomic_create, read_small_json, write_json
+from tinyvit_kd.runs.run_files import SEARCH_IDENTITY, SEARCH_PAGE, SEARCH_RECIPE
+from tinyvit_kd.runtime.files import modified
 from tinyvit_kd.storage.copies import local_path
 
-RECIPE = "contract.yaml"
-IDENTITY = "identity.json"  # what must be the same for processes to share the search
+RECIPE = SEARCH_RECIPE
 _ROUNDS = "rounds.json"
 _CARD = "contract.md"
-PAGE = "contract.html"
 _TIMINGS = "timings"  # throughput by shape, machine and settings, as it was measured
 
 
@@ -61,6 +58,22 @@ def own_log(folder: Path, results: ResultsFolder, part: tuple[int, int], rank: i
         yield folder / (name if is_ours else f"log{middle}.{platform.node()}-{os.getpid()}.txt")
 
 
+def recipe_path(folder: Path) -> Path:
+    """The recipe of a search."""
+    return folder / RECIPE
+
+
+def identity_path(folder: Path) -> Path:
+    """What must be the same for processes to share the search."""
+    return folder / SEARCH_IDENTITY
+
+
+def logs(folder: Path) -> list[Path]:
+    """The logs of all processes, the one that was written last at the end."""
+    found = {path: modified(path) for path in folder.glob("log*.txt")}
+    return sorted(found, key=lambda path: found[path] or 0.0)
+
+
 def rounds_path(folder: Path) -> Path:
     """All rounds that are finished, for programs."""
     return folder / _ROUNDS
@@ -78,7 +91,7 @@ def timings_folder(folder: Path) -> Path:
 
 def page_path(folder: Path) -> Path:
     """The page of a search."""
-    return folder / PAGE
+    return folder / SEARCH_PAGE
 
 
 def winner_path(folder: Path, place: int) -> Path:
@@ -93,42 +106,3 @@ def winner_output(config: ContractConfig, place: int) -> str:
 
 def _winner(place: int) -> str:
     return "winner" if place == 1 else f"winner-{place}"
-
-
-def join_search(folder: Path, identity: dict[str, str], here: dict[str, str], config: ContractConfig) -> None:
-    """Begin a search in a folder, or join the one that is there.
-
-    Args:
-        identity: what of the recipe and its data must be the same for processes to share the search, by name.
-        here: what of the machine must be. Folders of earlier versions do not tell all of it; what they do not tell is
-            not compared.
-
-    Raises:
-        ConfigError: it is another one, or goes on on machines of another kind.
-    """
-    path, own = folder / IDENTITY, identity | here
-    before = own
-    if not atomic_create(path, (json.dumps(own, indent=2) + "\n").encode()):
-        before = read_small_json(path)
-    if not before:
-        write_json(path, own)  # it was damaged; results say nothing of a recipe
-        before = own
-    compared = {name: value for name, value in own.items() if name in before or name not in here}
-    changed = {*differing(before, compared), *differing(compared, before)}
-    if changed - here.keys():
-        raise ConfigError(
-            "this folder belongs to a search by another recipe, or from other data",
-            where=str(folder),
-            found=describe_changes(before, compared),
-            fix="set output to a new folder, or run again with the recipe that this search was begun with "
-            f"({RECIPE} in it)",
-        )
-    if changed:
-        raise ConfigError(
-            "this search was begun on a machine of another kind, and what this one finds could not be compared",
-            where=str(folder),
-            found=describe_changes(before, compared),
-            fix="go on with it on machines of that kind, with the same runtime, or set output to a new folder"
-            + ("; with figures in throughput.hardware, throughput is the same on all" if "timings" in changed else ""),
-        )
-    atomic_create(folder / RECIPE, dump_yaml(config).encode())

@@ -12,6 +12,7 @@ from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.candidate_run import CandidateRun, drop_path_rate_of
 from tinyvit_kd.contraction.costs import costs_of
+from tinyvit_kd.contraction.join_search import join_search
 from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.outcome import outcome_table, winners, write_outcome, write_rounds
 from tinyvit_kd.contraction.plan import Planner
@@ -21,7 +22,6 @@ from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.contraction.rounds import Outcome
 from tinyvit_kd.contraction.search import Rules, rules_of
 from tinyvit_kd.contraction.search_files import (
-    join_search,
     own_log,
     page_path,
     search_folder,
