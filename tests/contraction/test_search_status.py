@@ -68,7 +68,7 @@ def test_a_round_under_way_tells_its_candidates_and_who_has_which_in_hand(folder
     assert (status.leader.name, status.leader.cross_entropy) == (NARROWER.name, 2.5)
     assert (status.best, status.winners, status.page) == (None, (), None)
     told = text(status)
-    assert "round 1: 3 candidates, part 1 of 3: 1 scored" in told
+    assert "round 1: 3 candidates; scored after part 1 of 3: 1" in told
     assert f"{platform.node()}, {os.getpid()}: {task}" in told
 
 
@@ -80,6 +80,7 @@ def test_what_came_furthest_leads_and_further_seeds_and_divergence_are_counted(f
     results.write(f"round-01.{NARROWER.name}.part-3.seed-1", scored(1.75))
     status = search_status(folder, NOW)
     assert (status.scored, status.repeated) == ((3, 1), 1)
+    assert "scored after part 1 of 3: 3, part 2: 1; 1 training with further seeds" in text(status)
     (folder / "results" / f"round-01.{NARROWER.name}.part-3.seed-1.json").unlink()
     status = search_status(folder, NOW)
     assert status.leader is not None

@@ -84,6 +84,12 @@ def test_a_search_leaves_recipes_which_pretrain_takes_as_they_are(world: World, 
     assert outcome.winners[0] in (folder / "contract.html").read_text()
     assert list((folder / "weights").iterdir()) == list((folder / "claims").iterdir()) == []
 
+    (told,) = json.loads(command_line("status", folder, "--json").out)["jobs"]
+    assert (told["kind"], told["state"], told["done"], told["total"]) == ("search", "finished", 2, 2)
+    assert (tuple(told["winners"]), told["workers"], told["notes"]) == (outcome.winners, [], [])
+    assert told["best"]["name"] == outcome.winners[0]
+    assert told["best"]["cross_entropy"] == pytest.approx(figures["cross_entropy"])
+
     trained = command_line("pretrain", folder / "winner.yaml")
     assert trained.code == 0, trained.err
     made = read_card(world.folder / "search-winner" / MODEL)

@@ -53,9 +53,13 @@ def own_log(folder: Path, results: ResultsFolder, part: tuple[int, int], rank: i
     """
     number, parts = part
     middle = (f".part-{number}-of-{parts}" if parts > 1 else "") + (f".rank-{rank}" if rank else "")
-    name = f"log{middle}.txt"
-    with results.claimed(name) as is_ours:
-        yield folder / (name if is_ours else f"log{middle}.{platform.node()}-{os.getpid()}.txt")
+    with results.claimed(f"log{middle}.txt") as is_ours:
+        if is_ours:
+            yield folder / f"log{middle}.txt"
+            return
+    name = f"log{middle}.{platform.node()}-{os.getpid()}.txt"
+    with results.claimed(name):  # which says that this process is at work
+        yield folder / name
 
 
 def recipe_path(folder: Path) -> Path:

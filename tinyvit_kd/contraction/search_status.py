@@ -130,11 +130,14 @@ class SearchStatus:
 
     def _told_round(self) -> str:
         told = [] if not self.round or self.candidates is None else [counted(self.candidates, "candidate")]
-        of = "" if self.parts is None else f" of {self.parts}"
-        told += [f"part {part}{of}: {done:,} scored" for part, done in enumerate(self.scored, 1) if done]
+        ends = [f"part {part}: {done:,}" for part, done in enumerate(self.scored, 1)]
+        if ends and self.parts is not None:
+            ends[0] = f"part 1 of {self.parts}: {self.scored[0]:,}"
+        if ends:
+            told.append(f"scored after {', '.join(ends)}")
         if self.repeated:
             told.append(f"{counted(self.repeated, 'training')} with further seeds")
-        return ", ".join(told) or "nothing is scored yet"
+        return "; ".join(told) or "nothing is scored yet"
 
 
 @dataclass(frozen=True)
