@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyvit_kd.config.contraction import LimitsConfig
-from tinyvit_kd.contraction.limits import Considered, Limits, limits_of_round, misses, no_candidate
+from tinyvit_kd.contraction.limits import Considered, Limits, limits_of_round, misses, no_candidate, unreachable, used
 from tinyvit_kd.contraction.records import Costs
 
 MIB = 2**20
@@ -82,3 +82,19 @@ def test_a_space_without_another_shape_is_said_to_be_at_its_end() -> None:
     error = no_candidate([], Limits(parameters=5), 2, 6)
     assert "smallest value" in error.what
     assert error.found == ""
+
+
+def test_a_target_that_the_smallest_shape_misses_is_said_in_words_of_its_own() -> None:
+    limits = Limits(parameters=10, multiply_adds=10)
+    error = unreachable(Considered("w8", costs(12, 8)), limits)
+    assert error.what == "even the smallest shape of the space misses the limits"
+    assert error.where == "limits.parameters"
+    assert error.found == "w8: 12 parameters (20 % above the limit), 8 multiply-adds per image (within the limit)"
+    assert error.fix.startswith("loosen limits.parameters, or lower the smallest values in space")
+
+
+def test_what_a_shape_uses_of_its_limits_is_their_geometric_mean_as_far_as_they_are_known() -> None:
+    limits = Limits(parameters=100, images_per_second=50)
+    assert used(Considered("one", costs(25), 50.0), limits) == pytest.approx(0.5)
+    assert used(Considered("one", costs(25)), limits) == pytest.approx(0.25)
+    assert used(Considered("one", costs(25)), Limits(images_per_second=50)) == 1.0

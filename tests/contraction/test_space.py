@@ -115,14 +115,17 @@ def test_a_step_that_would_cut_a_head_is_refused(name: str, wrong: SpaceConfig, 
         neighbours(named(name), wrong)
 
 
-def test_candidates_are_neighbours_where_any_meets() -> None:
+def test_what_meets_is_a_candidate_and_is_not_contracted_further() -> None:
     base = named("tiny_vit_21m_224")
-    found = candidates(base, SPACE, lambda shape: shape["depths"][3] == 1, 4)
-    assert [each.moves for each in found] == [("depths[3] 2 → 1",)]
-    assert candidates(base, SPACE, lambda _: True, 4) == neighbours(base, SPACE)
+    assert list(candidates(base, SPACE, lambda _: True, 3)) == [neighbours(base, SPACE), [], []]
+    one, two = candidates(base, SPACE, lambda shape: shape["depths"][3] == 1, 2)
+    others = [each.shape for each in neighbours(base, SPACE) if each.shape["depths"][3] == 2]
+    assert [each.moves for each in one] == [("depths[3] 2 → 1",)]
+    lowered = [shape.with_factor("depths", (*shape["depths"][:3], 1)) for shape in others]
+    assert {each.shape for each in two} == set(lowered)
 
 
-def test_candidates_of_several_moves_are_all_that_meet_with_the_fewest_each_once() -> None:
+def test_candidates_of_several_moves_are_those_that_meet_while_none_on_the_way_does() -> None:
     base = named("tiny_vit_21m_224")
     asked = []
 
@@ -130,14 +133,23 @@ def test_candidates_of_several_moves_are_all_that_meet_with_the_fewest_each_once
         asked.append(shape)
         return bool(shape["widths"][3] <= 544 and sum(shape["depths"]) <= 11)
 
-    found = candidates(base, SPACE, meets, 4)
-    assert [each.moves for each in found] == [
+    one, two, three = candidates(base, SPACE, meets, 3)
+    assert one == []
+    assert [each.moves for each in two] == [
         ("widths[3] 576 → 544", f"depths[{stage}] {old} → {old - 1}") for stage, old in enumerate((2, 2, 6, 2))
     ]
     assert len(set(asked)) == len(asked) > len(neighbours(base, SPACE))
-    assert candidates(base, SPACE, meets, 1) == []
-    twice = candidates(base, SPACE, lambda shape: shape["widths"][1] == 128, 2)
+    assert three
+    assert all(each.shape["widths"][3] == 544 or sum(each.shape["depths"]) == 11 for each in three)
+    _, twice = candidates(base, SPACE, lambda shape: shape["widths"][1] == 128, 2)
     assert [each.moves for each in twice] == [("widths[1] 192 → 128",)]
+
+
+def test_no_more_shapes_are_asked_about_than_are_wanted() -> None:
+    base, asked = named("tiny_vit_21m_224"), []
+    found = candidates(base, SPACE, lambda shape: asked.append(shape) or False, 4)  # type: ignore[func-returns-value]
+    assert next(found) == []
+    assert asked == [each.shape for each in neighbours(base, SPACE)]
 
 
 def test_candidates_end_where_the_space_does() -> None:
@@ -148,7 +160,7 @@ def test_candidates_end_where_the_space_does() -> None:
         asked.append(shape)
         return False
 
-    assert candidates(base, SPACE, meets, 100) == []
+    assert not any(candidates(base, SPACE, meets, 100))
     assert len(asked) == 3 * 2 * 2 - 1  # widths of 192, 128 and 64, two depths, two ratios, less the base itself
 
 

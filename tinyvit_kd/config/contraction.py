@@ -138,8 +138,16 @@ class SearchConfig(Section):
     moves: int = Field(
         4,
         ge=1,
-        description="most moves from a base to a candidate of one round: more than one where no fewer meet its limits",
+        description="most moves from a base to a candidate of one round: several where no shape on the way keeps to "
+        "the round's limits",
         json_schema_extra=unit("moves"),
+    )
+    candidates: int = Field(
+        20,
+        ge=1,
+        description="candidates of a round, though shapes one move away are never left out: those further away fill "
+        "it up, the ones that use most of what the limits allow first",
+        json_schema_extra=unit("candidates"),
     )
     winners: int = Field(
         1,
@@ -199,6 +207,7 @@ class ProxyConfig(Section):
     rungs: int = Field(
         3,
         ge=1,
+        le=100,
         description="parts of the training, after each of which the worse candidates leave (successive halving)",
         json_schema_extra=unit("parts"),
     )

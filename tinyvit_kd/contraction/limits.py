@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -89,6 +90,12 @@ def misses(costs: Costs, rate: float | None, limits: Limits) -> dict[str, float]
     return {name: factor for name, factor in factors.items() if factor > 1}
 
 
+def used(shape: Considered, limits: Limits) -> float:
+    """The part of what the limits allow that a shape uses, as far as it is known: the geometric mean over them."""
+    factors = _factors(shape, limits)
+    return statistics.geometric_mean(factors.values()) if factors else 1.0
+
+
 def _factors(shape: Considered, limits: Limits) -> dict[str, float]:
     """What is known of a shape over its limit, or where the limit is a least value, the limit over it."""
     has = _values(shape.costs, shape.rate)
@@ -140,6 +147,19 @@ def no_candidate(considered: Sequence[Considered], limits: Limits, number: int, 
     )
 
 
+def unreachable(smallest: Considered, limits: Limits) -> ConfigError:
+    """The error of a search whose target even the smallest shape of the space misses."""
+    missed = misses(smallest.costs, smallest.rate, limits)
+    return ConfigError(
+        "even the smallest shape of the space misses the limits",
+        where=", ".join(f"limits.{name}" for name in missed),
+        found=f"{smallest.name}: {_deviations(smallest, limits)}",
+        expected=", ".join(in_words(name, value) for name, value in limits.given.items()),
+        fix=f"loosen {', '.join(f'limits.{name}' for name in missed)}, or lower the smallest values in space or name "
+        "more factors there",
+    )
+
+
 def _deviations(shape: Considered, limits: Limits) -> str:
     return ", ".join(_deviation(shape, name, limits) for name in _factors(shape, limits))
 
@@ -150,7 +170,8 @@ def _deviation(shape: Considered, name: str, limits: Limits) -> str:
     if _factors(shape, limits)[name] <= 1:
         judged = "within the limit"
     else:
-        judged = f"{100 * abs(has / limit - 1):.2g} % {'below' if name in _AT_LEAST else 'above'} the limit"
+        percent = 100 * abs(has / limit - 1)
+        judged = f"{percent:,.{0 if percent >= 10 else 1}f} % {'below' if name in _AT_LEAST else 'above'} the limit"
     return f"{has:,.{_DIGITS[name]}f} {_UNITS[name]} ({judged})"
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinyvit_kd.config.recipes import ContractConfig
-from tinyvit_kd.contraction.limits import Considered, Limits, limits_of_round, misses, no_candidate
+from tinyvit_kd.contraction.limits import Considered, Limits, limits_of_round, misses, no_candidate, unreachable, used
 from tinyvit_kd.contraction.records import Candidate, Costs, Result, Timing
 from tinyvit_kd.contraction.search import Plan
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import candidates, neighbours
 from tinyvit_kd.contraction.throughput import Clock
+
+_MOST_TIMED = 3  # times the wanted candidates: then those that were found are enough
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,12 @@ class Planner:
     def plan(self, number: int, bases: Sequence[Shape]) -> Plan:
         """The candidates of a round.
 
-        A base that keeps to the round's limits is one of them: it has moved further than this round asks for.
+        A base that keeps to the round's limits is one of them: it has moved further than this round asks for. So are
+        all shapes one move away that keep to them. Others fill the round up to ``search.candidates``: the fewer moves
+        the sooner, and of as many moves those that use most of what the limits allow.
 
         Args:
-            bases: the best first. A shape that is reached from several counts as the best one's.
+            bases: the best first. A shape that is reached from several by as few moves counts as the best one's.
 
         Raises:
             ConfigError: there is none.
@@ -49,6 +53,9 @@ class Planner:
                 raise no_candidate(list(considered.values()), limits, number, self.config.search.rounds)
             untimed = {each.shape.name: each for each in found if each.shape.name not in timings}
             if limits.images_per_second is None or not untimed:
+                break
+            if len(untimed) < len(found) and len(timings) >= _MOST_TIMED * self.config.search.candidates:
+                found = [each for each in found if each.shape.name in timings]
                 break
             # A prediction lets a shape be timed; only a timing makes it a candidate.
             shapes = [each.shape for each in untimed.values()]
@@ -76,11 +83,10 @@ class Planner:
         Raises:
             ConfigError: it does not, so that no search can find one.
         """
-        rounds = self.config.search.rounds
         shape = smallest(self.base.candidate.shape, self.config)
         limits = Limits(**self.config.limits.model_dump())
         if misses(self.costs(shape), None, limits):
-            raise no_candidate([Considered(shape.name, self.costs(shape))], limits, rounds, rounds)
+            raise unreachable(Considered(shape.name, self.costs(shape)), limits)
 
     def _limits(self, number: int) -> Limits:
         rate = None if self.base.timing is None else self.base.timing.images_per_second
@@ -101,11 +107,19 @@ class Planner:
             considered[shape.name] = Considered(shape.name, self.costs(shape), rate)
             return not misses(self.costs(shape), rate, limits)
 
+        search = self.config.search
         # A base that is reached from another one, too, has weights of its own.
         found = {base.name: Candidate(base, base.name) for base in bases if meets(base)}
-        for base in bases:
-            for each in candidates(base, self.config.space, meets, self.config.search.moves):
-                found.setdefault(each.shape.name, each)
+        by_moves = zip(*(candidates(base, self.config.space, meets, search.moves) for base in bases), strict=True)
+        for moves, groups in enumerate(by_moves, 1):
+            others = {each.shape.name: each for group in reversed(groups) for each in group}
+            names = [name for name in others if name not in found]
+            if moves > 1:
+                names.sort(key=lambda name: -used(considered[name], limits))
+                names = names[: search.candidates - len(found)]
+            found |= {name: others[name] for name in names}
+            if len(found) >= search.candidates:
+                break
         return list(found.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from timm.models.deit import VisionTransformerDistilled
@@ -69,24 +69,30 @@ def neighbours(shape: Shape, space: SpaceConfig) -> list[Candidate]:
     return [_candidate(shape, each) for each in lowered_from(shape, space)]
 
 
-def candidates(base: Shape, space: SpaceConfig, meets: Callable[[Shape], bool], most_moves: int) -> list[Candidate]:
-    """The shapes that meet the limits with the fewest moves from a base, each once, always in the same order.
+def candidates(
+    base: Shape, space: SpaceConfig, meets: Callable[[Shape], bool], most_moves: int
+) -> Iterator[list[Candidate]]:
+    """The shapes that meet the limits while none on the way to them does: those of one move, of two, and so on.
 
-    These are the neighbours that meet; where none does, what two moves make, and so on; none if more than
-    ``most_moves`` were needed. Moves may be of one factor.
+    What meets is not contracted further. Whoever takes the shapes of the fewest moves alone gets those by the coarsest
+    steps, and never sees one that gives up a little of several factors.
 
     Args:
-        meets: whether a shape keeps to the limits; asked once for each shape.
+        meets: whether a shape keeps to the limits; asked once for each shape, and of no more moves than are wanted.
+        most_moves: how many lists there are. Moves may be of one factor.
+
+    Yields:
+        each shape once, always in the same order.
 
     Raises:
         ConfigError: the space's width step is not a multiple of the width of a head.
     """
     shapes = [base]
     for _ in range(most_moves):
-        shapes = list(dict.fromkeys(less for shape in shapes for less in lowered_from(shape, space)))
-        if found := [shape for shape in shapes if meets(shape)]:
-            return [_candidate(base, each) for each in found]
-    return []
+        lowered = dict.fromkeys(less for shape in shapes for less in lowered_from(shape, space))
+        met = {shape: meets(shape) for shape in lowered}
+        yield [_candidate(base, shape) for shape in lowered if met[shape]]
+        shapes = [shape for shape in lowered if not met[shape]]
 
 
 def _candidate(base: Shape, shape: Shape) -> Candidate:

@@ -117,10 +117,14 @@ def parse_json(text: str | bytes) -> Any:
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits))
 
 
-def read_small_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a small file; empty where there is none that can be read, whatever is there instead."""
+def read_small_json(path: Path, largest: int | None = None) -> dict[str, Any]:
+    """A JSON object in a small file; empty where there is none that can be read, whatever is there instead.
+
+    Args:
+        largest: bytes; what is larger is not read; None: ``LARGEST_JSON``.
+    """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > (LARGEST_JSON if largest is None else largest):
             return {}
         value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError):
