@@ -17,7 +17,8 @@ from tests.contraction.planted import contract_config
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.contraction.records import Result
 from tinyvit_kd.contraction.results_folder import ResultsFolder
-from tinyvit_kd.contraction.rounds import Outcome, result_to_json, to_json
+from tinyvit_kd.contraction.rounds import Outcome, as_plain, to_json
+from tinyvit_kd.contraction.search import Plan
 from tinyvit_kd.contraction.search_status import SearchStatus, search_status
 
 NOW = time.time()
@@ -44,7 +45,7 @@ def scored(cross_entropy: float) -> dict[str, Any]:
 
 
 def planned(results: list[Result]) -> dict[str, Any]:
-    return {"limits": {}, "results": [result_to_json(each) for each in results]}
+    return as_plain(Plan({}, results))
 
 
 def finish_round(folder: Path, outcome: Outcome) -> None:

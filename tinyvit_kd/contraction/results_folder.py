@@ -91,6 +91,10 @@ class ResultsFolder:
         for name in names:
             self.weights(name).unlink(missing_ok=True)
 
+    def claimed(self, name: str) -> AbstractContextManager[bool]:
+        """Try to claim something that is no result, as a log, while the context lasts; yields whether it is ours."""
+        return self._claims.claimed(name)
+
     def remove_left(self, are_needed: Callable[[str], bool]) -> None:
         """Remove all weights but those that are needed, by name, and what killed processes left behind."""
         folder = self.weights("").parent
@@ -105,10 +109,6 @@ class ResultsFolder:
         """Who is at the first of these results that somebody is known to be at, and at which; else nothing."""
         held = ((self._claims.holder(name), name) for name in names)
         return next((f"{holder}: {name}" for holder, name in held if holder is not None), "")
-
-    def claimed(self, name: str) -> AbstractContextManager[bool]:
-        """Try to claim something that is no result, as a log, while the context lasts; yields whether it is ours."""
-        return self._claims.claimed(name)
 
     def complete(
         self, names: Sequence[str], make: Callable[[str], Values], wait: Callable[[Sequence[str]], None]

@@ -14,7 +14,7 @@ from tinyvit_kd.config.load import load_recipe
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.claims import Claim
 from tinyvit_kd.contraction.halving import part_ends
-from tinyvit_kd.contraction.results_folder import all_claims, read_result, results_in
+from tinyvit_kd.contraction.results_folder import LARGEST, all_claims, read_result, results_in
 from tinyvit_kd.contraction.search_files import card_path, logs, page_path, recipe_path, rounds_path, winner_path
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.files import modified, read_small_json
@@ -162,7 +162,7 @@ def search_status(location: str | Path, now: float) -> SearchStatus:
         config = load_recipe(ContractConfig, recipe_path(folder))
     except ConfigError:
         notes.append("its recipe cannot be read")
-    rounds = read_small_json(rounds_path(folder))
+    rounds = read_small_json(rounds_path(folder), LARGEST)
     finished = [each for each in rounds.get("rounds") or () if isinstance(each, dict)]
     winners = tuple(map(str, rounds.get("winners") or ()))
     names, claims = results_in(folder), all_claims(folder, now)
