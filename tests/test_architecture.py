@@ -48,6 +48,7 @@ ONLY_IN: dict[str, set[str]] = {
     "webdataset": {"data/building/shard_writer.py", "data/locating/remote.py"},
     "safetensors": {"models/modelfile.py"},
     "plotly": {"reports/assets.py"},
+    "transformers": {"models/transformers_networks.py"},
     "PIL": {"views", "api", "data/synthetic.py", "analysis/samples/sheets.py", "analysis/samples/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},
@@ -85,8 +86,8 @@ JOINS_PATHS = {
     ),
     *("config/recipes_page.py", "stages/demo.py"),
 }
-# Recipes name transforms of their users, and the Python API imports its names lazily.
-IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}
+# Recipes name code of their users, and the Python API imports its names lazily.
+IMPORTS_COMPUTED_NAMES = {"runtime/foreign_code.py", "__init__.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE)

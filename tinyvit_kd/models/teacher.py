@@ -1,8 +1,11 @@
-"""Teachers: any timm network with its own normalisation and input size, in evaluation mode."""
+"""Teachers: any classifier with its own normalisation and input size, in evaluation mode."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -46,6 +49,7 @@ class Teacher(nn.Module):
         precision: that it runs in: float32, bfloat16 or float16.
         weights_hash: 32 hexadecimal digits over all names and tensors.
         compiler: runs the network.
+        said_by: who says what ``image_size``, ``mean``, ``std`` and ``class_list`` are, for people.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class Teacher(nn.Module):
         precision: str,
         channels_last: bool = True,
         compiler: Compiler | None = None,
+        said_by: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self.said_by = said_by or {}
         self.facts, self.device = facts, device
         self.compiler = compiler or Compiler(solo_job())
         self.precision = resolve_precision(device, precision, trains=False)
@@ -94,7 +100,7 @@ def build_teacher(
     channels_last: bool = True,
     compiler: Compiler | None = None,
 ) -> Teacher:
-    """The teacher of a recipe, with weights from a local file or folder, or from timm's hub.
+    """The teacher of a recipe, with weights from a local file or folder, from a hub, or of a function's.
 
     Args:
         channels_last: memory format of convolutions on CUDA.
@@ -105,13 +111,28 @@ def build_teacher(
     """
     opened = open_source(config, "teacher.")
     facts = teacher_facts(config, opened.network, opened.card)
-    return Teacher(opened.network, facts, device, precision, channels_last, compiler)
+    said_by = {field: opened.said_by(config, field) for field in ("image_size", "mean", "std", "class_list")}
+    return Teacher(opened.network, facts, device, precision, channels_last, compiler, said_by)
 
 
 def teacher_facts(config: TeacherConfig, network: nn.Module, card: ModelCard) -> TeacherFacts:
     """What is known of a teacher from its network's card."""
     known = {field.name: getattr(card, field.name) for field in fields(NetworkFacts)}
-    return TeacherFacts(name=config.name or type(network).__name__, **known)
+    return TeacherFacts(name=_name(config) or type(network).__name__, **known)
+
+
+def teacher_versions(config: TeacherConfig) -> dict[str, str]:
+    """Versions of the further libraries that make a teacher, for the manifest."""
+    used = {"torchvision": config.torchvision, "transformers": config.transformers}
+    return {library: version(library) for library, named in used.items() if named is not None}
+
+
+def _name(config: TeacherConfig) -> str | None:
+    """What a recipe calls its teacher; None where a file says what it is, wherever that lies."""
+    if config.torchvision is not None:
+        return f"torchvision.models.{config.torchvision}"
+    is_on_the_hub = config.transformers is not None and not Path(config.transformers).exists()
+    return config.name or config.call or (config.transformers if is_on_the_hub else None)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
