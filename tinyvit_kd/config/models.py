@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from tinyvit_kd.config.base import Location, Section, unit
+from tinyvit_kd.config.base import Location, Section, in_effect, unit
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -217,5 +217,4 @@ class StudentConfig(ModelSpec):
     @model_serializer(mode="wrap")
     def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A run is known by its student's fields; those begun before there was ``pretrained`` go on.
-        fields: dict[str, Any] = handler(self)
-        return fields if self.pretrained else {name: value for name, value in fields.items() if name != "pretrained"}
+        return in_effect(self, handler(self), "pretrained")

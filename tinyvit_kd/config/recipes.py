@@ -16,9 +16,9 @@ from tinyvit_kd.config.data import (
 )
 from tinyvit_kd.config.logging import LoggingConfig
 from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
+from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
-    OptimConfig,
     PlainLossConfig,
     RuntimeConfig,
     ScheduleConfig,

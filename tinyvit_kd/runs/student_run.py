@@ -56,6 +56,7 @@ from tinyvit_kd.training.loop import fit
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
+from tinyvit_kd.training.timm_optimizers import require_optimizer
 
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
@@ -74,13 +75,14 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
 
     Raises:
         ConfigError: lanes, batch size and processes do not fit together, the samples do not fill one step per epoch,
-            or a logger cannot be opened with these settings.
+            the optimiser is unknown or does not take its settings, or a logger cannot be opened with these settings.
         CheckpointError: no checkpoint in the run folder can be read, or they belong to another recipe or other data.
         BusyError: another process is writing to the run folder.
         DiskSpaceError: the checkpoints would not fit on the disk.
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, data.shards, job)
+    require_optimizer(config.optim)
     with run_home(config, job) as home:
         return _train_student(config, data, job, home)
 
@@ -237,7 +239,7 @@ class SampleNames:
 
 def _require_space(config: TrainingConfig, state: TrainState) -> None:
     """Check that there is room for the checkpoints that are kept, and for one more."""
-    needed = checkpoints_bytes(config.train, state.model)
+    needed = checkpoints_bytes(config, state.model)
     present = sum(path.stat().st_size for path in checkpoints(run_folder(config) / CHECKPOINTS))
     require_free_space(run_folder(config), max(0, needed - present))
 
