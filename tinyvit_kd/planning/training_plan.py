@@ -71,7 +71,8 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
         context.needs.append((planned, run_folder(config), checkpoints_bytes(config, student.network)))
     if images is None:
         return plan
-    scored = check_scored(planned, config, task.num_classes, task.classes, task.spec.size, context)
+    scored_size = config.student.final_size(task.spec.size)
+    scored = check_scored(planned, config, task.num_classes, task.classes, scored_size, context)
     return _numbers(plan, planned, config, images, task, student, scored, context) if steps and is_known else plan
 
 
@@ -185,7 +186,7 @@ def _numbers(
         store_bytes=store_bytes if task.stores else None,
         work=Work(
             views=views + passes,
-            student=views + passes * FORWARD,
+            student=views * (1.0 if student is None else student.share) + passes * FORWARD,
             read=None if image_bytes is None else image_bytes + store_bytes,
         ),
     )
@@ -193,8 +194,9 @@ def _numbers(
         return plan
     cost = student.cost
     again = 1 if config.student.grad_checkpointing else 0
-    forward = views * (1 + again) + passes
-    backward = 2 * views if config.train.trainable == "all" else 0
+    at_full_size = views * student.share
+    forward = at_full_size * (1 + again) + passes
+    backward = 2 * at_full_size if config.train.trainable == "all" else 0
     every = config.train.checkpoint_every
     written = (total // every + evaluations + 1) * (plan.checkpoint_bytes or 0)
     return replace(

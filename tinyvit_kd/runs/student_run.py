@@ -28,6 +28,7 @@ from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.input_sizes import input_sizes, sizes_told
 from tinyvit_kd.runs.open_home import run_home
 from tinyvit_kd.runs.request_figures import request_figures
 from tinyvit_kd.runs.results import write_student_results
@@ -158,6 +159,8 @@ def _build_state(
     model = build_student(
         config.student, spec, data.num_classes, data.image_size, config.schedule.seed, weights.initial
     )
+    if (told := sizes_told(config.student, data.image_size)) is not None:
+        say(job, told)
     if data.trains_both_heads:
         train_both_heads(model)
     if config.train.trainable == "head":
@@ -172,7 +175,7 @@ def _build_state(
     card = ModelCard(
         architecture=without_fetching(spec).model_dump(mode="json"),
         num_classes=data.num_classes,
-        image_size=data.image_size,
+        image_size=config.student.final_size(data.image_size),
         mean=config.normalize.mean,
         std=config.normalize.std,
         class_name=data.classes.name if data.classes else None,
@@ -191,6 +194,7 @@ def _run_settings(
 ) -> Run:
     schedule, job = config.schedule, compiler.job
     steps_per_epoch = plan.steps_per_epoch
+    normalize = Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last)
     rates = build_scheduler(
         state.optimizer,
         config.optim,
@@ -210,10 +214,11 @@ def _run_settings(
         micro_batches=micro_batches(schedule, job),
         seed=schedule.seed,
         clip_grad=config.optim.clip_grad,
-        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last),
+        normalize=normalize,
         precision=config.runtime.precision,
         set_rates=rates.step_update,
         name_samples=SampleNames(data.shards, plan),
+        sizes=input_sizes(config.student, steps_per_epoch, normalize),
         stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compiler=compiler,
         gradient_compression=config.runtime.gradient_compression,
