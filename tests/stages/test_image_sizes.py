@@ -103,9 +103,9 @@ def test_a_run_is_not_continued_with_other_sizes(world: World) -> None:
     [
         (DEIT, {0: 12, 1: 16}, "12 x 12 pixels"),
         (DEIT | {"kwargs": {"img_size": SIZE}}, LARGER, "built for images of another size"),
-        ({"name": "swin_tiny_patch4_window7_224"}, {0: 112, 1: 224}, "112 x 112 pixels, SwinTransformer"),
+        ({"name": "mixer_s16_224"}, {0: SIZE, 1: LARGER}, f"{SIZE} x {SIZE} pixels, MlpMixer"),
     ],
-    ids=["deit", "deit_fixed", "swin"],
+    ids=["deit", "deit_fixed", "mixer"],
 )
 def test_a_size_that_the_network_does_not_take_is_refused(
     world: World, student: dict[str, Any], size: Any, told: str
