@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, World
 from tests.models.weights import assert_same_weights, changed
+from tinyvit_kd.config.load import dump_yaml, load_recipe
+from tinyvit_kd.config.recipes import FinetuneConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.modelfile import load_model_file
 from tinyvit_kd.runtime.distributed import solo_job
@@ -121,13 +123,25 @@ def test_a_size_that_the_network_does_not_take_is_refused(
         ({0: 16}, "two sizes or more"),
         ({0: 32, 1: 16}, "ascending order"),
         ({0: 16, 2: 32}, "from epoch 2 on, counted from 0, and schedule.epochs is 2"),
-        (0, "image_size"),
-        ("large", "image_size"),
+        (0, r"image_size: found 0; give one size in pixels, or sizes by epoch"),
+        ("large", "found 'large'; give one size"),
+        ([16, 32], "give one size"),
+        ({"first": 16, 1: 32}, "give one size"),
+        ({0: 16, 1: -32}, "give one size"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(world: World, size: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         world.finetune(student=TINY_VIT | {"image_size": size})
+
+
+def test_sizes_survive_being_written_out_and_are_set_on_the_command_line(world: World) -> None:
+    config = world.finetune(student=TINY_VIT | {"image_size": GROWING})
+    path = world.folder / "recipe.yaml"
+    path.write_text(dump_yaml(config))
+    assert load_recipe(FinetuneConfig, path) == config
+    assert load_recipe(FinetuneConfig, path, ["student.image_size={0: 8, 1: 64}"]).student.image_size == {0: 8, 1: 64}
+    assert "image_size" not in dump_yaml(world.finetune())
 
 
 def test_an_evaluation_at_the_size_of_the_views_is_refused_where_the_student_has_another(world: World) -> None:

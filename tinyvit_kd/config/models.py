@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from tinyvit_kd.config.base import Location, Section, in_effect, unit
 
@@ -227,6 +227,16 @@ class StudentConfig(ModelSpec):
             of_views: side of the views, pixels.
         """
         return max(self.sizes_by_epoch(of_views).values())
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _are_sizes(cls, value: object) -> object:
+        # One sentence in place of one for each kind of value.
+        by_epoch = value if isinstance(value, dict) else {0: value}
+        sides = [each for each in by_epoch.values() if type(each) is int and each >= 1]
+        if value is not None and (len(sides) < len(by_epoch) or not all(str(each).isdecimal() for each in by_epoch)):
+            raise ValueError("give one size in pixels, or sizes by epoch: 160, or {0: 128, 60: 224}")
+        return value
 
     @model_validator(mode="after")
     def _sizes_grow(self) -> StudentConfig:
