@@ -9,7 +9,8 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.config.training import OptimConfig, TrainConfig
+from tinyvit_kd.config.optim import OptimConfig
+from tinyvit_kd.config.training import TrainConfig
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import MODEL, ModelCard, save_model

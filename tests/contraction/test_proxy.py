@@ -139,8 +139,9 @@ def test_holes_count_nowhere(tmp_path: Path) -> None:
     assert_scored(proxy, candidate())
 
 
-def test_an_untrained_network_knows_nothing_and_training_teaches_it(world: World) -> None:
-    config = contract_recipe(world, optim=FAST)
+@pytest.mark.parametrize("optim", [FAST, FAST | {"name": "sgd", "base_lr": 20.0}], ids=["adamw", "sgd"])
+def test_an_untrained_network_knows_nothing_and_training_teaches_it(world: World, optim: dict[str, Any]) -> None:
+    config = contract_recipe(world, optim=optim)
     proxy = open_proxy(config, solo_job())
     network = candidate()
     before, _ = proxy.score(network, 0, 0)

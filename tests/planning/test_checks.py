@@ -34,6 +34,7 @@ def test_recipes_that_fit_together_are_not_complained_of(world: World) -> None:
         ({"schedule": SCHEDULE | {"micro_batch_size": 5}}, "not a whole number of micro-batches"),
         ({"schedule": SCHEDULE | {"global_batch_size": 128}}, "too small for one step per epoch"),
         ({"views": VIEWS | {"auto_augment": "rand-x9"}}, ""),
+        ({"optim": TRAINING["optim"] | {"name": "sgd", "eps": 1e-8}}, "does not take eps"),
         ({"num_classes": 5}, "not the length of the labels' class list"),
         (
             {"student": {"name": "deit_tiny_patch16_224", "kwargs": {"img_size": 32}}},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.tiny_world import World
+from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, World
 from tests.planning.plans import CONFIGS, assumptions, notes, plan_of, wrong
 from tinyvit_kd.planning.chain import load_recipes
 from tinyvit_kd.planning.findings import Findings
@@ -156,3 +157,39 @@ def test_frozen_bodies_and_recomputed_activations_change_the_operations(world: W
     assert plain.memory is not None
     assert frozen.memory is not None
     assert frozen.memory.moments < plain.memory.moments
+
+
+def test_a_plan_counts_each_epoch_at_its_size_and_memory_at_the_last(world: World) -> None:
+    def stage_of(**sections: Any) -> StagePlan:
+        (stage,) = plan_of(world.pretrain(**sections)).stages
+        return stage
+
+    evaluation = {"shards": {"path": str(world.shards), "split": "train"}, "views": {"size": 2 * SIZE}}
+    small, large = (stage_of(student={"tiny_vit": NETWORK, "image_size": each}) for each in (SIZE, 2 * SIZE))
+    growing = stage_of(student={"tiny_vit": NETWORK, "image_size": {0: SIZE, 1: 2 * SIZE}})
+    assert small == stage_of()
+    assert small.multiply_adds is not None
+    assert large.multiply_adds is not None
+    assert growing.multiply_adds == pytest.approx((small.multiply_adds + large.multiply_adds) / 2)
+    assert growing.memory == large.memory
+    assert growing.memory is not None
+    assert small.memory is not None
+    assert growing.memory.batches == small.memory.batches
+    assert growing.work is not None
+    assert small.work is not None
+    assert (growing.work.views, growing.size) == (small.work.views, SIZE)
+    assert small.work.student / 2 < growing.work.student < small.work.student  # in views of the last size
+    student = {"tiny_vit": NETWORK, "image_size": {0: SIZE, 1: 2 * SIZE}}
+    assert wrong(plan_of(world.pretrain(student=student, eval=evaluation))) == []
+    mixer = {"name": "mixer_s16_224", "image_size": {0: SIZE, 1: 2 * SIZE}}
+    (problem,) = wrong(plan_of(world.pretrain(student=mixer)))
+    assert "does not take images of this size" in problem
+
+
+def test_moments_are_those_of_the_optimiser(world: World) -> None:
+    sizes = {}
+    for name in ("adamw", "sgd", "adan"):
+        (stage,) = plan_of(world.pretrain(optim=TRAINING["optim"] | {"name": name})).stages
+        assert stage.memory is not None
+        sizes[name] = stage.memory.moments
+    assert (sizes["adamw"], sizes["adan"]) == (2 * sizes["sgd"], 4 * sizes["sgd"])

@@ -107,6 +107,10 @@ def labels_that_are_not_there(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(shards={"path": str(unlabelled / "a.tar")}), []
 
 
+def no_such_optimiser(world: World) -> tuple[str, Section, list[str]]:
+    return "finetune", world.finetune(optim=TRAINING["optim"] | {"name": "adamv"}), []
+
+
 def no_such_network(world: World) -> tuple[str, Section, list[str]]:
     return "finetune", world.finetune(student={"name": "tiny_vit_6m_224"}), []
 
@@ -199,6 +203,7 @@ CASES: list[tuple[Case, str]] = [
     (too_few_classes, "label.*at most 2"),
     (more_classes_than_the_list, "num_classes.*30, and 24 classes in classes"),
     (labels_that_are_not_there, r"the shards have no labels.*pretrain needs none where"),
+    (no_such_optimiser, "optim.name: adamv.*no optimiser of this name"),
     (no_such_network, "tiny_vit_6m_224"),
     (weights_of_another_network, "another network.*found|another network.*Found"),
     (a_text_file_as_weights, "weights.pt"),

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from benchmarks.fault_injection.compare import store_differences
-from benchmarks.tiny_world import SIZE, World
+from benchmarks.tiny_world import NETWORK, SIZE, World
 from tinyvit_kd.runtime import compiling
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -63,3 +63,14 @@ def test_training_evaluations_and_a_continued_run_share_three_graphs(
     assert {name: again[name] for name in ("loss", "top1", "raw_top1")} == {
         name: first[name] for name in ("loss", "top1", "raw_top1")
     }
+
+
+def test_each_size_of_a_students_images_takes_graphs_of_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counter = CompileCounter()
+    monkeypatch.setattr(compiling, "BACKEND", counter)
+    student = {"tiny_vit": NETWORK, "image_size": {0: SIZE, 1: 2 * SIZE}}
+    finetune(world.finetune(student=student, runtime={"workers": 0, "compile": True}), solo_job())
+    assert counter.frame_count == 3  # the network for two sizes, and the loss
+    assert capsys.readouterr().err.count("compiled the network for training in") == 2

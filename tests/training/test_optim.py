@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tests.models.shells import shells
-from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.training.learning_rate import build_scheduler
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in, layer_scales, parameter_groups

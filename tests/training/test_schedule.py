@@ -20,7 +20,7 @@ from tests.published import (
     TinyViT,
     load,
 )
-from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.training.learning_rate import build_scheduler, scaled_rates
 
 STEPS_PER_EPOCH = 7

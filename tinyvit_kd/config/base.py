@@ -32,6 +32,16 @@ class Section(BaseModel):
     suggested: ClassVar[str | None] = None
 
 
+def in_effect(section: Section, fields: dict[str, Any], *later: str) -> dict[str, Any]:
+    """A section's serialised fields without those of ``later`` that have their default.
+
+    So recipes and identities of runs have the same bytes as those from before a field was added.
+    """
+    kinds = type(section).model_fields
+    unused = {name for name in later if getattr(section, name) == kinds[name].get_default(call_default_factory=True)}
+    return {name: value for name, value in fields.items() if name not in unused}
+
+
 def unit(name: str) -> dict[str, JsonValue]:
     """The unit of a field, for ``Field(json_schema_extra=unit("pixels"))``; values and hashes do not contain it."""
     return {"unit": name}

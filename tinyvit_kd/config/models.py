@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from tinyvit_kd.config.base import Location, Section, unit
+from tinyvit_kd.config.base import Location, Section, in_effect, unit
 
 _Positive = Annotated[float, Field(gt=0)]
+_Side = Annotated[int, Field(ge=1)]
+_Epoch = Annotated[int, Field(ge=0)]
+_FEWEST = 2  # sizes of an input that grows
 
 
 class TinyVitWidths(Section):
@@ -80,8 +83,7 @@ class ModelSpec(Section):
     @model_serializer(mode="wrap")
     def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Model files and runs are known by these fields; those made before there was ``call`` stay what they are.
-        fields: dict[str, Any] = handler(self)
-        return fields if self.call is not None else {name: value for name, value in fields.items() if name != "call"}
+        return in_effect(self, handler(self), "call")
 
 
 class _CheckpointFile(Section):
@@ -241,6 +243,13 @@ class StudentConfig(ModelSpec):
     grad_checkpointing: bool = Field(
         False, description="whether to recompute activations in the backward pass, which saves memory and costs time"
     )
+    image_size: _Side | dict[_Epoch, _Side] | None = Field(
+        None,
+        description="side of the input in training, to which views are resized on the device; or sides by the epoch, "
+        "counted from 0, from which on they hold, for example {0: 128, 60: 224}, ascending, of which the last is that "
+        "of the evaluation and of the model; null: that of the views",
+        json_schema_extra=unit("pixels"),
+    )
 
     @property
     def origin(self) -> str | None:
@@ -248,6 +257,45 @@ class StudentConfig(ModelSpec):
         if self.pretrained:
             return f"{self.name} of timm's hub"
         return self.init_from
+
+    def sizes_by_epoch(self, of_views: int) -> dict[int, int]:
+        """Side of the input, pixels, by the first epoch that has it, ascending from epoch 0.
+
+        Args:
+            of_views: side of the views, pixels.
+        """
+        size = of_views if self.image_size is None else self.image_size
+        return {0: size} if isinstance(size, int) else dict(size)
+
+    def final_size(self, of_views: int) -> int:
+        """Side of the trained model's input, pixels, and the largest one.
+
+        Args:
+            of_views: side of the views, pixels.
+        """
+        return max(self.sizes_by_epoch(of_views).values())
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _are_sizes(cls, value: object) -> object:
+        # One sentence in place of one for each kind of value.
+        by_epoch = value if isinstance(value, dict) else {0: value}
+        sides = [each for each in by_epoch.values() if type(each) is int and each >= 1]
+        if value is not None and (len(sides) < len(by_epoch) or not all(str(each).isdecimal() for each in by_epoch)):
+            raise ValueError("give one size in pixels, or sizes by epoch: 160, or {0: 128, 60: 224}")
+        return value
+
+    @model_validator(mode="after")
+    def _sizes_grow(self) -> StudentConfig:
+        if isinstance(self.image_size, dict):
+            epochs, sides = [*self.image_size], [*self.image_size.values()]
+            if epochs[:1] != [0] or len(sides) < _FEWEST:
+                raise ValueError(
+                    "image_size by epoch begins with epoch 0, and has two sizes or more: {0: 128, 60: 224}"
+                )
+            if epochs != sorted(set(epochs)) or sides != sorted(set(sides)):
+                raise ValueError("image_size by epoch grows: give epochs and sizes in ascending order")
+        return self
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:
@@ -264,7 +312,5 @@ class StudentConfig(ModelSpec):
 
     @model_serializer(mode="wrap")
     def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run is known by its student's fields; those begun before there were ``pretrained`` and ``call`` go on.
-        fields: dict[str, Any] = handler(self)
-        idle = {name for name in ("pretrained", "call") if not getattr(self, name)}
-        return {name: value for name, value in fields.items() if name not in idle}
+        # A run is known by its student's fields; those begun before there were these fields go on.
+        return in_effect(self, handler(self), "pretrained", "image_size", "call")

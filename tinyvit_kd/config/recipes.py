@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,9 +16,9 @@ from tinyvit_kd.config.data import (
 )
 from tinyvit_kd.config.logging import LoggingConfig
 from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
+from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
-    OptimConfig,
     PlainLossConfig,
     RuntimeConfig,
     ScheduleConfig,
@@ -134,6 +134,16 @@ class TrainingConfig(Section):
             )
         return runtime
 
+    @model_validator(mode="after")
+    def _sizes_come(self) -> Self:
+        last = max(self.student.sizes_by_epoch(0))
+        if last >= self.schedule.epochs:
+            raise ValueError(
+                f"student.image_size has a size from epoch {last} on, counted from 0, and schedule.epochs is "
+                f"{self.schedule.epochs}: the run would end before the student has seen images of that size"
+            )
+        return self
+
 
 class StoredTrainingConfig(TrainingConfig):
     """What trainings from a store share. The store sets the views, their size and the classes."""
@@ -174,6 +184,11 @@ class ContractConfig(StoredTrainingConfig):
     def _candidates_can_be_compared(self) -> ContractConfig:
         if self.store.follow:
             raise ValueError("store.follow is for pretrain: a search compares candidates by what is all there")
+        if self.student.image_size is not None:
+            raise ValueError(
+                "candidates are compared at the size of the store's views: leave out student.image_size, and set it in "
+                "the recipes of the winners"
+            )
         if self.train.trainable != "all" or self.train.freeze_bn_stats:
             raise ValueError(
                 "candidates are trained whole: leave out train.trainable and train.freeze_bn_stats, since a part of a "

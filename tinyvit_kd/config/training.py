@@ -1,15 +1,13 @@
-"""How a student is trained: loss, optimiser, schedule, and when to write and evaluate."""
+"""How a student is trained: loss, schedule, and when to write and evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from tinyvit_kd.config.base import Section, unit
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DistillLossConfig(Section):
@@ -69,34 +67,6 @@ class PlainLossConfig(Section):
         lt=1,
         description="probability mass of the label that is spread evenly over all classes",
         json_schema_extra=unit("fraction"),
-    )
-
-
-class OptimConfig(Section):
-    """AdamW. Learning rates are given for a batch of ``lr_batch`` and scaled linearly to the global batch."""
-
-    base_lr: float = Field(gt=0, description="peak learning rate at a global batch of lr_batch")
-    warmup_lr: float = Field(5e-7, ge=0, description="learning rate at the start of the warm-up, scaled as base_lr is")
-    min_lr: float = Field(5e-6, ge=0, description="learning rate at the end of the cosine, scaled as base_lr is")
-    lr_batch: int = Field(
-        512, ge=1, description="global batch for which the three rates are given", json_schema_extra=unit("views")
-    )
-    weight_decay: float = Field(
-        0.05, ge=0, description="decoupled weight decay; not applied to 1-D tensors, biases and attention biases"
-    )
-    betas: tuple[Decay, Decay] = Field(
-        (0.9, 0.999),
-        description="decay rates of AdamW's first and second moment",
-        json_schema_extra=unit("fraction per step"),
-    )
-    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
-    clip_grad: float | None = Field(5.0, gt=0, description="largest global norm of the gradient; null: no clipping")
-    layer_decay: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="factor on the learning rate from each block to the one below it",
-        json_schema_extra=unit("fraction per block"),
     )
 
 

@@ -14,6 +14,7 @@ from tinyvit_kd.models.known_network import require_trusted
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.open_network import open_network
+from tinyvit_kd.models.several_sizes import build_for_sizes
 from tinyvit_kd.runtime.foreign_errors import refuses_checkpointing
 
 
@@ -48,12 +49,20 @@ def build_student(
 ) -> nn.Module:
     """A student with weights from ``initial``, or random ones that follow from ``seed``.
 
+    Args:
+        image_size: side of the views, pixels; what the network is built for is the recipe's last size.
+
     Raises:
-        ConfigError: the network cannot be built, or is of another size than the views.
+        ConfigError: the network cannot be built, is of another size than its images, or does not take all of the
+            recipe's sizes.
         CheckpointError: the weights belong to another network.
     """
-    require_size(spec.kwargs, image_size, "student.kwargs.img_size")
-    network = build_network(spec, num_classes, image_size, seed)
+    sizes = config.sizes_by_epoch(image_size).values()
+    require_size(spec.kwargs, max(sizes), "student.kwargs.img_size")
+    if config.image_size is None:
+        network = build_network(spec, num_classes, image_size, seed)
+    else:
+        network = build_for_sizes(spec, num_classes, sizes, seed)
     if initial is not None:
         load_into(network, initial, where=str(config.origin))
     if config.grad_checkpointing:

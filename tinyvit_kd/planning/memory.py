@@ -41,11 +41,18 @@ def scoring_memory(
 
 
 def training_memory(
-    config: TrainingConfig, cost: NetworkCost, layout: Layout, micro_batch: int, precision: str, blocks: int
+    config: TrainingConfig,
+    cost: NetworkCost,
+    moments: int,
+    layout: Layout,
+    micro_batch: int,
+    precision: str,
+    blocks: int,
 ) -> Memory:
     """Of a process of stage two or three.
 
     Args:
+        moments: bytes of the optimiser's moments.
         layout: of a batch.
         micro_batch: views in one forward pass.
         precision: of the student.
@@ -54,7 +61,7 @@ def training_memory(
     return Memory(
         weights=cost.weight_bytes,
         gradients=4 * cost.trained,
-        moments=8 * cost.trained,
+        moments=moments,
         average=cost.weight_bytes if config.train.ema_decay is not None else 0,
         # The backward pass holds a layer's gradients besides, of its input and of its output.
         activations=micro_batch * int((cost.kept_bytes + 2 * cost.largest_bytes) * _share(precision)),

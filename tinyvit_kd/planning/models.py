@@ -45,13 +45,16 @@ class PlannedStudent:
     Attributes:
         card: what its model file will say.
         network: on the meta device.
+        cost: at the size of its last epoch.
         build: makes the network, with random weights.
+        share: multiply-adds of a training's mean view, relative to one of the last size.
     """
 
     card: ModelCard
     network: nn.Module
     cost: NetworkCost
     build: Callable[[], nn.Module]
+    share: float = 1.0
 
 
 def planned_teacher(config: TeacherConfig, made: PlannedStudent | None) -> PlannedTeacher:
@@ -113,16 +116,33 @@ def planned_student(
         return network
 
     network = without_memory(build)
+    final = student.final_size(size)
     card = ModelCard(
         architecture=without_fetching(spec).model_dump(mode="json"),
         num_classes=num_classes,
-        image_size=size,
+        image_size=final,
         mean=config.normalize.mean,
         std=config.normalize.std,
         class_name=classes.name if classes else None,
         class_ids=classes.ids if classes else None,
     )
-    return PlannedStudent(card, network, cost_of(network, size, trains=True), build)
+    # The last one leaves the network in training mode.
+    costs = {each: cost_of(network, each, trains=each == final) for each in student.sizes_by_epoch(size).values()}
+    return PlannedStudent(card, network, costs[final], build, _mean_share(config, size, costs))
+
+
+def _mean_share(config: TrainingConfig, size: int, costs: dict[int, NetworkCost]) -> float:
+    """Mean multiply-adds of an image over the epochs, relative to one of the last size.
+
+    Args:
+        size: side of the views, pixels.
+        costs: of an image, by its side.
+    """
+    sizes = config.student.sizes_by_epoch(size)
+    ends = [*list(sizes)[1:], config.schedule.epochs]
+    lasting = [(end - first, side) for (first, side), end in zip(sizes.items(), ends, strict=True)]
+    whole = config.schedule.epochs * costs[max(costs)].multiply_adds
+    return sum(epochs * costs[side].multiply_adds for epochs, side in lasting) / whole
 
 
 def _card_to_start_from(config: StudentConfig) -> ModelCard | None:

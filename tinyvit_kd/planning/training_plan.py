@@ -23,6 +23,8 @@ from tinyvit_kd.runs.checkpoint_sizes import checkpoint_bytes, checkpoints_bytes
 from tinyvit_kd.runs.training_data import require_steps
 from tinyvit_kd.runs.work_folder import is_begun, run_folder
 from tinyvit_kd.runtime.wording import binary_size
+from tinyvit_kd.training.optimizer_state import state_bytes
+from tinyvit_kd.training.timm_optimizers import require_optimizer
 
 FORWARD = 1 / 3  # of a training step's operations: a backward pass takes as many as two forward passes
 
@@ -50,6 +52,7 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
                 planned.path, f"{config.output} is there already: a run in it goes on, or is refused if it is another"
             )
     steps = _checked_steps(planned, config, images, context)
+    is_known = _is_known(planned, config, context)
     task = _task(planned, config, images, context)
     if task is None:
         return plan
@@ -58,17 +61,19 @@ def plan_training(planned: Planned, context: Context) -> StagePlan:
     student = _student(planned, config, task, context)
     if student is not None:
         context.students[planned] = student
+        plan = replace(plan, network=student.cost)
+    if student is not None and is_known:
         plan = replace(
             plan,
-            network=student.cost,
-            checkpoint_bytes=checkpoint_bytes(config.train, student.network),
+            checkpoint_bytes=checkpoint_bytes(config, student.network),
             checkpoints=config.train.keep_checkpoints + 1,
         )
-        context.needs.append((planned, run_folder(config), checkpoints_bytes(config.train, student.network)))
+        context.needs.append((planned, run_folder(config), checkpoints_bytes(config, student.network)))
     if images is None:
         return plan
-    scored = check_scored(planned, config, task.num_classes, task.classes, task.spec.size, context)
-    return _numbers(plan, planned, config, images, task, student, scored, context) if steps else plan
+    scored_size = config.student.final_size(task.spec.size)
+    scored = check_scored(planned, config, task.num_classes, task.classes, scored_size, context)
+    return _numbers(plan, planned, config, images, task, student, scored, context) if steps and is_known else plan
 
 
 def _checked_steps(planned: Planned, config: TrainingConfig, images: Images | None, context: Context) -> bool:
@@ -84,6 +89,14 @@ def _checked_steps(planned: Planned, config: TrainingConfig, images: Images | No
         with context.findings.checking(planned.path):
             require_full_step(schedule, images.shards)
     return len(context.findings.wrong) == before
+
+
+def _is_known(planned: Planned, config: TrainingConfig, context: Context) -> bool:
+    """Check the optimiser; returns whether there is such a one."""
+    with context.findings.checking(planned.path):
+        require_optimizer(config.optim)
+        return True
+    return False
 
 
 def _task(
@@ -173,7 +186,7 @@ def _numbers(
         store_bytes=store_bytes if task.stores else None,
         work=Work(
             views=views + passes,
-            student=views + passes * FORWARD,
+            student=views * (1.0 if student is None else student.share) + passes * FORWARD,
             read=None if image_bytes is None else image_bytes + store_bytes,
         ),
     )
@@ -181,8 +194,9 @@ def _numbers(
         return plan
     cost = student.cost
     again = 1 if config.student.grad_checkpointing else 0
-    forward = views * (1 + again) + passes
-    backward = 2 * views if config.train.trainable == "all" else 0
+    at_full_size = views * student.share
+    forward = at_full_size * (1 + again) + passes
+    backward = 2 * at_full_size if config.train.trainable == "all" else 0
     every = config.train.checkpoint_every
     written = (total // every + evaluations + 1) * (plan.checkpoint_bytes or 0)
     return replace(
@@ -225,4 +239,5 @@ def _memory(
             )
     micro = config.schedule.micro_batch_size or order.batch_size
     precision = context.precision(config.runtime, trains=True)
-    return training_memory(config, student.cost, layout, min(micro, order.batch_size), precision, blocks)
+    moments = state_bytes(student.network, config.optim)
+    return training_memory(config, student.cost, moments, layout, min(micro, order.batch_size), precision, blocks)

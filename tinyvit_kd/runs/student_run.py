@@ -28,6 +28,7 @@ from tinyvit_kd.runs.checkpoint_sizes import checkpoints_bytes
 from tinyvit_kd.runs.fetched_weights import fetched_before, note_fetched, require_weights
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import require_same_everywhere, run_identity
+from tinyvit_kd.runs.input_sizes import input_sizes, sizes_told
 from tinyvit_kd.runs.open_home import run_home
 from tinyvit_kd.runs.request_figures import request_figures
 from tinyvit_kd.runs.results import write_student_results
@@ -56,6 +57,7 @@ from tinyvit_kd.training.loop import fit
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in
 from tinyvit_kd.training.run import Run
 from tinyvit_kd.training.state import TrainState
+from tinyvit_kd.training.timm_optimizers import require_optimizer
 
 
 def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[str, float]:
@@ -74,13 +76,14 @@ def train_student(config: TrainingConfig, data: TrainingData, job: Job) -> dict[
 
     Raises:
         ConfigError: lanes, batch size and processes do not fit together, the samples do not fill one step per epoch,
-            or a logger cannot be opened with these settings.
+            the optimiser is unknown or does not take its settings, or a logger cannot be opened with these settings.
         CheckpointError: no checkpoint in the run folder can be read, or they belong to another recipe or other data.
         BusyError: another process is writing to the run folder.
         DiskSpaceError: the checkpoints would not fit on the disk.
         Preempted: a signal asked to stop; a checkpoint was written.
     """
     check_schedule(config.schedule, data.shards, job)
+    require_optimizer(config.optim)
     with run_home(config, job) as home:
         return _train_student(config, data, job, home)
 
@@ -156,6 +159,8 @@ def _build_state(
     model = build_student(
         config.student, spec, data.num_classes, data.image_size, config.schedule.seed, weights.initial
     )
+    if (told := sizes_told(config.student, data.image_size)) is not None:
+        say(job, told)
     if data.trains_both_heads:
         train_both_heads(model)
     if config.train.trainable == "head":
@@ -170,7 +175,7 @@ def _build_state(
     card = ModelCard(
         architecture=without_fetching(spec).model_dump(mode="json"),
         num_classes=data.num_classes,
-        image_size=data.image_size,
+        image_size=config.student.final_size(data.image_size),
         mean=config.normalize.mean,
         std=config.normalize.std,
         class_name=data.classes.name if data.classes else None,
@@ -189,6 +194,7 @@ def _run_settings(
 ) -> Run:
     schedule, job = config.schedule, compiler.job
     steps_per_epoch = plan.steps_per_epoch
+    normalize = Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last)
     rates = build_scheduler(
         state.optimizer,
         config.optim,
@@ -208,10 +214,11 @@ def _run_settings(
         micro_batches=micro_batches(schedule, job),
         seed=schedule.seed,
         clip_grad=config.optim.clip_grad,
-        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, config.runtime.channels_last),
+        normalize=normalize,
         precision=config.runtime.precision,
         set_rates=rates.step_update,
         name_samples=SampleNames(data.shards, plan),
+        sizes=input_sizes(config.student, steps_per_epoch, normalize),
         stage_state={} if plan.stored is None else {"stored_views": plan.stored.counts},
         compiler=compiler,
         gradient_compression=config.runtime.gradient_compression,
@@ -237,7 +244,7 @@ class SampleNames:
 
 def _require_space(config: TrainingConfig, state: TrainState) -> None:
     """Check that there is room for the checkpoints that are kept, and for one more."""
-    needed = checkpoints_bytes(config.train, state.model)
+    needed = checkpoints_bytes(config, state.model)
     present = sum(path.stat().st_size for path in checkpoints(run_folder(config) / CHECKPOINTS))
     require_free_space(run_folder(config), max(0, needed - present))
 

@@ -43,6 +43,7 @@ from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import log_file, quiet_lines
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.wording import counted
+from tinyvit_kd.training.timm_optimizers import require_optimizer
 
 _SECTIONS = ("space", "limits", "search", "throughput", "proxy")  # of a recipe, besides those of every training
 
@@ -61,13 +62,14 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
         figures of the winner.
 
     Raises:
-        ConfigError: the student is of no known space, no shape keeps to the limits, or the folder belongs to another
-            search.
+        ConfigError: the optimiser is unknown, the student is of no known space, no shape keeps to the limits, or the
+            folder belongs to another search.
         StoreError: a store is missing, incomplete, or too small to hold samples out.
         Preempted: a signal asked to stop; finished results are kept.
     """
     folder = search_folder(config)
     _require_own(folder)
+    require_optimizer(config.optim)
     alone = Job(0, 1, job.device)
     with nullcontext() if job.is_main else quiet_lines():  # what is opened is told of once
         proxy = open_proxy(config, alone)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.config.optim import OptimConfig
 
 
 @dataclass(frozen=True)

@@ -71,16 +71,21 @@ def fit(
     first_step = state.step
     seconds = 0.0
     skips_in_a_row = 0
-    is_ready = False
+    ready_for: int | None = None  # size of the images that the step was compiled for
     train_mode(run, state.model)
     with reporting(run, state.step, evaluate is not None) as reports:
         if evaluate is not None and state.step > 0 and evaluation_due(run, state.step):
             results |= _evaluate(run, state, evaluate, reports, stop)  # the run was stopped between the two
         begin = meters.begin = time.perf_counter()
         for batch, waited in _timed(run, state, batches, stop, meters):
-            if not is_ready:
+            size = run.sizes.at(state.step)
+            if size != ready_for:
                 begin += _get_ready(run, state, forward, batch, objective, meters)
-                is_ready = True
+                if ready_for is None:
+                    say_device(run.compiler, state.model, run.resolved_precision)
+                else:
+                    say(run.job, f"images have {size} pixels from step {state.step} on")
+                ready_for = size
             result = train_step(run, state, forward, batch, objective)
             meters.update(result, state.step, waited)
             skips_in_a_row = 0 if result.applied else skips_in_a_row + 1
@@ -127,9 +132,10 @@ def train_step(run: Run, state: TrainState, forward: nn.Module, batch: Batch, ob
         seed = hash64(run.seed, 0x73746570, state.step, run.job.rank * len(chunks) + number) >> 1
         seed_torch(seed, run.job.device)
         run.compiler.begin_step()
+        images = run.sizes(chunk.views, state.step)
         with gradient_sync(forward, number == len(chunks) - 1):
             with run.autocast():
-                output: Output = forward(chunk.views)
+                output: Output = forward(images)
             part = run.compiler(measure, objective, output, chunk)
             _share_of(part.scalars["loss"], len(chunks)).backward()  # type: ignore[no-untyped-call]
         parts.append(part.kept_by(run.compiler))
@@ -162,12 +168,11 @@ def checkpoint(run: Run, state: TrainState) -> None:
 def _get_ready(
     run: Run, state: TrainState, forward: nn.Module, batch: Batch, objective: Objective, meters: Meters
 ) -> float:
-    """Compile the step, and say how a GPU is used; returns the seconds that no rate should include."""
+    """Compile the step for images of its size; returns the seconds that no rate should include."""
     seconds = warm_up(run, state, forward, batch, objective)
     meters.leave_out(seconds)
     if run.compiler.cuda_graphs:
         state.hold_gradients()
-    say_device(run.compiler, state.model, run.resolved_precision)
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""AdamW, its parameter groups and its learning rates, as in TinyViT's and DeiT's recipes."""
+"""The optimiser, its parameter groups and their learning rates, as in TinyViT's and DeiT's recipes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from timm.models.tiny_vit import TinyVit
 from timm.optim import auto_group_layers
 from torch import nn
 
-from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.training.learning_rate import scaled_rates
+from tinyvit_kd.training.timm_optimizers import takes_fallback, timm_optimizer
 
 DIST_TOKEN = "dist_token"
 
@@ -22,35 +23,53 @@ DIST_TOKEN = "dist_token"
 def build_optimizer(
     model: nn.Module, config: OptimConfig, global_batch_size: int, *, dist_token_decays: bool = True
 ) -> torch.optim.Optimizer:
-    """AdamW over the model's trainable parameters, with the fused kernel."""
-    return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay, config.layer_decay, dist_token_decays=dist_token_decays),
-        lr=scaled_rates(config, global_batch_size).peak,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
+    """The recipe's optimiser over the model's trainable parameters; AdamW with the fused kernel.
+
+    Muon is told to leave to AdamW what the model exempts from weight decay: attention biases and position embeddings
+    have several dimensions, but are no matrices.
+
+    Raises:
+        ConfigError: see ``timm_optimizers.require_optimizer``.
+    """
+    groups = parameter_groups(
+        model,
+        config.weight_decay,
+        config.layer_decay,
+        dist_token_decays=dist_token_decays,
+        says_fallback=takes_fallback(config.name),
     )
+    return timm_optimizer(groups, config, scaled_rates(config, global_batch_size).peak)
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, layer_decay: float, *, dist_token_decays: bool = True
+    model: nn.Module,
+    weight_decay: float,
+    layer_decay: float,
+    *,
+    dist_token_decays: bool = True,
+    says_fallback: bool = False,
 ) -> list[dict[str, Any]]:
     """Optimiser groups of the parameters that share a weight decay and a rate scale (``lr_scale``).
 
     1-D tensors, biases and what the model itself names (attention biases, position embeddings) do not decay. timm names
     the distillation token, too, but in DeiT's own code it decays (facebookresearch/deit, main.py, models.py: its class
     adds the token, and leaves ``no_weight_decay`` at position embeddings and class token).
+
+    Args:
+        says_fallback: whether groups say of what does not decay that it needs a simple optimiser (``use_fallback``).
     """
     scales = layer_scales(model, layer_decay)
     is_exempt = _exempt_by_model(model, {DIST_TOKEN} if dist_token_decays else set())
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim <= 1 or name.endswith(".bias") or is_exempt(name) else weight_decay
-        key = (scales[name], decay)
-        group = groups.setdefault(key, {"params": [], "lr_scale": key[0], "weight_decay": decay})
+        spared = parameter.ndim <= 1 or name.endswith(".bias") or is_exempt(name)
+        decay = 0.0 if spared else weight_decay
+        falls_back = says_fallback and spared
+        told = {"use_fallback": True} if falls_back else {}
+        new = {"params": [], "lr_scale": scales[name], "weight_decay": decay, **told}
+        group = groups.setdefault((scales[name], decay, falls_back), new)
         group["params"].append(parameter)
     return list(groups.values())
 

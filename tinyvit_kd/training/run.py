@@ -16,6 +16,7 @@ from tinyvit_kd.runtime.device import autocast, resolve_precision
 from tinyvit_kd.runtime.distributed import Job, solo_job
 from tinyvit_kd.runtime.metric_loggers import MetricsWriter
 from tinyvit_kd.runtime.progress import Progress
+from tinyvit_kd.training.input_sizes import InputSizes
 from tinyvit_kd.training.meters import NameSamples
 
 
@@ -33,7 +34,7 @@ class Run:
     micro_batches: int  # forward-backward passes per step, in each process
     seed: int
     clip_grad: float | None
-    normalize: Callable[[torch.Tensor], torch.Tensor]  # uint8 views [B, 3, S, S] to the network's input
+    normalize: Callable[[torch.Tensor], torch.Tensor]  # views [B, 3, S, S] to the network's input
     precision: str  # as ``runtime.precision`` of a recipe
     set_rates: Callable[[int], None]  # sets the learning rates of a step
     name_samples: NameSamples
@@ -46,6 +47,7 @@ class Run:
     data_timeout: float = 600  # seconds without an answer from the disk
     progress: Progress = field(default_factory=Progress)  # what is told of the run while it lasts
     metrics: MetricsWriter = field(default_factory=MetricsWriter)  # by default, writes nowhere
+    sizes: InputSizes = field(default_factory=InputSizes)  # of the network's input; by default, that of the views
     counted: Callable[[], dict[str, float]] = dict  # by this rank since the last call; every rank has the same names
 
     @property

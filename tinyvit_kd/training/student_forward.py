@@ -74,7 +74,7 @@ def measure(objective: Objective, output: Output, batch: Batch) -> Measured:
 
 
 def warm_up(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objective: Objective) -> float:
-    """Compile a run's step on its first micro-batch; every process must call.
+    """Compile a run's step on its first micro-batch, at that step's size; every process must call.
 
     Forward and backward run once, and leave nothing: no gradient is kept, running statistics and random generators are
     as before.
@@ -90,9 +90,10 @@ def warm_up(run: Run, state: TrainState, forward: nn.Module, batch: Batch, objec
 
     def attempt() -> None:
         run.compiler.begin_step()
+        images = run.sizes(chunk.views, state.step)
         with buffers_kept(state.model):
             with run.autocast(), _as_if_in(forward):
-                output = bare(chunk.views)
+                output = bare(images)
             loss = run.compiler(measure, objective, output, chunk).scalars["loss"]
             # Unlike backward(), this calls no hook of data parallelism, which would wait for the other processes.
             torch.autograd.grad(loss, state.trained, allow_unused=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tinyvit_kd.config.recipes import DumpConfig, PretrainConfig, TrainingConfig
+from tinyvit_kd.models.input_size import resize_views
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.teacher import Teacher, topk_probs
 from tinyvit_kd.planning.context import Task
@@ -19,6 +20,7 @@ from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.device import move_to_device
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.batch import Batch
+from tinyvit_kd.training.input_sizes import InputSizes
 from tinyvit_kd.training.loop import train_step
 from tinyvit_kd.training.objectives import DistillObjective, Objective, PlainObjective
 from tinyvit_kd.training.optim import build_optimizer
@@ -73,6 +75,10 @@ def student_rate(config: TrainingConfig, planned: PlannedStudent, task: Task, jo
 def _run(config: TrainingConfig, planned: PlannedStudent, job: Job) -> tuple[Run, TrainState]:
     runtime = config.runtime
     model = move_to_device(planned.build(), job.device, runtime.channels_last)
+    normalize = Normalizer(config.normalize.mean, config.normalize.std, job.device, runtime.channels_last)
+    largest = InputSizes(
+        {0: planned.card.image_size}, lambda views, side: resize_views(views, side, normalize.memory_format)
+    )
     state = TrainState(model, build_optimizer(model, config.optim, config.schedule.global_batch_size), None)
     run = Run(
         job=job,
@@ -85,7 +91,8 @@ def _run(config: TrainingConfig, planned: PlannedStudent, job: Job) -> tuple[Run
         micro_batches=1,
         seed=0,
         clip_grad=config.optim.clip_grad,
-        normalize=Normalizer(config.normalize.mean, config.normalize.std, job.device, runtime.channels_last),
+        normalize=normalize,
+        sizes=largest,
         precision=runtime.precision,
         set_rates=lambda _: None,
         name_samples=lambda _, __: [],
