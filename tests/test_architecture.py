@@ -85,8 +85,8 @@ JOINS_PATHS = {
     ),
     *("config/recipes_page.py", "stages/demo.py"),
 }
-# Recipes name transforms of their users, and the Python API imports its names lazily.
-IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}
+# Recipes name code of their users, and the Python API imports its names lazily.
+IMPORTS_COMPUTED_NAMES = {"runtime/foreign_code.py", "__init__.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE)
