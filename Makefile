@@ -12,7 +12,7 @@ NATIVE := $(wildcard tinyvit_kd/views/csrc/*.[ch] tinyvit_kd/views/csrc/kernels/
 $(VENV)/.installed: setup.cfg pyproject.toml setup.py $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev,manifests]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,manifests,albumentations]'
 	touch $@
 
 demo: install

@@ -117,7 +117,7 @@ def test_random_choices_while_a_transform_is_built_are_the_same_each_time() -> N
 def test_a_transform_is_built_once() -> None:
     config = TransformConfig(call=f"{HERE}.WithASeededGenerator")
     assert build_transform(config) is build_transform(config.model_copy())
-    assert isinstance(build_transform(config), WithASeededGenerator)
+    assert isinstance(build_transform(config).call, WithASeededGenerator)
 
 
 def test_images_planes_and_tensors_of_8_bits_are_views() -> None:
@@ -191,15 +191,15 @@ def test_a_transform_that_cannot_be_built_is_a_mistake_in_the_recipe(transform: 
 
 
 def test_a_module_of_the_current_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_views.py").write_text(f"from {HERE} import fitted\n")
-    (tmp_path / "my_broken_views.py").write_text("import a_missing_package\n")
+    (tmp_path / "views_here.py").write_text(f"from {HERE} import fitted\n")
+    (tmp_path / "broken_views_here.py").write_text("import a_missing_package\n")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.chdir(tmp_path)
-    assert np.array_equal(rendered({"name": "my_views.fitted"}), rendered({"name": f"{HERE}.fitted"}))
+    assert np.array_equal(rendered({"name": "views_here.fitted"}), rendered({"name": f"{HERE}.fitted"}))
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
-        build_transform(TransformConfig(name="my_broken_views.fitted"))
+        build_transform(TransformConfig(name="broken_views_here.fitted"))
     assert "a_missing_package" in caught.value.found
-    assert "my_broken_views.py:1" in caught.value.found
+    assert "broken_views_here.py:1" in caught.value.found
 
 
 def test_versions_name_every_library_that_makes_the_views() -> None:

@@ -96,7 +96,8 @@ def _own_randomness(samples: SampleViews, each: RenderedViews, number: int, firs
         where=f"{TRANSFORM_FIELD}: {samples.spec.transform}; {sample_name(samples.reader, each.shard, each.index)}",
         found=f"view {number}, rendered twice from seed {each.seeds[number]}, has digests {first:08x} and {second:08x}",
         expected="the same bytes from the same seed and image, whatever was rendered before",
-        fix="let it draw only from Python's random, numpy.random and torch's default generator, not from generators of "
-        "its own (numpy.random.default_rng, random.Random or SystemRandom, torch.Generator, os.urandom, the clock), "
-        "and keep no state from one call to the next",
+        fix="let it draw only from Python's random, numpy.random and torch's default generator, not from the clock, "
+        "os.urandom or random.SystemRandom, and keep no state from one call to the next. If it has generators of its "
+        "own (numpy.random.default_rng, random.Random, torch.Generator), give it a method set_random_seed(seed) that "
+        "seeds all of them, or name such a method as seed_with",
     )

@@ -21,7 +21,7 @@ _BESIDE_TRANSFORM = frozenset(
 class TransformConfig(Section):
     """Any other transform from a PIL image to a uint8 view, by its dotted name or as the result of a call.
 
-    It is replayed by seeding the default generators of Python, NumPy and torch.
+    It is replayed by seeding the default generators of Python, NumPy and torch, and its own if it says how.
 
     Inside ``args`` and ``kwargs``, at any depth, a mapping with ``call`` stands for the result of that call, and a
     mapping with only ``name`` stands for the object of that name. So pipelines, types and enums can be written in YAML:
@@ -43,6 +43,12 @@ class TransformConfig(Section):
         description="dotted name of the transform itself, which is imported and called: this can run any code; leave "
         "out call, args and kwargs with it",
     )
+    seed_with: str | None = Field(
+        None,
+        description="method of the transform that seeds its own generators, for example generator.manual_seed for a "
+        "torch generator in its attribute generator. It is called before every view, with a number from 0 to "
+        "4294967295. null: set_random_seed, if the transform has it",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> TransformConfig:
@@ -55,6 +61,12 @@ class TransformConfig(Section):
                 "args and kwargs belong to call; name is the transform itself and is not called to make it"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _in_use(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that manifests and hashes of views from before there was seed_with stay valid.
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name != "seed_with" or value is not None}
 
     def __str__(self) -> str:
         """Its dotted name."""

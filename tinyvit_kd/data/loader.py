@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -280,6 +281,9 @@ def _unchanged(made: object) -> object:
 def _start_worker(notes: Notes, cores: Cores | None, tally: Tally, worker: int) -> None:
     pin_worker(cores, worker)  # before there are threads
     torch.set_num_threads(1)
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # for a transform that imports it; else it takes all cores
+    if (opencv := sys.modules.get("cv2")) is not None:
+        opencv.setNumThreads(1)
     keep_buffers()
     sys.excepthook = _unless_left_alone
     tally.count_here(worker)

@@ -108,13 +108,13 @@ def check_views(spec: ViewSpec, job: Job) -> None:
         ConfigError: the policy is not one that can be rendered, or the transform cannot be made.
         RendererError: the renderer makes other bytes.
     """
+    generators = ""
     if spec.transform is not None:
-        build_transform(spec.transform)
+        generators = build_transform(spec.transform).generators
     elif spec.auto_augment is not None:
         parse_auto_augment(spec.auto_augment)
     renderer = check_renderers()
     if spec.transform is not None:
-        generators = "Python's, NumPy's and torch's default generators"
         renderer = f"views come from {spec.transform}, replayed by seeding {generators}"
     say(job, renderer)
 

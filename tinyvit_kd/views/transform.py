@@ -1,8 +1,8 @@
 """Any other transform, replayed by seeding: a timm or torchvision pipeline, or a callable by its dotted name.
 
 Such transforms draw from generators that are global to a process. For each call, Python's, NumPy's and torch's default
-generators are seeded from the view's seed; they are restored afterwards. Seeding cannot reach generators that belong to
-the transform; ``batches/transform_check.py`` looks for those.
+generators are seeded from the view's seed; they are restored afterwards. Generators that belong to the transform are
+seeded by its own methods (``views/own_generators.py``); ``batches/transform_check.py`` looks for those that are not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +29,17 @@ from tinyvit_kd.runtime.foreign_code import one_line, resolve
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.views.decode import decode
+from tinyvit_kd.views.own_generators import (
+    ALBUMENTATIONS,
+    MODULES_BEHIND,
+    Seeding,
+    called,
+    forbid_calls_home,
+    is_of_albumentations,
+    own_seeding,
+    seed_own,
+    what_to_install,
+)
 from tinyvit_kd.views.view_arrays import output
 
 UInt8 = npt.NDArray[np.uint8]
@@ -41,6 +53,25 @@ _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
 _RETRY = 0x616761696E
 _ATTEMPTS = 8  # seeds that are tried for a view
 _DEEP_MODES = ("I", "F")  # first letters of Pillow's modes with more than 8 bits per channel
+
+
+@dataclass(frozen=True)
+class BuiltTransform:
+    """A transform, ready to be called.
+
+    Attributes:
+        call: the object itself.
+        seedings: of generators that belong to it, or to parts of it.
+    """
+
+    call: Transform
+    seedings: tuple[Seeding, ...]
+
+    @property
+    def generators(self) -> str:
+        """What is seeded for each view, in words."""
+        generators = "Python's, NumPy's and torch's default generators"
+        return f"{generators} and its own" if self.seedings else generators
 
 
 def transform_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, out: UInt8 | None = None) -> UInt8:
@@ -68,11 +99,12 @@ def transform_views(image_bytes: bytes, seeds: Sequence[int], spec: ViewSpec, ou
     return views
 
 
-def build_transform(config: TransformConfig) -> Transform:
+def build_transform(config: TransformConfig) -> BuiltTransform:
     """The transform of a recipe. It is built once per process, with the same random choices in every process.
 
     Raises:
-        ConfigError: a name cannot be imported, a call in the recipe fails, or the result cannot be called.
+        ConfigError: a name cannot be imported, a call in the recipe fails, a method does not seed, or the result cannot
+            be called.
     """
     return _built(config.model_dump_json())
 
@@ -83,21 +115,33 @@ def forget_built() -> None:
 
 
 def transform_versions(spec: ViewSpec) -> dict[str, str]:
-    """Versions of Python and of all packages that can affect ``spec.transform``, for the manifest."""
+    """Versions of Python and of all packages that can affect ``spec.transform``, for the manifest.
+
+    Raises:
+        ConfigError: the transform cannot be built.
+    """
     if spec.transform is None:
         return {}
     owners = importlib.metadata.packages_distributions()
     modules = {name.partition(".")[0] for name in _names(spec.transform.model_dump(mode="json"))}
+    if is_of_albumentations(build_transform(spec.transform).call):  # a module of the user's may have made it
+        modules.add(ALBUMENTATIONS)
+    modules.update(*(MODULES_BEHIND.get(module, ()) for module in modules))
     packages = {*_LIBRARIES, *(package for module in modules for package in owners.get(module, ()))}
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in sorted(packages)}
 
 
 @lru_cache(maxsize=4)
-def _built(text: str) -> Transform:
+def _built(text: str) -> BuiltTransform:
     config = TransformConfig.model_validate_json(text)
+    forbid_calls_home()
+    seedings: list[Seeding] = []
     with _preserved_generators():
         _seed_generators(_BUILDING)
-        transform: object = _build(config, TRANSFORM_FIELD)
+        try:
+            transform: object = _build(config, TRANSFORM_FIELD, seedings)
+        except ConfigError as error:
+            raise error.with_context(fix=what_to_install(error.__cause__)) from error.__cause__
     if not callable(transform):
         raise ConfigError(
             "the transform cannot be called",
@@ -105,16 +149,29 @@ def _built(text: str) -> Transform:
             found=f"{type(transform).__name__}, {transform!r:.80}",
             fix="name a callable, or call something that returns one",
         )
-    return transform
+    return BuiltTransform(transform, tuple(seedings))
 
 
-def _build(config: TransformConfig, field: str) -> Any:
-    """The object that a recipe's mapping describes; ``field`` is its place in the recipe, for messages."""
-    if config.name is not None:
-        return resolve(config.name, field, _WHAT)
+def _build(config: TransformConfig, field: str, seedings: list[Seeding]) -> Any:
+    """The object that a recipe's mapping describes; how it is seeded is added to ``seedings``.
+
+    An object that can be seeded seeds what it is made of. Of any other, the parts are seeded, each by its own method.
+
+    Args:
+        field: its place in the recipe, for messages.
+    """
+    parts: list[Seeding] = []
+    made = resolve(config.name, field, _WHAT) if config.name is not None else _call(config, field, parts)
+    own = own_seeding(made, config, field)
+    seedings += parts if own is None else [own]
+    return made
+
+
+def _call(config: TransformConfig, field: str, seedings: list[Seeding]) -> Any:
+    """What the call returns that a recipe's mapping describes."""
     call = resolve(str(config.call), field, _WHAT)
-    args = [_value(each, f"{field}.args.{number}") for number, each in enumerate(config.args)]
-    kwargs = {name: _value(each, f"{field}.kwargs.{name}") for name, each in config.kwargs.items()}
+    args = [_value(each, f"{field}.args.{number}", seedings) for number, each in enumerate(config.args)]
+    kwargs = {name: _value(each, f"{field}.kwargs.{name}", seedings) for name, each in config.kwargs.items()}
     try:
         return call(*args, **kwargs)
     except Exception as error:  # code of others may raise anything
@@ -126,15 +183,15 @@ def _build(config: TransformConfig, field: str) -> Any:
         ) from error
 
 
-def _value(value: JsonValue, field: str) -> Any:
+def _value(value: JsonValue, field: str, seedings: list[Seeding]) -> Any:
     """An argument, with every mapping of a call or a name replaced by what it describes."""
     if isinstance(value, list):
-        return [_value(each, f"{field}.{number}") for number, each in enumerate(value)]
+        return [_value(each, f"{field}.{number}", seedings) for number, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    if "call" in value or value.keys() == {"name"}:
-        return _build(validate(TransformConfig, value, field), field)
-    return {name: _value(each, f"{field}.{name}") for name, each in value.items()}
+    if "call" in value or ("name" in value and value.keys() <= {"name", "seed_with"}):
+        return _build(validate(TransformConfig, value, field), field, seedings)
+    return {name: _value(each, f"{field}.{name}", seedings) for name, each in value.items()}
 
 
 def _names(value: JsonValue) -> Iterator[str]:
@@ -147,16 +204,18 @@ def _names(value: JsonValue) -> Iterator[str]:
             yield from _names(each)
 
 
-def _draw(transform: Transform, image: Image.Image, seed: int, config: TransformConfig) -> object:
+def _draw(transform: BuiltTransform, image: Image.Image, seed: int, config: TransformConfig) -> object:
     """What the transform returns. If it fails, further seeds are tried, which follow from the view's own.
 
     Policies of libraries fail for some random choices: in one view of a thousand, timm's RandAugment asks Pillow to
     posterize to 0 bits, which Pillow 13 refuses. Such a view would stop every dump and finetuning at the same place.
     """
     for attempt in range(_ATTEMPTS):
-        _seed_generators(hash64(seed, _RETRY, attempt) if attempt else seed)
+        drawn = hash64(seed, _RETRY, attempt) if attempt else seed
+        _seed_generators(drawn)
         try:
-            return transform(image.copy())
+            seed_own(transform.seedings, drawn)
+            return called(transform.call, image)
         except Exception as error:
             raised = f"{config} raised {type(error).__name__}"
             warn_once(raised, f"{raised} on a view; such views are drawn again from further seeds")
@@ -185,7 +244,7 @@ def _write(view: UInt8, result: object, config: TransformConfig) -> None:
     elif array.shape == (*view.shape[1:], 3):
         view[:] = array.transpose(2, 0, 1)
     else:
-        fix = "give views.size and the transform's own arguments the same size"
+        fix = "give views.size and the transform's own arguments the same size, and let it return three channels"
         raise _refusal(config, view, f"{kind} {list(array.shape)}", fix)
 
 
