@@ -131,6 +131,14 @@ def test_without_teachers_it_is_the_recipes_own_whose_size_follows_from_the_reci
     assert told["store_bytes"] == round(9 * SAMPLES * record_bytes("compact", 20, 24))
 
 
+def test_a_teacher_that_the_command_line_sets_is_the_one(command_line: CommandLine, world: World) -> None:
+    teacher_file(world, "small", num_classes=11)
+    ended = command_line(
+        "audition", dump_file(world), "--set", f"teacher.checkpoint={world.folder / 'small/teacher'}", "--json"
+    )
+    assert json.loads(ended.out)["teachers"][0]["num_classes"] == 11
+
+
 def test_a_teacher_that_fails_is_named_and_does_not_end_the_others(command_line: CommandLine, world: World) -> None:
     missing, wrong = world.folder / "missing.yaml", world.folder / "wrong.yaml"
     missing.write_text("checkpoint: nowhere\n")
@@ -267,6 +275,16 @@ def test_stores_and_runs_of_students_are_kept_where_that_is_asked_for(
     assert info.code == 0
     text = command_line(*command[:-1]).out
     assert "A student of each, on views of 19 other samples of these:" in text
+
+
+def test_views_of_another_teachers_store_are_taken_for_students_too(command_line: CommandLine, world: World) -> None:
+    student = world.folder / "student.yaml"
+    student.write_text(dump_yaml(world.pretrain()))
+    second = {"path": str(world.folder / "second"), "topk": 3, "views": 2}
+    recipe = dump_file(world, views_from=str(world.store), store=second)
+    ended = command_line("audition", recipe, "--student", student, "--steps", "1", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["teachers"][0]["student"]["steps"] == 4  # an epoch
 
 
 def test_a_student_that_cannot_be_trained_is_named_beside_the_figures(command_line: CommandLine, world: World) -> None:

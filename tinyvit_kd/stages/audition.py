@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def audition(
         made_views=made_views,
         place=_place(job),
     )
-    tried = list(_try_all(config, _named(teachers or [recipe]), views, made_views, result, job))
+    tried = list(_try_all(config, _sections(recipe, config, teachers), views, made_views, result, job))
     if not tried:
         raise _none_of(result.teachers)
     result.holes = int((~tried[0].answers.valid).sum())
@@ -130,33 +131,38 @@ def audition(
     return describe(result), result.as_dict(), not any(each.failed for each in result.teachers)
 
 
-def _named(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Files with names for people: the files' own, with a number where two have the same."""
+def _sections(
+    recipe: Path, config: DumpConfig, teachers: Sequence[Path]
+) -> Iterator[tuple[str, Path, Callable[[], TeacherConfig]]]:
+    """Files with names for people, the files' own, with a number where two have the same; and how to read each."""
+    if not teachers:  # what the command line sets is in the recipe
+        yield recipe.stem, recipe, lambda: config.teacher
+        return
     known: set[str] = set()
-    for path in paths:
+    for path in teachers:
         name, number = path.stem, 1
         while name in known:
             number += 1
             name = f"{path.stem}-{number}"
         known.add(name)
-        yield name, path
+        yield name, path, partial(teacher_section, path)
 
 
 def _try_all(
     config: DumpConfig,
-    teachers: Iterable[tuple[str, Path]],
+    teachers: Iterable[tuple[str, Path, Callable[[], TeacherConfig]]],
     views: FirstViews,
     made_views: float,
     result: AuditionResult,
     job: Job,
 ) -> Iterator[_Tried]:
     """Ask one teacher after the other; those that fail are noted with their mistake."""
-    for name, path in teachers:
+    for name, path, section in teachers:
         teacher = TeacherResult(name, str(path))
         result.teachers.append(teacher)
         tried: _Tried | None = None
         with _failures_noted(teacher, "problem", job):
-            tried = _try_one(config, teacher, views, made_views, job)
+            tried = _try_one(config, teacher, section(), views, made_views, job)
         if tried is not None:
             yield tried
 
@@ -179,8 +185,9 @@ def _failures_noted(teacher: TeacherResult, attribute: str, job: Job) -> Iterato
     say(job, f"{teacher.name}: {found}")
 
 
-def _try_one(config: DumpConfig, result: TeacherResult, views: FirstViews, made_views: float, job: Job) -> _Tried:
-    asked = teacher_section(Path(result.path))
+def _try_one(
+    config: DumpConfig, result: TeacherResult, asked: TeacherConfig, views: FirstViews, made_views: float, job: Job
+) -> _Tried:
     own = config.model_copy(update={"teacher": asked})
     runtime = config.runtime
     with saying(f"building the teacher {result.name}"):

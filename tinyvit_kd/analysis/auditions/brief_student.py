@@ -141,6 +141,7 @@ def brief_training(
             "shards": MaybeLabelledShardsConfig.model_validate(shards),
             "teacher": teacher,
             "store": recipe.store.model_copy(update=asked),
+            "views_from": None,  # whose views and seed the recipe has by now
         }
     )
     tree: dict[str, Any] = student.model_dump(mode="json", exclude_unset=True)
