@@ -215,9 +215,10 @@ def test_who_waits_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     claim = tmp_path / "claims" / f"{piece}.claim"
     claim.parent.mkdir()
     claim.write_text(json.dumps({"token": "t", "machine": "node7 a-boot", "process": 1234}))
-    os.utime(claim, (time.time() - 4.5, time.time() - 4.5))  # of the 5 s that it lasts
+    os.utime(claim, (time.time() - 2.5, time.time() - 2.5))  # of the 5 s that it lasts
     next(shared.outcomes())
-    assert [beat.what for beat in beats] == [f"other processes at work (node7, process 1234: {piece})"]
+    waited = [beat.what for beat in beats if beat.what.startswith("other")]
+    assert waited == [f"other processes at work (node7, process 1234: {piece})"]
 
 
 def test_processes_share_a_search_and_one_of_them_may_be_killed(tmp_path: Path, whole: tuple[bytes, int]) -> None:

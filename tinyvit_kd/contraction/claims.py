@@ -15,11 +15,12 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.runtime.files import atomic_create, read_small_json
+from tinyvit_kd.runtime.files import atomic_create, modified, read_small_json
 
 LASTS = 60.0  # seconds without a renewal after which a process is taken to be gone
 _RENEWED_EVERY = 10.0  # seconds
@@ -124,6 +125,45 @@ class Claims:
         while not ended.wait(self._renewed_every):
             with suppress(OSError):
                 os.utime(path)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it is seen from outside.
+
+    Attributes:
+        name: of the piece of work.
+        host, process: who has it.
+        age: seconds since it was renewed, by the clock of this machine.
+        is_gone: whether the process was one of this machine, and is no more.
+    """
+
+    name: str
+    host: str
+    process: int
+    age: float
+    is_gone: bool
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its process is at work, as far as can be seen."""
+        return not self.is_gone and self.age < LASTS
+
+
+def claims_in(folder: Path, now: float) -> list[Claim]:
+    """The claims in a folder, by name; nothing is written.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    found = []
+    for path in sorted(folder.glob("*.claim")):
+        claim, renewed = read_small_json(path), modified(path)
+        if renewed is None or not isinstance(claim.get("process"), int):
+            continue  # it is gone meanwhile, or is being written
+        host = str(claim.get("machine", "")).partition(" ")[0]
+        found.append(Claim(path.stem, host, claim["process"], max(0.0, now - renewed), _is_gone(claim)))
+    return found
 
 
 def _is_gone(claim: dict[str, Any]) -> bool:

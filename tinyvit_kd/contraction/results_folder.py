@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.contraction.claims import Claims
+from tinyvit_kd.contraction.claims import Claim, Claims, claims_in
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.files import atomic_create, atomic_write, read_small_json, unfinished
 from tinyvit_kd.runtime.shared_disks import patiently
@@ -90,6 +91,10 @@ class ResultsFolder:
         for name in names:
             self.weights(name).unlink(missing_ok=True)
 
+    def claimed(self, name: str) -> AbstractContextManager[bool]:
+        """Try to claim something that is no result, as a log, while the context lasts; yields whether it is ours."""
+        return self._claims.claimed(name)
+
     def remove_left(self, are_needed: Callable[[str], bool]) -> None:
         """Remove all weights but those that are needed, by name, and what killed processes left behind."""
         folder = self.weights("").parent
@@ -146,3 +151,22 @@ class ResultsFolder:
 
     def _result(self, name: str) -> Path:
         return self._folder / _RESULTS / f"{name}.json"
+
+
+def results_in(folder: Path) -> list[str]:
+    """Names of the results in a run folder, which need not be there."""
+    return sorted(path.stem for path in (folder / _RESULTS).glob("*.json"))
+
+
+def read_result(folder: Path, name: str) -> Values:
+    """A result in a run folder; empty where there is none that can be read."""
+    return read_small_json(folder / _RESULTS / f"{name}.json", LARGEST)
+
+
+def all_claims(folder: Path, now: float) -> list[Claim]:
+    """The claims in a run folder, which need not be there.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    return claims_in(folder / _CLAIMS, now)

@@ -77,7 +77,12 @@ class SharedSearch:
     def _given(self, planner: Planner) -> Given:
         def plan(number: int, bases: Sequence[Shape]) -> Plan:
             name = f"round-{number:02d}.plan"
-            values = self._complete([name], lambda _: as_plain(planner.plan(number, bases)), "plan")[0]
+
+            def make(_: str) -> Values:
+                with saying(f"planning round {number}"):
+                    return as_plain(planner.plan(number, bases))
+
+            (values,) = self._complete([name], make, "plan")
             planned = read_as(Plan, values, _file(name))
             self.run.note(number, [each.candidate for each in planned.results])
             self.plans[number], self.first_bases[number] = planned, bases[0]

@@ -66,6 +66,14 @@ def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> N
     patiently(write, str(path))
 
 
+def modified(path: Path) -> float | None:
+    """When a file was changed, Unix time by the clock of its disk; None if there is no such file."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
 def atomic_create(path: Path, data: bytes | memoryview, fsync: bool = False) -> bool:
     """Write ``data`` to ``path`` unless that exists. Of several writers at the same time, one succeeds.
 
