@@ -77,6 +77,9 @@ TINY_VIT = {
         f"pretrain/tiny_vit_{size}_22k": TinyViT(DISTILLED_22K, drop)
         for size, drop in (("5m", 0.0), ("11m", 0.0), ("21m", 0.1))
     },
+    # Not published: fewer stored views than epochs.
+    "pretrain/tiny_vit_21m_22k_v30": TinyViT(DISTILLED_22K, 0.1),
+    "pretrain/tiny_vit_5m_1k_distill_v100": TinyViT(SCRATCH_1K, 0.0),
     "contraction/tiny_vit_21m_to_5m_22k": TinyViT(DISTILLED_22K, 0.0),  # the training of its winners
     **{
         f"finetune/tiny_vit_{size}_22kto1k": TinyViT(FINETUNED_1K, drop, NO_MIXING)

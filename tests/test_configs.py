@@ -45,6 +45,7 @@ from tinyvit_kd.config.load import load_recipe, read_yaml
 from tinyvit_kd.config.recipes import STAGE_CONFIGS, DumpConfig, FinetuneConfig, PretrainConfig, TrainingConfig
 from tinyvit_kd.data.order import check_lanes
 from tinyvit_kd.models.normalizer import Normalizer
+from tinyvit_kd.planning.store_sizes import store_size
 from tinyvit_kd.runs.batch_sizes import micro_batches
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.training.learning_rate import scaled_rates
@@ -130,6 +131,45 @@ def test_transforms_that_recipes_name_make_views() -> None:
     for spec in specs:
         views = render_views(encoded(sample_image(300, 260)), range(4), spec)
         assert len({view.tobytes() for view in views}) == 4
+
+
+@pytest.mark.parametrize(
+    ("variant", "base"),
+    [
+        ("dump/clip_vit_large_patch14_22k_v30", "dump/clip_vit_large_patch14_22k"),
+        ("dump/convnext_xlarge_1k_v100", "dump/convnext_xlarge_1k"),
+        ("pretrain/tiny_vit_21m_22k_v30", "pretrain/tiny_vit_21m_22k"),
+        ("pretrain/tiny_vit_5m_1k_distill_v100", "pretrain/tiny_vit_5m_1k_distill"),
+    ],
+)
+def test_recipes_with_fewer_views_differ_in_nothing_else(variant: str, base: str) -> None:
+    views = int(variant.rpartition("_v")[2])
+    fewer, all_views = load(variant).model_dump(), load(base).model_dump()
+    assert fewer["store"]["path"] == f"{all_views['store']['path']}_v{views}"
+    if "output" in fewer:
+        assert fewer.pop("output") == f"{all_views.pop('output')}_v{views}"
+    else:
+        assert (fewer["store"]["views"], all_views["store"]["views"]) == (views, 3 * views)
+    del fewer["store"], all_views["store"]
+    assert fewer == all_views
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "num_classes", "measured"),
+    [
+        ("clip_vit_large_patch14_22k_v30", 14_200_000, 21_841, None),
+        ("convnext_xlarge_1k_v100", 1_281_167, 1000, 26.8),  # where a plan's estimate is 25.5 (docs/PLANNING.md)
+    ],
+)
+def test_recipes_with_fewer_views_tell_the_bytes_of_a_plan(
+    name: str, samples: int, num_classes: int, measured: float | None
+) -> None:
+    recipe: DumpConfig = load(f"dump/{name}")
+    told = re.search(r"about (\S+) GiB in place of ([\d.]+):", (CONFIGS / f"dump/{name}.yaml").read_text())
+    assert told is not None
+    store = recipe.store
+    size = store_size([samples], store.views, store.encoding, store.topk, num_classes, measured).bytes / 2**30
+    assert [float(each) for each in told.groups()] == pytest.approx([size, 3 * size], rel=0.01)
 
 
 def test_22k_dumps_keep_100_of_21841_classes_without_labels() -> None:
@@ -219,7 +259,8 @@ def test_a_distilled_student_has_the_views_and_the_size_of_a_store_that_is_shipp
     recipe: PretrainConfig = load(path)
     dump = DUMPS[recipe.store.path]
     schedule = recipe.schedule
-    assert dump.store.views == schedule.epochs * schedule.views_per_sample
+    times, rest = divmod(schedule.epochs * schedule.views_per_sample, dump.store.views)
+    assert (times, rest) == (3 if path.stem.endswith(f"_v{dump.store.views}") else 1, 0)
     assert dump.shards.path == recipe.shards.path
     assert recipe.eval is not None
     assert recipe.eval.views.size == dump.views.size

@@ -29,6 +29,7 @@ from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
+from tinyvit_kd.planning.measuring import stopwatch
 from tinyvit_kd.views import native
 from tinyvit_kd.views.selfcheck import reference_differences
 from tinyvit_kd.views.transform import forget_built
@@ -170,6 +171,7 @@ class Reader:
         self.folder, self.patch = folder, patch
         self.recipes: dict[str, Path] = {}
         self.names: dict[str, Any] = {"__name__": "a page"}
+        patch.setattr(stopwatch, "_SECONDS", 0.0)
 
     def follow(self, page: Path) -> None:
         """Read a page from top to bottom."""

@@ -32,9 +32,15 @@ from tinyvit_kd.training.targets import Teachers
 
 def teacher_rate(config: DumpConfig, planned: PlannedTeacher, job: Job) -> Rate:
     """Views per second of a teacher's forward pass, with the top K of its answers."""
-    runtime, size, device = config.runtime, config.views.size, job.device
+    runtime, device = config.runtime, job.device
     compiler = compiler_of(runtime, job)
     teacher = Teacher(planned.build(), planned.facts, device, runtime.precision, runtime.channels_last, compiler)
+    return opened_teacher_rate(config, teacher)
+
+
+def opened_teacher_rate(config: DumpConfig, teacher: Teacher) -> Rate:
+    """As ``teacher_rate``, of a teacher that is there already."""
+    size, device = config.views.size, teacher.device
 
     def work_on(batch: int) -> Callable[[], object]:
         return partial(_answer, teacher, _views(batch, size, device), config.store.topk)

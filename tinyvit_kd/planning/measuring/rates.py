@@ -55,7 +55,7 @@ def measure(plan: Plan) -> MeasuredRates:
     for planned in context.chain.ordered:
         config = planned.config
         with start_job(config.runtime.device, config.runtime.threads, independent=True, runtime=config.runtime) as job:
-            found.machines[planned.path] = _machine(config.runtime, job)
+            found.machines[planned.path] = machine_of(config.runtime, job)
             for part, work in _parts(planned, context, job).items():
                 with saying(f"measuring {part} of {planned.stage}"), context.findings.checking(planned.path):
                     found.add(planned, part, work())
@@ -68,7 +68,8 @@ def _cpu(found: MeasuredRates, planned: Planned) -> str:
     return f"{counted(machine.shared or 1, 'core')}, {counted(machine.threads, 'computing thread')}, no GPU"
 
 
-def _machine(runtime: RuntimeConfig, job: Job) -> Machine:
+def machine_of(runtime: RuntimeConfig, job: Job) -> Machine:
+    """What a run of one process has here."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if job.device.type == "cuda":
         return Machine(cores=cores)
