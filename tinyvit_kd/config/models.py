@@ -277,10 +277,10 @@ class StudentConfig(ModelSpec):
 
     @field_validator("image_size", mode="before")
     @classmethod
-    def _are_sizes(cls, value: object) -> object:
+    def _are_sizes(cls, value: Any) -> Any:
         # One sentence in place of one for each kind of value.
         by_epoch = value if isinstance(value, dict) else {0: value}
-        sides = [each for each in by_epoch.values() if type(each) is int and each >= 1]
+        sides = [each for each in by_epoch.values() if type(each) in (int, float) and each >= 1 and each % 1 == 0]
         if value is not None and (len(sides) < len(by_epoch) or not all(str(each).isdecimal() for each in by_epoch)):
             raise ValueError("give one size in pixels, or sizes by epoch: 160, or {0: 128, 60: 224}")
         return value
