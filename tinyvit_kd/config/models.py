@@ -163,6 +163,13 @@ class TeacherConfig(NetworkSource, _CheckpointFile):
 
     alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
 
+    restrict_to: str | None = Field(
+        None,
+        description="the classes of the store, of those that the teacher has, in their order: a class list, or a file "
+        "of two columns (.csv, .tsv, .jsonl) that maps classes of the teacher to them, whose probabilities are added; "
+        "null: all",
+    )
+
 
 class ModelSource(NetworkSource, _ModelFile):
     """A model to be scored or used: any timm model, with weights from a file or from the hub."""

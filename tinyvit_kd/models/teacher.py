@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from tinyvit_kd.models.input_size import resize_views
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import open_source
+from tinyvit_kd.models.restriction import RestrictedNetwork, Restriction
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
 from tinyvit_kd.runtime.distributed import solo_job
@@ -25,9 +27,15 @@ class TeacherFacts(NetworkFacts):
 
     Attributes:
         name: the network's, for people.
+        restriction: which of the network's classes those of the teacher are; None: they are the same.
     """
 
     name: str
+    restriction: Restriction | None = None
+
+
+Restrict = Callable[[TeacherConfig, TeacherFacts], TeacherFacts]
+"""Restricts a teacher to the classes that its recipe names; ``runs.restricted_classes`` knows class lists."""
 
 
 class KnownTeacher(Protocol):
@@ -44,7 +52,7 @@ class Teacher(nn.Module):
     Attributes:
         facts: what it is; its input size decides whether views are resized (``resize_views``).
         precision: that it runs in: float32, bfloat16 or float16.
-        weights_hash: 32 hexadecimal digits over all names and tensors.
+        weights_hash: 32 hexadecimal digits over all names and tensors of the network; a restriction has none.
         compiler: runs the network.
     """
 
@@ -62,6 +70,8 @@ class Teacher(nn.Module):
         self.compiler = compiler or Compiler(solo_job())
         self.precision = resolve_precision(device, precision, trains=False)
         self.weights_hash = hash_weights(network.state_dict())
+        if facts.restriction is not None:
+            network = RestrictedNetwork(network, facts.restriction)
         self.network = move_to_device(network.eval().requires_grad_(False), device, channels_last)
         self.normalize = Normalizer(facts.mean, facts.std, device, channels_last)
 
@@ -93,18 +103,23 @@ def build_teacher(
     precision: str,
     channels_last: bool = True,
     compiler: Compiler | None = None,
+    restrict: Restrict | None = None,
 ) -> Teacher:
     """The teacher of a recipe, with weights from a local file or folder, or from timm's hub.
 
     Args:
         channels_last: memory format of convolutions on CUDA.
         compiler: runs the network; None: as it is.
+        restrict: to the recipe's ``restrict_to``; has to be given where that is.
 
     Raises:
         ConfigError, CheckpointError: as of ``models.open_network``.
     """
     opened = open_source(config, "teacher.")
     facts = teacher_facts(config, opened.network, opened.card)
+    if config.restrict_to is not None:
+        assert restrict is not None, "a teacher of other classes than its recipe's would be built in silence"
+        facts = restrict(config, facts)
     return Teacher(opened.network, facts, device, precision, channels_last, compiler)
 
 

@@ -22,6 +22,7 @@ from tinyvit_kd.models.student import build_student, student_spec, train_both_he
 from tinyvit_kd.models.teacher import TeacherFacts, teacher_facts
 from tinyvit_kd.planning.networks import NetworkCost, cost_of, without_memory
 from tinyvit_kd.runs.first_weights import initial_weights
+from tinyvit_kd.runs.restricted_classes import restricted
 from tinyvit_kd.runtime.distributed import Job
 
 
@@ -61,12 +62,12 @@ def planned_teacher(config: TeacherConfig, made: PlannedStudent | None) -> Plann
         made: the run of the same plan that makes it; None if it is none of these.
 
     Raises:
-        ConfigError, CheckpointError: see ``build_teacher``; weights are not looked at.
+        ConfigError, CheckpointError: see ``build_teacher`` and ``restricted``; weights are not looked at.
     """
     known = known_network(config, _first_card(config, made), "teacher.")
     build = _plainly(known)
     network = without_memory(build)
-    facts = teacher_facts(config, network, known.card_of(network))
+    facts = restricted(config, teacher_facts(config, network, known.card_of(network)))
     return PlannedTeacher(facts, cost_of(network, facts.image_size, trains=False), build)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.input_size import RESIZING
-from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.models.teacher import Teacher, TeacherFacts
 from tinyvit_kd.runs.known_labels import KnownLabels
 
 COSTLY = 1.5  # times the pixels of a view, from which on a larger input is pointed out
@@ -25,7 +25,7 @@ def teacher_lines(
     facts = teacher.facts
     yield (
         f"teacher {facts.name}: weights from {_origin(config)}, {facts.num_classes:,} classes "
-        f"({class_list or 'no class list'}), {teacher.precision}, "
+        f"({class_list or 'no class list'}{_restricted(facts)}), {teacher.precision}, "
         f"input of {facts.image_size} pixels ({_size_origin(config)}){_resized(view_size, facts.image_size)}"
     )
     if labels.unknown:
@@ -43,6 +43,13 @@ def teacher_lines(
 
 def _origin(config: TeacherConfig) -> str:
     return "timm's hub" if config.pretrained else str(config.checkpoint)
+
+
+def _restricted(facts: TeacherFacts) -> str:
+    if facts.restriction is None:
+        return ""
+    asked = sum(map(len, facts.restriction.members))
+    return f", made of {asked:,} of the network's {facts.restriction.num_classes:,} by teacher.restrict_to"
 
 
 def _size_origin(config: TeacherConfig) -> str:
