@@ -145,14 +145,19 @@ class NetworkSource(Section):
         """Where the weights come from, for people."""
         return self.file if self.file is not None else f"{self.name} of timm's hub"
 
+    @property
+    def _brings_weights(self) -> bool:
+        """Whether a field of a subclass says where the weights are."""
+        return False
+
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
         field = self.file_field
-        if self.file is None and not self.pretrained:
+        if self.file is None and not self.pretrained and not self._brings_weights:
             raise ValueError(f"give {field} (a local file or folder) or pretrained: true (timm's weights from the hub)")
         if self.file is not None and self.pretrained:
             raise ValueError(f"give {field} or pretrained: true, not both")
-        if self.file is None and self.name is None:
+        if self.pretrained and self.name is None:
             raise ValueError("pretrained: true needs name, a timm model name")
         return self
 
@@ -169,6 +174,58 @@ class TeacherConfig(NetworkSource, _CheckpointFile):
         "of two columns (.csv, .tsv, .jsonl) that maps classes of the teacher to them, whose probabilities are added; "
         "null: all",
     )
+    head: Location | None = Field(
+        None,
+        description="a head of your own classes on the network's embedding of an image, in place of its classifier, at "
+        "a path or URL: a .safetensors file as tinyvit-kd head writes it, or a matrix [C, D] as .npy",
+    )
+    head_scale: float | None = Field(
+        None,
+        gt=0,
+        description="factor of the head's logits, 1 / τ of a temperature τ; null: the one in its file, else 1",
+    )
+    head_normalize: Literal["none", "embeddings", "rows", "both"] | None = Field(
+        None,
+        description="what is brought to length 1 before they are multiplied: embeddings, rows of the head, or both; "
+        "null: as the head's file says, else none",
+    )
+    embedding: Literal["auto", "pooled", "output"] = Field(
+        "auto",
+        description="which embedding a head is for: pooled features without the classifier, or the network's output, "
+        "which of timm's CLIP is the projected embedding; auto: the one that has the head's width, pooled where both "
+        "have, but for heads made of texts",
+    )
+    open_clip: str | None = Field(
+        None,
+        description="instead of name: the image tower of an open_clip network, with a head: MODEL (and checkpoint), "
+        "MODEL:TAG of open_clip's weights, hf-hub:OWNER/NAME or local-dir:FOLDER",
+    )
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, for people."""
+        return self.open_clip if self.file is None and self.open_clip is not None else super().origin
+
+    @property
+    def _brings_weights(self) -> bool:
+        return self.open_clip is not None
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        of_head = [name for name in ("head_scale", "head_normalize") if getattr(self, name) is not None]
+        of_head += ["embedding"] if self.embedding != "auto" else []
+        if of_head and self.head is None:
+            raise ValueError(f"{' and '.join(of_head)} needs head, a file")
+        if self.head is not None and self.num_classes is not None:
+            raise ValueError("leave num_classes out: the number of classes is the head's")
+        if self.open_clip is not None:
+            if self.name is not None or self.pretrained:
+                raise ValueError("give open_clip or name, not both; its weights are checkpoint's or those of MODEL:TAG")
+            if self.head is None:
+                raise ValueError("open_clip needs head: its image tower alone knows no classes (tinyvit-kd head text)")
+            if self.kwargs:
+                raise ValueError("leave kwargs out: open_clip's name says what its network is")
+        return self
 
 
 class ModelSource(NetworkSource, _ModelFile):

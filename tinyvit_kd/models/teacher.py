@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -11,8 +11,10 @@ from torch import nn
 
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.answer import answer, ready_to_answer
+from tinyvit_kd.models.backbones import open_backbone
+from tinyvit_kd.models.embedding_head import HeadedNetwork, HeadedTeacher, called, headed_teacher
 from tinyvit_kd.models.input_size import resize_views
-from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, hash_weights
+from tinyvit_kd.models.modelfile import NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import open_source
 from tinyvit_kd.models.restriction import RestrictedNetwork, Restriction
@@ -27,11 +29,13 @@ class TeacherFacts(NetworkFacts):
 
     Attributes:
         name: the network's, for people.
+        head: hash of the head file on the network's embedding; None if its own classifier answers.
         restriction: which of the network's classes those of the teacher are; None: they are the same.
     """
 
     name: str
     restriction: Restriction | None = None
+    head: str | None = None
 
 
 Restrict = Callable[[TeacherConfig, TeacherFacts], TeacherFacts]
@@ -115,18 +119,30 @@ def build_teacher(
     Raises:
         ConfigError, CheckpointError: as of ``models.open_network``.
     """
-    opened = open_source(config, "teacher.")
-    facts = teacher_facts(config, opened.network, opened.card)
+    network: nn.Module
+    if config.head is not None:
+        headed = headed_teacher(config, open_backbone(config))
+        network = with_head = headed.open()
+        facts = headed_facts(headed, with_head)
+    else:
+        opened = open_source(config, "teacher.")
+        network, facts = opened.network, teacher_facts(config, opened.network, opened.card)
     if config.restrict_to is not None:
         assert restrict is not None, "a teacher of other classes than its recipe's would be built in silence"
         facts = restrict(config, facts)
-    return Teacher(opened.network, facts, device, precision, channels_last, compiler)
+    return Teacher(network, facts, device, precision, channels_last, compiler)
 
 
-def teacher_facts(config: TeacherConfig, network: nn.Module, card: ModelCard) -> TeacherFacts:
+def teacher_facts(config: TeacherConfig, network: nn.Module, card: NetworkFacts) -> TeacherFacts:
     """What is known of a teacher from its network's card."""
     known = {field.name: getattr(card, field.name) for field in fields(NetworkFacts)}
     return TeacherFacts(name=config.name or type(network).__name__, **known)
+
+
+def headed_facts(headed: HeadedTeacher, network: HeadedNetwork) -> TeacherFacts:
+    """What is known of a teacher that is a backbone with a head file."""
+    facts = teacher_facts(headed.config, network.backbone, headed.facts_of(network))
+    return replace(facts, name=called(network.backbone, headed.config), head=headed.head.hash)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

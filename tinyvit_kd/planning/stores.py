@@ -111,7 +111,7 @@ def require_same_recipe(store: LogitStore, config: DumpConfig, teacher: TeacherF
         "seed": config.store.seed,
     }
     if teacher is not None:
-        known: dict[str, Any] = {name: getattr(teacher, name) for name in ("name", "image_size", "mean", "std")}
+        known: dict[str, Any] = {name: getattr(teacher, name) for name in ("name", "image_size", "mean", "std", "head")}
         known["restriction"] = teacher.restriction.hash if teacher.restriction else None
         expected["teacher"] = manifest.teacher.model_copy(update=known)
         expected["num_classes"] = teacher.num_classes

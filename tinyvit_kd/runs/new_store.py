@@ -165,6 +165,7 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
             std=facts.std,
             precision=teacher.precision,
             restriction=facts.restriction.hash if facts.restriction else None,
+            head=facts.head,
         ),
         num_classes=facts.num_classes,
         class_list=classes.name if classes else None,

@@ -42,7 +42,8 @@ def teacher_lines(
 
 
 def _origin(config: TeacherConfig) -> str:
-    return "timm's hub" if config.pretrained else str(config.checkpoint)
+    weights = "timm's hub" if config.pretrained else config.origin
+    return weights if config.head is None else f"{weights}, head from {config.head}"
 
 
 def _restricted(facts: TeacherFacts) -> str:

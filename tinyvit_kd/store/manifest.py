@@ -43,6 +43,7 @@ class TeacherEntry(BaseModel):
 
     Attributes:
         restriction: hash of the classes of its head that the store's are; None, and not in the file, if they are all.
+        head: hash of the head file on its backbone; None, and not in the file, if its own classifier answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,10 +55,11 @@ class TeacherEntry(BaseModel):
     std: tuple[float, float, float]
     precision: str
     restriction: str | None = None
+    head: str | None = None
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Manifests of teachers without it are the same bytes, and stores that were begun before go on.
+        # Manifests of teachers without them are the same bytes, and stores that were begun before go on.
         fields: dict[str, Any] = handler(self)
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -177,6 +177,7 @@ def _teacher_checks(config: DumpConfig, manifest: Manifest, teacher: Teacher) ->
         "mean": (entry.mean, tuple(facts.mean)),
         "std": (entry.std, tuple(facts.std)),
         "class list": (manifest.class_list_hash, classes.hash if classes else None),
+        "head": (entry.head, facts.head),
         "restriction": (entry.restriction, facts.restriction.hash if facts.restriction else None),
     }
     other = [f"{name} {stored} is {here} here" for name, (stored, here) in inputs.items() if stored != here]
