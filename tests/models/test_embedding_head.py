@@ -43,15 +43,20 @@ def normalised(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, 
 
 
 @pytest.mark.parametrize("normalize", ["none", "embeddings", "rows", "both"])
-@pytest.mark.parametrize("bias", [None, torch.tensor([1.0, -2, 3, 0, 0, 5])])
-def test_logits_are_what_numpy_computes(normalize: Any, bias: torch.Tensor | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bias", "center"), [(None, None), (torch.tensor([1.0, -2, 3, 0, 0, 5]), None), (None, torch.linspace(-1, 1, WIDE))]
+)
+def test_logits_are_what_numpy_computes(
+    normalize: Any, bias: torch.Tensor | None, center: torch.Tensor | None, tmp_path: Path
+) -> None:
     network: Any = saved(tmp_path / "model", 4)
-    head = head_of(WIDE, scale=7.5, normalize=normalize, bias=bias)
+    head = head_of(WIDE, scale=7.5, normalize=normalize, bias=bias, center=center)
     teacher = built(checkpoint=tmp_path / "model", head=written(tmp_path, head))
     network.reset_classifier(0)
     with torch.inference_mode():
         e = network(normalised(views(), MEAN, STD)).double().numpy()
         w = head.weight.double().numpy()
+        e = e if center is None else e - center.double().numpy()
         if normalize in ("embeddings", "both"):
             e = e / np.linalg.norm(e, axis=1, keepdims=True)
         if normalize in ("rows", "both"):

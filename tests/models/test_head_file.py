@@ -17,7 +17,9 @@ W = torch.arange(12.0).reshape(3, 4) - 5
 
 
 def test_a_head_reads_back_as_it_was_and_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
-    head = Head(W, torch.tensor([0.0, 1.0, 2.0]), 14.5, "both", "pets", ("cat", "dog", "caf\u00e9"), {"kind": "texts"})
+    head = Head(
+        W, torch.tensor([0.0, 1.0, 2.0]), 14.5, "both", "pets", ("cat", "dog", "caf\u00e9"), W[0], {"kind": "texts"}
+    )
     for name in ("one", "two"):
         save_head(tmp_path / f"{name}.safetensors", head)
     found = read_head(str(tmp_path / "one.safetensors"))
@@ -25,6 +27,8 @@ def test_a_head_reads_back_as_it_was_and_the_same_head_is_the_same_bytes(tmp_pat
     assert found.bias is not None
     assert (found.bias.tolist(), found.scale, found.normalize) == ([0, 1, 2], 14.5, "both")
     assert (found.class_name, found.class_ids, found.made_from) == ("pets", head.class_ids, {"kind": "texts"})
+    assert found.center is not None
+    assert torch.equal(found.center, W[0])
     assert found.hash == head.hash
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
@@ -47,6 +51,7 @@ def test_the_hash_covers_what_logits_depend_on_and_no_names() -> None:
         Head(W, normalize="rows"),
         Head(W, normalize="both"),
         Head(W, torch.zeros(3)),
+        Head(W, center=torch.zeros(4)),
     ]
     assert len({head.hash for head in heads}) == len(heads)
     assert Head(W, class_name="a", class_ids=("x", "y", "z")).hash == Head(W).hash
@@ -64,6 +69,7 @@ Tensors = dict[str, torch.Tensor]
         ({"weight": W, "scale": torch.tensor(-1.0)}, {}, "a scale that is not above 0"),
         ({"weight": W, "scale": torch.ones(3)}, {}, "a scale of [3]"),
         ({"weight": W, "bias": torch.ones(4)}, {}, "a bias of [4] for 3 classes"),
+        ({"weight": W, "center": torch.ones(3)}, {}, "a center of [3] for embeddings of 4"),
         ({"weight": W, "other": W}, {}, "tensors other, weight"),
         ({"bias": W, "scale": W}, {}, "tensors bias, scale"),
         ({"weight": W}, {"normalize": "rwos"}, "normalize: rwos"),

@@ -207,11 +207,25 @@ def test_a_teacher_distils_through_prototypes_of_its_embeddings(world: World, co
     assert "teacher.head" in refused.err
 
 
+@pytest.mark.parametrize("option", ["--center", "--no-center"])
+def test_the_mean_is_subtracted_or_not(option: str, world: World, command_line: CommandLine) -> None:
+    recipe, config = backbone_recipe(world)
+    assert command_line("head", "prototypes", recipe, "--prototypes", "7", "--samples", "60", option).code == 0
+    head = read_head(str(config.teacher.head))
+    assert (head.center is None) == (option == "--no-center")
+    assert head.made_from is not None
+    assert head.made_from["centered"] == (option == "--center")
+
+
 def test_prototypes_lie_in_the_middle_of_clusters() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = F.normalize(torch.randn(5, 16, generator=generator), dim=1)
     points = (centres.repeat(40, 1) + 0.02 * torch.randn(200, 16, generator=generator)) * 3
+    points = points + (offset := torch.full((16,), 7.0))  # all point the same way
     head = prototype_head(points, 5, 0.05, seed=0)
+    assert head.center is not None
+    assert (head.center - offset - 3 * centres.mean(dim=0)).abs().max() < 0.02
+    centres = F.normalize(centres - centres.mean(dim=0), dim=1)
     assert head.scale == pytest.approx(20)
     nearest = (head.rows @ centres.T).max(dim=0)
     assert sorted((head.rows @ centres.T).argmax(dim=1).tolist()) == [0, 1, 2, 3, 4]

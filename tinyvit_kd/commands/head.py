@@ -65,6 +65,7 @@ def text_command(
     type=click.FloatRange(0, min_open=True),
     help="τ of softmax(cosine / τ), as SwAV has it.",
 )
+@click.option("--center/--no-center", "centers", default=True, help="Subtract the mean embedding first; default: yes.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of views and first centres.")
 @json_option
 def prototypes_command(
@@ -74,6 +75,7 @@ def prototypes_command(
     count: int,
     samples: int,
     temperature: float,
+    centers: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -90,5 +92,5 @@ def prototypes_command(
     config = load_recipe(DumpConfig, recipe, overrides)
     runtime = config.runtime
     with start_job(runtime.device, runtime.threads, True, runtime) as job:
-        result = prototypes(config, job, output, count, samples, temperature, seed)
+        result = prototypes(config, job, output, count, samples, temperature, seed, centers)
     print_result(*result, as_json)

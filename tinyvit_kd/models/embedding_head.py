@@ -18,7 +18,7 @@ from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 
 class HeadedNetwork(nn.Module):
-    """Images to float32 logits [B, C] = scale · W e + bias, of the backbone's embedding e [B, D].
+    """Images to float32 logits [B, C] = scale · W (e - center) + bias, of the backbone's embedding e [B, D].
 
     The head works in float32 whatever the backbone's precision: CLIP multiplies cosines by 100, which float16 would
     round to tenths of a logit.
@@ -33,10 +33,12 @@ class HeadedNetwork(nn.Module):
         self.backbone = backbone
         self.weight: torch.Tensor
         self.bias: torch.Tensor | None
+        self.center: torch.Tensor | None
         self.scale: torch.Tensor
         device = next(backbone.parameters()).device
         self.register_buffer("weight", head.rows.to(device))
-        self.register_buffer("bias", None if head.bias is None else head.bias.to(device))
+        for name in ("bias", "center"):
+            self.register_buffer(name, head.further[name].to(device) if name in head.further else None)
         self.register_buffer("scale", torch.tensor(head.scale, dtype=torch.float32, device=device))
         # Whatever changes the logits is in the weights' hash.
         self.register_buffer("normalizes", torch.tensor(head.normalizes_embeddings, device=device))
@@ -46,6 +48,8 @@ class HeadedNetwork(nn.Module):
         """Images [B, 3, S, S] to logits [B, C]."""
         embeddings = self.backbone(images).float()
         with torch.autocast(embeddings.device.type, enabled=False):
+            if self.center is not None:
+                embeddings = embeddings - self.center
             if self.normalizes_embeddings:
                 embeddings = F.normalize(embeddings, dim=1)
             logits = self.scale * F.linear(embeddings, self.weight)

@@ -24,24 +24,25 @@ from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 Normalized = Literal["none", "embeddings", "rows", "both"]
 OF_TEXTS = "texts"  # made_from of heads whose rows are embeddings of texts
-_TENSORS = ("weight", "bias", "scale")
+_TENSORS = ("weight", "bias", "scale", "center")
 _CLASSES, _CLASS_LIST, _NORMALIZE, _MADE_FROM = "classes", "class_list", "normalize", "made_from"
 _FORM = (
-    "a matrix [C, D] as .npy; or a .safetensors file with weight [C, D] and, if wanted, bias [C] and scale [], and in "
-    "its metadata normalize (none, embeddings, rows or both) and classes (a JSON list of C names)"
+    "a matrix [C, D] as .npy; or a .safetensors file with weight [C, D] and, if wanted, bias [C], scale [] and center "
+    "[D], and in its metadata normalize (none, embeddings, rows or both) and classes (a JSON list of C names)"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Logits = scale · W e + bias, of an embedding e.
+    """Logits = scale · W (e - center) + bias, of an embedding e.
 
     Attributes:
         weight: W, float32 [C, D].
         bias: float32 [C]; None: 0.
         scale: a factor of all logits, without the bias; 1 / τ of a temperature τ.
-        normalize: what is brought to length 1 before: the embeddings, the rows of W, or both.
+        normalize: what is brought to length 1 before: the embeddings, without their center, the rows of W, or both.
         class_name, class_ids: the classes in order, where known.
+        center: float32 [D]; None: 0.
         made_from: what made it, as plain data; its entry ``kind`` is ``OF_TEXTS`` where rows are embeddings of texts.
     """
 
@@ -51,6 +52,7 @@ class Head:
     normalize: Normalized = "none"
     class_name: str | None = None
     class_ids: tuple[str, ...] | None = None
+    center: torch.Tensor | None = None
     made_from: Mapping[str, Any] | None = None
 
     @property
@@ -65,19 +67,24 @@ class Head:
             return self.weight
         return F.normalize(self.weight, dim=1)
 
+    @property
+    def further(self) -> dict[str, torch.Tensor]:
+        """Bias and center, as far as there are any."""
+        given = {"bias": self.bias, "center": self.center}
+        return {name: tensor for name, tensor in given.items() if tensor is not None}
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits over all that its logits depend on, as a file holds it; not over names."""
         state = {"weight": self.rows, "scale": torch.tensor(self.scale)}
-        state |= {} if self.bias is None else {"bias": self.bias}
+        state |= self.further
         return xxhash.xxh3_64_hexdigest(f"{hash_weights(state)} {self.normalizes_embeddings}".encode())
 
 
 def save_head(path: Path, head: Head) -> None:
     """Write a head as one safetensors file; the same head is the same bytes."""
-    tensors = {"weight": head.weight.contiguous(), "scale": torch.tensor(head.scale)}
-    if head.bias is not None:
-        tensors["bias"] = head.bias.contiguous()
+    tensors = {"weight": head.weight.clone(memory_format=torch.contiguous_format), "scale": torch.tensor(head.scale)}
+    tensors |= {name: tensor.clone() for name, tensor in head.further.items()}
     metadata = {_NORMALIZE: head.normalize, _MADE_FROM: json.dumps(head.made_from or {}, ensure_ascii=False)}
     if head.class_ids is not None:
         metadata |= {
@@ -143,6 +150,7 @@ def _of_safetensors(path: Path) -> Head:
     return Head(
         weight=tensors["weight"].float(),
         bias=tensors["bias"].float() if "bias" in tensors else None,
+        center=tensors["center"].float() if "center" in tensors else None,
         scale=float(scale.double()),
         normalize=normalize,
         class_name=metadata.get(_CLASS_LIST, path.stem) if classes is not None else None,
@@ -155,11 +163,13 @@ def _require_sound(head: Head) -> None:
     shape = list(head.weight.shape)
     if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
         raise ValueError(f"a weight of {shape}")
-    numbers = [head.weight, torch.tensor(head.scale)] + ([] if head.bias is None else [head.bias])
+    numbers = [head.weight, torch.tensor(head.scale), *head.further.values()]
     if not all(bool(torch.isfinite(each).all()) for each in numbers) or head.scale <= 0:
         raise ValueError("numbers that are not finite, or a scale that is not above 0")
     if head.bias is not None and list(head.bias.shape) not in ([shape[0]], [1], []):
         raise ValueError(f"a bias of {list(head.bias.shape)} for {shape[0]:,} classes")
+    if head.center is not None and list(head.center.shape) != shape[1:]:
+        raise ValueError(f"a center of {list(head.center.shape)} for embeddings of {shape[1]:,}")
     if head.normalize in ("rows", "both") and not bool(head.weight.norm(dim=1).all()):
         raise ValueError("a row of zeros, which cannot be normalised")
     if head.class_ids is not None and not len(set(head.class_ids)) == len(head.class_ids) == shape[0]:

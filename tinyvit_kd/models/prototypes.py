@@ -15,7 +15,9 @@ TEMPERATURE = 0.1  # as SwAV has it (arXiv 2006.09882, appendix A)
 _FEW = 10_000_000  # pairs of an embedding and a prototype, up to which all are compared in each round of k-means
 
 
-def prototype_head(embeddings: torch.Tensor, count: int, temperature: float, seed: int) -> Head:
+def prototype_head(
+    embeddings: torch.Tensor, count: int, temperature: float, seed: int, *, centers: bool = True
+) -> Head:
     """A head whose rows are the centres that k-means finds among normalised embeddings.
 
     Its logits are cosines over τ, so that their softmax says how near an image is to each prototype, as in SwAV (arXiv
@@ -26,11 +28,15 @@ def prototype_head(embeddings: torch.Tensor, count: int, temperature: float, see
         count: C, of prototypes.
         temperature: τ.
         seed: of the first centres; the same embeddings and seed give the same head.
+        centers: whether the mean of the embeddings is subtracted before they are normalised. Features behind a ReLU all
+            point the same way, so that their cosines hardly differ; DeepCluster whitens its own, too (arXiv 1807.05520,
+            section 3.3).
 
     Raises:
         ConfigError: there are fewer embeddings than prototypes, or scikit-learn is not installed.
     """
-    points = F.normalize(embeddings.float(), dim=1).cpu().numpy()
+    center = embeddings.float().mean(dim=0) if centers else None
+    points = F.normalize(embeddings.float() - (0 if center is None else center), dim=1).cpu().numpy()
     distinct = len(np.unique(points, axis=0))
     if distinct < count:
         raise ConfigError(
@@ -41,7 +47,7 @@ def prototype_head(embeddings: torch.Tensor, count: int, temperature: float, see
         )
     rows = F.normalize(torch.from_numpy(_k_means(points, count, seed)), dim=1)
     names = tuple(f"prototype {number}" for number in range(count))
-    return Head(rows, None, 1 / temperature, "both", OF_PROTOTYPES, names)
+    return Head(rows, None, 1 / temperature, "both", OF_PROTOTYPES, names, center)
 
 
 def _k_means(points: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.float32]:

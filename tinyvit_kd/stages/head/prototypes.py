@@ -18,7 +18,14 @@ from tinyvit_kd.storage.copies import local_path
 
 
 def prototypes(
-    config: DumpConfig, job: Job, output: Path | None, count: int, samples: int, temperature: float, seed: int
+    config: DumpConfig,
+    job: Job,
+    output: Path | None,
+    count: int,
+    samples: int,
+    temperature: float,
+    seed: int,
+    centers: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """Cluster a teacher's embeddings of a sample of a recipe's images, and write the centres as a head.
 
@@ -29,6 +36,7 @@ def prototypes(
         samples: images that are embedded.
         temperature: τ; the head's scale is 1 / τ.
         seed: of views and first centres.
+        centers: whether the mean embedding is subtracted first.
 
     Returns:
         what was written, for people, and as plain data.
@@ -43,8 +51,9 @@ def prototypes(
         teacher = embedding_teacher(config, job)
     embeddings = sample_embeddings(config, teacher, samples, seed, job)
     with saying("clustering embeddings"):
-        made = prototype_head(embeddings, count, temperature, seed)
-    best = (embeddings @ made.weight.T).argmax(dim=1).bincount(minlength=count)
+        made = prototype_head(embeddings, count, temperature, seed, centers=centers)
+    centered = embeddings if made.center is None else embeddings - made.center
+    best = (centered @ made.weight.T).argmax(dim=1).bincount(minlength=count)
     told = {
         "kind": OF_PROTOTYPES,
         "teacher": teacher.facts.name,
@@ -52,6 +61,7 @@ def prototypes(
         "shards": config.shards.path,
         "samples": len(embeddings),
         "temperature": temperature,
+        "centered": centers,
         "seed": seed,
     }
     head = replace(made, made_from=told)
