@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from tinyvit_kd import cli
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.job_array import ARRAY_VARIABLES
-from tinyvit_kd.runtime.launch import TASKS
+from tinyvit_kd.runtime.launch import LOCAL_TASKS, TASKS
 from tinyvit_kd.runtime.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 # What a batch system, or torchrun, says of its own job is nothing that a test is part of.
-for _name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *TASKS, *ARRAY_VARIABLES):
+for _name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *TASKS, *LOCAL_TASKS, *ARRAY_VARIABLES):
     os.environ.pop(_name, None)
 
 # What imports make stays; to collect among it, again and again, takes half of the seconds before the first test.

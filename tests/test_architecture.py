@@ -48,9 +48,9 @@ ONLY_IN: dict[str, set[str]] = {
     "webdataset": {"data/building/shard_writer.py", "data/locating/remote.py"},
     "safetensors": {"models/modelfile.py", "models/head_file.py"},
     "open_clip": {"models/open_clip_networks.py"},
-    "transformers": {"models/text_towers.py"},
     "sklearn": {"models/prototypes.py"},
     "plotly": {"reports/assets.py"},
+    "transformers": {"models/transformers_networks.py", "models/text_towers.py"},
     "PIL": {"views", "api", "data/synthetic.py", "analysis/samples/sheets.py", "analysis/samples/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},
@@ -88,8 +88,8 @@ JOINS_PATHS = {
     ),
     *("config/recipes_page.py", "stages/demo.py"),
 }
-# Recipes name transforms of their users, and the Python API imports its names lazily.
-IMPORTS_COMPUTED_NAMES = {"views/transform.py", "__init__.py"}
+# Recipes name code of their users, and the Python API imports its names lazily.
+IMPORTS_COMPUTED_NAMES = {"runtime/foreign_code.py", "__init__.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE)

@@ -75,6 +75,20 @@ def test_mistakes_of_recipes_are_named_together(command_line: CommandLine) -> No
     ]
 
 
+def test_a_search_is_refused_in_words_of_its_own_and_offered_nowhere(command_line: CommandLine, tmp_path: Path) -> None:
+    search = tmp_path / "contract.yaml"
+    search.write_text("stage: contract\n")
+    ended = command_line("plan", LAPTOP[0], search, *AHEAD[:5])
+    assert ended.code == 2
+    assert "a search is not planned" in ended.out
+    assert "tinyvit-kd plan FOLDER/winner.yaml" in ended.out
+    assert ended.out.splitlines()[0].split() == ["dump-logits"]  # the other recipe is planned all the same
+    search.write_text("stage: contraction\n")
+    for wrong in (command_line("plan", search).out, command_line("plan", LAPTOP[0], "--samples", "contract:3").err):
+        assert "dump-logits, pretrain, finetune, evaluate" in wrong
+        assert "evaluate, contract" not in wrong
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -15,6 +15,8 @@ import pytest
 
 from tests.analysis.job_folders import make_store, progress, write, write_run
 from tests.conftest import CommandLine
+from tests.contraction.planted import contract_config
+from tinyvit_kd.config.load import dump_yaml
 
 
 @pytest.fixture
@@ -91,6 +93,64 @@ def test_what_vanishes_while_it_is_watched_is_told(folder: Path, command_line: C
     assert code == 0
     assert "pretrain, stopped" in out
     assert "nothing to look into" in err
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """A search that has been planned, and was stopped."""
+    made = tmp_path / "search"
+    write(made / "identity.json", {})
+    write(made / "contract.yaml", dump_yaml(contract_config()))
+    write(made / "results" / "round-01.plan.json", {"limits": {}, "results": [{"out": None}, {"out": "too slow"}]})
+    line = "2026-01-01 00:00:00  {}\n"
+    write(made / "log.txt", line.format("contract, process 1") + line.format("ended: stopped by SIGTERM"))
+    return made
+
+
+def test_a_search_has_a_status_too(folder: Path, search: Path, command_line: CommandLine) -> None:
+    code, out, _ = command_line("status", search)
+    assert code == 0
+    assert out.startswith(f"{search}: contract, stopped")
+    assert "0 of 4" in out
+    assert "stopped by SIGTERM" in out
+    (job,) = json.loads(command_line("status", search, "--json").out)["jobs"]
+    assert (job["kind"], job["state"], job["round"], job["candidates"]) == ("search", "stopped", 1, 1)
+    for name in ("log.txt", "contract.yaml"):
+        os.utime(search / name, (1, 1))
+    assert command_line("status", search, "--stale", "60").code == 1
+
+    listed = command_line("status", folder).out.splitlines()  # beside runs and stores, in one table
+    assert [line.split()[1:3] for line in listed if line.startswith(str(search))] == [["contract", "stopped"]]
+    assert len(listed) >= 5
+
+
+def test_a_search_is_watched(search: Path, command_line: CommandLine) -> None:
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    code, out, _ = command_line("status", "--watch", "0.2", search)
+    assert (code, out.count("contract, stopped") > 1) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_a_report_of_a_search_is_its_own_page(name: str, search: Path, command_line: CommandLine) -> None:
+    ended = command_line(name, search)
+    assert ended.code == 2
+    assert str(search / "contract.html") in ended.err
+    holder = search.parent / "searches"
+    holder.mkdir()
+    search.rename(holder / "search")
+    ended = command_line(name, holder)
+    assert ended.code == 2
+    assert "contract.html" in ended.err
+
+
+def test_a_report_of_runs_beside_a_search_says_where_its_page_is(
+    folder: Path, search: Path, command_line: CommandLine
+) -> None:
+    pytest.importorskip("plotly")
+    ended = command_line("report", folder / "one", search.parent, "--output", folder / "report.html", "--samples", "0")
+    assert ended.code == 0, ended.err
+    assert f"{search}: a search has a page of its own, {search / 'contract.html'}" in ended.err
 
 
 @pytest.mark.parametrize("name", ["status", "compare"])

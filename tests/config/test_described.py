@@ -71,6 +71,11 @@ def test_allowed_values_are_said_in_words(name: str, values: str) -> None:
     assert ENTRIES[name].values == values
 
 
+def test_the_output_of_a_search_is_not_said_to_be_a_url() -> None:
+    assert "a path, or a URL" in ENTRIES["pretrain: output"].meaning
+    assert "not a URL" in ENTRIES["contract: output"].meaning
+
+
 def test_the_page_is_what_the_fields_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), f"docs/RECIPES.md is out of date: run `{COMMAND}`"
     assert COMMAND in page()[:400]

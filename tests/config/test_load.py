@@ -64,7 +64,7 @@ def test_training_in_float16_is_refused_by_what_it_would_do(kind: type[TrainingC
             "schedule: {epochs: 3, warmup_epochs: 3, global_batch_size: 8}", "warmup_epochs (3)", id="warm-up"
         ),
         pytest.param("student: {name: a, tiny_vit: {embed_dims: [1, 2, 3, 4]}}", "not both", id="two architectures"),
-        pytest.param("student: {}", "give name or tiny_vit", id="no architecture"),
+        pytest.param("student: {}", "give name, tiny_vit or call", id="no architecture"),
         pytest.param(
             "store: {path: store, trust_transform: maybe}", "store.trust_transform: found 'maybe'", id="half a trust"
         ),

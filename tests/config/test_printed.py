@@ -97,14 +97,14 @@ def test_a_line_of_a_printed_recipe_is_short_and_a_setting_stands_below_its_mean
 
 def test_what_a_printed_recipe_switches_off_works_when_it_is_switched_on() -> None:
     student = switched_on(recipe_text("pretrain"))
-    del student["student"]["name"]
+    del student["student"]["name"], student["student"]["call"]
     student["store"]["path"] = "elsewhere"
     recipe: Any = validate(STAGE_CONFIGS["pretrain"], student, "here")
     assert recipe.student.tiny_vit.embed_dims == (3, 3, 3, 3)
     assert (recipe.eval.batch_size, recipe.store.others[0].weight) == (128, 1)
 
     dump = switched_on(recipe_text("dump-logits"))
-    del dump["teacher"]["checkpoint"], dump["views"]["transform"]["name"]
+    del dump["teacher"]["checkpoint"], dump["teacher"]["transformers"], dump["views"]["transform"]["name"]
     dump["teacher"]["name"] = "something"
     dump["views"] = {"size": 32, "transform": dump["views"]["transform"]}
     recipe = validate(STAGE_CONFIGS["dump-logits"], dump, "here")

@@ -102,13 +102,19 @@ class PlantedSearch:
 
     Attributes:
         diverging: names of shapes that cannot be trained.
+        diverging_seeds: numbers of seeds with which nothing can be trained.
         asked: tasks, in turn.
+        together: how many tasks were asked for at once, in turn.
+        compared: seeds of a candidate whose losses were asked for, in turn.
     """
 
     config: ContractConfig
     diverging: frozenset[str] = frozenset()
+    diverging_seeds: frozenset[int] = frozenset()
     clock: PlantedClock = field(default_factory=PlantedClock)
     asked: list[Task] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
+    compared: list[list[int]] = field(default_factory=list)
 
     def run(self) -> list[RoundRecord]:
         """All rounds."""
@@ -118,16 +124,20 @@ class PlantedSearch:
 
         def evaluate(tasks: Sequence[Task]) -> list[Score | str]:
             self.asked += tasks
-            return [
-                "it diverged" if task.candidate.shape.name in self.diverging else score_of(task, rules)
-                for task in tasks
-            ]
+            self.together.append(len(tasks))
+            return ["it diverged" if self._diverges(task) else score_of(task, rules) for task in tasks]
 
         def time(number: int, shapes: Sequence[Shape]) -> dict[str, Timing]:
             del number
             return self.clock.measure(BASE, shapes)
 
+        def losses(tasks: Sequence[Task]) -> None:
+            self.compared.append([task.seed for task in tasks])
+
         def ignore(number: int, *_: Plan | int | Sequence[Result]) -> None:
             del number
 
-        return list(search(BASE, rules, Given(planner.plan, evaluate, time, ignore, ignore)))
+        return list(search(BASE, rules, Given(planner.plan, evaluate, time, ignore, ignore, losses)))
+
+    def _diverges(self, task: Task) -> bool:
+        return task.candidate.shape.name in self.diverging or task.seed in self.diverging_seeds

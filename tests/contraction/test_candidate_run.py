@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.contraction.fake_trainer import CLASSES, FakeTrainer, micro_config, shape_of_micro, shared_search
 from tinyvit_kd.config.models import ModelSpec
-from tinyvit_kd.contraction.candidate_run import drop_path_rate_of, student_of
+from tinyvit_kd.contraction import candidate_run
+from tinyvit_kd.contraction.candidate_run import drop_path_rate_of, score_of, student_of
 from tinyvit_kd.contraction.records import Candidate
 from tinyvit_kd.contraction.search import Task
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import read_card
 from tinyvit_kd.models.student import open_model
 
@@ -54,6 +57,26 @@ def test_weights_that_a_power_loss_has_damaged_are_made_anew(tmp_path: Path) -> 
     run.folder.weights(task.name).write_bytes(b"")
     again = run.weights(task)
     assert all(value.equal(again[name]) for name, value in before.items())
+
+
+def test_weights_that_a_process_ahead_removes_at_once_are_there_for_who_made_them_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shared_search(tmp_path, micro_config(), FakeTrainer()).run
+    task = Task(0, Candidate(shape_of_micro()), 1)
+    run.make(task)
+    before = {name: value.clone() for name, value in run.weights(task).items()}
+    shutil.rmtree(tmp_path / "weights")
+    monkeypatch.setattr(candidate_run, "save_model", lambda *_: None)
+    again = run.weights(task)
+    assert again.keys() == before.keys()
+    assert all(value.equal(again[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("values", [{"scores": {}}, {"score": {"cross_entropy": 1.0}}, {"score": "good"}])
+def test_a_file_without_a_score_is_refused_by_name(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"does not hold what a search writes.*results/piece\.json.*remove it"):
+        score_of(values, "results/piece.json")
 
 
 def test_each_round_trains_on_samples_of_its_own_which_are_the_same_for_all_its_candidates(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tinyvit_kd.runtime import compiling, signals
 from tinyvit_kd.runtime.compiling import Compiler
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import Preempted
+from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.store.encodings import Planes
 from tinyvit_kd.store.store import LogitStore
 from tinyvit_kd.training.batch import Batch
@@ -97,9 +98,12 @@ def records_scored(proxy: Proxy, network: nn.Module) -> Iterator[dict[str, list[
 
 
 def assert_scored(proxy: Proxy, network: nn.Module) -> None:
-    score = proxy.score(network, 0, 0)
-    by_sample = [each for each in records_scored(proxy, network) if each["agreement"]]
+    score, losses = proxy.score(network, 0, 0)
+    every_sample = list(records_scored(proxy, network))
+    by_sample = [each for each in every_sample if each["agreement"]]
     assert score.samples == len(by_sample)
+    expected = [np.mean(each["cross_entropy"] or [math.nan]) for each in every_sample]
+    assert losses == pytest.approx(np.array(expected), abs=1e-4, nan_ok=True)
     for name in FIGURES:
         means = np.array([np.mean(each[name]) for each in by_sample])
         assert getattr(score, name) == pytest.approx(means.mean(), abs=1e-4), name
@@ -129,7 +133,9 @@ def test_holes_count_nowhere(tmp_path: Path) -> None:
             block = with_hole(block, row)
         rewrite(store, shard, view, block)
     proxy = open_proxy(contract_recipe(world), solo_job())
-    assert proxy.score(candidate(), 0, 0).samples == sum(proxy.held_out.split.scored) - 2
+    score, losses = proxy.score(candidate(), 0, 0)
+    assert score.samples == sum(proxy.held_out.split.scored) - 2
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [0, 1]
     assert_scored(proxy, candidate())
 
 
@@ -137,10 +143,10 @@ def test_an_untrained_network_knows_nothing_and_training_teaches_it(world: World
     config = contract_recipe(world, optim=FAST)
     proxy = open_proxy(config, solo_job())
     network = candidate()
-    before = proxy.score(network, 0, 0)
+    before, _ = proxy.score(network, 0, 0)
     assert before.cross_entropy == pytest.approx(math.log(CLASSES), abs=0.05)
     proxy.train(network, 0, 20, 0)
-    after = proxy.score(network, 20, 0)
+    after, _ = proxy.score(network, 20, 0)
     assert after.cross_entropy < before.cross_entropy - 0.05
     assert (after.steps, after.seed, after.samples) == (20, 0, sum(proxy.held_out.split.scored))
     assert all(error >= 0 for error in after.errors.values())
@@ -187,14 +193,14 @@ def test_nothing_of_a_held_out_shard_is_read_in_training_and_nothing_else_in_sco
 
 def test_few_held_out_samples_are_rendered_once_for_all_scores(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting(open_proxy(contract_recipe(world), solo_job()), monkeypatch)
-    first = counting.proxy.score(candidate(), 0, 0)
+    first, _ = counting.proxy.score(candidate(), 0, 0)
     assert counting.shards()
-    assert counting.proxy.score(candidate(), 0, 0) == first
+    assert counting.proxy.score(candidate(), 0, 0)[0] == first
     assert not counting.shards()
     monkeypatch.setattr(held_out_batches, "KEPT_BYTES", 100)
     large = replace(counting.proxy, held_out=replace(counting.proxy.held_out))
     for _ in range(2):
-        assert large.score(candidate(), 0, 0) == first
+        assert large.score(candidate(), 0, 0)[0] == first
         assert counting.shards()
 
 
@@ -202,7 +208,7 @@ def test_a_score_that_was_cut_short_leaves_no_part_of_the_samples(world: World) 
     proxy = open_proxy(contract_recipe(world), solo_job())
     with proxy.held_out.batches() as batches:
         next(batches)
-    assert proxy.score(candidate(), 0, 0).samples == sum(proxy.held_out.split.scored)
+    assert proxy.score(candidate(), 0, 0)[0].samples == sum(proxy.held_out.split.scored)
 
 
 def test_the_same_arguments_give_the_same_bits_with_any_number_of_workers(world: World) -> None:
@@ -212,11 +218,12 @@ def test_the_same_arguments_give_the_same_bits_with_any_number_of_workers(world:
         network = candidate(drop_path_rate=0.3)
         torch.manual_seed(workers)
         proxy.train(network, 0, 6, 1)
-        results.append((weights(network), proxy.score(network, 6, 1)))
-    assert all(torch.equal(results[0][0], each) and score == results[0][1] for each, score in results[1:])
+        score, losses = proxy.score(network, 6, 1)
+        results.append((weights(network).tolist(), score, losses.tolist()))
+    assert results[0] == results[1] == results[2]
     other = candidate(drop_path_rate=0.3)
     proxy.train(other, 0, 6, 2)
-    assert not torch.equal(weights(other), results[0][0])
+    assert weights(other).tolist() != results[0][0]
 
 
 def test_parts_go_on_in_the_order_with_an_optimiser_and_rates_of_their_own(
@@ -264,7 +271,7 @@ def test_shards_may_be_read_through_a_cache(world: World, tmp_path: Path) -> Non
         proxy = open_proxy(contract_recipe(world, shards=section), solo_job())
         network = candidate()
         proxy.train(network, 0, 20, 0)
-        results.append((weights(network).tolist(), proxy.score(network, 20, 0)))
+        results.append((weights(network).tolist(), proxy.score(network, 20, 0)[0]))
     assert results[0] == results[1]
     assert len(list((tmp_path / "cache").glob("*.tar"))) == 6
 
@@ -358,7 +365,7 @@ def test_without_labels_there_is_no_top1(world: World, tmp_path: Path) -> None:
     shards = listed(world, tmp_path, [f"class {number}" for number in range(CLASSES)])
     proxy = open_proxy(contract_recipe(world, shards=shards), solo_job())  # classes that the teacher does not have
     assert not proxy.has_labels
-    score = proxy.score(candidate(), 0, 0)
+    score, _ = proxy.score(candidate(), 0, 0)
     assert score.top1 is None
     assert set(score.errors) == {"cross_entropy", "agreement"}
     with pytest.raises(ConfigError):
@@ -376,7 +383,7 @@ def test_a_distilled_network_is_trained_by_its_token_and_scored_by_both_heads(wo
     ).student
     network = build_network(spec, proxy.num_classes, 16, 0)
     proxy.train(network, 0, 4, 0)
-    score = proxy.score(network, 4, 0)
+    score, _ = proxy.score(network, 4, 0)
     assert 0 < score.cross_entropy < 10
     proxy.train(network, 4, 8, 0)
     with pytest.raises(ConfigError, match="no distillation token"):
@@ -384,17 +391,58 @@ def test_a_distilled_network_is_trained_by_its_token_and_scored_by_both_heads(wo
 
 
 def test_only_the_views_that_a_candidate_uses_are_required(tmp_path: Path) -> None:
+    """Of trained shards those of its epochs, of held-out shards the scored ones."""
     world = make_world(tmp_path, store={"path": str(tmp_path / "store"), "topk": 5, "views": 6})
     store = LogitStore.open(world.store)
-    block_file(store, 0, 5).unlink()
-    proxy = open_proxy(contract_recipe(world), solo_job())
-    assert (proxy.plan.steps_per_epoch, proxy.plan.schedule.epochs) == (4, 5)
-    assert proxy.held_out.views == 4
-    with pytest.raises(BlockMissingError):
-        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 40}), solo_job())
-    block_file(store, proxy.held_out.split.held_out[0], 3).unlink()
-    with pytest.raises(BlockMissingError):
-        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 4}), solo_job())
+    config = contract_recipe(world, proxy=PROXY | {"steps": 8})
+    proxy = open_proxy(config, solo_job())
+    assert (proxy.plan.steps_per_epoch, proxy.plan.schedule.epochs, proxy.held_out.views) == (4, 2, 4)
+    held_out = proxy.held_out.split.held_out
+    for shard in range(len(store.manifest.shard_names)):
+        for view in (4, 5) if shard in held_out else (2, 3, 4, 5):
+            block_file(store, shard, view).unlink()
+    proxy = open_proxy(config, solo_job())
+    network = candidate()
+    proxy.train(network, 0, 8, 0)
+    proxy.score(network, 8, 0)
+    with pytest.raises(BlockMissingError) as told:
+        open_proxy(contract_recipe(world, proxy=PROXY | {"steps": 20}), solo_job())
+    trained = [name for shard, name in enumerate(store.manifest.shard_names) if shard not in held_out]
+    assert told.value.found == f"12 of 28 missing: views 2-4 of {', '.join(trained)} (trained on)"
+
+
+def test_missing_blocks_are_told_by_view_and_shard_with_what_to_do(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    config = contract_recipe(world)
+    split = open_proxy(config, solo_job()).held_out.split
+    store, first = LogitStore.open(world.store), split.held_out[0]
+    other = next(shard for shard in range(6) if shard not in split.held_out)
+    block_file(store, first, 1).unlink()
+    for view in (0, 1):
+        block_file(store, other, view).unlink()
+    with pytest.raises(BlockMissingError, match="blocks of the store that the search needs are missing") as told:
+        open_proxy(config, solo_job())
+    names = store.manifest.shard_names
+    assert told.value.found == (
+        f"3 of 12 missing: views 0-1 of {names[other]} (trained on); view 1 of {names[first]} (held out)"
+    )
+    assert "dump-logits" in told.value.fix
+    assert "follow" not in told.value.fix
+    dump_logits(world.dump(), solo_job())
+    open_proxy(config, solo_job())
+
+
+def test_of_many_missing_blocks_some_are_named(tmp_path: Path) -> None:
+    world = make_world(tmp_path, store={"path": str(tmp_path / "store"), "topk": 5, "views": 9})
+    store = LogitStore.open(world.store)
+    config = contract_recipe(world, proxy=PROXY | {"steps": 54, "held_out": 0.1})
+    for shard in range(6):
+        for view in (0, 2, 4, 6, 8):
+            block_file(store, shard, view).unlink()
+    with pytest.raises(BlockMissingError) as told:
+        open_proxy(config, solo_job())
+    assert "views 0, 2, 4, 6 and 1 more of" in told.value.found
+    assert "and 1 more (trained on); views 0, 2 of" in told.value.found
 
 
 def test_a_single_shard_is_refused(tmp_path: Path) -> None:

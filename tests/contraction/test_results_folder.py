@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import wait_until
-from tinyvit_kd.contraction import claims
+from tinyvit_kd.contraction import claims, results_folder
 from tinyvit_kd.contraction.claims import Claims
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
-from tinyvit_kd.runtime.files import unfinished
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.files import LARGEST_JSON, atomic_write, unfinished
 
 NAMES = [f"piece-{number}" for number in range(12)]
 FORK = multiprocessing.get_context("fork")
@@ -110,6 +112,24 @@ def test_a_process_of_another_container_on_this_machine_is_not_taken_for_a_dead_
         assert not is_ours
 
 
+def test_a_claim_that_its_process_gives_back_during_a_look_at_it_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says so of a file that is open."""
+    (tmp_path / "piece.claim").write_text(json.dumps({"token": "t", "machine": "another", "process": 1}))
+
+    def stale(_: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", stale)
+        with Claims(tmp_path).claimed("piece") as is_ours:
+            assert not is_ours
+    (tmp_path / "piece.claim").unlink()
+    with Claims(tmp_path).claimed("piece") as is_ours:
+        assert is_ours
+
+
 def test_a_claim_is_given_back_when_its_work_fails(tmp_path: Path) -> None:
     shared = Claims(tmp_path)
     with pytest.raises(RuntimeError, match="failed"), shared.claimed("piece"):
@@ -133,6 +153,20 @@ def test_the_first_result_stands(tmp_path: Path) -> None:
     assert shared.read("piece") == {"score": 1}
 
 
+def test_a_result_is_written_again_after_an_error_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, errors = os.link, [OSError(errno.ESTALE, "Stale file handle") for _ in range(2)]
+
+    def link(source: Path, target: Path) -> None:
+        if errors:
+            raise errors.pop()
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "replace", link)
+    assert ResultsFolder(tmp_path).write("piece", {"score": 1}) == {"score": 1}
+    assert ResultsFolder(tmp_path).read("piece") == {"score": 1}
+
+
 def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
     shared = ResultsFolder(tmp_path)
     shared.write("piece", {"score": 1})
@@ -140,6 +174,48 @@ def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5])
     assert shared.complete(["piece"], lambda _: {"score": 3}, patiently) == [{"score": 3}]
     assert shared.read("piece") == {"score": 3}
+
+
+def test_a_result_larger_than_other_small_files_is_read_again(tmp_path: Path) -> None:
+    values = {"results": "x" * (LARGEST_JSON + 1)}
+    assert ResultsFolder(tmp_path).write("plan", values) == values
+    assert ResultsFolder(tmp_path).read("plan") == values
+
+
+def test_a_result_too_large_to_be_read_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_folder, "LARGEST", 1024)
+    with pytest.raises(ConfigError, match=r"too many candidates.*plan\.json.*at most 1\.0 KiB.*search\.rounds"):
+        ResultsFolder(tmp_path).complete(["plan"], lambda _: {"results": "x" * 1024}, patiently)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_weights_that_are_not_needed_go_and_with_them_what_killed_processes_left(tmp_path: Path) -> None:
+    held = Claims(tmp_path / "claims", lasts=60.0)
+    shared = ResultsFolder(tmp_path, held)
+    for name in ("needed", "made anew"):
+        atomic_write(shared.weights(name), b"weights")
+    left = ["weights/.w.safetensors.1a2b3c4d.partial", "results/.r.json.1a2b3c4d.partial", "claims/.1a2b.clock"]
+    left += ["claims/.c.claim.1a2b3c4d.partial", "claims/piece.claim"]
+    for name in left:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - 120, time.time() - 120))
+    in_hand = tmp_path / "weights" / ".w.safetensors.5e6f7a8b.partial"
+    in_hand.write_bytes(b"")
+    with held.claimed("held"):
+        shared.remove_left(lambda name: name == "needed")
+        files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {shared.weights("needed"), in_hand, tmp_path / "claims" / "held.claim"}
+
+
+def test_who_is_at_work_is_told(tmp_path: Path) -> None:
+    shared = ResultsFolder(tmp_path)
+    (tmp_path / "claims").mkdir()
+    assert shared.at_work(["first", "second"]) == ""
+    (tmp_path / "claims" / "first.claim").write_text("{")  # damaged
+    claim = {"token": "t", "machine": "node7 a-boot pid:[1]", "process": 1234}
+    (tmp_path / "claims" / "second.claim").write_text(json.dumps(claim))
+    assert shared.at_work(["first", "second"]) == "node7, process 1234: second"
 
 
 def test_results_come_in_the_order_that_was_asked_for_wherever_a_process_begins(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.contraction.made_searches import made_outcome
-from tinyvit_kd.contraction.rounds import from_json, result_from_json, result_to_json, to_json
+from tinyvit_kd.contraction.records import Result
+from tinyvit_kd.contraction.rounds import as_plain, from_json, read_as, to_json
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.files import parse_json, write_json
 
@@ -22,9 +23,18 @@ def test_a_search_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
 
 def test_a_result_comes_back_with_scores_that_are_not_finite() -> None:
     result = made_outcome(cross_entropy=math.inf).rounds[0].results[0]
-    again = result_from_json(json.loads(json.dumps(result_to_json(result))), "a file")
+    again = read_as(Result, json.loads(json.dumps(as_plain(result))), "a file")
     assert again == result
     assert again.scores[0].cross_entropy == math.inf
+
+
+def test_a_search_from_before_seeds_could_be_left_out_is_read() -> None:
+    outcome = made_outcome()
+    value = to_json(outcome)
+    for record in value["rounds"]:
+        for result in record["results"]:
+            assert result.pop("diverged") == 0
+    assert from_json(value) == outcome
 
 
 def test_what_is_no_search_is_refused_with_its_place() -> None:

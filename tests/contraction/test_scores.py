@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from tinyvit_kd.contraction.scores import score_of, scored_logits, sums_by_sample
+from tinyvit_kd.contraction.scores import losses_of, score_of, scored_logits, sums_by_sample
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.training.batch import Batch, MixedLabels
 from tinyvit_kd.training.targets import Targets
@@ -80,6 +80,16 @@ def test_views_are_averaged_before_errors_are_told() -> None:
     assert (score.agreement, score.errors["agreement"], score.top1) == (50, 0, None)
     assert set(score.errors) == {"cross_entropy", "agreement"}
     assert (score.samples, score.steps, score.seed) == (4, 7, 3)
+
+
+def test_the_losses_of_samples_are_means_over_their_views_and_holes_have_none() -> None:
+    sums = torch.zeros(4, 3, 2, dtype=torch.float64)
+    sums[:, 0] = torch.tensor([[6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 2.0]])
+    sums[:, 1] = torch.tensor([50.0, 1.0])
+    losses = losses_of(sums)
+    assert losses.dtype == np.float32
+    assert np.array_equal(losses, [2, math.nan, 5, 0], equal_nan=True)
+    assert score_of(sums, 1, 0, "store").cross_entropy == pytest.approx(np.nanmean(losses))
 
 
 def test_too_few_samples_are_refused() -> None:

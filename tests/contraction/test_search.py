@@ -10,8 +10,9 @@ import pytest
 
 from tests.contraction import planted
 from tests.contraction.planted import BASE, PlantedSearch, contract_config, costs_of, loss_of, rate_of
-from tinyvit_kd.contraction.records import Result
-from tinyvit_kd.contraction.search import rules_of
+from tinyvit_kd.config.recipes import ContractConfig
+from tinyvit_kd.contraction.records import Candidate, Result
+from tinyvit_kd.contraction.search import Task, round_of, rules_of
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import ConfigError
 
@@ -140,6 +141,40 @@ def test_a_candidate_that_diverges_leaves_and_the_others_go_on() -> None:
     assert outs[healthy.front[0]] == "it diverged"
     assert record.front
     assert healthy.front[0] not in record.front
+
+
+def three_seeds() -> ContractConfig:
+    return contract_config(**ONE_ROUND, proxy={"steps": 80, "rungs": 3, "finalists": 2, "seeds": 3})
+
+
+@pytest.mark.parametrize("diverging", [(), (1,), (1, 2)])
+def test_a_further_seed_that_diverges_is_left_out_and_its_finalist_stays(diverging: tuple[int, ...]) -> None:
+    (healthy,) = PlantedSearch(three_seeds()).run()
+    searched = PlantedSearch(three_seeds(), diverging_seeds=frozenset(diverging))
+    (record,) = searched.run()
+    results = {result.candidate.shape.name: result for result in record.results}
+    assert record.front == healthy.front
+    assert [name for name, result in results.items() if result.out is None] == [
+        result.candidate.shape.name for result in healthy.results if result.out is None
+    ]
+    finalists = [result for result in results.values() if result.diverged == len(diverging)][:2]
+    for result in finalists if diverging else ():
+        assert [score.seed for score in result.scores] == [0, 0, 0, *(seed for seed in (1, 2) if seed not in diverging)]
+    assert sum(result.diverged for result in results.values()) == 2 * len(diverging)
+    assert searched.compared[:2] == [[seed for seed in range(3) if seed not in diverging]] * 2
+
+
+def test_all_further_seeds_of_all_finalists_are_asked_for_at_once() -> None:
+    searched = PlantedSearch(three_seeds())
+    searched.run()
+    assert len(searched.together) == 3 + 1  # parts, and further seeds
+    assert [(task.seed, task.part) for task in searched.asked[-4:]] == [(1, 2), (1, 2), (2, 2), (2, 2)]
+    assert searched.together[-1] == 4
+
+
+def test_a_tasks_name_says_its_round() -> None:
+    task = Task(12, Candidate(BASE), 1, seed=1)
+    assert (round_of(task.name), round_of("notes"), round_of("round-x.w1")) == (12, None, None)
 
 
 def test_a_round_in_which_all_diverge_says_so() -> None:

@@ -6,11 +6,17 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.contraction.fake_trainer import (
     CLASSES,
@@ -24,10 +30,15 @@ from tests.contraction.fake_trainer import (
 )
 from tests.processes import wait_until
 from tinyvit_kd.contraction import shared_search as shared_search_module
+from tinyvit_kd.contraction.candidate_run import ROUND_BITS
+from tinyvit_kd.contraction.records import Candidate
 from tinyvit_kd.contraction.rounds import from_json
+from tinyvit_kd.contraction.sample_losses import read_losses
+from tinyvit_kd.contraction.search import Task
 from tinyvit_kd.errors import ConfigError, NonFiniteLossError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights
+from tinyvit_kd.runtime.heartbeat import Beat, saying
 from tinyvit_kd.runtime.signals import Preempted
 
 FORK = multiprocessing.get_context("fork")
@@ -91,6 +102,31 @@ def test_a_finished_search_trains_nothing_again(tmp_path: Path, whole: tuple[byt
     assert (tmp_path / "rounds.json").read_bytes() == whole[0]
 
 
+def test_every_score_has_the_losses_of_its_samples(tmp_path: Path) -> None:
+    complete(tmp_path, shared_search(tmp_path, micro_config(), FakeTrainer()))
+    scores = {path.stem: json.loads(path.read_text()).get("score") for path in (tmp_path / "results").glob("*.json")}
+    for name, score in scores.items():
+        losses = read_losses(tmp_path / "results" / f"{name}.losses.npy")
+        assert (losses is None) == (score is None)
+        assert losses is None or losses.mean(dtype=float) == pytest.approx(score["cross_entropy"])
+    assert list((tmp_path / "results").glob(".*")) == []
+
+
+def test_ties_are_told_by_the_differences_of_samples_and_without_these_by_the_errors(tmp_path: Path) -> None:
+    """All differences are constant here, and far below the errors of the scores; a folder of old has no losses."""
+    config = micro_config(proxy={"steps": 8, "rungs": 2, "finalists": 2, "seeds": 1})
+    outcome = complete(tmp_path, shared_search(tmp_path, config, FakeTrainer()))
+    assert [record.ties for record in outcome.rounds] == [[], []]
+    for path in (tmp_path / "results").glob("*.npy"):
+        path.unlink()
+    again = FakeTrainer()
+    without = complete(tmp_path, shared_search(tmp_path, config, again))
+    assert again.trained == []
+    assert all(len(record.ties) >= 1 for record in without.rounds)
+    rounds = [replace(record, ties=[]) for record in without.rounds]
+    assert replace(without, rounds=rounds) == outcome  # ties decide nothing
+
+
 def test_weights_that_are_gone_are_made_anew(tmp_path: Path, whole: tuple[bytes, int]) -> None:
     def lose_weights(count: int) -> None:
         if count in (4, 9):
@@ -101,6 +137,87 @@ def test_weights_that_are_gone_are_made_anew(tmp_path: Path, whole: tuple[bytes,
     complete(tmp_path, shared_search(tmp_path, micro_config(), trainer))
     assert (tmp_path / "rounds.json").read_bytes() == whole[0]
     assert len(trainer.trained) > whole[1]
+
+
+def test_weights_of_earlier_rounds_go_whoever_made_them_and_those_of_later_rounds_stay(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    made_anew = ["round-00.w8.part-1", "round-00.w8.part-2", "round-01.w8.part-1", "round-01.w8.part-2"]
+    ahead, others = "round-02.w8.part-1", "notes"
+    for name in (*made_anew, ahead, others):
+        (tmp_path / "weights" / f"{name}.safetensors").touch()
+    outcomes = shared_search(tmp_path, micro_config(), FakeTrainer()).outcomes()
+    (record,) = next(outcomes).rounds
+    inherited = {f"round-01.{name}.part-2" for name in record.next_bases}
+    assert {path.stem for path in (tmp_path / "weights").iterdir()} == {ahead, others, *inherited}
+    assert len(list(outcomes)) == 1
+    assert {path.stem for path in (tmp_path / "weights").iterdir()} == {others}
+
+
+def test_a_process_that_is_behind_takes_nothing_from_one_that_is_ahead(
+    tmp_path: Path, whole: tuple[bytes, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replay(count: int) -> None:
+        """While the one ahead trains let another come from the start, and stop where it would work or wait."""
+        if count % 4:
+            return
+        other = shared_search(tmp_path, micro_config(), FakeTrainer(stop))
+        before = {path.name for path in (tmp_path / "weights").glob("*.safetensors")}
+        with pytest.raises(Preempted):
+            complete(tmp_path, other)
+        assert {path.name for path in (tmp_path / "weights").glob("*.safetensors")} == before, count
+
+    def stop(_: float) -> None:
+        raise Preempted("stopped")
+
+    monkeypatch.setattr(time, "sleep", stop)
+    ahead = FakeTrainer(replay)
+    complete(tmp_path, shared_search(tmp_path, micro_config(), ahead))
+    assert len(ahead.trained) == whole[1]
+    assert (tmp_path / "rounds.json").read_bytes() == whole[0]
+
+
+def test_a_further_seed_that_diverges_is_told_and_the_search_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @dataclass
+    class OneSeedDiverges(FakeTrainer):
+        def train(self, network: nn.Module, first: int, last: int, seed: int) -> None:
+            if seed % (1 << ROUND_BITS) == 1:
+                raise NonFiniteLossError("the loss is NaN")
+            super().train(network, first, last, seed)
+
+    config = micro_config(proxy={"steps": 8, "rungs": 2, "finalists": 2, "seeds": 3})
+    outcome = complete(tmp_path, shared_search(tmp_path, config, OneSeedDiverges()))
+    assert len(outcome.rounds) == 2
+    assert [sum(result.diverged for result in record.results) for record in outcome.rounds] == [2, 2]
+    told = capsys.readouterr().err
+    assert ".part-2.seed-1: its training diverged: the loss is NaN" in told
+    assert f"a winner: {outcome.winners[0]}" in told
+    winner = outcome.result(outcome.winners[0])
+    assert winner is not None
+    assert winner.diverged == 1
+    assert "; 1 of 2 further seeds diverged\n" in told.partition("a winner: ")[2]
+
+
+def test_who_waits_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of a machine that is lost holds its piece until its claim has run out."""
+    beats: list[Beat] = []
+
+    @contextmanager
+    def kept(*args: Any) -> Iterator[Beat]:
+        with saying(*args) as beat:
+            beats.append(beat)
+            yield beat
+
+    monkeypatch.setattr(shared_search_module, "saying", kept)
+    shared = shared_search(tmp_path, micro_config(), FakeTrainer())
+    piece = Task(0, Candidate(shape_of_micro()), 0).name
+    claim = tmp_path / "claims" / f"{piece}.claim"
+    claim.parent.mkdir()
+    claim.write_text(json.dumps({"token": "t", "machine": "node7 a-boot", "process": 1234}))
+    os.utime(claim, (time.time() - 4.5, time.time() - 4.5))  # of the 5 s that it lasts
+    next(shared.outcomes())
+    assert [beat.what for beat in beats] == [f"other processes at work (node7, process 1234: {piece})"]
 
 
 def test_processes_share_a_search_and_one_of_them_may_be_killed(tmp_path: Path, whole: tuple[bytes, int]) -> None:
@@ -119,7 +236,7 @@ def test_processes_share_a_search_and_one_of_them_may_be_killed(tmp_path: Path, 
     made = Counter(path.name.split("-")[1] for path in tmp_path.glob("began-*"))
     assert all(made[str(each.pid)] > 1 for each in others)  # both had a share
     assert list((tmp_path / "claims").glob("*.claim")) == []
-    for path in (tmp_path / "results").iterdir():
+    for path in (tmp_path / "results").glob("*.json"):
         assert json.loads(path.read_text())
 
 

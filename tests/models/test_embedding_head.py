@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from tests.models.networks import MEAN, STD, saved, views
-from tests.models.towers import SIDE, WIDTH, open_clip_folder
+from tests.models.towers import SIDE, WIDTH, open_clip_folder, transformers_folder
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError, TinyVitKdError
 from tinyvit_kd.models.head_file import OF_TEXTS, Head, save_head
@@ -209,6 +210,41 @@ def test_an_image_tower_of_open_clip_gives_its_projected_embedding(tmp_path: Pat
         embeddings = F.normalize(network.encode_image(normalised(images, facts.mean, facts.std)), dim=1)
         expected = 100 * F.linear(embeddings, F.normalize(head.weight, dim=1))
         torch.testing.assert_close(teacher(images), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_an_image_tower_of_transformers_gives_its_projected_embedding(kind: str, tmp_path: Path) -> None:
+    network = transformers_folder(tmp_path / "model", kind)
+    head = head_of(WIDTH, scale=100.0, normalize="both")
+    source: dict[str, Any] = {"image_size": SIDE, "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.26, 0.27)}
+    teacher = built(transformers=tmp_path / "model", head=written(tmp_path, head), **source)
+    images = views(size=SIDE)
+    with torch.inference_mode():
+        given = network.get_image_features(pixel_values=normalised(images, source["mean"], source["std"]))
+        embeddings = given if isinstance(given, torch.Tensor) else given.pooler_output
+        expected = 100 * F.linear(F.normalize(embeddings, dim=1), F.normalize(head.weight, dim=1))
+        torch.testing.assert_close(teacher(images), expected, rtol=1e-4, atol=1e-3)
+
+
+def pooled_resnet() -> torch.nn.Module:
+    """A network of a recipe's author, whose output is an embedding."""
+    network: torch.nn.Module = torchvision.models.resnet18(weights=None)
+    network.fc = torch.nn.Identity()
+    return network
+
+
+def test_networks_of_torchvision_and_of_functions_take_a_head(tmp_path: Path) -> None:
+    network = torchvision.models.resnet18(weights=None).eval()
+    save_file(network.state_dict(), tmp_path / "whole.safetensors")
+    network.fc = torch.nn.Identity()
+    save_file(network.state_dict(), tmp_path / "body.safetensors")
+    source: dict[str, Any] = {"image_size": 32, "mean": MEAN, "std": STD, "head": written(tmp_path, head_of(512))}
+    one = built(torchvision="resnet18", checkpoint=tmp_path / "whole.safetensors", **source)
+    two = built(call=f"{__name__}.pooled_resnet", checkpoint=tmp_path / "body.safetensors", **source)
+    with torch.inference_mode():
+        expected = F.linear(network(normalised(views(), MEAN, STD)), head_of(512).weight)
+        torch.testing.assert_close(one(views()), expected, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(two(views()), expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_it_is_pointed_out_once_and_after_the_first_few_hundred_views(
 @pytest.mark.parametrize(
     ("image_size", "view_size", "parts", "warned"),
     [
-        (None, SIZE, ["16 pixels (the network's own", "as the views"], ""),
+        (None, SIZE, ["16 pixels (the network's own, from the file's card", "as the views"], ""),
         (48, 16, ["48 pixels (teacher.image_size)", "views of 16 are enlarged (bicubic"], "9 times the pixels"),
         (16, 48, ["views of 48 are reduced (bicubic"], ""),
     ],
@@ -251,7 +251,13 @@ def test_a_teacher_is_announced_with_its_input_weights_precision_and_classes(
     config = world.dump().teacher.model_copy(update={"image_size": image_size})
     teacher = build_teacher(config, torch.device("cpu"), "float32")
     first, *others = teacher_lines(config, teacher, view_size, "drawn", KnownLabels(None, unknown="no labels"))
-    for part in [*parts, str(world.teacher), "float32", "classes (drawn)"]:
+    for part in [
+        *parts,
+        str(world.teacher),
+        "float32",
+        "classes (drawn, from the file's card)",
+        "mean 0.5 0.5 0.5 (from the file's card)",
+    ]:
         assert part in first
     assert others[0] == "how often the teacher is right is not known: no labels"
     assert [warned in line and "teacher.image_size to 16" in line for line in others[1:]] == [True] * bool(warned)

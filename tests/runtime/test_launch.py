@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks.tiny_world import World
 from tests.conftest import CommandLine
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.training import ScheduleConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.distributed import start_job
 from tinyvit_kd.runtime.launch import TASKS, Place, place_in_job, working_processes
 
 MET = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -22,6 +24,13 @@ PLACES = {
     "torchrun with more processes on this machine": (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place(3, 4, 1, 4)),
     "a number of local processes that is none": (TORCHRUN | {"LOCAL_WORLD_SIZE": ""}, Place(3, 4, 1, 2)),
     "another launcher without local ranks": ({"RANK": "1", "WORLD_SIZE": "2", **MET}, Place(1, 2, 0)),
+    "tasks of srun with a rank each": (
+        {"RANK": "1", "WORLD_SIZE": "2", "SLURM_LOCALID": "1", **MET},
+        Place(1, 2, task=1),
+    ),
+    "torchrun in the second task on a machine": (TORCHRUN | {"SLURM_LOCALID": "1"}, Place(3, 4, 1, 2)),
+    "mpirun in a batch script": ({"SLURM_LOCALID": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "3"}, Place(task=3)),
+    "a number of a task that is none": ({"SLURM_LOCALID": ""}, Place()),
     "a world of one without a rank": ({"WORLD_SIZE": "1"}, Place()),
     "one task of srun": ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Place()),
     "a step of one task in an allocation of eight": ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, Place()),
@@ -56,6 +65,39 @@ def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str
     assert caught.value.where == where
     assert "torchrun" in caught.value.fix
     assert "unset RANK and WORLD_SIZE" in caught.value.fix
+
+
+GPUS = {
+    "torchrun": ({**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"}, 4, 1),
+    "a task that sees all GPUs of its machine": ({"SLURM_LOCALID": "2", "SLURM_NTASKS": "4"}, 4, 2),
+    "a task that was given one GPU": ({"SLURM_LOCALID": "2", "SLURM_NTASKS": "4"}, 1, 0),
+    "more tasks than GPUs": ({"SLURM_LOCALID": "3", "SLURM_NTASKS": "4"}, 2, 1),
+    "a process of its own": ({}, 4, 0),
+}
+
+
+@pytest.mark.parametrize(("environment", "gpus", "number"), GPUS.values(), ids=GPUS)
+def test_tasks_of_one_machine_are_spread_over_the_gpus_that_they_see(
+    environment: dict[str, str], gpus: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    with start_job(independent=True) as job:
+        assert job.device == torch.device("cuda", number)
+    assert current == ([job.device] if number else [])  # cuda:0 is that from the start
+
+
+def test_processes_of_one_job_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "2", "WORLD_SIZE": "3", "SLURM_LOCALID": "2", **MET}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="more processes on this machine than GPUs"), start_job():
+        pass
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -146,3 +146,16 @@ def test_a_gpu_is_looked_up_by_its_address(
     monkeypatch.setattr(pinning, "pci_node", asked.append)
     assert pinning._home(torch.device("cuda", 0), 0) is None
     assert asked == ([] if address is None else [address])
+
+
+@needs_affinity
+def test_a_process_alone_is_pinned_near_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def home(_device: torch.device, gpu: int) -> None:
+        asked.append(gpu)
+
+    monkeypatch.setattr(pinning, "_home", home)
+    choose_cores.cache_clear()
+    assert choose_cores(torch.device("cuda", 2), 1) is not None
+    assert asked == [2]

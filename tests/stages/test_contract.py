@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,11 +17,16 @@ import tinyvit_kd
 from benchmarks.tiny_world import World, draw_shards, pretrain_recipe
 from tests.conftest import CommandLine
 from tests.stages.commands import COMMAND_LINE, torchrun, wait_for_file
+from tinyvit_kd.config.contraction import ThroughputConfig
 from tinyvit_kd.config.load import load_recipe
 from tinyvit_kd.config.recipes import ContractConfig, PretrainConfig
 from tinyvit_kd.config.yaml_text import yaml_text
+from tinyvit_kd.contraction import forward_pass
+from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.contraction.rounds import from_json
+from tinyvit_kd.contraction.throughput import timing_setting
 from tinyvit_kd.models.modelfile import MODEL, read_card
+from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.runtime.signals import REQUEUE_EXIT_CODE
 
 MICRO: dict[str, Any] = {
@@ -27,6 +34,12 @@ MICRO: dict[str, Any] = {
     "depths": [1, 1, 2, 1],
     "num_heads": [1, 2, 4, 4],
     "window_sizes": [2, 2, 2, 2],
+}
+
+
+BRIEF: dict[str, Any] = {
+    "proxy": {"steps": 1, "rungs": 1, "finalists": 1, "seeds": 1},
+    "search": {"rounds": 1},
 }
 
 
@@ -71,6 +84,12 @@ def test_a_search_leaves_recipes_which_pretrain_takes_as_they_are(world: World, 
     assert outcome.winners[0] in (folder / "contract.html").read_text()
     assert list((folder / "weights").iterdir()) == list((folder / "claims").iterdir()) == []
 
+    (told,) = json.loads(command_line("status", folder, "--json").out)["jobs"]
+    assert (told["kind"], told["state"], told["done"], told["total"]) == ("search", "finished", 2, 2)
+    assert (tuple(told["winners"]), told["workers"], told["notes"]) == (outcome.winners, [], [])
+    assert told["best"]["name"] == outcome.winners[0]
+    assert told["best"]["cross_entropy"] == pytest.approx(figures["cross_entropy"])
+
     trained = command_line("pretrain", folder / "winner.yaml")
     assert trained.code == 0, trained.err
     made = read_card(world.folder / "search-winner" / MODEL)
@@ -108,7 +127,6 @@ def test_what_cannot_be_searched_is_refused_in_a_paragraph(
 
 def test_a_store_of_one_shard_has_nothing_to_hold_out(tmp_path: Path, command_line: CommandLine) -> None:
     from benchmarks.tiny_world import make_teacher
-    from tinyvit_kd.runtime.distributed import solo_job
     from tinyvit_kd.stages.dump_logits import dump_logits
 
     draw_shards(tmp_path, samples=20)
@@ -125,12 +143,69 @@ def test_the_folder_of_a_training_or_of_another_search_is_refused(world: World, 
     assert "this folder is that of a training" in command_line("contract", recipe(world)).err
     (world.folder / "search" / "recipe.yaml").unlink()
 
-    brief = {"proxy": {"steps": 1, "rungs": 1, "finalists": 1, "seeds": 1}, "search": {"rounds": 1}}
-    assert command_line("contract", recipe(world, **brief)).code == 0
-    ended = command_line("contract", recipe(world, **brief, optim={"base_lr": 0.1}))
+    assert command_line("contract", recipe(world, **BRIEF)).code == 0
+    ended = command_line("contract", recipe(world, **BRIEF, optim={"base_lr": 0.1}))
     assert ended.code == 2
     assert "this folder belongs to a search by another recipe" in ended.err
     assert "optim.base_lr 0.05 → 0.1" in ended.err
+
+
+def test_a_process_that_joins_another_one_has_a_log_of_its_own(world: World, command_line: CommandLine) -> None:
+    path, folder = recipe(world, **BRIEF), world.folder / "search"
+    assert command_line("contract", path).code == 0
+    first = (folder / "log.txt").read_text()
+    with ResultsFolder(folder).claimed("log.txt") as is_at_work:
+        assert is_at_work
+        assert command_line("contract", path).code == 0
+    (own,) = folder.glob("log.*.txt")
+    assert own.name == f"log.{platform.node()}-{os.getpid()}.txt"
+    assert "contract, tinyvit_kd" in own.read_text()
+    assert (folder / "log.txt").read_text() == first
+
+    assert command_line("contract", path).code == 0  # started again, it goes on with the log that nobody uses
+    assert (folder / "log.txt").read_text().count("contract, tinyvit_kd") == 2
+    assert len(list(folder.glob("log*.txt"))) == 2
+
+
+OF_THE_MACHINE = ("device", "training precision", "scoring precision", "timings")
+
+
+def test_machines_of_another_kind_are_refused_and_folders_that_do_not_tell_of_them_go_on(
+    world: World, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe(world, **BRIEF, limits={"images_per_second": 0.01})
+    assert command_line("contract", path).code == 0
+    identity = world.folder / "search" / "identity.json"
+    begun = json.loads(identity.read_text())
+    assert begun["device"] == "cpu"
+    assert json.loads(begun["timings"])["batch_size"] == 2
+
+    identity.write_text(json.dumps(begun | {"device": "cuda", "training precision": "bfloat16"}))
+    ended = command_line("contract", path)
+    assert ended.code == 2
+    assert "this search was begun on a machine of another kind" in ended.err
+    assert "device cuda → cpu; training precision bfloat16 → float32" in ended.err
+    assert "throughput.hardware" not in ended.err
+
+    identity.write_text(json.dumps({name: begun[name] for name in begun if name not in OF_THE_MACHINE}))
+    assert command_line("contract", path).code == 0  # of an earlier version
+
+    identity.write_text(json.dumps(begun))
+    monkeypatch.setattr(forward_pass, "machine", lambda: {"cpu": "another one", "cores": 1})
+    ended = command_line("contract", path)
+    assert ended.code == 2
+    assert "timings.machine.cpu" in ended.err
+    assert "→ another one" in ended.err
+    assert "throughput.hardware" in ended.err
+
+
+@pytest.mark.parametrize("limits", [{"parameters": 60_000}, {"images_per_second": 900}])
+def test_timings_bind_no_search_that_is_not_limited_by_them(limits: dict[str, float], world: World) -> None:
+    figures = {"multiply_adds_per_second": 4e11, "bytes_per_second": 2e10}
+    config = load_recipe(ContractConfig, recipe(world, limits=limits, throughput={"hardware": figures}))
+    assert timing_setting(config, solo_job(), 4, 32) is None
+    measured = config.model_copy(update={"throughput": ThroughputConfig()})
+    assert (timing_setting(measured, solo_job(), 4, 32) is None) == ("parameters" in limits)
 
 
 def test_a_recipe_of_a_search_is_no_plan_and_can_be_read_from_python(world: World, command_line: CommandLine) -> None:

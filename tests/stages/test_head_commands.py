@@ -102,7 +102,7 @@ def test_a_clip_dumps_its_zero_shot_probabilities(world: World, command_line: Co
     assert planned.code == 0, planned.out
     ended = command_line("dump-logits", recipe)
     assert ended.code == 0, ended.err
-    assert f"weights from {name}, head from {head}, {len(DRAWN_CLASSES)} classes (names)" in ended.err
+    assert f"weights from {name}, head from {head}, {len(DRAWN_CLASSES)} classes (names, from the head)" in ended.err
     assert "teacher_top1" in ended.out
     opened = LogitStore.open(world.folder / "zero-shot")
     assert opened.manifest.teacher.head == read_head(str(head)).hash
@@ -195,7 +195,7 @@ def test_a_teacher_distils_through_prototypes_of_its_embeddings(world: World, co
     torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(7))
     dumped = command_line("dump-logits", recipe)
     assert dumped.code == 0, dumped.err
-    assert "7 classes (prototypes)" in dumped.err
+    assert "7 classes (prototypes, from the head)" in dumped.err
     training = world.folder / "pretrain.yaml"
     tree = world.pretrain(store={"path": str(world.folder / "by-prototypes")}).model_dump(mode="json")
     training.write_text(yaml.safe_dump(tree))

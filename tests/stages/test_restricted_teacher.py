@@ -90,7 +90,7 @@ def test_a_restricted_store_verifies(world: World, command_line: CommandLine) ->
     config = restricted_dump(world, mapping(world.folder))
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert (
-        "3 classes (own, made of 4 of the network's 24 by teacher.restrict_to)"
+        "3 classes (own, from teacher.restrict_to, made of 4 of the network's 24)"
         in command_line("dump-logits", recipe).err
     )
     assert command_line("store", "verify", world.folder / "restricted", "--teacher", recipe, "--samples", "8").code == 0
@@ -190,7 +190,9 @@ def test_a_real_teacher_is_right_more_often_among_the_jobs_classes(
     own = command_line("dump-logits", "dump.yaml", *options)
     assert (whole.code, own.code) == (0, 0)
     ids = load_class_list("shards/classes.txt").ids
-    assert f"{len(ids)} classes (classes, made of {len(ids)} of the network's 1,000" in own.err
+    assert (
+        f"{len(ids)} classes (classes, from teacher.restrict_to, made of {len(ids)} of the network's 1,000" in own.err
+    )
     before, after = (json.loads(each.out.splitlines()[-1])["teacher_top1"] for each in (whole, own))
     assert after > before + 10
     store = LogitStore.open("own")

@@ -13,6 +13,7 @@ from torch import nn
 from tests.models.official_tiny_vit import DEPTHS, PUBLISHED, Shape, published_shapes, timm_shell, to_official
 from tests.models.shells import shells
 from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.training.learning_rate import build_scheduler
 from tinyvit_kd.training.optim import build_optimizer, dist_token_decays_in, layer_scales, parameter_groups
 
@@ -145,9 +146,12 @@ def test_layers_of_a_distilled_deit_are_numbered_from_its_tokens_to_its_heads() 
     assert {name: scales[name] for name in powers} == {name: 0.5**power for name, power in powers.items()}
 
 
-def test_a_network_that_timm_does_not_know_has_one_layer() -> None:
+def test_a_network_that_timm_does_not_know_has_no_layers_to_tell_apart() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert settings_by_name(model, 0.1, 0.5) == {
+    with pytest.raises(ConfigError, match="no layer decay can be applied") as caught:
+        settings_by_name(model, 0.1, 0.5)
+    assert (caught.value.where, caught.value.fix.startswith("set it to 1")) == ("optim.layer_decay", True)
+    assert settings_by_name(model, 0.1, 1) == {
         "0.weight": (0.1, 1.0),
         "0.bias": (0.0, 1.0),
         "1.weight": (0.0, 1.0),

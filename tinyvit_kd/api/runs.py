@@ -101,13 +101,15 @@ def load_recipe(path: str | Path, *overrides: str) -> Recipe:
     return recipe
 
 
-def open_student(path: str | Path, device: str | torch.device = "cpu") -> Student:
+def open_student(path: str | Path, device: str | torch.device = "cpu", *, call: str | None = None) -> Student:
     """Open a network that says what it is, ready for inference.
 
     Args:
         path: path or URL of a run folder, a folder that timm or export wrote, or a ``model.safetensors`` that a stage
             has written.
         device: for the network and its inputs.
+        call: of a student that a function of your own makes, its dotted name (``student.call``). What a file names is
+            imported only if you name it, too.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not say which network it holds.
@@ -117,7 +119,7 @@ def open_student(path: str | Path, device: str | torch.device = "cpu") -> Studen
     from tinyvit_kd.models.normalizer import Normalizer
     from tinyvit_kd.models.student import open_model
 
-    network, card = open_model(path)
+    network, card = open_model(path, call)
     device = torch.device(device)
     return Student(network.eval().to(device), card, Normalizer(card.mean, card.std, device))
 

@@ -37,18 +37,27 @@ def network_options(function: Function) -> Function:
             metavar="FILE",
             help="Its classes: a file with one per line, or one of timm's lists, such as imagenet.",
         ),
-        click.option("--pretrained", is_flag=True, help="MODEL is a timm name, whose weights are fetched."),
-        click.option("--name", help="timm name of the network, if MODEL does not name one."),
+        click.option("--pretrained", is_flag=True, help="MODEL is a name of timm or torchvision, with its weights."),
+        click.option(
+            "--library",
+            default="timm",
+            show_default=True,
+            type=click.Choice(("timm", "torchvision", "transformers", "call")),
+            help="Whose network it is. transformers: MODEL is a folder or a name of the hub. call: the network is made "
+            "by a function of yours, whose dotted name is MODEL or --name.",
+        ),
+        click.option("--name", help="Name of the network in that library, if MODEL is a file that does not name one."),
     ):
         function = option(function)
     return click.argument("model", type=_Named())(function)
 
 
-def model_source(model: str, pretrained: bool, **options: Any) -> ModelSource:
+def model_source(model: str, pretrained: bool, library: str = "timm", **options: Any) -> ModelSource:
     """What the options say of a network.
 
     Args:
-        model: path of a folder or file; with ``pretrained``, a timm name.
+        model: path of a folder or file; with ``pretrained``, a name of timm or torchvision.
+        library: whose network it is: timm, torchvision, transformers or call, a function of the user's own.
 
     Raises:
         ConfigError: they contradict each other.
@@ -60,12 +69,28 @@ def model_source(model: str, pretrained: bool, **options: Any) -> ModelSource:
     given = {
         name: list(each) if isinstance(each, tuple) else each for name, each in options.items() if each is not None
     }
-    if not pretrained:
-        return validate(ModelSource, {"model": model, **given}, "the options")
+    field = "name" if library == "timm" else library
     if "name" in given:
+        given[field] = given.pop("name")
+    if library == "transformers" and field in given:
+        raise ConfigError(
+            "with --library transformers, MODEL is the network",
+            found=f"{model} and --name {given[field]}",
+            fix="leave --name out",
+        )
+    if library == "torchvision" and field not in given and not pretrained:
+        raise ConfigError(
+            "--library torchvision needs a name",
+            found=f"{model}",
+            fix="give --name where MODEL is a file of weights, or --pretrained where it is the name",
+        )
+    if not pretrained:
+        is_network = library == "transformers" or (library == "call" and field not in given)
+        return validate(ModelSource, {library if is_network else "model": model, **given}, "the options")
+    if field in given:
         raise ConfigError(
             "with --pretrained, MODEL is the name",
-            found=f"{model} and --name {given['name']}",
+            found=f"{model} and --name {given[field]}",
             fix="leave --name out" if not Path(model).exists() else "leave --pretrained out",
         )
-    return validate(ModelSource, {"name": model, "pretrained": True, **given}, "the options")
+    return validate(ModelSource, {field: model, "pretrained": True, **given}, "the options")

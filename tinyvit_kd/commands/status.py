@@ -1,4 +1,4 @@
-"""``status``: how far runs and dumps are."""
+"""``status``: how far runs, dumps and searches are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Watching(click.Command):
         return super().parse_args(ctx, given)
 
 
-@click.command("status", cls=_Watching, short_help="How far runs and dumps are, from outside, at any time.")
+@click.command("status", cls=_Watching, short_help="How far runs, dumps and searches are, from outside, at any time.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--details", is_flag=True, help="Show each of several in some lines, not in one.")
 @click.option(
@@ -56,8 +56,10 @@ def status_command(
 ) -> None:
     """Tell how far the runs and dumps at PATH are: done, rate, time left, last loss and evaluation, sign of life.
 
-    PATH is a run folder, a store, or a folder that holds some. Nothing is written, and no block is read; a machine that
-    sees the disk is enough. Exit code 0, whatever is found; with --stale, 1 if a job that has not finished is silent.
+    PATH is a run folder, a store, the folder of a search (contract), or one that holds some. Of a search it tells
+    rounds, the best candidates, and which process has which in hand. Nothing is written, and no block is read; a
+    machine that sees the disk is enough. Exit code 0, whatever is found; with --stale, 1 if a job that has not finished
+    is silent.
     """
     from tinyvit_kd.runtime.job_array import part_of
     from tinyvit_kd.stages.status import describe, is_stale, status

@@ -39,7 +39,8 @@ class TinyVitSpaceConfig(Section):
     )
     windows: list[_AtLeastOne] = Field(
         [7, 14],
-        description="sides that attention windows may have; a move takes the next smaller one",
+        description="sides that attention windows may have; a move takes the next smaller one. The default is for "
+        "views of 224 pixels; for 384 give [12, 24], for 512 [16, 32]",
         json_schema_extra=unit("tokens"),
     )
     mbconv_expand_step: float = Field(1.0, gt=0, description="step of the expansion ratio of the MBConv blocks")
@@ -206,6 +207,7 @@ class ProxyConfig(Section):
     rungs: int = Field(
         3,
         ge=1,
+        le=100,
         description="parts of the training, after each of which the worse candidates leave (successive halving)",
         json_schema_extra=unit("parts"),
     )

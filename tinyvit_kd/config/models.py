@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tinyvit_kd.config.base import Location, Section, unit
+from tinyvit_kd.config.classes import TeacherClasses
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -36,9 +37,9 @@ class TinyVitWidths(Section):
 
 
 class ModelSpec(Section):
-    """A network by timm name or by explicit TinyViT widths."""
+    """A network by timm name, by explicit TinyViT widths, or by a function of your own that makes it."""
 
-    alternatives: ClassVar[tuple[str, ...]] = ("name", "tiny_vit")
+    alternatives: ClassVar[tuple[str, ...]] = ("name", "tiny_vit", "call")
 
     name: str | None = Field(
         None,
@@ -46,6 +47,13 @@ class ModelSpec(Section):
         "or local-dir:FOLDER",
     )
     tiny_vit: TinyVitWidths | None = Field(None, description="explicit TinyViT widths")
+    call: str | None = Field(
+        None,
+        description="a function or class, by its dotted name (package.module.function), that is called with kwargs and "
+        "returns the network: a torch module that maps normalised images to logits. It gets num_classes, img_size and "
+        "drop_path_rate where it has parameters of these names. A model file remembers the name, and is opened only by "
+        "a recipe that repeats it",
+    )
     drop_path_rate: float | None = Field(
         None,
         ge=0,
@@ -56,7 +64,7 @@ class ModelSpec(Section):
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
         default_factory=dict,
         description="further arguments of timm.create_model, for example img_size; they may fetch or read files "
-        "(pretrained, checkpoint_path)",
+        "(pretrained, checkpoint_path). With call: its arguments",
     )
 
     @property
@@ -67,8 +75,14 @@ class ModelSpec(Section):
     @model_validator(mode="after")
     def _one_of(self) -> ModelSpec:
         if len(self.given) != 1:
-            raise ValueError(f"give exactly one of {' and '.join(self.alternatives)}")
+            raise ValueError(f"give exactly one of {', '.join(self.alternatives)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Model files and runs are known by these fields; those made before there was ``call`` stay what they are.
+        fields: dict[str, Any] = handler(self)
+        return fields if self.call is not None else {name: value for name, value in fields.items() if name != "call"}
 
 
 class _CheckpointFile(Section):
@@ -99,7 +113,27 @@ class NetworkSource(Section):
         description="timm model name, or hf-hub:OWNER/NAME, which is fetched, or local-dir:FOLDER; null: the network "
         "that the file names, or config.json beside it",
     )
-    pretrained: bool = Field(False, description="whether to fetch timm's weights from the hub; needs name")
+    call: str | None = Field(
+        None,
+        description="instead of name: a function or class, by its dotted name (package.module.function), that is "
+        "called with kwargs and returns the network, with its weights or for those of the file. The network maps "
+        "normalised images to logits, or to anything with logits; image_size, mean and std have to be given, unless "
+        "the file says them",
+    )
+    torchvision: str | None = Field(
+        None,
+        description="instead of name: torchvision's name of an image classifier, for example resnet50, with "
+        "torchvision's weights (pretrained: true) or those of the file",
+    )
+    transformers: Location | None = Field(
+        None,
+        description="instead of name and of a file: an image classifier of Hugging Face transformers, as a folder that "
+        "save_pretrained wrote or as a name of the hub, which is fetched",
+    )
+    pretrained: bool = Field(
+        False,
+        description="whether to fetch timm's weights for name from the hub, or torchvision's for the network it names",
+    )
     num_classes: int | None = Field(
         None,
         ge=2,
@@ -126,7 +160,8 @@ class NetworkSource(Section):
     )
     kwargs: dict[str, bool | int | float | str | list[int]] = Field(
         default_factory=dict,
-        description="further arguments of timm.create_model; they may fetch or read files",
+        description="further arguments of timm.create_model; they may fetch or read files. With call or torchvision: "
+        "arguments of that function; torchvision takes weights, the name of those to fetch, if not its default",
     )
 
     @property
@@ -143,7 +178,11 @@ class NetworkSource(Section):
     @property
     def origin(self) -> str:
         """Where the weights come from, for people."""
-        return self.file if self.file is not None else f"{self.name} of timm's hub"
+        if self.file is not None:
+            return self.file
+        if self.torchvision is not None:
+            return f"torchvision's {self.torchvision}"
+        return self.call or self.transformers or f"{self.name} of timm's hub"
 
     @property
     def _brings_weights(self) -> bool:
@@ -153,53 +192,30 @@ class NetworkSource(Section):
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
         field = self.file_field
-        if self.file is None and not self.pretrained and not self._brings_weights:
+        ways = [way for way in ("name", "call", "torchvision", "transformers") if getattr(self, way) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"give {' or '.join(ways)}: each names a network")
+        own = next((way for way in ("call", "transformers") if way in ways), None)
+        if self.pretrained and own is not None:
+            raise ValueError(f"leave pretrained out: {own} brings its own weights")
+        if self.file is not None and self.transformers is not None:
+            raise ValueError(f"give {field} or transformers, which brings its own weights, not both")
+        if self.file is None and not self.pretrained and own is None and not self._brings_weights:
             raise ValueError(f"give {field} (a local file or folder) or pretrained: true (timm's weights from the hub)")
         if self.file is not None and self.pretrained:
             raise ValueError(f"give {field} or pretrained: true, not both")
-        if self.pretrained and self.name is None:
-            raise ValueError("pretrained: true needs name, a timm model name")
+        if self.pretrained and not ways:
+            raise ValueError("pretrained: true needs name, a timm model name, or torchvision, one of torchvision's")
+        if self.transformers is not None and self.kwargs:
+            raise ValueError("leave kwargs out: a transformers folder says itself what its network is")
         return self
 
 
 # Of several bases, the fields of the last one come first.
-class TeacherConfig(NetworkSource, _CheckpointFile):
-    """The teacher of stage one: any timm model, with weights from a file or from the hub."""
+class TeacherConfig(TeacherClasses, NetworkSource, _CheckpointFile):
+    """The teacher of stage one: a classifier of timm, torchvision, transformers or your own, with its weights."""
 
-    alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained")
-
-    restrict_to: str | None = Field(
-        None,
-        description="the classes of the store, of those that the teacher has, in their order: a class list, or a file "
-        "of two columns (.csv, .tsv, .jsonl) that maps classes of the teacher to them, whose probabilities are added; "
-        "null: all",
-    )
-    head: Location | None = Field(
-        None,
-        description="a head of your own classes on the network's embedding of an image, in place of its classifier, at "
-        "a path or URL: a .safetensors file as tinyvit-kd head writes it, or a matrix [C, D] as .npy",
-    )
-    head_scale: float | None = Field(
-        None,
-        gt=0,
-        description="factor of the head's logits, 1 / τ of a temperature τ; null: the one in its file, else 1",
-    )
-    head_normalize: Literal["none", "embeddings", "rows", "both"] | None = Field(
-        None,
-        description="what is brought to length 1 before they are multiplied: embeddings, rows of the head, or both; "
-        "null: as the head's file says, else none",
-    )
-    embedding: Literal["auto", "pooled", "output"] = Field(
-        "auto",
-        description="which embedding a head is for: pooled features without the classifier, or the network's output, "
-        "which of timm's CLIP is the projected embedding; auto: the one that has the head's width, pooled where both "
-        "have, but for heads made of texts",
-    )
-    open_clip: str | None = Field(
-        None,
-        description="instead of name: the image tower of an open_clip network, with a head: MODEL (and checkpoint), "
-        "MODEL:TAG of open_clip's weights, hf-hub:OWNER/NAME or local-dir:FOLDER",
-    )
+    alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained", "transformers")
 
     @property
     def origin(self) -> str:
@@ -212,36 +228,34 @@ class TeacherConfig(NetworkSource, _CheckpointFile):
 
     @model_validator(mode="after")
     def _head_fits(self) -> Self:
-        of_head = [name for name in ("head_scale", "head_normalize") if getattr(self, name) is not None]
-        of_head += ["embedding"] if self.embedding != "auto" else []
-        if of_head and self.head is None:
-            raise ValueError(f"{' and '.join(of_head)} needs head, a file")
         if self.head is not None and self.num_classes is not None:
             raise ValueError("leave num_classes out: the number of classes is the head's")
         if self.open_clip is not None:
-            if self.name is not None or self.pretrained:
-                raise ValueError("give open_clip or name, not both; its weights are checkpoint's or those of MODEL:TAG")
-            if self.head is None:
-                raise ValueError("open_clip needs head: its image tower alone knows no classes (tinyvit-kd head text)")
+            others = [way for way in ("name", "call", "torchvision", "transformers") if getattr(self, way) is not None]
+            if others or self.pretrained:
+                other = others[0] if others else "name"
+                raise ValueError(
+                    f"give open_clip or {other}, not both; its weights are checkpoint's or those of MODEL:TAG"
+                )
             if self.kwargs:
                 raise ValueError("leave kwargs out: open_clip's name says what its network is")
         return self
 
 
 class ModelSource(NetworkSource, _ModelFile):
-    """A model to be scored or used: any timm model, with weights from a file or from the hub."""
+    """A model to be scored or used: a classifier of timm, torchvision, transformers or your own, with its weights."""
 
-    alternatives: ClassVar[tuple[str, ...]] = ("model", "pretrained")
+    alternatives: ClassVar[tuple[str, ...]] = ("model", "pretrained", "transformers")
 
 
 class StudentConfig(ModelSpec):
-    """The student of stages two and three: a timm name, TinyViT widths, or the network of the file to start from."""
+    """The student of stages two and three: a timm name, TinyViT widths, a function, or the file to start from."""
 
     init_from: Location | None = Field(
         None,
         description="first weights, at a path or URL: a run folder, a folder that timm or export wrote, a model file, "
-        "or a checkpoint of any training code; null: random weights. If name and tiny_vit are left out, it also names "
-        "the network",
+        "or a checkpoint of any training code; null: random weights. If name, tiny_vit and call are left out, it also "
+        "names the network",
     )
     pretrained: bool = Field(
         False, description="whether to fetch timm's weights for name from the hub and start from them, not init_from"
@@ -267,9 +281,9 @@ class StudentConfig(ModelSpec):
 
     @model_validator(mode="after")
     def _one_of(self) -> StudentConfig:
-        ways = " or ".join(self.alternatives)
+        ways = f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
         if len(self.given) > 1:
-            raise ValueError(f"give {ways}, not both")
+            raise ValueError(f"give {' or '.join(self.given)}, not both")
         if self.pretrained and self.init_from is not None:
             raise ValueError("give init_from or pretrained: true, not both")
         if self.pretrained and self.name is None:
@@ -280,6 +294,7 @@ class StudentConfig(ModelSpec):
 
     @model_serializer(mode="wrap")
     def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run is known by its student's fields; those begun before there was ``pretrained`` go on.
+        # A run is known by its student's fields; those begun before there were ``pretrained`` and ``call`` go on.
         fields: dict[str, Any] = handler(self)
-        return fields if self.pretrained else {name: value for name, value in fields.items() if name != "pretrained"}
+        idle = {name for name in ("pretrained", "call") if not getattr(self, name)}
+        return {name: value for name, value in fields.items() if name not in idle}

@@ -160,6 +160,10 @@ class ContractConfig(StoredTrainingConfig):
     """
 
     stage: Literal["contract"] = Field(description=STAGE)
+    output: Location = Field(
+        description="folder of the search: a path, on a disk that all machines of the search see; not a URL. Winners' "
+        "recipes have outputs beside it"
+    )
     space: SpaceConfig = Field(default_factory=SpaceConfig, description="shapes that may be reached")
     limits: LimitsConfig = Field(description="what a student must keep to")
     search: SearchConfig = Field(default_factory=SearchConfig, description="rounds of the search")

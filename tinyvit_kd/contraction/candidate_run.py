@@ -15,6 +15,8 @@ from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.inherit import inherit
 from tinyvit_kd.contraction.records import Candidate, Score
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
+from tinyvit_kd.contraction.rounds import read_as
+from tinyvit_kd.contraction.sample_losses import Losses, write_losses
 from tinyvit_kd.contraction.search import Rules, Task
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -44,8 +46,8 @@ class Trainer(Protocol):
     def train(self, network: nn.Module, first: int, last: int, seed: int) -> None:
         """Train a network in place, from one optimiser step of the budget to another."""
 
-    def score(self, network: nn.Module, steps: int, seed: int) -> Score:
-        """Score a network on the held-out samples."""
+    def score(self, network: nn.Module, steps: int, seed: int) -> tuple[Score, Losses]:
+        """Score a network on the held-out samples; returns the cross-entropy of each, too."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class CandidateRun:
         """
         try:
             network, steps = self._trained(task)
-            return {_SCORE: asdict(self.trainer.score(network, steps, self._seed(task.seed)))}
+            score, losses = self.trainer.score(network, steps, self._seed(task.seed))
+            write_losses(self.folder.losses(task.name), losses)  # before the result, for which others wait
+            return {_SCORE: asdict(score)}
         except NonFiniteLossError as error:
             return {_FAILED: f"its training diverged: {error.what}"}
 
@@ -103,11 +107,11 @@ class CandidateRun:
 
     def weights(self, task: Task) -> StateDict:
         """The weights at the end of a task's part: from their file or, where that is gone or damaged, made anew."""
-        path = self.folder.weights(task.name)
         with suppress(CheckpointError):  # a power loss may leave an empty file
-            return load_model_file(path)[0]
-        self._trained(task)
-        return load_model_file(path)[0]
+            return load_model_file(self.folder.weights(task.name))[0]
+        # Not from the new file: a process that is ahead may remove it at any moment.
+        network, _ = self._trained(task)
+        return {name: value.detach().cpu() for name, value in network.state_dict().items()}
 
     def _first_weights(self, task: Task) -> InitialWeights | None:
         if task.number == 0 or not self.config.proxy.inherit:
@@ -157,9 +161,16 @@ class CandidateRun:
         return Task(task.number, task.candidate, task.part - 1)
 
 
-def score_of(values: Values) -> Score | str:
-    """A task's score or, in words, why it has none."""
-    return Score(**values[_SCORE]) if _SCORE in values else str(values[_FAILED])
+def score_of(values: Values, where: str) -> Score | str:
+    """A task's score or, in words, why it has none.
+
+    Args:
+        where: the file that they are from, for errors.
+
+    Raises:
+        ConfigError: they are neither.
+    """
+    return str(values[_FAILED]) if _FAILED in values else read_as(Score, values.get(_SCORE), where)
 
 
 def student_of(shape: Shape, config: ContractConfig, drop_path_rate: float) -> StudentConfig:

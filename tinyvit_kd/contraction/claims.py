@@ -7,6 +7,7 @@ time and nothing else, since the first result stands (see ``results_folder``).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -14,14 +15,17 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.runtime.files import atomic_create, read_small_json
+from tinyvit_kd.runtime.files import atomic_create, modified, read_small_json
 
 LASTS = 60.0  # seconds without a renewal after which a process is taken to be gone
 _RENEWED_EVERY = 10.0  # seconds
+_CLAIM, _CLOCK = ".claim", ".clock"
+_VANISHED = (errno.ENOENT, errno.ESTALE)  # ESTALE: another machine has removed a file of NFS meanwhile
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = "/proc/self/ns/pid"  # of process numbers
 
@@ -41,7 +45,7 @@ class Claims:
     @contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
         """Try to claim a piece of work while the context lasts; yields whether it is ours."""
-        path = self._folder / f"{name}.claim"
+        path = self._path(name)
         if not self._take(path):
             yield False
             return
@@ -55,19 +59,49 @@ class Claims:
             if read_small_json(path).get("token") == _token():  # another process may have taken it over
                 path.unlink(missing_ok=True)
 
+    def holder(self, name: str) -> str | None:
+        """Who has claimed a piece of work, for people: ``node7, process 1234``; None where that is not known."""
+        claim = read_small_json(self._path(name))
+        told, process = claim.get("machine"), claim.get("process")
+        if not isinstance(told, str) or not isinstance(process, int):
+            return None
+        return f"{told.split(' ')[0] or 'a machine'}, process {process}"
+
+    def is_left(self, path: Path) -> bool:
+        """Whether a file, which a process writes in a moment, is one that a process left behind when it was killed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._age(path) > self._lasts
+
+    def remove_left(self) -> None:
+        """Remove the claims, and other files in the folder, of processes that are gone."""
+        for path in sorted(self._folder.glob("*")):
+            if path.suffix == _CLAIM:
+                self._put_aside(path)
+            elif path.suffix in (_CLOCK, ".partial") and self.is_left(path):
+                path.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}{_CLAIM}"
+
     def _take(self, path: Path) -> bool:
         claim = json.dumps({"token": _token(), "machine": _machine(), "process": os.getpid()}).encode()
         if not path.exists() and atomic_create(path, claim):
             return True
+        return self._put_aside(path) and atomic_create(path, claim)
+
+    def _put_aside(self, path: Path) -> bool:
+        """Remove the claim of a process that is gone; returns whether it was done here."""
         if not self._is_abandoned(path):
             return False
         aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             os.rename(path, aside)  # of several that see it abandoned, one can
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            if error.errno in _VANISHED:
+                return False
+            raise
         aside.unlink(missing_ok=True)
-        return atomic_create(path, claim)
+        return True
 
     def _is_abandoned(self, path: Path) -> bool:
         claim = read_small_json(path)
@@ -75,13 +109,15 @@ class Claims:
 
     def _age(self, path: Path) -> float:
         """Seconds since the last renewal, by the clock of the disk; 0 where the claim is gone meanwhile."""
-        clock = self._folder / f".{_token()}.clock"
+        clock = self._folder / f".{_token()}{_CLOCK}"
         clock.touch()
         try:
             with path.open("rb") as opened:  # opening makes NFS ask for the time anew
                 return os.stat(clock).st_mtime - os.fstat(opened.fileno()).st_mtime
-        except FileNotFoundError:
-            return 0.0
+        except OSError as error:
+            if error.errno in _VANISHED:
+                return 0.0
+            raise
         finally:
             clock.unlink(missing_ok=True)
 
@@ -89,6 +125,45 @@ class Claims:
         while not ended.wait(self._renewed_every):
             with suppress(OSError):
                 os.utime(path)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it is seen from outside.
+
+    Attributes:
+        name: of the piece of work.
+        host, process: who has it.
+        age: seconds since it was renewed, by the clock of this machine.
+        is_gone: whether the process was one of this machine, and is no more.
+    """
+
+    name: str
+    host: str
+    process: int
+    age: float
+    is_gone: bool
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its process is at work, as far as can be seen."""
+        return not self.is_gone and self.age < LASTS
+
+
+def claims_in(folder: Path, now: float) -> list[Claim]:
+    """The claims in a folder, by name; nothing is written.
+
+    Args:
+        now: Unix time, seconds.
+    """
+    found = []
+    for path in sorted(folder.glob("*.claim")):
+        claim, renewed = read_small_json(path), modified(path)
+        if renewed is None or not isinstance(claim.get("process"), int):
+            continue  # it is gone meanwhile, or is being written
+        host = str(claim.get("machine", "")).partition(" ")[0]
+        found.append(Claim(path.stem, host, claim["process"], max(0.0, now - renewed), _is_gone(claim)))
+    return found
 
 
 def _is_gone(claim: dict[str, Any]) -> bool:

@@ -43,5 +43,9 @@ def part_ends(steps: int, parts: int, reduction: float) -> tuple[int, ...]:
 
     Parts that would have no step of their own are left out.
     """
-    ends = {max(1, round(steps / reduction**left)) for left in range(parts)}
+    ends: set[int] = set()
+    for left in range(parts):
+        ends.add(max(1, round(steps / reduction**left)))
+        if 1 in ends:  # an earlier part has no step; powers of the reduction would only overflow
+            break
     return tuple(sorted(ends))

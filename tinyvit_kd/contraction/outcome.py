@@ -14,6 +14,7 @@ from tinyvit_kd.contraction.front import Standing, standings
 from tinyvit_kd.contraction.limits import in_words
 from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.records import Result
+from tinyvit_kd.contraction.results_folder import LARGEST
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, to_json
 from tinyvit_kd.contraction.search import Rules
 from tinyvit_kd.contraction.search_files import RECIPE, card_path, rounds_path, winner_output, winner_path
@@ -30,7 +31,7 @@ def describe_limits(limits: Mapping[str, float]) -> str:
 def write_rounds(folder: Path, outcome: Outcome) -> bool:
     """Write the rounds that are finished, unless another process has written more; returns whether that was done."""
     path = rounds_path(folder)
-    if len(read_small_json(path).get("rounds", ())) > len(outcome.rounds):
+    if len(read_small_json(path, LARGEST).get("rounds", ())) > len(outcome.rounds):
         return False
     write_json(path, to_json(outcome))
     return True
@@ -158,7 +159,8 @@ def _told_winners(outcome: Outcome, rules: Rules) -> list[str]:
             "",
             f"{result.costs.parameters:,} parameters, {result.costs.multiply_adds:,} multiply-adds, "
             f"{binary_size(result.costs.memory_bytes)} of memory for one image{_told_rate(result)}. "
-            f"Cross-entropy {standing.loss:.4f} ± {standing.error:.4f}{_told_percentages(result)}. "
+            f"Cross-entropy {standing.loss:.4f} ± {standing.error:.4f}{_told_percentages(result)}"
+            f"{told_diverged(result, rules)}. "
             f"Recipe: `{winner_path(Path(), place)}`.",
             "",
             "Lineage:",
@@ -171,6 +173,13 @@ def _told_winners(outcome: Outcome, rules: Rules) -> list[str]:
             "",
         ]
     return lines
+
+
+def told_diverged(result: Result, rules: Rules) -> str:
+    """How many of a candidate's further seeds diverged, in words that go on from others; nothing where none did."""
+    if not result.diverged:
+        return ""
+    return f"; {result.diverged} of {counted(rules.seeds - 1, 'further seed')} diverged"
 
 
 def _told_rate(result: Result) -> str:
@@ -198,7 +207,10 @@ def _told_how(outcome: Outcome, config: ContractConfig, rules: Rules) -> list[st
         f"{counted(rules.seeds, 'seed')}.",
         f"* Scored on {samples:,} held-out samples, and ranked by cross-entropy to the teacher; ± is the standard "
         "error over samples and, of the cross-entropy, seeds.",
-        "* Two are tied if they differ by less than twice the standard error of the difference.",
+        "* Two are tied if they differ by no more than twice the standard error of their difference. All are scored on "
+        "the same samples, so it is mostly smaller than their own errors suggest; where results/*.losses.npy are "
+        "missing, it is reckoned from these."
+        + (" With one seed, it says nothing of what another seed would change." if rules.seeds == 1 else ""),
     ]
 
 

@@ -17,8 +17,10 @@ from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.brief_training import begin_part, normalizer, train_part
 from tinyvit_kd.contraction.held_out import Split, split_shards
 from tinyvit_kd.contraction.held_out_batches import HeldOutSamples
+from tinyvit_kd.contraction.needed_blocks import require_needed_blocks
 from tinyvit_kd.contraction.records import Score
-from tinyvit_kd.contraction.scores import score_of, scored_logits, sums_by_sample
+from tinyvit_kd.contraction.sample_losses import Losses
+from tinyvit_kd.contraction.scores import losses_of, score_of, scored_logits, sums_by_sample
 from tinyvit_kd.data.loader import loading_in_turns, steps_in_work
 from tinyvit_kd.errors import ConfigError, NonFiniteLossError
 from tinyvit_kd.models.answer import ready_to_answer
@@ -26,7 +28,7 @@ from tinyvit_kd.models.student import train_both_heads
 from tinyvit_kd.runs.batch_sizes import check_schedule
 from tinyvit_kd.runs.cached_shards import turns_with_shards
 from tinyvit_kd.runs.stored_data import StoredData, labels_in_head, open_stored_data
-from tinyvit_kd.runs.stored_views import require_blocks
+from tinyvit_kd.runs.stored_views import choose_stored_views
 from tinyvit_kd.runs.student_run import SampleNames
 from tinyvit_kd.runtime.compiling import compiler_of, forget_compiled
 from tinyvit_kd.runtime.device import autocast, move_to_device, resolve_precision
@@ -118,13 +120,16 @@ class Proxy:
         ):
             train_part(run, state, batches, data.objective)
 
-    def score(self, network: nn.Module, steps: int, seed: int) -> Score:
+    def score(self, network: nn.Module, steps: int, seed: int) -> tuple[Score, Losses]:
         """Score a network on all held-out samples, by the first stored views of each.
 
         It is moved to the job's device, and left in evaluation mode.
 
         Args:
             steps, seed: of its training so far, which the score names.
+
+        Returns:
+            the score, and the cross-entropy of each held-out sample, float32 [N] with NaN for holes.
 
         Raises:
             NonFiniteLossError: the network's answers are NaN or infinite.
@@ -147,7 +152,7 @@ class Proxy:
                 found=f"in {overflown:,} views",
                 fix="lower proxy.base_lr or optim.base_lr, or clip gradients harder (optim.clip_grad)",
             )
-        return score_of(sums, steps, seed, self.data.stores[0].where)
+        return score_of(sums, steps, seed, self.data.stores[0].where), losses_of(sums)
 
     def _measure(self, network: nn.Module, precision: str) -> tuple[torch.Tensor, int]:
         """Sums by sample, and for how many of the scored views an output was NaN or infinite."""
@@ -197,10 +202,10 @@ def open_proxy(config: ContractConfig, job: Job) -> Proxy:
     epochs = -(-config.proxy.steps // plan.steps_per_epoch)
     schedule = config.schedule.model_copy(update={"epochs": epochs})
     data = replace(data, config=config.model_copy(update={"schedule": schedule}))
-    stored = data.view_schedule(None, 0)
+    stored = choose_stored_views(data.config, data.stores, job, None, 0)
     views = min(SCORED_VIEWS, stored.counts[-1][1])
     for store in data.stores:
-        require_blocks(store, list(range(views)), job)
+        require_needed_blocks(store, split, stored.used(range(epochs)), range(views))
     class_map, has_labels = _labels(config, data, split)
     held_out = HeldOutSamples(
         data=data,

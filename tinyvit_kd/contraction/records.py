@@ -96,6 +96,7 @@ class Result:
     Attributes:
         scores: of its trainings, in the order of parts (rungs), then seeds.
         out: why it left; None if it came to the end of its round.
+        diverged: how many further seeds diverged; the scores are those of the others.
     """
 
     candidate: Candidate
@@ -103,3 +104,4 @@ class Result:
     timing: Timing | None = None
     scores: list[Score] = field(default_factory=list)
     out: str | None = None
+    diverged: int = 0

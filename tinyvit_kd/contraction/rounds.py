@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,7 +25,8 @@ class RoundRecord:
         results: of all candidates, in a fixed order.
         front: names of those that no other one beats in score and in what is limited, best first.
         next_bases: names of those that the next round contracts, best first.
-        ties: pairs of names whose scores differ by less than their standard errors tell apart.
+        ties: pairs of names whose scores differ by no more than twice the standard error of their difference (see
+            ``front.ties``).
     """
 
     number: int
@@ -97,8 +97,7 @@ class Outcome:
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
     """A search as plain values; scores that are not finite stay what they are."""
-    plain: dict[str, Any] = _listed(_outcomes().dump_python(outcome))
-    return plain
+    return as_plain(outcome)
 
 
 def from_json(value: Any) -> Outcome:
@@ -107,47 +106,26 @@ def from_json(value: Any) -> Outcome:
     Raises:
         ConfigError: they are not those of a search.
     """
-    return _read(_outcomes(), value, "rounds.json")
+    return read_as(Outcome, value, "rounds.json")
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
-    """A candidate's result as plain values."""
-    plain: dict[str, Any] = _listed(_results().dump_python(result))
+def as_plain(part: object) -> dict[str, Any]:
+    """A part of a search, such as a plan, as plain values."""
+    plain: dict[str, Any] = _listed(TypeAdapter(type(part)).dump_python(part))
     return plain
 
 
-def result_from_json(value: Any, where: str) -> Result:
-    """A candidate's result from plain values.
+def read_as(kind: type[KindT], value: Any, where: str) -> KindT:
+    """A part of a search, such as a plan or a score, from plain values.
 
     Args:
         where: the file that they are from, for errors.
 
     Raises:
-        ConfigError: they are not those of a result.
+        ConfigError: they are not of this kind.
     """
-    return _read(_results(), value, where)
-
-
-@cache
-def _outcomes() -> TypeAdapter[Outcome]:
-    return TypeAdapter(Outcome)
-
-
-@cache
-def _results() -> TypeAdapter[Result]:
-    return TypeAdapter(Result)
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, which they are when they come back from a file."""
-    if isinstance(value, dict):
-        return {key: _listed(each) for key, each in value.items()}
-    return [_listed(each) for each in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def _read(kind: TypeAdapter[KindT], value: Any, where: str) -> KindT:
     try:
-        read = kind.validate_python(value)
+        read = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -158,3 +136,10 @@ def _read(kind: TypeAdapter[KindT], value: Any, where: str) -> KindT:
             fix="the file is of another version, or was changed by hand; remove it, and the search writes it again",
         ) from None
     return read
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, which they are when they come back from a file."""
+    if isinstance(value, dict):
+        return {key: _listed(each) for key, each in value.items()}
+    return [_listed(each) for each in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

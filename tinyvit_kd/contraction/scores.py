@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.contraction.records import Score
+from tinyvit_kd.contraction.sample_losses import FEWEST, Losses
 from tinyvit_kd.errors import StoreError
 from tinyvit_kd.models.head import forward_heads
 from tinyvit_kd.training.batch import Batch
@@ -15,7 +16,6 @@ from tinyvit_kd.training.loss import soft_losses
 from tinyvit_kd.training.targets import Targets
 
 FIGURES = ("cross_entropy", "agreement", "top1")
-_FEWEST = 2  # samples, of which a standard error can be told
 
 
 def scored_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -63,6 +63,20 @@ def _correct(best: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tens
     return lam * own + (1 - lam) * (best == others), labelled & (others >= 0)
 
 
+def losses_of(sums: torch.Tensor) -> Losses:
+    """The cross-entropy of each sample, the mean over its views that count; NaN of a sample without any.
+
+    Args:
+        sums: float64 [N, 3, 2], as ``sums_by_sample`` gives them.
+
+    Returns:
+        float32 [N], whose mean without NaN is that of the score.
+    """
+    values, weights = sums[:, FIGURES.index("cross_entropy")].cpu().unbind(dim=1)
+    losses: Losses = torch.where(weights > 0, values / weights, torch.nan).float().numpy()
+    return losses
+
+
 def score_of(sums: torch.Tensor, steps: int, seed: int, where: str) -> Score:
     """The means over samples, each of which is the mean over its views that count.
 
@@ -79,7 +93,7 @@ def score_of(sums: torch.Tensor, steps: int, seed: int, where: str) -> Score:
     for name, (values, weights) in zip(FIGURES, sums.cpu().permute(1, 2, 0), strict=True):
         of_samples = values[weights > 0] / weights[weights > 0]
         counts[name] = len(of_samples)
-        if len(of_samples) >= _FEWEST:
+        if len(of_samples) >= FEWEST:
             means[name] = of_samples.mean().item()
             errors[name] = of_samples.std().item() / math.sqrt(len(of_samples))
     if "cross_entropy" not in means:
@@ -87,7 +101,7 @@ def score_of(sums: torch.Tensor, steps: int, seed: int, where: str) -> Score:
             "too few held-out samples can be scored",
             where=where,
             found=f"{counts['cross_entropy']} of {len(sums)}; the others are holes",
-            expected=f"at least {_FEWEST}",
+            expected=f"at least {FEWEST}",
             fix="raise proxy.held_out, or hold out other shards by another schedule.seed",
         )
     return Score(

@@ -5,14 +5,16 @@ All processes that share a search run this, and come to the same rounds, since t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tinyvit_kd.config.recipes import ContractConfig
-from tinyvit_kd.contraction.front import pareto_front, standings, ties
+from tinyvit_kd.contraction.front import Standing, last_scores, pareto_front, standings, ties
 from tinyvit_kd.contraction.halving import Halving, part_ends
 from tinyvit_kd.contraction.records import Candidate, Result, Score, Timing
 from tinyvit_kd.contraction.rounds import RoundRecord
+from tinyvit_kd.contraction.sample_losses import Losses
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import ConfigError
 
@@ -82,6 +84,12 @@ class Task:
         return f"round-{self.number:02d}.{self.candidate.shape.name}.part-{self.part + 1}{seed}"
 
 
+def round_of(name: str) -> int | None:
+    """The number of the round that a task's name says; None of a name that is no task's."""
+    found = re.match(r"round-(\d+)\.", name)
+    return None if found is None else int(found[1])
+
+
 @dataclass(frozen=True)
 class Plan:
     """The candidates of a round.
@@ -105,6 +113,8 @@ class Given:
         time: throughput by name of these shapes of a round.
         began: told of a round before it is trained.
         ended_part: told of a round, of a part's number, and of the results that go on.
+        losses: the cross-entropy of each held-out sample, the mean over these tasks of a candidate, which have scores;
+            None where it is not known.
     """
 
     plan: Callable[[int, Sequence[Shape]], Plan]
@@ -112,6 +122,7 @@ class Given:
     time: Callable[[int, Sequence[Shape]], dict[str, Timing]]
     began: Callable[[int, Plan], None]
     ended_part: Callable[[int, int, Sequence[Result]], None]
+    losses: Callable[[Sequence[Task]], Losses | None] = lambda _: None
 
 
 def search(base: Shape, rules: Rules, given: Given) -> Iterator[RoundRecord]:
@@ -137,9 +148,10 @@ def _round(number: int, bases: Sequence[str], plan: Plan, rules: Rules, given: G
         remaining = _best(_trained(remaining, number), part, rules)
         given.ended_part(number, part, remaining)
     finalists = remaining[: rules.finalists]
-    for seed in range(1, rules.seeds):
-        _evaluate([Task(number, result.candidate, rules.last_part, seed) for result in finalists], finalists, given)
-    remaining = _trained(remaining, number)
+    # All at once, so that no process waits for a seed's last finalist before it begins with the next seed.
+    repeated = [(seed, result) for seed in range(1, rules.seeds) for result in finalists]
+    tasks = [Task(number, result.candidate, rules.last_part, seed) for seed, result in repeated]
+    _evaluate(tasks, [result for _, result in repeated], given)
     _time(number, remaining, given)
     found = standings(remaining, rules.limited)
     front = tuple(standing.name for standing in pareto_front(found))
@@ -151,14 +163,30 @@ def _round(number: int, bases: Sequence[str], plan: Plan, rules: Rules, given: G
         plan.results,
         front,
         () if is_last else front[: rules.bases],
-        ties(found),
+        _ties(number, remaining, found, rules, given),
     )
 
 
+def _ties(
+    number: int, results: Sequence[Result], found: Sequence[Standing], rules: Rules, given: Given
+) -> list[tuple[str, str]]:
+    """The pairs of a round's last candidates that are tied. This is for people, and decides nothing."""
+    losses: dict[str, Losses | None] = {}
+    for result in results:
+        scores = last_scores(result)  # the first is that of the first seed; a further seed may have none
+        seeds = [score.seed - scores[0].seed for score in scores]
+        tasks = [Task(number, result.candidate, rules.last_part, seed) for seed in seeds]
+        losses[result.candidate.shape.name] = given.losses(tasks)
+    return ties(found, losses)
+
+
 def _evaluate(tasks: Sequence[Task], results: Sequence[Result], given: Given) -> None:
-    for result, found in zip(results, given.evaluate(tasks), strict=True):
+    """Note what comes of tasks in the results of their candidates; only the first seed decides whether one leaves."""
+    for task, result, found in zip(tasks, results, given.evaluate(tasks), strict=True):
         if isinstance(found, Score):
             result.scores.append(found)
+        elif task.seed:
+            result.diverged += 1
         else:
             result.out = found
 

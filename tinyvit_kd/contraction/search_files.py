@@ -1,25 +1,27 @@
 """Names of the files that a search leaves in its folder, besides the results that its processes share.
 
-The recipe has not the name that a run's has, so that commands that look for runs do not take a search for one.
+The recipe has not the name that a run's has, so that commands that look for runs do not take a search for one. Imports
+nothing heavy: whoever looks at searches from outside starts in a moment.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.recipes import ContractConfig
+from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.errors import ConfigError
-from tinyvit_kd.runs.identity import describe_changes, differing
-from tinyvit_kd.runtime.files import atomic_create, read_small_json, write_json
+from tinyvit_kd.runs.run_files import SEARCH_IDENTITY, SEARCH_PAGE, SEARCH_RECIPE
+from tinyvit_kd.runtime.files import modified
 from tinyvit_kd.storage.copies import local_path
 
-RECIPE = "contract.yaml"
-IDENTITY = "identity.json"  # what must be the same for processes to share the search
+RECIPE = SEARCH_RECIPE
 _ROUNDS = "rounds.json"
 _CARD = "contract.md"
-PAGE = "contract.html"
 _TIMINGS = "timings"  # throughput by shape, machine and settings, as it was measured
 
 
@@ -41,11 +43,39 @@ def search_folder(config: ContractConfig) -> Path:
     return path
 
 
-def log_path(folder: Path, part: tuple[int, int], rank: int) -> Path:
-    """The log of one process: ``log.txt``, ``log.part-2-of-8.txt``, ``log.rank-3.txt``."""
+@contextmanager
+def own_log(folder: Path, results: ResultsFolder, part: tuple[int, int], rank: int) -> Iterator[Path]:
+    """The log of this process, which no other process writes to while the context lasts.
+
+    Yields:
+        ``log.txt``, ``log.part-2-of-8.txt`` or ``log.rank-3.txt``; where another process is at work with that one,
+        ``log.HOST-PROCESS.txt``, with part and rank before that.
+    """
     number, parts = part
     middle = (f".part-{number}-of-{parts}" if parts > 1 else "") + (f".rank-{rank}" if rank else "")
-    return folder / f"log{middle}.txt"
+    with results.claimed(f"log{middle}.txt") as is_ours:
+        if is_ours:
+            yield folder / f"log{middle}.txt"
+            return
+    name = f"log{middle}.{platform.node()}-{os.getpid()}.txt"
+    with results.claimed(name):  # which says that this process is at work
+        yield folder / name
+
+
+def recipe_path(folder: Path) -> Path:
+    """The recipe of a search."""
+    return folder / RECIPE
+
+
+def identity_path(folder: Path) -> Path:
+    """What must be the same for processes to share the search."""
+    return folder / SEARCH_IDENTITY
+
+
+def logs(folder: Path) -> list[Path]:
+    """The logs of all processes, the one that was written last at the end."""
+    found = {path: modified(path) for path in folder.glob("log*.txt")}
+    return sorted(found, key=lambda path: found[path] or 0.0)
 
 
 def rounds_path(folder: Path) -> Path:
@@ -65,7 +95,7 @@ def timings_folder(folder: Path) -> Path:
 
 def page_path(folder: Path) -> Path:
     """The page of a search."""
-    return folder / PAGE
+    return folder / SEARCH_PAGE
 
 
 def winner_path(folder: Path, place: int) -> Path:
@@ -80,26 +110,3 @@ def winner_output(config: ContractConfig, place: int) -> str:
 
 def _winner(place: int) -> str:
     return "winner" if place == 1 else f"winner-{place}"
-
-
-def join_search(folder: Path, identity: dict[str, str], config: ContractConfig) -> None:
-    """Begin a search in a folder, or join the one that is there.
-
-    Raises:
-        ConfigError: it is another one.
-    """
-    path = folder / IDENTITY
-    before = identity
-    if not atomic_create(path, (json.dumps(identity, indent=2) + "\n").encode()):
-        before = read_small_json(path)
-    if not before:
-        write_json(path, identity)  # it was damaged; results say nothing of a recipe
-    elif differing(before, identity) or differing(identity, before):
-        raise ConfigError(
-            "this folder belongs to a search by another recipe, or from other data",
-            where=str(folder),
-            found=describe_changes(before, identity),
-            fix="set output to a new folder, or run again with the recipe that this search was begun with "
-            f"({RECIPE} in it)",
-        )
-    atomic_create(folder / RECIPE, dump_yaml(config).encode())

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 
 from tinyvit_kd.contraction.candidate_run import CandidateRun, require_score, score_of
 from tinyvit_kd.contraction.front import standings
-from tinyvit_kd.contraction.outcome import describe_limits
+from tinyvit_kd.contraction.outcome import describe_limits, told_diverged
 from tinyvit_kd.contraction.plan import Planner
 from tinyvit_kd.contraction.records import Result, Score, Timing
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
-from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, result_from_json, result_to_json
-from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, search
+from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, as_plain, read_as
+from tinyvit_kd.contraction.sample_losses import Losses, mean_losses, read_losses
+from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, round_of, search
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import Beat, saying
@@ -76,23 +77,32 @@ class SharedSearch:
     def _given(self, planner: Planner) -> Given:
         def plan(number: int, bases: Sequence[Shape]) -> Plan:
             name = f"round-{number:02d}.plan"
-            values = self._complete([name], lambda _: _plan_values(planner.plan(number, bases)), "a plan")[0]
-            results = [result_from_json(each, name) for each in values["results"]]
-            self.run.note(number, [each.candidate for each in results])
-            self.plans[number], self.first_bases[number] = Plan(values["limits"], results), bases[0]
-            return self.plans[number]
 
-        return Given(plan, self._evaluate, self._time, self._say_began, self._end_part)
+            def make(_: str) -> Values:
+                with saying(f"planning round {number}"):
+                    return as_plain(planner.plan(number, bases))
+
+            (values,) = self._complete([name], make, "plan")
+            planned = read_as(Plan, values, _file(name))
+            self.run.note(number, [each.candidate for each in planned.results])
+            self.plans[number], self.first_bases[number] = planned, bases[0]
+            return planned
+
+        return Given(plan, self._evaluate, self._time, self._say_began, self._end_part, self._losses)
 
     def _evaluate(self, tasks: Sequence[Task]) -> list[Score | str]:
         by_name = {task.name: task for task in tasks}
 
         def make(name: str) -> Values:
             values = self.run.make(by_name[name])
-            say_any_rank(self.job, f"  {name}: {_told_score(score_of(values))}")
+            say_any_rank(self.job, f"  {name}: {_told_score(score_of(values, _file(name)))}")
             return values
 
-        return [score_of(values) for values in self._complete(list(by_name), make, "candidate")]
+        found = self._complete(list(by_name), make, "training")
+        return [score_of(values, _file(name)) for name, values in zip(by_name, found, strict=True)]
+
+    def _losses(self, tasks: Sequence[Task]) -> Losses | None:
+        return mean_losses([read_losses(self.folder.losses(task.name)) for task in tasks])
 
     def _time(self, number: int, shapes: Sequence[Shape]) -> dict[str, Timing]:
         base = self.planner.base.candidate.shape if number == 0 else self.first_bases[number]
@@ -102,15 +112,18 @@ class SharedSearch:
             return {name: asdict(timing) for name, timing in self.planner.clock.measure(base, shapes).items()}
 
         (values,) = self._complete([name], make, "timing")
-        return {name: Timing(**timing) for name, timing in values.items()}
+        return read_as(dict[str, Timing], values, _file(name))
 
     def _complete(self, names: Sequence[str], make: Callable[[str], Values], unit: str) -> list[Values]:
         with ExitStack() as until_complete:
             beats: list[Beat] = []
 
             def wait(left: Sequence[str]) -> None:
+                at_work = self.folder.at_work(left)
+                what = f"other processes at work{f' ({at_work})' if at_work else ''}"
                 if not beats:
-                    beats.append(until_complete.enter_context(saying("other processes at work", len(names), unit)))
+                    beats.append(until_complete.enter_context(saying(what, len(names), unit)))
+                beats[0].what = what
                 beats[0].at(len(names) - len(left))
                 time.sleep(LOOK_EVERY)
 
@@ -142,22 +155,25 @@ class SharedSearch:
 
     def _end_round(self, record: RoundRecord) -> None:
         """Say what came of a round, and remove weights that the next one does not inherit."""
-        last, number = self.rules.last_part, record.number
-        own = [result.candidate for result in record.results if result.candidate.shape.name not in record.next_bases]
-        before = [self.run.base] if number == 1 else [each.candidate for each in self.plans[number - 1].results]
-        obsolete = [Task(number, each, last) for each in own] + [Task(number - 1, each, last) for each in before]
-        self.folder.remove_weights(task.name for task in obsolete)
         by_name: Mapping[str, Result] = {result.candidate.shape.name: result for result in record.results}
+        bases = [by_name[name].candidate for name in record.next_bases]
+        inherited = {Task(record.number, base, self.rules.last_part).name for base in bases}
+
+        def are_needed(name: str) -> bool:
+            number = round_of(name)  # of a later round, processes that are ahead need them
+            return number is None or number > record.number or name in inherited
+
+        self.folder.remove_left(are_needed)
         for name in record.next_bases or record.front[: self.rules.winners]:
             use = "a base of the next round" if record.next_bases else "a winner"
-            say(self.job, f"  {use}: {name}, {_told(by_name[name])}")
+            say(self.job, f"  {use}: {name}, {_told(by_name[name])}{told_diverged(by_name[name], self.rules)}")
             tied = [one if other == name else other for one, other in record.ties if name in (one, other)]
             if tied:
                 say(self.job, f"    tied with {', '.join(tied)}")
 
 
-def _plan_values(plan: Plan) -> Values:
-    return {"limits": plan.limits, "results": [result_to_json(each) for each in plan.results]}
+def _file(name: str) -> str:
+    return f"results/{name}.json"
 
 
 def _told(result: Result) -> str:

@@ -39,6 +39,8 @@ def shape_of(spec: ModelSpec, num_classes: int, image_size: int) -> Shape:
     Raises:
         ConfigError: the network cannot be built, is neither a TinyViT nor a ViT, or its factors do not say all of it.
     """
+    if spec.call is not None:
+        raise _no_family(spec, f"a network that {spec.call} makes")
     spec = without_fetching(named_by_timm(spec))
 
     def build(each: ModelSpec) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tinyvit_kd.config.contraction import HardwareConfig
 from tinyvit_kd.config.recipes import ContractConfig
@@ -51,9 +51,24 @@ def open_clock(config: ContractConfig, job: Job, num_classes: int, image_size: i
     timed, costs = config.throughput, partial(costs_of, num_classes=num_classes, image_size=image_size)
     if timed.hardware is not None:
         return Reckoning(timed.hardware, timed.batch_size, costs)
-    passes = ForwardPasses(timed, config.runtime, num_classes, image_size, Job(0, 1, job.device))
+    passes = _passes(config, job, num_classes, image_size)
     known = TimingsFolder(folder, passes.setting())
     return Stopwatch(costs, passes, known, timed.batch_size, timed.turns, passes.told_machine())
+
+
+def timing_setting(config: ContractConfig, job: Job, num_classes: int, image_size: int) -> dict[str, Any] | None:
+    """What must be the same for timings of two processes to be comparable; None where none is a limit, or measured.
+
+    Args:
+        job, num_classes, image_size: as ``open_clock``.
+    """
+    if config.limits.images_per_second is None or config.throughput.hardware is not None:
+        return None
+    return _passes(config, job, num_classes, image_size).setting()
+
+
+def _passes(config: ContractConfig, job: Job, num_classes: int, image_size: int) -> ForwardPasses:
+    return ForwardPasses(config.throughput, config.runtime, num_classes, image_size, Job(0, 1, job.device))
 
 
 class Reckoning:

@@ -9,12 +9,12 @@ from typing import Protocol
 from torch import nn
 
 from tinyvit_kd.config.models import TeacherConfig
+from tinyvit_kd.models.known_network import KnownNetwork
 from tinyvit_kd.models.load_weights import InitialWeights, head_names, load_into
 from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import ModelCard, NetworkFacts, StateDict
 from tinyvit_kd.models.open_clip_networks import OpenClipImages
-from tinyvit_kd.models.open_network import KnownNetwork, known_network, open_pretrained
-from tinyvit_kd.models.plain_card import without_fetching
+from tinyvit_kd.models.open_network import SpecifiedNetwork, known_network, open_pretrained, open_source
 from tinyvit_kd.models.read_model import read_model
 
 _SECTION = "teacher."
@@ -46,12 +46,12 @@ class TimmBackbone:
     """
 
     config: TeacherConfig
-    known: KnownNetwork
+    known: SpecifiedNetwork
     state: StateDict | None = None
 
     def build(self) -> nn.Module:
         """The network with random weights, and without fetching any."""
-        return replace(self.known, spec=without_fetching(self.known.spec)).build()
+        return self.known.shell()
 
     def open(self, keeps_output: Callable[[nn.Module], bool]) -> nn.Module:
         """The network with its weights; see ``Backbone``."""
@@ -69,16 +69,38 @@ class TimmBackbone:
         return self.known.card_of(network)
 
 
+@dataclass(frozen=True)
+class OtherBackbone:
+    """A network of torchvision, of transformers or of a function, which its own library opens without a classifier."""
+
+    config: TeacherConfig
+    known: KnownNetwork
+
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        return self.known.shell()
+
+    def open(self, keeps_output: Callable[[nn.Module], bool]) -> nn.Module:
+        """The network with its weights."""
+        del keeps_output
+        return open_source(self.config, _SECTION, embeddings=True).network
+
+    def facts_of(self, network: nn.Module) -> NetworkFacts:
+        """What has to be known of the network, after the recipe's word."""
+        return self.known.card_of(network)
+
+
 def open_backbone(config: TeacherConfig) -> Backbone:
     """The backbone of a recipe's teacher, with its file read.
 
     Raises:
         ConfigError, CheckpointError: as of ``models.open_network.open_source``.
     """
-    if config.open_clip is not None or config.file is None:
+    if config.file is None or config.open_clip is not None or config.torchvision is not None:
         return backbone_of(config, None)
     found = read_model(model_path(config.file), config.name)
-    return TimmBackbone(config, known_network(config, found.card, _SECTION), found.state)
+    backbone = backbone_of(config, found.card)
+    return replace(backbone, state=found.state) if isinstance(backbone, TimmBackbone) else backbone
 
 
 def backbone_of(config: TeacherConfig, card: ModelCard | None) -> Backbone:
@@ -92,4 +114,8 @@ def backbone_of(config: TeacherConfig, card: ModelCard | None) -> Backbone:
     """
     if config.open_clip is not None:
         return OpenClipImages(config)
-    return TimmBackbone(config, known_network(config, card, _SECTION))
+    if config.call is not None or config.torchvision is not None or config.transformers is not None:
+        return OtherBackbone(config, known_network(config, card, _SECTION, embeddings=True))
+    known = known_network(config, card, _SECTION)
+    assert isinstance(known, SpecifiedNetwork), "all others are named by the fields above"
+    return TimmBackbone(config, known)

@@ -123,8 +123,9 @@ def keeps_output(network: nn.Module, config: TeacherConfig, width: int | None, p
         width: D of the head; None: there is none yet.
         prefers_output: whether the output comes first where both have this width.
     """
-    if not hasattr(network, "reset_classifier") or config.embedding == "output":
-        return True
+    elsewhere = (config.call, config.torchvision, config.transformers, config.open_clip)
+    if any(each is not None for each in elsewhere) or config.embedding == "output":
+        return True  # opened without a classifier, or what the function returns
     if config.embedding == "pooled" or width is None or getattr(network, "num_classes", 0) != width:
         return False
     return prefers_output or _pooled_width(network) != width
@@ -192,4 +193,5 @@ def embedding_width(network: nn.Module, image_size: int, who: str) -> int:
 
 def called(network: nn.Module, config: TeacherConfig) -> str:
     """What a recipe's backbone is called, for people."""
-    return config.name or config.open_clip or type(network).__name__
+    named = (config.name, config.call, config.torchvision, config.transformers, config.open_clip)
+    return next((each for each in named if each is not None), type(network).__name__)

@@ -14,6 +14,7 @@ from torch import nn
 
 from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.called import build_called
 from tinyvit_kd.models.differences import in_words
 from tinyvit_kd.models.plain_card import fetches
 from tinyvit_kd.runtime.foreign_errors import (
@@ -34,11 +35,15 @@ def build_network(spec: ModelSpec, num_classes: int | None, image_size: int | No
 
     Args:
         num_classes: C of the head; None: the named model's own.
-        image_size: side of the input, pixels; None: the named model's own.
+        image_size: side of the input, pixels; None: the named model's own. Of a network that is called it is known.
 
     Raises:
-        ConfigError: timm knows no such model, or refuses the arguments.
+        ConfigError: timm knows no such model, or refuses the arguments; or what ``models.called`` says.
     """
+    if spec.call is not None:
+        assert image_size is not None, "nothing is known of such a network, so that somebody has asked"
+        said = _arguments(spec.model_copy(update={"kwargs": {}}), num_classes)
+        return build_called(spec, said | {"img_size": image_size}, image_size, seed)
     arguments = _arguments(spec, num_classes)
     try:
         with torch.random.fork_rng(devices=[]):

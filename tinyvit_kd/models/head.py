@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.called import answered
 
 ClassMap = npt.NDArray[np.int64]  # [target classes]: row of the source head, -1 for a class that it lacks
 
@@ -41,7 +42,10 @@ def select_columns(logits: torch.Tensor, class_map: ClassMap | torch.Tensor) -> 
 
 def head_modules(network: nn.Module) -> list[str]:
     """Names of the modules that output a network's logits: one, or two for networks distilled as DeiT is."""
+    found = answered(network)
     config = getattr(network, "pretrained_cfg", None)  # absent if TinyVit was built from widths
+    if found is not None and config is None:
+        return list(found.heads)
     classifiers = config["classifier"] if config else "head.fc"
     names = (classifiers,) if isinstance(classifiers, str) else classifiers
     own = dict(network.named_modules())

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
-from tinyvit_kd.errors import CheckpointError
+from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.differences import differences
 from tinyvit_kd.models.fit_names import FittedWeights, find_network
 from tinyvit_kd.models.head import ClassMap, head_modules, remap_rows
@@ -59,6 +59,8 @@ def load_into(network: nn.Module, initial: InitialWeights, where: str) -> None:
     found = find_network(initial.state, own, heads, lambda state: _fit_to_network(state, network))
     state = dict(found.state)
     notes = [found.story]
+    if not heads and (initial.fresh_head or initial.class_map is not None):
+        raise _no_known_head(network)
     if initial.fresh_head or _has_no_head(found, heads):
         if not initial.fresh_head:
             notes.append(_headless(initial, heads, where))
@@ -150,6 +152,15 @@ def _headless(initial: InitialWeights, heads: list[str], where: str) -> str:
         found=f"all tensors of the network but {', '.join(heads)}",
         fix="train a classifier on it first (finetune, with this file as student.init_from) and use that run, or name "
         "a file that has its classifier",
+    )
+
+
+def _no_known_head(network: nn.Module) -> ConfigError:
+    return ConfigError(
+        "the network has no classifier that is known, so that its classes cannot be mapped, nor started anew",
+        where="student.head, student.class_list",
+        found=f"{type(network).__name__}, whose last operation has no weights",
+        fix="let its last operation be one linear layer; or use the same classes, and leave student.head as it is",
     )
 
 

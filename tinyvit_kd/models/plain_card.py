@@ -13,6 +13,7 @@ from tinyvit_kd.config.models import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # an architecture and a tag; no scheme, no path
+_CALL = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")  # modules and names in them
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_.+-]*")
 _SMALL = 100  # blocks: a number that takes neither time nor memory, whatever the file holds
 _LARGEST_SIDE = 4096  # pixels of an image, which no tensor shows
@@ -31,22 +32,34 @@ def fetches(argument: str) -> bool:
 
 
 def without_fetching(spec: ModelSpec) -> ModelSpec:
-    """What a file says of a network that has its weights: no argument that would fetch others."""
-    return spec.model_copy(update={"kwargs": {name: each for name, each in spec.kwargs.items() if not fetches(name)}})
+    """What a file says of a network that has its weights: no argument that would fetch others.
+
+    Of a function's own arguments none is kept that a file may not have; recipes that open the file repeat those.
+    """
+    kept = {name: each for name, each in spec.kwargs.items() if not fetches(name)}
+    if spec.call is not None:
+        kept = {name: each for name, each in kept.items() if _is_plain(name, each)}
+    return spec.model_copy(update={"kwargs": kept})
 
 
 def require_plain(spec: ModelSpec, where: str) -> None:
     """Check what a file's card names.
 
     Raises:
-        CheckpointError: it names more than one of timm's networks and plain arguments of it.
+        CheckpointError: it names more than one of timm's networks and plain arguments of it. A function may be named:
+            it is imported only where a recipe names it, too (``known_network.require_trusted``).
     """
+    if spec.call is not None and _CALL.fullmatch(spec.call) is None:
+        raise _refused(where, f"call: {spec.call!r}")
     if spec.name is not None and _NAME.fullmatch(spec.name) is None:
         raise _refused(where, f"name: {spec.name!r}")
     for name, value in spec.kwargs.items():
-        is_plain = not isinstance(value, str) or _PLAIN_TEXT.fullmatch(value)
-        if fetches(name) or not name.isidentifier() or not is_plain:
+        if fetches(name) or not _is_plain(name, value):
             raise _refused(where, f"kwargs: {name!r} = {value!r}")
+
+
+def _is_plain(name: str, value: object) -> bool:
+    return name.isidentifier() and (not isinstance(value, str) or _PLAIN_TEXT.fullmatch(value) is not None)
 
 
 def require_fitting(spec: ModelSpec, num_classes: int, shapes: Sequence[Sequence[int]], where: str) -> None:
@@ -65,6 +78,8 @@ def require_fitting(spec: ModelSpec, num_classes: int, shapes: Sequence[Sequence
     widths = {} if spec.tiny_vit is None else spec.tiny_vit.model_dump(exclude_none=True)
     if num_classes > widest:
         raise _too_large(where, f"num_classes: {num_classes:,}", f"at most {widest:,}, the longest side of a tensor")
+    if spec.call is not None:  # what its arguments mean, only those know who trust it
+        return
     for name, value in {**widths, **spec.kwargs}.items():
         if isinstance(value, str):
             continue

@@ -10,6 +10,7 @@ from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.families import build_network, named_by_timm
 from tinyvit_kd.models.input_size import require_size
+from tinyvit_kd.models.known_network import require_trusted
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.open_network import open_network
@@ -20,17 +21,19 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
     """The architecture: the recipe's, else that of the file to start from.
 
     Raises:
-        CheckpointError: neither says.
+        CheckpointError: neither says, or the file names code that the recipe does not.
         ConfigError: the recipe names a description that cannot be read.
     """
-    if config.given:
+    if config.given and (config.call is None or card is None or card.spec.call != config.call):
         return named_by_timm(ModelSpec.model_validate(config.model_dump(include=set(ModelSpec.model_fields))))
     if card is None:
         raise CheckpointError(
             "the file to start from does not say which network it holds",
             where=str(config.init_from),
-            fix="name the network: student.name or student.tiny_vit",
+            fix="name the network: student.name, student.tiny_vit or student.call",
         )
+    if config.call is None:
+        require_trusted(card, str(config.origin), "student.call")
     drop_path_rate = card.spec.drop_path_rate if config.drop_path_rate is None else config.drop_path_rate
     return card.spec_with(config.kwargs).model_copy(update={"drop_path_rate": drop_path_rate})
 
@@ -58,16 +61,18 @@ def build_student(
     return network
 
 
-def open_model(path: str | Path) -> tuple[nn.Module, ModelCard]:
+def open_model(path: str | Path, call: str | None = None) -> tuple[nn.Module, ModelCard]:
     """A network with the weights of a model file that says what it is.
 
     Args:
         path: path or URL of a run folder, a folder of timm's, or a ``model.safetensors`` that a stage wrote.
+        call: the dotted name of the function that makes the network, where the file names one.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or does not say which network it holds.
+        CheckpointError: the file is missing, damaged, does not say which network it holds, or names another function
+            than ``call``.
     """
-    return open_network(ModelSource(model=str(path)))
+    return open_network(ModelSource(model=str(path), call=call))
 
 
 def train_both_heads(network: nn.Module) -> None:

@@ -1,9 +1,11 @@
-"""Teachers: any timm network with its own normalisation and input size, in evaluation mode."""
+"""Teachers: any classifier with its own normalisation and input size, in evaluation mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -12,8 +14,9 @@ from torch import nn
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.answer import answer, ready_to_answer
 from tinyvit_kd.models.backbones import open_backbone
-from tinyvit_kd.models.embedding_head import HeadedNetwork, HeadedTeacher, called, headed_teacher
+from tinyvit_kd.models.embedding_head import HeadedNetwork, HeadedTeacher, headed_teacher
 from tinyvit_kd.models.input_size import resize_views
+from tinyvit_kd.models.known_network import RECIPE
 from tinyvit_kd.models.modelfile import NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import open_source
@@ -58,6 +61,7 @@ class Teacher(nn.Module):
         precision: that it runs in: float32, bfloat16 or float16.
         weights_hash: 32 hexadecimal digits over all names and tensors of the network; a restriction has none.
         compiler: runs the network.
+        said_by: who says what ``image_size``, ``mean``, ``std`` and ``class_list`` are, for people.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class Teacher(nn.Module):
         precision: str,
         channels_last: bool = True,
         compiler: Compiler | None = None,
+        said_by: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self.said_by = said_by or {}
         self.facts, self.device = facts, device
         self.compiler = compiler or Compiler(solo_job())
         self.precision = resolve_precision(device, precision, trains=False)
@@ -109,7 +115,7 @@ def build_teacher(
     compiler: Compiler | None = None,
     restrict: Restrict | None = None,
 ) -> Teacher:
-    """The teacher of a recipe, with weights from a local file or folder, or from timm's hub.
+    """The teacher of a recipe, with weights from a local file or folder, from a hub, or of a function's.
 
     Args:
         channels_last: memory format of convolutions on CUDA.
@@ -120,29 +126,52 @@ def build_teacher(
         ConfigError, CheckpointError: as of ``models.open_network``.
     """
     network: nn.Module
+    said = ("image_size", "mean", "std", "class_list")
     if config.head is not None:
         headed = headed_teacher(config, open_backbone(config))
         network = with_head = headed.open()
         facts = headed_facts(headed, with_head)
+        said_by = {field: RECIPE for field in said if getattr(config, field) is not None}
+        said_by = {"class_list": "the head"} | said_by
     else:
         opened = open_source(config, "teacher.")
         network, facts = opened.network, teacher_facts(config, opened.network, opened.card)
+        said_by = {field: opened.said_by(config, field) for field in said}
     if config.restrict_to is not None:
         assert restrict is not None, "a teacher of other classes than its recipe's would be built in silence"
         facts = restrict(config, facts)
-    return Teacher(network, facts, device, precision, channels_last, compiler)
+        said_by["class_list"] = "teacher.restrict_to"
+    return Teacher(network, facts, device, precision, channels_last, compiler, said_by)
 
 
 def teacher_facts(config: TeacherConfig, network: nn.Module, card: NetworkFacts) -> TeacherFacts:
     """What is known of a teacher from its network's card."""
     known = {field.name: getattr(card, field.name) for field in fields(NetworkFacts)}
-    return TeacherFacts(name=config.name or type(network).__name__, **known)
+    return TeacherFacts(name=_name(config) or type(network).__name__, **known)
+
+
+def teacher_versions(config: TeacherConfig) -> dict[str, str]:
+    """Versions of the further libraries that make a teacher, for the manifest."""
+    used = {
+        "torchvision": config.torchvision,
+        "transformers": config.transformers,
+        "open_clip_torch": config.open_clip,
+    }
+    return {library: version(library) for library, named in used.items() if named is not None}
+
+
+def _name(config: TeacherConfig) -> str | None:
+    """What a recipe calls its teacher; None where a file says what it is, wherever that lies."""
+    if config.torchvision is not None:
+        return f"torchvision.models.{config.torchvision}"
+    is_on_the_hub = config.transformers is not None and not Path(config.transformers).exists()
+    return config.name or config.call or config.open_clip or (config.transformers if is_on_the_hub else None)
 
 
 def headed_facts(headed: HeadedTeacher, network: HeadedNetwork) -> TeacherFacts:
     """What is known of a teacher that is a backbone with a head file."""
     facts = teacher_facts(headed.config, network.backbone, headed.facts_of(network))
-    return replace(facts, name=called(network.backbone, headed.config), head=headed.head.hash)
+    return replace(facts, head=headed.head.hash)
 
 
 def topk_probs(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.families import SAID_ELSEWHERE
 from tinyvit_kd.models.input_size import side_of
+from tinyvit_kd.models.known_network import distinct_names
 from tinyvit_kd.models.modelfile import ModelCard, file_beside
 from tinyvit_kd.models.plain_card import require_plain
 from tinyvit_kd.models.timm_config import TIMM_CONFIG
@@ -68,7 +69,7 @@ def _card(described: dict[str, Any], file: Path) -> ModelCard:
     num_classes = int(described.get("num_classes", own.get("num_classes", 1000)))
     if num_classes < 0:
         raise ValueError(f"its network has {num_classes} classes")
-    names = _class_names(described.get(LABEL_NAMES, own.get(LABEL_NAMES)), num_classes, file)
+    names = distinct_names(described.get(LABEL_NAMES, own.get(LABEL_NAMES)), num_classes, f"{file}: its {LABEL_NAMES}")
     kwargs = {name: value for name, value in arguments.items() if name not in SAID_ELSEWHERE}
     spec = ModelSpec(name=described["architecture"], kwargs=kwargs)
     card = ModelCard(
@@ -90,20 +91,6 @@ def _three(values: Any, default: tuple[float, float, float], above: float = -mat
     if not all(above < value < math.inf for value in (red, green, blue)):
         raise ValueError(f"its input cannot be normalised by {values}")
     return red, green, blue
-
-
-def _class_names(names: Any, num_classes: int, file: Path) -> tuple[str, ...] | None:
-    """The classes by name, where each has one of its own: only these can be compared with labels."""
-    if isinstance(names, dict):
-        names = [names.get(str(number)) for number in range(num_classes)]
-    if not names:
-        return None
-    if len(names) == num_classes and all(isinstance(name, str) for name in names) and len(set(names)) == num_classes:
-        return tuple(names)
-    note(
-        f"{file}: its {LABEL_NAMES} do not give each of the {num_classes:,} classes a name of its own, and are not used"
-    )
-    return None
 
 
 def _told(error: Exception) -> str:

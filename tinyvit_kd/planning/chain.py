@@ -21,7 +21,10 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.planning.findings import Findings
 
 Config = DumpConfig | PretrainConfig | FinetuneConfig | EvaluateConfig
-_RANK = {stage: rank for rank, stage in enumerate(STAGE_CONFIGS)}
+_SEARCH = "contract"
+PLANNED = {stage: kind for stage, kind in STAGE_CONFIGS.items() if stage != _SEARCH}
+"""The stages that can be planned."""
+_RANK = {stage: rank for rank, stage in enumerate(PLANNED)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,20 +137,23 @@ def load_recipes(paths: Iterable[Path], overrides: Iterable[str], findings: Find
 
 def _kind(path: Path) -> type[Section]:
     stage = read_yaml(path).get("stage")
-    if stage == "contract":
+    if stage == _SEARCH:
         raise ConfigError(
             "a search is not planned: how many candidates a round has follows from the scores of the one before",
             where=str(path),
             found=f"stage: {stage}",
-            fix="run it: before a round begins, it prints how many candidates are trained for how many steps",
+            expected=f"recipes of {', '.join(PLANNED)}",
+            fix="plan the others without it. docs/CONTRACTION.md (What it takes) reckons steps and hours of a round "
+            "from proxy.steps, rungs and reduction, and the search says how many before each. For the training of a "
+            "winner: tinyvit-kd plan FOLDER/winner.yaml",
         )
-    if isinstance(stage, str) and stage in STAGE_CONFIGS:
-        return STAGE_CONFIGS[stage]
+    if isinstance(stage, str) and stage in PLANNED:
+        return PLANNED[stage]
     raise ConfigError(
         "a recipe does not say which stage it is for",
         where=str(path),
         found="no stage" if stage is None else f"stage: {stage}",
-        expected=f"stage: and one of {', '.join(STAGE_CONFIGS)}",
+        expected=f"stage: and one of {', '.join(PLANNED)}",
     )
 
 
@@ -171,5 +177,5 @@ def _distribute(overrides: list[str], kinds: dict[Path, type[Section]]) -> dict[
 
 def _is_meant(scope: str, key: str, path: Path, kind: type[Section]) -> bool:
     if scope:
-        return scope == str(path) or STAGE_CONFIGS.get(scope) is kind
+        return scope == str(path) or PLANNED.get(scope) is kind
     return key.strip().partition(".")[0] in kind.model_fields

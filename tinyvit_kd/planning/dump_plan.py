@@ -97,7 +97,8 @@ def _teacher(planned: Planned, config: DumpConfig, context: Context) -> PlannedT
                 fix="correct the path, or give the recipe that makes it, too",
             ),
         )
-    if missing and config.teacher.name is None:
+    named = config.teacher.name or config.teacher.call or config.teacher.torchvision
+    if missing and named is None:
         return None
     with context.findings.checking(planned.path):
         teacher = planned_teacher(config.teacher, made)

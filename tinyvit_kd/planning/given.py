@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from tinyvit_kd.config.recipes import STAGE_CONFIGS
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.planning.chain import PLANNED
 
 PARTS = {
     "views": "views per second and core, decoded and augmented",
@@ -75,7 +75,7 @@ def require_stages(option: str, given: PerStage, stages: Collection[str]) -> Non
             raise ConfigError(
                 f"{option} is for a stage that none of these recipes is of",
                 found=f"{stage}:",
-                expected=" or ".join(f"{each}:" for each in STAGE_CONFIGS if each in stages),
+                expected=" or ".join(f"{each}:" for each in PLANNED if each in stages),
             )
 
 
@@ -121,10 +121,10 @@ def _scoped(option: str, text: str) -> tuple[str | None, str]:
     stage, separator, rest = text.partition(":")
     if not separator:
         return None, text
-    if stage not in STAGE_CONFIGS:
+    if stage not in PLANNED:
         raise ConfigError(
             f"{option} names a stage that does not exist",
             found=text,
-            expected=f"one of {', '.join(STAGE_CONFIGS)} before the colon",
+            expected=f"one of {', '.join(PLANNED)} before the colon",
         )
     return stage, rest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -17,7 +17,7 @@ from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.load_weights import load_into
 from tinyvit_kd.models.model_location import is_there, model_path
 from tinyvit_kd.models.modelfile import ModelCard
-from tinyvit_kd.models.open_network import KnownNetwork, known_network
+from tinyvit_kd.models.open_network import known_network
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.read_model import read_description, read_model
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
@@ -75,23 +75,20 @@ def planned_teacher(config: TeacherConfig, made: PlannedStudent | None) -> Plann
         facts = headed_facts(headed, network)
     else:
         known = known_network(config, card, "teacher.")
-        build = _plainly(known)
+        build = known.shell
         network = without_memory(build)
         facts = teacher_facts(config, network, known.card_of(network))
     facts = restricted(config, facts)
     return PlannedTeacher(facts, cost_of(network, facts.image_size, trains=False), build)
 
 
-def _plainly(known: KnownNetwork) -> Callable[[], nn.Module]:
-    """How to build a network with random weights, and without fetching any."""
-    return replace(known, spec=without_fetching(known.spec)).build
-
-
 def _first_card(source: NetworkSource, made: PlannedStudent | None) -> ModelCard | None:
     """The card of the run that makes a network, or of its file; None where its name says all and no file is there."""
     if made is not None:
         return made.card
-    if source.file is None or (source.name is not None and not is_there(source.file)):
+    if source.file is None or source.torchvision is not None:
+        return None
+    if (source.name is not None or source.call is not None) and not is_there(source.file):
         return None
     return read_description(model_path(source.file), source.name)
 
@@ -184,7 +181,6 @@ def planned_model(config: ModelSource, made: PlannedStudent | None) -> PlannedSt
         ConfigError: two sizes of its input are given, or timm knows no such network.
     """
     known = known_network(config, _first_card(config, made), "")
-    build = _plainly(known)
-    network = without_memory(build)
+    network = without_memory(known.shell)
     card = known.card_of(network)
-    return PlannedStudent(card, network, cost_of(network, card.image_size, trains=False), build)
+    return PlannedStudent(card, network, cost_of(network, card.image_size, trains=False), known.shell)

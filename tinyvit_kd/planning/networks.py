@@ -6,20 +6,18 @@ are known in a second, on any machine, and nothing is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from tinyvit_kd.errors import ConfigError, TinyVitKdError
+from tinyvit_kd.planning.operations import REST, bytes_of, own_storages, pass_by_part
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
 _BATCH = 2  # batch norm of one pixel needs two values
-_UNSAFE_VIEWS = (torch.ops.aten._unsafe_view.default,)  # views that autograd takes for copies
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,25 @@ class NetworkCost:
     moved_bytes: int
 
 
+@dataclass(frozen=True)
+class PartCost:
+    """What a part of a network takes in a forward pass of one image.
+
+    Attributes:
+        parameters: numbers.
+        weight_bytes, multiply_adds, largest_bytes, moved_bytes: as of ``NetworkCost``.
+        repeats: whether its output has the shape and layout of its input. Then a second part like it, right after it,
+            takes the same, and so does everything that follows.
+    """
+
+    parameters: int
+    weight_bytes: int
+    multiply_adds: int
+    largest_bytes: int
+    moved_bytes: int
+    repeats: bool
+
+
 def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
     """Build a network on the meta device; one that cannot be built there is built as it is.
 
@@ -65,12 +82,70 @@ def cost_of(network: nn.Module, size: int, *, trains: bool) -> NetworkCost:
     Raises:
         ConfigError: it does not take images of this size.
     """
-    _unfuse_attention(network)
+    whole = costs_by_part(network, size)[REST]
     parameters = list(network.parameters())
-    tensors = [*parameters, *network.buffers()]
+    kept = 0
+    if trains:
+        with _naming_size(network, size):
+            kept = _kept(network.train(), _images(parameters, _BATCH, size)) // _BATCH
+    return NetworkCost(
+        parameters=whole.parameters,
+        trained=sum(each.numel() for each in parameters if each.requires_grad),
+        weight_bytes=whole.weight_bytes,
+        multiply_adds=whole.multiply_adds,
+        kept_bytes=kept,
+        largest_bytes=whole.largest_bytes,
+        moved_bytes=whole.moved_bytes,
+    )
+
+
+def costs_by_part(network: nn.Module, size: int, parts: Collection[str] = ()) -> dict[str, PartCost]:
+    """Measure parts of a network on images of ``size`` pixels; it is left in evaluation mode.
+
+    What they take adds up to what ``cost_of`` finds of the network; of ``largest_bytes`` the largest is the network's.
+
+    Args:
+        parts: names of submodules. If one is within another, what it takes does not count for the outer one.
+
+    Returns:
+        By name; ``REST`` is all that belongs to none of them.
+
+    Raises:
+        ConfigError: it does not take images of this size.
+    """
+    modules = {name: network.get_submodule(name) for name in parts}
+    _unfuse_attention(network)
+    parameters = _by_part(network.named_parameters(), parts)
+    buffers = _by_part(network.named_buffers(), parts)
+    with _naming_size(network, size):
+        passed = pass_by_part(network.eval(), _images(list(network.parameters()), 1, size), modules)
+    return {
+        name: PartCost(
+            parameters=sum(each.numel() for each in parameters[name]),
+            weight_bytes=bytes_of([*parameters[name], *buffers[name]]),
+            multiply_adds=found.multiply_adds,
+            largest_bytes=found.largest_bytes,
+            moved_bytes=found.moved_bytes + bytes_of(parameters[name]),
+            repeats=found.repeats,
+        )
+        for name, found in passed.items()
+    }
+
+
+def _by_part(named: Iterable[tuple[str, torch.Tensor]], parts: Collection[str]) -> dict[str, list[torch.Tensor]]:
+    """Tensors of a network by the innermost part that they lie in."""
+    found: dict[str, list[torch.Tensor]] = {part: [] for part in (*parts, REST)}
+    for name, tensor in named:
+        around = [part for part in parts if name.startswith(f"{part}.")]
+        found[max(around, key=len, default=REST)].append(tensor)
+    return found
+
+
+@contextmanager
+def _naming_size(network: nn.Module, size: int) -> Iterator[None]:
+    """Errors of a forward pass as one that names the size of the images."""
     try:
-        multiply_adds, layers = _forward(network.eval(), _images(parameters, 1, size))
-        kept = _kept(network.train(), _images(parameters, _BATCH, size)) // _BATCH if trains else 0
+        yield
     except TinyVitKdError:
         raise
     except Exception as error:  # timm's networks raise anything for images that they do not take
@@ -80,15 +155,6 @@ def cost_of(network: nn.Module, size: int, *, trains: bool) -> NetworkCost:
             found=f"{size} x {size} pixels: {first_line_of(error)}",
             fix="set views.size (or teacher.image_size) to a size that it takes, or choose another network",
         ) from error
-    return NetworkCost(
-        parameters=sum(each.numel() for each in parameters),
-        trained=sum(each.numel() for each in parameters if each.requires_grad),
-        weight_bytes=_bytes(tensors),
-        multiply_adds=multiply_adds,
-        kept_bytes=kept,
-        largest_bytes=layers.largest,
-        moved_bytes=layers.moved + _bytes(parameters),
-    )
 
 
 def _images(parameters: list[nn.Parameter], count: int, size: int) -> torch.Tensor:
@@ -102,16 +168,9 @@ def _unfuse_attention(network: nn.Module) -> None:
             module.__dict__["fused_attn"] = False
 
 
-def _forward(network: nn.Module, images: torch.Tensor) -> tuple[int, _Layers]:
-    """Multiply-adds of a forward pass, and what its layers take and give."""
-    with FlopCounterMode(display=False) as counter, _Layers(_own_storages(network)) as layers, torch.no_grad():
-        network(images)
-    return counter.get_total_flops() // 2, layers
-
-
 def _kept(network: nn.Module, images: torch.Tensor) -> int:
     """Bytes that autograd keeps for the backward pass; weights, which are there anyway, do not count."""
-    own = _own_storages(network)
+    own = own_storages(network)
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -123,47 +182,3 @@ def _kept(network: nn.Module, images: torch.Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
     return sum(each.untyped_storage().nbytes() for each in kept.values())
-
-
-def _own_storages(network: nn.Module) -> set[int]:
-    """The memory of weights and buffers, by its address in torch."""
-    return {each.untyped_storage()._cdata for each in [*network.parameters(), *network.buffers()]}
-
-
-class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what operations take and give, weights aside.
-
-    Args:
-        own: memory of the weights, which does not count.
-
-    Attributes:
-        largest: bytes of the operation that takes and gives most.
-        moved: bytes of all operations that read or write numbers.
-    """
-
-    def __init__(self, own: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.own = own
-        self.largest = self.moved = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        del types
-        result = func(*args, **(kwargs or {}))
-        # Of several results the first is the layer's; a norm's statistics beside it are not the same on all devices.
-        given = result[0] if isinstance(result, tuple) else result
-        tensors = [each for each in tree_leaves((args, kwargs, given)) if isinstance(each, torch.Tensor)]
-        layer = _bytes(each for each in tensors if each.untyped_storage()._cdata not in self.own)
-        self.largest = max(self.largest, layer)
-        if not _makes_views(func):
-            self.moved += layer
-        return result
-
-
-def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(each.numel() * each.element_size() for each in tensors)
-
-
-def _makes_views(operation: torch._ops.OpOverload) -> bool:
-    """Whether an operation gives another look at the memory that it is given, and leaves the numbers where they are."""
-    aliases = [each.alias_info for each in operation._schema.returns]
-    return operation in _UNSAFE_VIEWS or any(each is not None and not each.is_write for each in aliases)

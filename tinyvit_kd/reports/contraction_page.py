@@ -107,7 +107,10 @@ def _winners(outcome: Outcome) -> Html:
 def _tie(outcome: Outcome, name: str) -> list[Html]:
     pairs = outcome.rounds[-1].ties
     tied = [one if other == name else other for one, other in pairs if name in (one, other)]
-    said = f"Its score is within two standard errors of {', '.join(tied)}: another search may choose otherwise."
+    said = (
+        f"Its score is within two standard errors of the difference from that of {', '.join(tied)}: another search may "
+        "choose otherwise."
+    )
     return [element("p", said, class_="warning")] if tied else []
 
 
@@ -128,7 +131,9 @@ def _charts(outcome: Outcome, charts: tuple[Scatter, ...], drawn: bool) -> Html:
 def _legend(limited: list[str]) -> list[str]:
     return [
         "Hollow: another candidate is better in something and worse in nothing, or it left on the way. Filled: on the "
-        "front, which a line joins. Large: a base of the next round. Star: a winner. Bars are standard errors.",
+        "front, which a line joins. Large: a base of the next round. Star: a winner.",
+        "Bars are standard errors of single scores. Differences are more certain, as all candidates are scored on the "
+        "same samples.",
         f"Dotted lines are the limits of the rounds ({', '.join(limited)}), the dashed one is the last. Thin lines are "
         "published networks, which were not trained here.",
         "Candidates that left after fewer steps have the score of these; the scores of rounds can be compared where "

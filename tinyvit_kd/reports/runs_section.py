@@ -110,7 +110,9 @@ def command_lines(results: Plain) -> list[str]:
 
 def _student(recipe: Plain, results: Plain) -> str:
     student = _mapping(recipe.get("student"))
-    name = student.get("name") or ("TinyViT of its own widths" if student.get("tiny_vit") else "")
+    name = (
+        student.get("name") or student.get("call") or ("TinyViT of its own widths" if student.get("tiny_vit") else "")
+    )
     parameters = _mapping(results.get("student")).get("parameters")
     begun = student.get("init_from")
     parts = [

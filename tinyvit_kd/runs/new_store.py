@@ -12,7 +12,7 @@ from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
-from tinyvit_kd.models.teacher import KnownTeacher, Teacher
+from tinyvit_kd.models.teacher import KnownTeacher, Teacher, teacher_versions
 from tinyvit_kd.runs.class_lists import card_classes
 from tinyvit_kd.runs.restricted_classes import own_classes
 from tinyvit_kd.runtime.device import resolve_precision
@@ -174,7 +174,7 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
         views=config.store.views,
         encoding=config.store.encoding,
         seed=config.store.seed,
-        versions=_versions(config.views),
+        versions=_versions(config.views) | teacher_versions(config.teacher),
     )
 
 

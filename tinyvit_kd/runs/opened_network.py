@@ -8,12 +8,11 @@ from typing import Any
 
 from tinyvit_kd.config.models import NetworkSource
 from tinyvit_kd.data.labels.class_list import ClassList, load_class_list
+from tinyvit_kd.models.known_network import OpenedNetwork
 from tinyvit_kd.models.modelfile import ModelCard
-from tinyvit_kd.models.open_network import TIMM, OpenedNetwork, open_source
+from tinyvit_kd.models.open_network import TIMM, open_source
 from tinyvit_kd.runs.class_lists import card_classes, named_classes
 from tinyvit_kd.runtime.wording import printable
-
-_RECIPE = "the recipe"
 
 
 def open_with_classes(source: NetworkSource, section: str = "") -> OpenedNetwork:
@@ -39,8 +38,9 @@ def known_classes(source: NetworkSource, card: ModelCard) -> ClassList | None:
 
 
 def network_name(opened: OpenedNetwork) -> str:
-    """What to call a network: timm's name, or its class where it was built from widths."""
-    return opened.card.spec.name or type(opened.network).__name__
+    """What to call a network: timm's name, or that of a function, or its class where it was built from widths."""
+    made_by = (opened.card.spec.call or "").removesuffix(".from_pretrained")  # of transformers' classes
+    return opened.card.spec.name or made_by or type(opened.network).__name__
 
 
 def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
@@ -48,7 +48,7 @@ def network_line(opened: OpenedNetwork, source: NetworkSource) -> str:
     card = opened.card
 
     def by(field: str) -> str:
-        return _RECIPE if getattr(source, field) is not None else opened.known_from
+        return opened.said_by(source, field)
 
     classes = "no class list" if card.class_ids is None else f"{card.class_name}, from {by('class_list')}"
     said = (

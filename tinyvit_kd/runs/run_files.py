@@ -1,4 +1,4 @@
-"""Names of the files that a run leaves in its folder, and a dump beside its store.
+"""Names of the files that a run or a search leaves in its folder, and a dump beside its store.
 
 Imports nothing heavy: whoever looks at runs from outside starts in a moment.
 """
@@ -15,6 +15,9 @@ SUMMARY = "summary.json"  # with it and a model file, a run has finished
 RESULTS = "results.json"  # of a finished run: figures, and all that they depend on
 ATTEMPTS = "attempts.json"  # when the run was started and ended, each time
 LOG = "log.txt"
+SEARCH_RECIPE = "contract.yaml"  # of a search, whose folder is that of no run
+SEARCH_IDENTITY = "identity.json"
+SEARCH_PAGE = "contract.html"
 _DUMP_FILE = re.compile(r"(.+?)(?:\.part-(\d+)-of-(\d+))?\.(log|results\.json|attempts\.json|progress\.json)")
 
 

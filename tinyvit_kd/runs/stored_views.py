@@ -18,9 +18,25 @@ from tinyvit_kd.store.store import LogitStore
 def schedule_stored_views(
     config: StoredTrainingConfig, stores: Sequence[LogitStore], job: Job, counts: ViewCounts | None, epoch: int
 ) -> ViewSchedule:
-    """Which views each epoch uses. Views that were dumped while a run was stopped are used from ``epoch`` on.
+    """Which views each epoch uses (see ``choose_stored_views``); with ``store.follow`` none has to be there yet.
 
-    With ``store.follow`` all views count that the stores will have, and none has to be there yet.
+    Raises:
+        ConfigError: see ``choose_stored_views``.
+        BlockMissingError: a later epoch needs a block that is missing.
+    """
+    views = choose_stored_views(config, stores, job, counts, epoch)
+    for store in stores if not config.store.follow else ():
+        require_blocks(store, views.used(range(max(0, epoch - 1), config.schedule.epochs)), job)
+    return views
+
+
+def choose_stored_views(
+    config: StoredTrainingConfig, stores: Sequence[LogitStore], job: Job, counts: ViewCounts | None, epoch: int
+) -> ViewSchedule:
+    """Which views each epoch uses, whether they are there or not.
+
+    Views that were dumped while a run was stopped are used from ``epoch`` on. With ``store.follow`` all those
+    count that the stores will have.
 
     Args:
         counts: how many views the run has used from which epoch on, from its checkpoint; None at the start of a run.
@@ -29,7 +45,6 @@ def schedule_stored_views(
     Raises:
         ConfigError: a sample would have the same view twice in one batch, or the recipe allows fewer views than the run
             has used.
-        BlockMissingError: a later epoch needs a block that is missing.
     """
     schedule = config.schedule
     limit = config.store.views
@@ -46,8 +61,6 @@ def schedule_stored_views(
     require_views_per_sample(schedule.views_per_sample, used)
     if limit is not None:
         require_limit(limit, used, resumed=counts is not None)
-    for store in stores if not config.store.follow else ():
-        require_blocks(store, views.used(range(max(0, epoch - 1), schedule.epochs)), job)
     say(
         job,
         f"{used} stored views per sample, {counted(len(stores), 'teacher')}; "

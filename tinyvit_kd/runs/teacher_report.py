@@ -8,6 +8,7 @@ from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.input_size import RESIZING
 from tinyvit_kd.models.teacher import Teacher, TeacherFacts
 from tinyvit_kd.runs.known_labels import KnownLabels
+from tinyvit_kd.runs.opened_network import in_figures
 
 COSTLY = 1.5  # times the pixels of a view, from which on a larger input is pointed out
 
@@ -25,8 +26,10 @@ def teacher_lines(
     facts = teacher.facts
     yield (
         f"teacher {facts.name}: weights from {_origin(config)}, {facts.num_classes:,} classes "
-        f"({class_list or 'no class list'}{_restricted(facts)}), {teacher.precision}, "
-        f"input of {facts.image_size} pixels ({_size_origin(config)}){_resized(view_size, facts.image_size)}"
+        f"({_classes(class_list, teacher)}{_restricted(facts)}), {teacher.precision}, "
+        f"input of {facts.image_size} pixels ({_size_origin(config, teacher)}){_resized(view_size, facts.image_size)}, "
+        f"mean {in_figures(facts.mean)} ({_origin_of('mean', teacher)}), "
+        f"deviation {in_figures(facts.std)} ({_origin_of('std', teacher)})"
     )
     if labels.unknown:
         yield f"how often the teacher is right is not known: {labels.unknown}"
@@ -42,7 +45,7 @@ def teacher_lines(
 
 
 def _origin(config: TeacherConfig) -> str:
-    weights = "timm's hub" if config.pretrained else config.origin
+    weights = "timm's hub" if config.pretrained and config.name is not None else config.origin
     return weights if config.head is None else f"{weights}, head from {config.head}"
 
 
@@ -50,13 +53,21 @@ def _restricted(facts: TeacherFacts) -> str:
     if facts.restriction is None:
         return ""
     asked = sum(map(len, facts.restriction.members))
-    return f", made of {asked:,} of the network's {facts.restriction.num_classes:,} by teacher.restrict_to"
+    return f", made of {asked:,} of the network's {facts.restriction.num_classes:,}"
 
 
-def _size_origin(config: TeacherConfig) -> str:
+def _classes(class_list: str | None, teacher: Teacher) -> str:
+    return "no class list" if class_list is None else f"{class_list}, {_origin_of('class_list', teacher)}"
+
+
+def _origin_of(field: str, teacher: Teacher) -> str:
+    return f"from {teacher.said_by.get(field, 'the network itself')}"
+
+
+def _size_origin(config: TeacherConfig, teacher: Teacher) -> str:
     if config.image_size is not None:
         return "teacher.image_size"
-    return "the network's own; teacher.image_size sets another"
+    return f"the network's own, {_origin_of('image_size', teacher)}; teacher.image_size sets another"
 
 
 def _resized(view_size: int, image_size: int) -> str:

@@ -152,7 +152,8 @@ def start_job(
     """Join the processes that torchrun started, or be the only one.
 
     NCCL carries gradients between GPUs; a gloo group beside it carries small control messages over the CPU, so
-    that those never synchronise with a device.
+    that those never synchronise with a device. Tasks of srun or mpirun that have work of their own share the GPUs that
+    they see on their machine.
 
     Args:
         device: auto, cpu or cuda.
@@ -171,16 +172,16 @@ def start_job(
         torch.set_num_threads(threads)
     runtime = runtime or RuntimeConfig()
     set_environment(runtime)  # before anything asks for a GPU
-    chosen = _device(device, place.local_rank)
+    chosen = _device(device, place)
     if chosen.type == "cuda":
         set_switches(runtime)
     else:
         keep_freed_memory()
+    if chosen.type == "cuda" and (place.world_size > 1 or chosen.index):
+        torch.cuda.set_device(chosen)
     if place.world_size == 1:
         yield Job(0, 1, chosen)
         return
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
     with _reporting_lost_peers():
         meeting = meet(place.rank, place.world_size)
         size = working_processes(place, schedule)
@@ -265,7 +266,7 @@ def _reporting_lost_peers() -> Iterator[None]:
         raise lost_peer(what_a_peer_did(error)) from error
 
 
-def _device(name: str, local_rank: int) -> torch.device:
+def _device(name: str, place: Place) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError(
@@ -276,10 +277,14 @@ def _device(name: str, local_rank: int) -> torch.device:
         )
     if name == "cpu" or not available:
         return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
+    gpus = torch.cuda.device_count()
+    number = place.local_rank or place.task
+    if place.task and (gpus == 1 or place.world_size == 1):
+        number = place.task % gpus  # the launcher gave each task its own GPU, or tasks of their own share what there is
+    if number >= gpus:
         raise ConfigError(
             "there are more processes on this machine than GPUs",
-            found=f"local rank {local_rank}, {torch.cuda.device_count()} GPUs",
+            found=f"local rank {number}, {gpus} GPUs",
             fix="start torchrun with --nproc_per_node of at most the number of GPUs",
         )
-    return torch.device("cuda", local_rank)
+    return torch.device("cuda", number)

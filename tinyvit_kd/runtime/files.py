@@ -66,6 +66,14 @@ def atomic_write(path: Path, data: bytes | memoryview, fsync: bool = False) -> N
     patiently(write, str(path))
 
 
+def modified(path: Path) -> float | None:
+    """When a file was changed, Unix time by the clock of its disk; None if there is no such file."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
 def atomic_create(path: Path, data: bytes | memoryview, fsync: bool = False) -> bool:
     """Write ``data`` to ``path`` unless that exists. Of several writers at the same time, one succeeds.
 
@@ -109,10 +117,14 @@ def parse_json(text: str | bytes) -> Any:
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else float(digits))
 
 
-def read_small_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a small file; empty where there is none that can be read, whatever is there instead."""
+def read_small_json(path: Path, largest: int | None = None) -> dict[str, Any]:
+    """A JSON object in a small file; empty where there is none that can be read, whatever is there instead.
+
+    Args:
+        largest: bytes; what is larger is not read; None: ``LARGEST_JSON``.
+    """
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > (LARGEST_JSON if largest is None else largest):
             return {}
         value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError):

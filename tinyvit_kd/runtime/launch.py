@@ -15,6 +15,9 @@ TASKS = {
     "OMPI_COMM_WORLD_SIZE": "mpirun",
     "PMI_SIZE": "mpiexec",
 }
+# A task's number among those of its launcher on this machine. Under mpirun in a batch script, Slurm's is that of the
+# script, and so comes last.
+LOCAL_TASKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _ONE = {"srun": "srun --ntasks 1", "mpirun": "mpirun -n 1", "mpiexec": "mpiexec -n 1"}
 _MEETING_POINT = ("MASTER_ADDR", "MASTER_PORT")
 _FIX = "start the command with torchrun, which sets all of these; for a single process, unset RANK and WORLD_SIZE"
@@ -29,6 +32,8 @@ class Place:
         local_world_size: how many of them there are on this machine, as torchrun says; otherwise those up to this one.
         may_change: whether torchrun starts the job again when a process dies or a machine joins, with as many
             processes as there are then.
+        task: its number among the tasks of srun or mpirun on this machine, which share the GPUs that they see; 0 where
+            torchrun has given it a local rank.
     """
 
     rank: int = 0
@@ -36,6 +41,7 @@ class Place:
     local_rank: int = 0
     local_world_size: int = 1
     may_change: bool = False
+    task: int = 0
 
 
 def place_in_job(environment: Mapping[str, str], independent: bool = False) -> Place:
@@ -52,7 +58,7 @@ def place_in_job(environment: Mapping[str, str], independent: bool = False) -> P
     if "RANK" not in environment and environment.get("WORLD_SIZE", "1") == "1":
         if not independent:
             _refuse_copies(environment)
-        return Place()
+        return Place(task=_task(environment))
     world_size = _number(environment, "WORLD_SIZE")
     rank = _number(environment, "RANK")
     local_rank = _number(environment, "LOCAL_RANK") if "LOCAL_RANK" in environment else 0
@@ -82,6 +88,7 @@ def place_in_job(environment: Mapping[str, str], independent: bool = False) -> P
         local_rank,
         max(int(local) if local.isdecimal() else 1, local_rank + 1),
         restarts.isdecimal() and int(restarts) > 0,
+        0 if "LOCAL_RANK" in environment else _task(environment),
     )
 
 
@@ -97,6 +104,11 @@ def working_processes(place: Place, schedule: ScheduleConfig | None) -> int:
     if schedule is None or not place.may_change:
         return place.world_size
     return next((count for count in range(place.world_size, 0, -1) if schedule.fits(count)), place.world_size)
+
+
+def _task(environment: Mapping[str, str]) -> int:
+    told = (environment.get(name, "") for name in LOCAL_TASKS)
+    return next((int(number) for number in told if number.isdecimal()), 0)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -36,7 +36,8 @@ def choose_cores(device: torch.device, workers: int) -> Cores | None:
             "share this machine; torchrun sets it",
         )
         return None
-    homes = [_home(device, local_rank) for local_rank in range(place.local_world_size)]
+    gpus = [device.index or 0] if place.world_size == 1 else range(place.local_world_size)
+    homes = [_home(device, gpu) for gpu in gpus]
     cores = share_cores(read_topology(_allowed()), homes, place.local_rank, workers)
     note(cores.describe())
     return cores
@@ -68,11 +69,11 @@ def _allowed() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
-def _home(device: torch.device, local_rank: int) -> int | None:
-    """The NUMA node of a local rank's GPU; None if it is not known."""
-    if device.type != "cuda" or local_rank >= torch.cuda.device_count():
+def _home(device: torch.device, gpu: int) -> int | None:
+    """The NUMA node of a GPU, by its number; None if it is not known."""
+    if device.type != "cuda" or gpu >= torch.cuda.device_count():
         return None
-    facts = torch.cuda.get_device_properties(local_rank)
+    facts = torch.cuda.get_device_properties(gpu)
     numbers = [getattr(facts, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
     if None in numbers:
         return None  # torch before 2.8 or so does not tell

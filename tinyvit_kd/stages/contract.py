@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.candidate_run import CandidateRun, drop_path_rate_of
 from tinyvit_kd.contraction.costs import costs_of
+from tinyvit_kd.contraction.join_search import join_search
 from tinyvit_kd.contraction.means import mean_of
 from tinyvit_kd.contraction.outcome import outcome_table, winners, write_outcome, write_rounds
 from tinyvit_kd.contraction.plan import Planner
@@ -20,8 +22,7 @@ from tinyvit_kd.contraction.results_folder import ResultsFolder
 from tinyvit_kd.contraction.rounds import Outcome
 from tinyvit_kd.contraction.search import Rules, rules_of
 from tinyvit_kd.contraction.search_files import (
-    join_search,
-    log_path,
+    own_log,
     page_path,
     search_folder,
     timings_folder,
@@ -29,14 +30,16 @@ from tinyvit_kd.contraction.search_files import (
 )
 from tinyvit_kd.contraction.shared_search import SharedSearch
 from tinyvit_kd.contraction.space import shape_of
-from tinyvit_kd.contraction.throughput import open_clock
+from tinyvit_kd.contraction.throughput import open_clock, timing_setting
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.student import student_spec
 from tinyvit_kd.reports.contraction_page import write_contraction_page
 from tinyvit_kd.runs.attempts import command_line
 from tinyvit_kd.runs.first_weights import FirstWeights, read_first_weights
 from tinyvit_kd.runs.identity import run_identity
+from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.heartbeat import saying
 from tinyvit_kd.runtime.lines import log_file, quiet_lines
 from tinyvit_kd.runtime.log import say
 from tinyvit_kd.runtime.wording import counted
@@ -72,10 +75,11 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
     rules = rules_of(config)
     planner, drop_path_rate = _open_planner(config, alone, folder, proxy, weights)
     planner.require_reachable()
-    join_search(folder, _identity(config, proxy, weights), config)
-    with log_file(log_path(folder, part, job.rank), f"contract, tinyvit_kd {__version__}, on {job.device.type}"):
-        number, parts = part
-        results = ResultsFolder(folder, first=(number - 1 + job.rank / job.world_size) / parts)
+    join_search(folder, _identity(config, proxy, weights), _here(config, proxy), config)
+    number, parts = part
+    results = ResultsFolder(folder, first=(number - 1 + job.rank / job.world_size) / parts)
+    title = f"contract, tinyvit_kd {__version__}, on {job.device.type}"
+    with own_log(folder, results, part, job.rank) as log, log_file(log, title):
         base = planner.base.candidate
         run = CandidateRun(config, rules, proxy, alone, base, weights.initial, drop_path_rate, results)
         for outcome in SharedSearch(rules, job, planner, run, results).outcomes():
@@ -84,6 +88,10 @@ def contract(config: ContractConfig, job: Job, part: tuple[int, int] = (1, 1)) -
                     write_contraction_page(folder, outcome, command_line())
         say(job, f"wrote {page_path(folder)}")
         _write(folder, outcome, config, rules, drop_path_rate, job)
+        # All end with the last result, unless one trains what another has made meanwhile. Rank 0, which may keep the
+        # job's store, waits for it: to its peers a store that is gone is a job that has failed.
+        with saying("waiting for the job's other processes"):
+            job.barrier()
     return _figures(outcome, rules)
 
 
@@ -98,9 +106,20 @@ def _require_own(folder: Path) -> None:
 
 
 def _identity(config: ContractConfig, proxy: Proxy, weights: FirstWeights) -> dict[str, str]:
-    """What must be the same for processes to share a search, as values by name."""
+    """What of recipe and data must be the same for processes to share a search, as values by name."""
     own = {name: getattr(config, name).model_dump_json() for name in _SECTIONS}
     return proxy.identity | run_identity(config, proxy.num_classes, proxy.data.classes, weights) | own
+
+
+def _here(config: ContractConfig, proxy: Proxy) -> dict[str, str]:
+    """What of the machine must be the same, as values by name."""
+    job, asked = proxy.data.job, config.runtime.precision
+    timings = timing_setting(config, job, proxy.num_classes, proxy.image_size)
+    return {
+        "device": job.device.type,
+        "training precision": resolve_precision(job.device, asked, trains=True),
+        "scoring precision": resolve_precision(job.device, asked, trains=False),
+    } | ({} if timings is None else {"timings": json.dumps(timings)})
 
 
 def _open_planner(

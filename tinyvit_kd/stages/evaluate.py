@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tinyvit_kd.config.recipes import EvalConfig, EvaluateConfig
 from tinyvit_kd.config.view_spec import EvalViewSpec
+from tinyvit_kd.models.known_network import OpenedNetwork
 from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import RAW_MODEL, raw_model_file
 from tinyvit_kd.models.normalizer import Normalizer
-from tinyvit_kd.models.open_network import OpenedNetwork
+from tinyvit_kd.models.open_network import ITSELF
 from tinyvit_kd.models.read_model import OWN_CARD
 from tinyvit_kd.runs.opened_network import network_line, open_with_classes
 from tinyvit_kd.runs.scoring import build_scorer
@@ -66,6 +67,8 @@ def _difference(views: EvalViewSpec, opened: OpenedNetwork) -> str:
     card, own = opened.card, opened.known_from == OWN_CARD
     if own and card.crop_mode is None:
         return " (the model's file names none)"
+    if card.crop_mode is None and opened.known_from == ITSELF:
+        return " (nothing names any)"
     if str(views) == str(card.eval_views):
         return "" if own else f" (from {opened.known_from})"
     said_by = "the model's file" if own else opened.known_from

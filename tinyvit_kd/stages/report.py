@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tinyvit_kd.analysis.jobs.folders import find_searches
+from tinyvit_kd.contraction.search_files import page_path
 from tinyvit_kd.errors import ConfigError, reason_of
 from tinyvit_kd.reports.assets import assets, require_plotly
 from tinyvit_kd.reports.gathering import Asked, gather
@@ -34,6 +36,8 @@ def report(paths: Sequence[str], output: Path, **asked: Any) -> str:
     if output.is_dir():
         raise ConfigError("a report is a file", where=str(output), found="a folder", expected="--output FILE.html")
     page = gather(paths, Asked(**asked))
+    for path in find_searches(paths):
+        note(f"left out of the report: {path}: a search has a page of its own, {page_path(Path(path))}")
     for path, reason in page.not_read:
         note(f"left out of the report: {path}: {reason}")
     content = html_page(page, assets()).encode()

@@ -13,6 +13,7 @@ from timm.optim import auto_group_layers
 from torch import nn
 
 from tinyvit_kd.config.training import OptimConfig
+from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.training.learning_rate import scaled_rates
 
 DIST_TOKEN = "dist_token"
@@ -70,6 +71,8 @@ def dist_token_decays_in(saved: Mapping[str, Any], model: nn.Module, config: Opt
 
 def layer_scales(model: nn.Module, layer_decay: float) -> dict[str, float]:
     """Factor on the learning rate of each parameter, by name; 1 for the head."""
+    if layer_decay == 1:
+        return {name: 1.0 for name, _ in model.named_parameters()}
     depths = _tiny_vit_depths(model) if isinstance(model, TinyVit) else _timm_depths(model)
     deepest = max(depths.values())
     return {name: layer_decay ** (deepest - depth) for name, depth in depths.items()}
@@ -98,8 +101,19 @@ def _tiny_vit_depths(model: TinyVit) -> dict[str, int]:
 
 
 def _timm_depths(model: nn.Module) -> dict[str, int]:
-    """Depths in any other model: timm's grouping into layers, as in its ``param_groups_layer_decay``."""
+    """Depths in any other model: timm's grouping into layers, as in its ``param_groups_layer_decay``.
+
+    Raises:
+        ConfigError: it is none of timm's, and does not say which layers it has.
+    """
     matcher = getattr(model, "group_matcher", None)
+    if matcher is None and not hasattr(model, "pretrained_cfg"):
+        raise ConfigError(
+            "the layers of this network are not known, so that no layer decay can be applied",
+            where="optim.layer_decay",
+            found=f"{type(model).__name__}, which has no group_matcher as timm's networks have",
+            fix="set it to 1, or give the network's class a method group_matcher",
+        )
     depths: dict[str, int] = (
         auto_group_layers(model) if matcher is None else group_parameters(model, matcher(coarse=False), reverse=True)
     )

@@ -7,14 +7,9 @@ the transform; ``batches/transform_check.py`` looks for those.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import os
-import pkgutil
 import platform
 import random
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -29,6 +24,7 @@ from pydantic import JsonValue
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.view_spec import TransformConfig, ViewSpec
 from tinyvit_kd.errors import ConfigError, TransformError
+from tinyvit_kd.runtime.foreign_code import one_line, resolve
 from tinyvit_kd.runtime.log import warn_once
 from tinyvit_kd.runtime.seeding import hash64
 from tinyvit_kd.views.decode import decode
@@ -38,6 +34,7 @@ UInt8 = npt.NDArray[np.uint8]
 Transform = Callable[[Image.Image], object]
 
 TRANSFORM_FIELD = "views.transform"
+_WHAT = "the transform"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 # Hashed with a seed, to keep its uses apart.
 _PYTHON, _NUMPY, _TORCH, _BUILDING = 0x7079, 0x6E70, 0x7468, 0x6D616B65
@@ -114,8 +111,8 @@ def _built(text: str) -> Transform:
 def _build(config: TransformConfig, field: str) -> Any:
     """The object that a recipe's mapping describes; ``field`` is its place in the recipe, for messages."""
     if config.name is not None:
-        return _resolve(config.name, field)
-    call = _resolve(str(config.call), field)
+        return resolve(config.name, field, _WHAT)
+    call = resolve(str(config.call), field, _WHAT)
     args = [_value(each, f"{field}.args.{number}") for number, each in enumerate(config.args)]
     kwargs = {name: _value(each, f"{field}.kwargs.{name}") for name, each in config.kwargs.items()}
     try:
@@ -124,7 +121,7 @@ def _build(config: TransformConfig, field: str) -> Any:
         raise ConfigError(
             "a call that builds the transform failed",
             where=f"{field}: {config}",
-            found=_one_line(error),
+            found=one_line(error, __file__),
             fix="correct args and kwargs in the recipe",
         ) from error
 
@@ -150,23 +147,6 @@ def _names(value: JsonValue) -> Iterator[str]:
             yield from _names(each)
 
 
-def _resolve(name: str, field: str) -> Any:
-    try:
-        # `python -m` looks for modules here, a console script does not. Appended last, so that no file here hides a
-        # package, and not removed, since a transform may import something when it is called.
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.append(here)
-        return pkgutil.resolve_name(name)
-    except Exception as error:  # importing runs the module
-        raise ConfigError(
-            "a name in the transform cannot be imported",
-            where=f"{field}: {name}",
-            found=_one_line(error),
-            expected="a dotted name, such as torchvision.transforms.v2.Compose, or my_file.my_function for a module in "
-            "the current directory",
-        ) from error
-
-
 def _draw(transform: Transform, image: Image.Image, seed: int, config: TransformConfig) -> object:
     """What the transform returns. If it fails, further seeds are tried, which follow from the view's own.
 
@@ -184,7 +164,7 @@ def _draw(transform: Transform, image: Image.Image, seed: int, config: Transform
     raise TransformError(
         "the transform fails on an image with every seed",
         where=f"{TRANSFORM_FIELD}: {config}",
-        found=f"{_one_line(failure)}; from seed {seed} and {_ATTEMPTS - 1} more",
+        found=f"{one_line(failure, __file__)}; from seed {seed} and {_ATTEMPTS - 1} more",
         fix="correct the transform: it gets Pillow images in RGB, of any size",
     ) from failure
 
@@ -227,14 +207,6 @@ def _refusal(config: TransformConfig, view: UInt8, found: str, fix: str) -> Tran
         expected=f"a Pillow image of {side} x {side}, or uint8 [3, {side}, {side}] or [{side}, {side}, 3]",
         fix=fix,
     )
-
-
-def _one_line(error: Exception) -> str:
-    """An error in code of others, as one line with its location: the traceback itself is lost in a loading process."""
-    skipped_files = {__file__, pkgutil.__file__, importlib.__file__}
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in skipped_files]
-    locations = [f" ({each.filename}:{each.lineno})" for each in frames if not each.filename.startswith("<frozen")]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{''.join(locations[-1:])}"
 
 
 @contextmanager

@@ -1,15 +1,16 @@
-"""Finds runs and stores among folders, so that whoever has many of them can name the folder that holds them."""
+"""Finds runs, stores and searches among folders, so that whoever has many can name the folder that holds them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit_kd.analysis.jobs.run_folder import is_run_folder
 from tinyvit_kd.errors import ConfigError, reason_of
-from tinyvit_kd.runs.run_files import RECIPE
+from tinyvit_kd.runs.run_files import RECIPE, SEARCH_IDENTITY, SEARCH_PAGE, SEARCH_RECIPE
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.storage.base import Storage
 from tinyvit_kd.storage.copies import local_path
@@ -45,6 +46,24 @@ def find_places(paths: Sequence[str]) -> list[Place]:
         for place in [_at(path, named=True)] if _is_place(path) else _inside(path):
             found.setdefault(real_path(place.path), place)
     return list(found.values())
+
+
+def find_searches(paths: Sequence[str]) -> list[str]:
+    """The folders of searches at some paths and below them, where these can be read; there are none at URLs."""
+    found: dict[str, str] = {}
+    for path in paths:
+        folder = local_path(path)
+        if folder is None or _is_place(path):
+            continue
+        below = [path] if is_search_folder(folder) else [str(each) for each in _searches_below(folder)]
+        for each in below:
+            found.setdefault(real_path(each), each)
+    return list(found.values())
+
+
+def is_search_folder(path: Path) -> bool:
+    """Whether a folder is that of a search (``contract``)."""
+    return all((path / name).is_file() for name in (SEARCH_IDENTITY, SEARCH_RECIPE)) and not is_run_folder(path)
 
 
 def is_store_folder(location: str | Path) -> bool:
@@ -96,17 +115,32 @@ def _inside(path: str) -> list[Place]:
             where=path,
             expected="the folder of a run or a store, or one that holds some",
         )
+    if is_search_folder(folder):
+        raise ConfigError(
+            "this is the folder of a search, not of a run or a store",
+            where=path,
+            fix=f"open {folder / SEARCH_PAGE}, the page that the search writes after each round; "
+            f"tinyvit-kd status {path} tells how far it is",
+        )
     try:
-        places = list(_below(folder, DEPTH))
+        inner = list(_below(folder, DEPTH))
     except OSError as error:
         raise ConfigError("this folder cannot be read", where=path, found=reason_of(error)) from None
+    places = [_at(str(each), named=False) for each in inner if _is_place(str(each))]
     if not places:
+        searches = [str(each) for each in inner]
         raise ConfigError(
             "there is neither a run nor a store here",
             where=path,
+            found=f"searches, which have pages of their own ({SEARCH_PAGE}): {', '.join(searches)}" if searches else "",
             expected=f"the folder of a run or a store, or one that holds some, at most {DEPTH} levels below it",
         )
     return places
+
+
+def _searches_below(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from (each for each in _below(folder, DEPTH) if is_search_folder(each))
 
 
 def _below_url(storage: Storage, folder: str, depth: int) -> Iterator[Place]:
@@ -122,12 +156,12 @@ def _below_url(storage: Storage, folder: str, depth: int) -> Iterator[Place]:
             yield from _below_url(storage, entry.name, depth - 1)
 
 
-def _below(folder: Path, depth: int) -> Iterator[Place]:
-    """Runs and stores in a folder, by name; not in each other, and not through links to folders above."""
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Runs, stores and searches in a folder, by name; not in each other, and not through links to folders above."""
     with os.scandir(folder) as entries:
         inner = sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     for each in inner:
-        if _is_place(str(each)):
-            yield _at(str(each), named=False)
+        if _is_place(str(each)) or is_search_folder(each):
+            yield each
         elif depth > 1 and os.access(each, os.R_OK | os.X_OK):
             yield from _below(each, depth - 1)

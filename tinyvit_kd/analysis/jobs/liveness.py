@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinyvit_kd.runs.attempts import Attempt, read_attempts
-from tinyvit_kd.runtime.files import read_small_json
+from tinyvit_kd.runtime.files import modified, read_small_json
 
 State = Literal["starting", "running", "evaluating", "stopped", "failed", "finished", "silent", "killed", "unknown"]
 ACTIVE: tuple[State, ...] = ("starting", "running", "evaluating")
@@ -134,11 +134,23 @@ def _own_word(progress: dict[str, Any], attempts: tuple[Attempt, ...], tail: str
     for state in ("stopped", "failed", "finished"):
         if attempts and attempts[-1].ended == state:
             return state, attempts[-1].message
-    endings = list(_ENDED.finditer(tail))
-    if endings and "process " not in tail[endings[-1].end() :]:  # it was not started again after that
-        words = endings[-1][1].strip() or tail.rstrip().splitlines()[-1][len("2026-01-01 00:00:00  ") :]
-        return ("stopped" if words.startswith("stopped") else "failed"), words
+    ended = _ending(tail)
+    if ended is not None:
+        return ended
     return "unknown", None
+
+
+def ending_by_log(log: Path) -> tuple[State, str] | None:
+    """How a job ended, stopped or failed, and what ended it, by its log; None: that does not say."""
+    return _ending(end_of(log))
+
+
+def _ending(tail: str) -> tuple[State, str] | None:
+    endings = list(_ENDED.finditer(tail))
+    if not endings or "process " in tail[endings[-1].end() :]:  # it was started again after that
+        return None
+    words = endings[-1][1].strip() or tail.rstrip().splitlines()[-1][len("2026-01-01 00:00:00  ") :]
+    return ("stopped" if words.startswith("stopped") else "failed"), words
 
 
 def _still(state: State, progress: dict[str, Any], attempts: tuple[Attempt, ...], age: float | None) -> State:
@@ -193,14 +205,6 @@ def _age(now: float, changed: Iterable[float], updated: float | None) -> float |
         elif now - updated <= SILENT_AFTER:
             age = min(age, now - updated)
     return max(0.0, age)
-
-
-def modified(path: Path) -> float | None:
-    """When a file was changed, Unix time by the clock of its disk; None if there is no such file."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
 
 
 def as_number(value: Any) -> float | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
+from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, read_life
 from tinyvit_kd.runs.run_files import ATTEMPTS, RESULTS, beside_store, dump_file, dump_file_name
 from tinyvit_kd.runs.uploads import EVERY
-from tinyvit_kd.runtime.files import read_small_json
+from tinyvit_kd.runtime.files import modified, read_small_json
 from tinyvit_kd.runtime.progress_file import PROGRESS
 from tinyvit_kd.storage.copies import copied, local_path, parts_of
 from tinyvit_kd.storage.open import open_storage

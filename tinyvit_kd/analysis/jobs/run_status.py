@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, modified, read_life
+from tinyvit_kd.analysis.jobs.liveness import JobFiles, Life, as_number, read_life
 from tinyvit_kd.analysis.jobs.run_folder import Line, RunFolder, read_run
 from tinyvit_kd.errors import ConfigError, said_by
 from tinyvit_kd.runs.checkpoint_uploads import remote_checkpoints, remote_name
 from tinyvit_kd.runs.run_files import ATTEMPTS, LOG, SUMMARY
 from tinyvit_kd.runs.uploads import EVERY
+from tinyvit_kd.runtime.files import modified
 from tinyvit_kd.runtime.loggers.own_files import METRICS
 from tinyvit_kd.runtime.progress_file import PROGRESS
 from tinyvit_kd.runtime.wording import counted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from tinyvit_kd.analysis.jobs.liveness import ACTIVE
 from tinyvit_kd.analysis.jobs.part_status import PartStatus
@@ -12,7 +14,50 @@ from tinyvit_kd.analysis.jobs.store_status import StoreStatus
 from tinyvit_kd.runtime.colours import Meaning, coloured
 from tinyvit_kd.runtime.wording import binary_size, counted, duration, printable, table
 
-Status = RunStatus | StoreStatus
+
+class OtherStatus(Protocol):
+    """A status of what is neither a run nor a store, and tells its rows itself."""
+
+    @property
+    def path(self) -> str:
+        """Of its folder."""
+
+    @property
+    def stage(self) -> str:
+        """The command that makes it."""
+
+    @property
+    def state(self) -> str:
+        """As ``liveness.Life`` has them."""
+
+    @property
+    def message(self) -> str | None:
+        """What it is doing, or what ended it."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last sign of life."""
+
+    @property
+    def done(self) -> int:
+        """How much is done."""
+
+    @property
+    def total(self) -> int | None:
+        """Of so much."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with its files."""
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """What it tells besides, as names and texts."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for machines."""
+
+
+Status = RunStatus | StoreStatus | OtherStatus
 SHOWN_SHARDS = 5  # with missing blocks that are named
 SHOWN_CHECKPOINTS = 3
 STILL = 120.0  # seconds without a step or view, from which on it is told
@@ -41,8 +86,16 @@ def percent(done: float, total: float) -> str:
 def _lines(status: Status) -> Iterator[str]:
     state = coloured(_state(status), _COLOURS.get(status.state, "strong"))
     yield f"{printable(status.path)}: {status.stage or 'unknown stage'}, {state}"
-    rows = _run_rows(status) if isinstance(status, RunStatus) else _store_rows(status)
+    rows = _rows(status)
     yield from (f"  {line}" for line in table([[name, printable(text)] for name, text in rows]).splitlines())
+
+
+def _rows(status: Status) -> Iterator[tuple[str, str]]:
+    if isinstance(status, RunStatus):
+        return _run_rows(status)
+    if isinstance(status, StoreStatus):
+        return _store_rows(status)
+    return itertools.chain(status.rows(), _common_rows(status))
 
 
 def _state(status: Status | PartStatus) -> str:
@@ -190,8 +243,9 @@ def _table(statuses: Sequence[Status]) -> str:
 
 def _row(status: Status) -> list[str]:
     done = status.present if isinstance(status, StoreStatus) else status.done
-    rate = f"{status.rate:,.0f}/s" if status.rate is not None and status.state in _AT_A_RATE else ""
-    loss = top1 = None
+    rate = left = loss = top1 = None
+    if isinstance(status, RunStatus | StoreStatus):
+        rate, left = status.rate if status.state in _AT_A_RATE else None, status.seconds_left
     if isinstance(status, RunStatus):
         loss, top1 = status.loss, (status.evaluation or {}).get("top1")
     return [
@@ -199,8 +253,8 @@ def _row(status: Status) -> list[str]:
         status.stage or "",
         status.state,
         "" if done is None or not status.total else percent(done, status.total),
-        duration(status.seconds_left) if status.seconds_left else "",
-        rate,
+        duration(left) if left else "",
+        "" if rate is None else f"{rate:,.0f}/s",
         "" if loss is None else f"{loss:.4f}",
         "" if top1 is None else f"{top1:.2f}",
         "" if status.age is None else f"{duration(status.age)} ago",

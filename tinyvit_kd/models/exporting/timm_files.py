@@ -44,7 +44,7 @@ def save_timm_folder(
     if config is None:
         raise ConfigError(
             "timm cannot build this network by name",
-            found=str(card.spec.name),
+            found=str(card.spec.name or card.spec.call),
             expected="one of timm's networks",
             fix="export it as onnx or torch-export, which hold its operations, too",
         )
