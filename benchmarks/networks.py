@@ -8,7 +8,7 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.optim import OptimConfig
 from tinyvit_kd.config.training import TrainConfig
 from tinyvit_kd.config.view_spec import IMAGENET_MEAN, IMAGENET_STD

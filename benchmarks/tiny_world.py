@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import DumpConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.building.source_rules import SourceRules

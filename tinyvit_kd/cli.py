@@ -14,6 +14,7 @@ from tinyvit_kd import __version__
 from tinyvit_kd.commands.audition import audition_command
 from tinyvit_kd.commands.compare import compare_command
 from tinyvit_kd.commands.export import export_command
+from tinyvit_kd.commands.head import head_group
 from tinyvit_kd.commands.plan import plan_command
 from tinyvit_kd.commands.predict import predict_command
 from tinyvit_kd.commands.recipe import recipe_command
@@ -48,7 +49,7 @@ from tinyvit_kd.runtime.wording import printable
 
 USER_ERROR = 2
 SECTIONS: dict[str, list[click.Command]] = {
-    "Before a run": [shards_group, recipe_command, plan_command, audition_command],
+    "Before a run": [shards_group, head_group, recipe_command, plan_command, audition_command],
     "The three stages": [dump_logits_command, pretrain_command, finetune_command, torchrun_command],
     "Make a student to measure": [contract_command],
     "Watch and compare runs": [status_command, compare_command, report_command],

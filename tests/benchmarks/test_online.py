@@ -13,7 +13,7 @@ from benchmarks.arguments import parse
 from benchmarks.logit_task import LogitTask, logit_task
 from benchmarks.memory import peak_mib
 from tests.benchmarks.conftest import SMALL_TEACHER, Result
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.runtime.distributed import solo_job
 

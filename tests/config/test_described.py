@@ -14,7 +14,7 @@ from tinyvit_kd.config.recipes_page import COMMAND, PAGE, page
 
 PURE_NUMBERS = {"seed", "weight", "ratio", "mlp_ratio", "mbconv_expand_ratio", "temperature", "mixup", "cutmix"}
 PURE_NUMBERS |= {"base_lr", "warmup_lr", "min_lr", "weight_decay", "eps", "clip_grad"}
-PURE_NUMBERS |= {"mbconv_expand_step", "lowest_mbconv_expand", "mlp_step", "lowest_mlp", "reduction"}
+PURE_NUMBERS |= {"mbconv_expand_step", "lowest_mbconv_expand", "mlp_step", "lowest_mlp", "reduction", "head_scale"}
 
 
 def all_entries(entries: tuple[Entry, ...]) -> Iterator[Entry]:

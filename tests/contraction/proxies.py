@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.tiny_world import NETWORK, SIZE, TRAINING, Tree, World, make_teacher
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.data.building.build import build_shards
 from tinyvit_kd.data.building.source_rules import SourceRules

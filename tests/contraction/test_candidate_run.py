@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contraction.fake_trainer import CLASSES, FakeTrainer, micro_config, shape_of_micro, shared_search
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction import candidate_run
 from tinyvit_kd.contraction.candidate_run import drop_path_rate_of, score_of, student_of
 from tinyvit_kd.contraction.records import Candidate

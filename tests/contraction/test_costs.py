@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.contraction.known_shapes import PUBLISHED, small, tiny_vit, vit
 from tinyvit_kd.config.contraction import SpaceConfig, TinyVitSpaceConfig, VitSpaceConfig
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction import costs
 from tinyvit_kd.contraction.costs import costs_of
 from tinyvit_kd.contraction.moves import lowered_from

@@ -7,7 +7,7 @@ import timm
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import shape_of
 from tinyvit_kd.models.families import build_network

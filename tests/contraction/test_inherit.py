@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.contraction.inherit import inherit, without_rule
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import shape_of

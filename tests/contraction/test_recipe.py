@@ -12,7 +12,7 @@ from tests.contraction.fake_trainer import FakeClock
 from tests.contraction.planted import contract_config
 from tests.contraction.test_space import is_not_below
 from tinyvit_kd.config.load import load_recipe
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.costs import costs_of
 from tinyvit_kd.contraction.plan import Planner

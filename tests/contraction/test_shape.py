@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.models.networks import TINY, TINY_SPEC
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import ratio_of, shape_of
 from tinyvit_kd.errors import ConfigError

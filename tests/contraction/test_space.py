@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyvit_kd.config.contraction import SpaceConfig, TinyVitSpaceConfig, VitSpaceConfig
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.contraction.inherit import inherit
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import candidates, neighbours, shape_of

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tests.models.sources import Source
-from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
+from tinyvit_kd.config.models import ModelSource, TeacherConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.models.open_network import open_network
 from tinyvit_kd.models.student import build_student, student_spec
 from tinyvit_kd.models.teacher import build_teacher

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model
 

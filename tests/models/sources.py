@@ -18,7 +18,7 @@ from torch import nn
 
 from tests.models.networks import MEAN, STD
 from tests.models.official_tiny_vit import to_official
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard, save_model

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.models.networks import TINY, TINY_SPEC
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.input_size import require_size

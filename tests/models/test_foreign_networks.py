@@ -30,7 +30,9 @@ from tests.models.foreign_networks import (
 )
 from tests.models.sources import offline_hub
 from tinyvit_kd.config.load import validate
-from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig, TeacherConfig
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import ModelSource, TeacherConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError, TinyVitKdError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.head import head_modules

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.models.networks import TINY, tiny
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.data.labels.class_list import class_map, load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.families import build_network

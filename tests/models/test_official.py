@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.models.networks import TINY, tiny
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights, load_into
 from tinyvit_kd.models.official import to_timm

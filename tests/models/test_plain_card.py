@@ -13,7 +13,7 @@ import torch
 
 from tests.conftest import CommandLine
 from tests.models.networks import TINY, TINY_SPEC, card, tiny
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.modelfile import load_model_file, save_model
 from tinyvit_kd.models.plain_card import require_plain, without_fetching

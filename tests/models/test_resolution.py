@@ -12,7 +12,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 from torch.nn import functional as F
 
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.load_weights import InitialWeights, load_into

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.models.networks import TINY, TINY_SPEC, card, saved, tiny
-from tinyvit_kd.config.models import StudentConfig, TeacherConfig
+from tinyvit_kd.config.models import TeacherConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file, save_model

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from tests.models.networks import MEAN, STD, saved, tiny, views
 from tests.models.test_official import random_clip
-from tinyvit_kd.config.models import ModelSpec, TeacherConfig
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import hash_weights

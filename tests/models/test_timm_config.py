@@ -15,7 +15,7 @@ from tests.models.networks import MEAN, STD, TINY_SPEC
 from tests.models.test_features import SMALL
 from tests.models.timm_folders import opened_by_timm
 from tests.views.images import encoded, sample_image
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.models.export import export_student
 from tinyvit_kd.models.families import build_network

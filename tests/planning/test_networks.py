@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.planning.networks import NetworkCost, cost_of, costs_by_part, without_memory

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.tiny_world import NETWORK, ONE_EPOCH, TRAINING, World, make_teacher
-from tinyvit_kd.config.models import StudentConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.runs.identity import describe_changes

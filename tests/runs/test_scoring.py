@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounter
 from benchmarks.tiny_world import NETWORK, SIZE, World
 from tests.operators import waits
 from tinyvit_kd.batches.evaluation_batches import EvalBatches
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import EvalConfig
 from tinyvit_kd.config.training import RuntimeConfig
 from tinyvit_kd.data.buffers import Arrays

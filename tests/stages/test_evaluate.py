@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.tiny_world import SIZE, World
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec, ModelViewSpec
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.families import build_network

@@ -28,7 +28,7 @@ from tests.models.foreign_networks import (
 from tests.models.foreign_networks import Small as Small
 from tinyvit_kd.analysis.samples.replayed_views import ReplayedViews
 from tinyvit_kd.config.load import dump_yaml, load_recipe
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.contraction.space import shape_of
 from tinyvit_kd.data.shards import ShardSet

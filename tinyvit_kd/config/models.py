@@ -1,89 +1,15 @@
-"""Which network, and where its weights come from."""
+"""Trained networks: where their weights come from, and what has to be known of them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from tinyvit_kd.config.base import Location, Section, in_effect, unit
+from tinyvit_kd.config.base import Location, Section, unit
+from tinyvit_kd.config.classes import TeacherClasses
 
 _Positive = Annotated[float, Field(gt=0)]
-_Side = Annotated[int, Field(ge=1)]
-_Epoch = Annotated[int, Field(ge=0)]
-_FEWEST = 2  # sizes of an input that grows
-
-
-class TinyVitWidths(Section):
-    """An explicit TinyViT (arXiv 2207.10666, section 3.2): timm's ``TinyVit`` with these arguments."""
-
-    embed_dims: tuple[int, int, int, int] = Field(
-        description="width of each of the four stages", json_schema_extra=unit("channels")
-    )
-    depths: tuple[int, int, int, int] = Field(
-        (2, 2, 6, 2), description="number of blocks in each stage", json_schema_extra=unit("blocks")
-    )
-    num_heads: tuple[int, int, int, int] | None = Field(
-        None,
-        description="number of attention heads in each stage; null: width / 32",
-        json_schema_extra=unit("heads"),
-    )
-    window_sizes: tuple[int, int, int, int] = Field(
-        (7, 7, 14, 7), description="side of the attention window in each stage", json_schema_extra=unit("tokens")
-    )
-    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP divided by its input width")
-    mbconv_expand_ratio: float = Field(4.0, gt=0, description="expansion ratio of the MBConv blocks")
-    local_conv_size: int = Field(
-        3, ge=1, description="kernel side of the local convolution", json_schema_extra=unit("tokens")
-    )
-
-
-class ModelSpec(Section):
-    """A network by timm name, by explicit TinyViT widths, or by a function of your own that makes it."""
-
-    alternatives: ClassVar[tuple[str, ...]] = ("name", "tiny_vit", "call")
-
-    name: str | None = Field(
-        None,
-        description="timm model name, for example tiny_vit_5m_224; or hf-hub:OWNER/NAME, whose description is fetched, "
-        "or local-dir:FOLDER",
-    )
-    tiny_vit: TinyVitWidths | None = Field(None, description="explicit TinyViT widths")
-    call: str | None = Field(
-        None,
-        description="a function or class, by its dotted name (package.module.function), that is called with kwargs and "
-        "returns the network: a torch module that maps normalised images to logits. It gets num_classes, img_size and "
-        "drop_path_rate where it has parameters of these names. A model file remembers the name, and is opened only by "
-        "a recipe that repeats it",
-    )
-    drop_path_rate: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="stochastic depth rate; null: the model's own",
-        json_schema_extra=unit("probability"),
-    )
-    kwargs: dict[str, bool | int | float | str | list[int]] = Field(
-        default_factory=dict,
-        description="further arguments of timm.create_model, for example img_size; they may fetch or read files "
-        "(pretrained, checkpoint_path). With call: its arguments",
-    )
-
-    @property
-    def given(self) -> list[str]:
-        """Which of the ways to name a network the recipe uses."""
-        return [field for field in self.alternatives if getattr(self, field) is not None]
-
-    @model_validator(mode="after")
-    def _one_of(self) -> ModelSpec:
-        if len(self.given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(self.alternatives)}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Model files and runs are known by these fields; those made before there was ``call`` stay what they are.
-        return in_effect(self, handler(self), "call")
 
 
 class _CheckpointFile(Section):
@@ -185,6 +111,11 @@ class NetworkSource(Section):
             return f"torchvision's {self.torchvision}"
         return self.call or self.transformers or f"{self.name} of timm's hub"
 
+    @property
+    def _brings_weights(self) -> bool:
+        """Whether a field of a subclass says where the weights are."""
+        return False
+
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
         field = self.file_field
@@ -196,7 +127,7 @@ class NetworkSource(Section):
             raise ValueError(f"leave pretrained out: {own} brings its own weights")
         if self.file is not None and self.transformers is not None:
             raise ValueError(f"give {field} or transformers, which brings its own weights, not both")
-        if self.file is None and not self.pretrained and own is None:
+        if self.file is None and not self.pretrained and own is None and not self._brings_weights:
             raise ValueError(f"give {field} (a local file or folder) or pretrained: true (timm's weights from the hub)")
         if self.file is not None and self.pretrained:
             raise ValueError(f"give {field} or pretrained: true, not both")
@@ -208,109 +139,37 @@ class NetworkSource(Section):
 
 
 # Of several bases, the fields of the last one come first.
-class TeacherConfig(NetworkSource, _CheckpointFile):
+class TeacherConfig(TeacherClasses, NetworkSource, _CheckpointFile):
     """The teacher of stage one: a classifier of timm, torchvision, transformers or your own, with its weights."""
 
     alternatives: ClassVar[tuple[str, ...]] = ("checkpoint", "pretrained", "transformers")
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, for people."""
+        return self.open_clip if self.file is None and self.open_clip is not None else super().origin
+
+    @property
+    def _brings_weights(self) -> bool:
+        return self.open_clip is not None
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        if self.head is not None and self.num_classes is not None:
+            raise ValueError("leave num_classes out: the number of classes is the head's")
+        if self.open_clip is not None:
+            others = [way for way in ("name", "call", "torchvision", "transformers") if getattr(self, way) is not None]
+            if others or self.pretrained:
+                other = others[0] if others else "name"
+                raise ValueError(
+                    f"give open_clip or {other}, not both; its weights are checkpoint's or those of MODEL:TAG"
+                )
+            if self.kwargs:
+                raise ValueError("leave kwargs out: open_clip's name says what its network is")
+        return self
 
 
 class ModelSource(NetworkSource, _ModelFile):
     """A model to be scored or used: a classifier of timm, torchvision, transformers or your own, with its weights."""
 
     alternatives: ClassVar[tuple[str, ...]] = ("model", "pretrained", "transformers")
-
-
-class StudentConfig(ModelSpec):
-    """The student of stages two and three: a timm name, TinyViT widths, a function, or the file to start from."""
-
-    init_from: Location | None = Field(
-        None,
-        description="first weights, at a path or URL: a run folder, a folder that timm or export wrote, a model file, "
-        "or a checkpoint of any training code; null: random weights. If name, tiny_vit and call are left out, it also "
-        "names the network",
-    )
-    pretrained: bool = Field(
-        False, description="whether to fetch timm's weights for name from the hub and start from them, not init_from"
-    )
-    class_list: str | None = Field(
-        None, description="class list of the head of the first weights, if their file does not name one"
-    )
-    head: Literal["auto", "fresh"] = Field(
-        "auto",
-        description="auto: keep the head of the first weights, or remap it by WordNet id where both class lists are "
-        "known; fresh: start from a zero head",
-    )
-    grad_checkpointing: bool = Field(
-        False, description="whether to recompute activations in the backward pass, which saves memory and costs time"
-    )
-    image_size: _Side | dict[_Epoch, _Side] | None = Field(
-        None,
-        description="side of the input in training, to which views are resized on the device; or sides by the epoch, "
-        "counted from 0, from which on they hold, for example {0: 128, 60: 224}, ascending, of which the last is that "
-        "of the evaluation and of the model; null: that of the views",
-        json_schema_extra=unit("pixels"),
-    )
-
-    @property
-    def origin(self) -> str | None:
-        """Where the first weights come from, for people; None if they are random."""
-        if self.pretrained:
-            return f"{self.name} of timm's hub"
-        return self.init_from
-
-    def sizes_by_epoch(self, of_views: int) -> dict[int, int]:
-        """Side of the input, pixels, by the first epoch that has it, ascending from epoch 0.
-
-        Args:
-            of_views: side of the views, pixels.
-        """
-        size = of_views if self.image_size is None else self.image_size
-        return {0: size} if isinstance(size, int) else dict(size)
-
-    def final_size(self, of_views: int) -> int:
-        """Side of the trained model's input, pixels, and the largest one.
-
-        Args:
-            of_views: side of the views, pixels.
-        """
-        return max(self.sizes_by_epoch(of_views).values())
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _are_sizes(cls, value: Any) -> Any:
-        # One sentence in place of one for each kind of value.
-        by_epoch = value if isinstance(value, dict) else {0: value}
-        sides = [each for each in by_epoch.values() if type(each) in (int, float) and each >= 1 and each % 1 == 0]
-        if value is not None and (len(sides) < len(by_epoch) or not all(str(each).isdecimal() for each in by_epoch)):
-            raise ValueError("give one size in pixels, or sizes by epoch: 160, or {0: 128, 60: 224}")
-        return value
-
-    @model_validator(mode="after")
-    def _sizes_grow(self) -> StudentConfig:
-        if isinstance(self.image_size, dict):
-            epochs, sides = [*self.image_size], [*self.image_size.values()]
-            if epochs[:1] != [0] or len(sides) < _FEWEST:
-                raise ValueError(
-                    "image_size by epoch begins with epoch 0, and has two sizes or more: {0: 128, 60: 224}"
-                )
-            if epochs != sorted(set(epochs)) or sides != sorted(set(sides)):
-                raise ValueError("image_size by epoch grows: give epochs and sizes in ascending order")
-        return self
-
-    @model_validator(mode="after")
-    def _one_of(self) -> StudentConfig:
-        ways = f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
-        if len(self.given) > 1:
-            raise ValueError(f"give {' or '.join(self.given)}, not both")
-        if self.pretrained and self.init_from is not None:
-            raise ValueError("give init_from or pretrained: true, not both")
-        if self.pretrained and self.name is None:
-            raise ValueError("pretrained: true needs name, a timm model name")
-        if not self.given and self.init_from is None:
-            raise ValueError(f"give {ways}, or init_from, which names its own architecture")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _in_effect(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run is known by its student's fields; those begun before there were these fields go on.
-        return in_effect(self, handler(self), "pretrained", "image_size", "call")

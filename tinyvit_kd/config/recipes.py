@@ -15,8 +15,9 @@ from tinyvit_kd.config.data import (
     StoredTargetsConfig,
 )
 from tinyvit_kd.config.logging import LoggingConfig
-from tinyvit_kd.config.models import ModelSource, StudentConfig, TeacherConfig
+from tinyvit_kd.config.models import ModelSource, TeacherConfig
 from tinyvit_kd.config.optim import OptimConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.config.training import (
     DistillLossConfig,
     PlainLossConfig,

@@ -10,8 +10,9 @@ from typing import Protocol
 from timm.layers import DropPath
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, StudentConfig
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import ContractConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.contraction.inherit import inherit
 from tinyvit_kd.contraction.records import Candidate, Score
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction.costs import costs_of
 from tinyvit_kd.contraction.records import Costs
 from tinyvit_kd.contraction.space import shape_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.models.families import HEAD_WIDTH
 
 Value = int | float | tuple[int, ...]

@@ -10,7 +10,7 @@ from timm.models.tiny_vit import TinyVit
 from timm.models.vision_transformer import VisionTransformer
 
 from tinyvit_kd.config.contraction import SpaceConfig
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction.inherit import without_rule
 from tinyvit_kd.contraction.moves import lowered_from, moves_between
 from tinyvit_kd.contraction.records import Candidate

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.foreign_code import one_line, resolve
 

@@ -12,7 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, TinyVitWidths
+from tinyvit_kd.config.model_spec import ModelSpec, TinyVitWidths
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.called import build_called
 from tinyvit_kd.models.differences import in_words

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.view_spec import EvalViewSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.plain_card import require_fitting, require_plain
@@ -97,10 +97,10 @@ def save_model(path: Path, state: StateDict, card: ModelCard, fsync: bool = Fals
     text = card_text(card)
     metadata = {_CARD: text, _HASH: _hash_content(tensors, text)}
     # Not its save_file, which hides a full disk in an error of its own.
-    atomic_write(path, _in_order(save(tensors, metadata)), fsync)
+    atomic_write(path, in_order(save(tensors, metadata)), fsync)
 
 
-def _in_order(content: bytes) -> bytes:
+def in_order(content: bytes) -> bytes:
     """A safetensors file with its metadata sorted: the library's order is another one in every process.
 
     Equal models then are equal files, and ``sha256sum`` tells whether two runs ended alike.

@@ -19,7 +19,8 @@ from typing import Any
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSource, ModelSpec, NetworkSource
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import ModelSource, NetworkSource
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.called import build_called
 from tinyvit_kd.models.eval_views import known_views

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.runtime.foreign_errors import first_line_of

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import ModelSource
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.families import build_network, named_by_timm
 from tinyvit_kd.models.input_size import require_size

@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.models.families import tiny_vit_arguments
 from tinyvit_kd.models.modelfile import ModelCard, StateDict
 from tinyvit_kd.runtime.files import atomic_write

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.families import SAID_ELSEWHERE

@@ -11,7 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, NetworkSource
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import NetworkSource
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.called import answered, settle
 from tinyvit_kd.models.eval_views import known_views

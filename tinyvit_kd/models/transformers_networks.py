@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSpec, NetworkSource
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import NetworkSource
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.called import settle
 from tinyvit_kd.models.eval_views import known_views

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tinyvit_kd.config.models import ModelSource, NetworkSource, StudentConfig, TeacherConfig
+from tinyvit_kd.config.models import ModelSource, NetworkSource, TeacherConfig
 from tinyvit_kd.config.recipes import TrainingConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList
+from tinyvit_kd.models.backbones import backbone_of
+from tinyvit_kd.models.embedding_head import HeadedNetwork, headed_teacher
 from tinyvit_kd.models.head import freeze_body
 from tinyvit_kd.models.load_weights import load_into
 from tinyvit_kd.models.model_location import is_there, model_path
@@ -19,9 +22,10 @@ from tinyvit_kd.models.open_network import known_network
 from tinyvit_kd.models.plain_card import without_fetching
 from tinyvit_kd.models.read_model import read_description, read_model
 from tinyvit_kd.models.student import build_student, student_spec, train_both_heads
-from tinyvit_kd.models.teacher import TeacherFacts, teacher_facts
+from tinyvit_kd.models.teacher import TeacherFacts, headed_facts, teacher_facts
 from tinyvit_kd.planning.networks import NetworkCost, cost_of, without_memory
 from tinyvit_kd.runs.first_weights import initial_weights
+from tinyvit_kd.runs.restricted_classes import restricted
 from tinyvit_kd.runtime.distributed import Job
 
 
@@ -64,12 +68,22 @@ def planned_teacher(config: TeacherConfig, made: PlannedStudent | None) -> Plann
         made: the run of the same plan that makes it; None if it is none of these.
 
     Raises:
-        ConfigError, CheckpointError: see ``build_teacher``; weights are not looked at.
+        ConfigError, CheckpointError: see ``build_teacher`` and ``restricted``; weights are not looked at.
     """
-    known = known_network(config, _first_card(config, made), "teacher.")
-    network = without_memory(known.shell)
-    facts = teacher_facts(config, network, known.card_of(network))
-    return PlannedTeacher(facts, cost_of(network, facts.image_size, trains=False), known.shell)
+    card = _first_card(config, made)
+    build: Callable[[], nn.Module]
+    if config.head is not None:
+        headed = headed_teacher(config, backbone_of(config, card))
+        build, network = headed.build, without_memory(headed.build)
+        assert isinstance(network, HeadedNetwork)
+        facts = headed_facts(headed, network)
+    else:
+        known = known_network(config, card, "teacher.")
+        build = known.shell
+        network = without_memory(build)
+        facts = teacher_facts(config, network, known.card_of(network))
+    facts = restricted(config, facts)
+    return PlannedTeacher(facts, cost_of(network, facts.image_size, trains=False), build)
 
 
 def _first_card(source: NetworkSource, made: PlannedStudent | None) -> ModelCard | None:

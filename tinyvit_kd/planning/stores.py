@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.config.recipes import DumpConfig
@@ -110,7 +111,8 @@ def require_same_recipe(store: LogitStore, config: DumpConfig, teacher: TeacherF
         "seed": config.store.seed,
     }
     if teacher is not None:
-        known = {name: getattr(teacher, name) for name in ("name", "image_size", "mean", "std")}
+        known: dict[str, Any] = {name: getattr(teacher, name) for name in ("name", "image_size", "mean", "std", "head")}
+        known["restriction"] = teacher.restriction.hash if teacher.restriction else None
         expected["teacher"] = manifest.teacher.model_copy(update=known)
         expected["num_classes"] = teacher.num_classes
     manifest.require_same(expected, store.where, other="this recipe")

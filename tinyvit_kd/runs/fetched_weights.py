@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.config.recipes import TrainingConfig
 from tinyvit_kd.errors import CheckpointError
 from tinyvit_kd.models.families import is_elsewhere

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyvit_kd.config.models import ModelSource, ModelSpec, StudentConfig
+from tinyvit_kd.config.model_spec import ModelSpec
+from tinyvit_kd.config.models import ModelSource
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.data.labels.class_list import ClassList, class_map, load_class_list
 from tinyvit_kd.models.load_weights import InitialWeights
 from tinyvit_kd.models.model_location import model_path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyvit_kd.config.models import StudentConfig
+from tinyvit_kd.config.student import StudentConfig
 from tinyvit_kd.models.input_size import RESIZING, resize_views
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.training.input_sizes import InputSizes

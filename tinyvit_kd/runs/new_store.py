@@ -13,7 +13,8 @@ from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, StoreError
 from tinyvit_kd.models.teacher import KnownTeacher, Teacher, teacher_versions
-from tinyvit_kd.runs.class_lists import card_classes, named_classes
+from tinyvit_kd.runs.class_lists import card_classes
+from tinyvit_kd.runs.restricted_classes import own_classes
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.log import say
@@ -163,6 +164,8 @@ def _manifest(config: DumpConfig, teacher: Teacher, shards: ShardSet, classes: C
             mean=facts.mean,
             std=facts.std,
             precision=teacher.precision,
+            restriction=facts.restriction.hash if facts.restriction else None,
+            head=facts.head,
         ),
         num_classes=facts.num_classes,
         class_list=classes.name if classes else None,
@@ -184,10 +187,10 @@ def _versions(spec: ViewSpec) -> dict[str, str]:
 def teacher_classes(config: DumpConfig, teacher: KnownTeacher) -> ClassList | None:
     """The teacher's class list: the recipe's or, if it names none, that of the teacher's file; None if there is none.
 
+    Of a teacher that is restricted to classes, these.
+
     Raises:
         ConfigError: the list has another number of classes than the teacher.
     """
     facts = teacher.facts
-    if config.teacher.class_list is None:
-        return card_classes(facts)
-    return named_classes(config.teacher.class_list, facts.num_classes, facts.name, "teacher.class_list")
+    return card_classes(facts) if facts.restriction is not None else own_classes(config.teacher, facts)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.models.input_size import RESIZING
-from tinyvit_kd.models.teacher import Teacher
+from tinyvit_kd.models.teacher import Teacher, TeacherFacts
 from tinyvit_kd.runs.known_labels import KnownLabels
 from tinyvit_kd.runs.opened_network import in_figures
 
@@ -26,7 +26,7 @@ def teacher_lines(
     facts = teacher.facts
     yield (
         f"teacher {facts.name}: weights from {_origin(config)}, {facts.num_classes:,} classes "
-        f"({_classes(class_list, teacher)}), {teacher.precision}, "
+        f"({_classes(class_list, teacher)}{_restricted(facts)}), {teacher.precision}, "
         f"input of {facts.image_size} pixels ({_size_origin(config, teacher)}){_resized(view_size, facts.image_size)}, "
         f"mean {in_figures(facts.mean)} ({_origin_of('mean', teacher)}), "
         f"deviation {in_figures(facts.std)} ({_origin_of('std', teacher)})"
@@ -45,7 +45,15 @@ def teacher_lines(
 
 
 def _origin(config: TeacherConfig) -> str:
-    return "timm's hub" if config.pretrained and config.name is not None else config.origin
+    weights = "timm's hub" if config.pretrained and config.name is not None else config.origin
+    return weights if config.head is None else f"{weights}, head from {config.head}"
+
+
+def _restricted(facts: TeacherFacts) -> str:
+    if facts.restriction is None:
+        return ""
+    asked = sum(map(len, facts.restriction.members))
+    return f", made of {asked:,} of the network's {facts.restriction.num_classes:,}"
 
 
 def _classes(class_list: str | None, teacher: Teacher) -> str:

@@ -28,6 +28,7 @@ from tinyvit_kd.planning.measuring.whole_dump import made_views_rate, whole_dump
 from tinyvit_kd.runs.known_labels import known_labels
 from tinyvit_kd.runs.new_store import check_topk, teacher_classes
 from tinyvit_kd.runs.open_shards import open_shards
+from tinyvit_kd.runs.restricted_classes import restricted
 from tinyvit_kd.runs.second_teacher import adopt_views
 from tinyvit_kd.runs.store_agreement import check_views
 from tinyvit_kd.runs.teacher_report import teacher_lines
@@ -191,7 +192,9 @@ def _try_one(
     own = config.model_copy(update={"teacher": asked})
     runtime = config.runtime
     with saying(f"building the teacher {result.name}"):
-        teacher = build_teacher(asked, job.device, runtime.precision, runtime.channels_last, compiler_of(runtime, job))
+        teacher = build_teacher(
+            asked, job.device, runtime.precision, runtime.channels_last, compiler_of(runtime, job), restricted
+        )
     check_topk(own, teacher)
     classes = teacher_classes(own, teacher)
     known = known_labels(views.shards, classes, teacher.facts.num_classes)

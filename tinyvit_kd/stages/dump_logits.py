@@ -31,6 +31,7 @@ from tinyvit_kd.runs.known_labels import known_labels
 from tinyvit_kd.runs.new_store import check_topk, create_store, dump_precision, teacher_classes
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runs.request_figures import told_requests
+from tinyvit_kd.runs.restricted_classes import restricted
 from tinyvit_kd.runs.results import write_dump_results
 from tinyvit_kd.runs.run_files import ATTEMPTS
 from tinyvit_kd.runs.run_log import dump_log
@@ -179,7 +180,9 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Pr
     first_teacher = None if first_store is None else _open_first_teacher(config, first_store, shards, job)
     compiler, precision = compiler_of(config.runtime, job), dump_precision(config, job)
     with saying("building the teacher"):
-        teacher = build_teacher(config.teacher, job.device, precision, config.runtime.channels_last, compiler)
+        teacher = build_teacher(
+            config.teacher, job.device, precision, config.runtime.channels_last, compiler, restricted
+        )
     check_topk(config, teacher)
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)

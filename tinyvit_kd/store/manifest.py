@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from tinyvit_kd.config.data import Encoding
 from tinyvit_kd.errors import (
@@ -32,7 +39,12 @@ _NOT_IDENTITY = {"views", "versions", "shard_set"}  # may change without changin
 
 
 class TeacherEntry(BaseModel):
-    """The teacher, as the manifest names it."""
+    """The teacher, as the manifest names it.
+
+    Attributes:
+        restriction: hash of the classes of its head that the store's are; None, and not in the file, if they are all.
+        head: hash of the head file on its backbone; None, and not in the file, if its own classifier answered.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +54,14 @@ class TeacherEntry(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     precision: str
+    restriction: str | None = None
+    head: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests of teachers without them are the same bytes, and stores that were begun before go on.
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Manifest(BaseModel):

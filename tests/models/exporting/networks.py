@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.models.networks import MEAN, STD
-from tinyvit_kd.config.models import ModelSpec
+from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.models.exporting.deployed import DeployedNetwork, InputKind
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.models.modelfile import ModelCard

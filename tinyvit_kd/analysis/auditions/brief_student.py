@@ -108,8 +108,8 @@ def brief_training(
     """The recipes of a dump with one teacher and a training from it, on the samples that ``write_chosen`` packed.
 
     The student's recipe is kept as far as so few samples allow: batches may be smaller, in one lane; there are whole
-    epochs, as many as the steps take, with the same share of warm-up; and neither evaluations nor an average of the
-    weights, which would still be near the first ones.
+    epochs, as many as the steps take, with the same share of warm-up; images of the views' size; and neither
+    evaluations nor an average of the weights, which would still be near the first ones.
 
     Args:
         name: of the teacher.
@@ -151,6 +151,7 @@ def brief_training(
         "max_lost_fraction": 1.0,
         "max_unlabelled_fraction": student.shards.max_unlabelled_fraction,
     }
+    tree["student"] = {key: value for key, value in tree["student"].items() if key != "image_size"}
     tree["output"] = str(folder / name / _RUN)
     micro = schedule.micro_batch_size
     tree["schedule"] |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -46,6 +47,10 @@ class ClassList:
         exact = self._exact.get(text, -1)
         return exact if exact >= 0 else self._folded.get(_folded(text), -1)
 
+    def near(self, text: str, count: int) -> list[str]:
+        """Up to ``count`` ids or names that look like a text; in small letters and with blanks, as ``find`` reads."""
+        return difflib.get_close_matches(_folded(text), self._folded, count)
+
     @cached_property
     def _exact(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.ids)}
@@ -70,13 +75,14 @@ class ClassList:
         self.__dict__.update(zip(("name", "ids", "names"), state, strict=True))
 
 
-def load_class_list(name_or_path: str) -> ClassList:
+def load_class_list(name_or_path: str, where: str = "class_list") -> ClassList:
     """Read a class list.
 
     Args:
         name_or_path: a file with one id per line, or in one of the other forms of ``class_list_text``; or the name of
             one of timm's lists: ``imagenet``, ``imagenet22k`` (fall11, 21,841), ``imagenet21k_goog``,
             ``imagenet22k_ms``, ``imagenet12k``, ….
+        where: the field that names it, for messages.
 
     Raises:
         ConfigError: there is no such file or list, or it is not a list of distinct ids.
@@ -89,7 +95,7 @@ def load_class_list(name_or_path: str) -> ClassList:
         return _read(known[name_or_path], name_or_path, name_or_path)
     raise ConfigError(
         "there is no such class list",
-        where="class_list",
+        where=where,
         found=name_or_path,
         expected=f"a text file with one id per line, or one of {', '.join(sorted(known))}",
     )

@@ -27,6 +27,7 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.teacher import Teacher, build_teacher
 from tinyvit_kd.runs.new_store import teacher_classes
+from tinyvit_kd.runs.restricted_classes import restricted
 from tinyvit_kd.runs.store_agreement import require_same_views
 from tinyvit_kd.runtime.device import resolve_precision
 from tinyvit_kd.runtime.distributed import Job
@@ -101,7 +102,9 @@ def verify(
     shards = _open_shards(store, config)
     precision = resolve_precision(job.device, config.runtime.precision, trains=False)
     with saying("building the teacher"):
-        teacher = build_teacher(config.teacher, job.device, precision, config.runtime.channels_last)
+        teacher = build_teacher(
+            config.teacher, job.device, precision, config.runtime.channels_last, restrict=restricted
+        )
     _require_classes(manifest, teacher)
     places = _chosen(store, samples, seed)
     with progress_bar(job, len(places), "record", label="store verify") as bar:
@@ -174,6 +177,8 @@ def _teacher_checks(config: DumpConfig, manifest: Manifest, teacher: Teacher) ->
         "mean": (entry.mean, tuple(facts.mean)),
         "std": (entry.std, tuple(facts.std)),
         "class list": (manifest.class_list_hash, classes.hash if classes else None),
+        "head": (entry.head, facts.head),
+        "restriction": (entry.restriction, facts.restriction.hash if facts.restriction else None),
     }
     other = [f"{name} {stored} is {here} here" for name, (stored, here) in inputs.items() if stored != here]
     found = teacher.weights_hash if same else f"{teacher.weights_hash}, not {entry.weights_hash}"
