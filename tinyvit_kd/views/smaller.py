@@ -64,9 +64,10 @@ class Smaller:
     def _may_be_large(self, image: bytes) -> bool:
         """Whether the header says a size that is too large, or none that can be read without decoding."""
         try:
-            with warnings.catch_warnings(), Image.open(BytesIO(image)) as opened:
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return min(opened.size) > self.side
+                with Image.open(BytesIO(image)) as opened:
+                    return min(opened.size) > self.side
         except Exception:  # broken files make Pillow raise nearly anything; decode() then says what it is
             return True
 
