@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.conftest import CommandLine
-from tests.data.source_trees import JPEG, tar_of, tar_of_tars, write_tree
-from tests.data.tars import write_tar
+from tests.data.handed_out import ILSVRC, TRUTH, VAL, development_kit, tiny_imagenet, validation_images, zipped
+from tests.data.source_trees import tar_of, tar_of_tars, write_tree
 from tests.stages.built import build, built, labels_by_image, refused
 
-# ILSVRC's own numbers 1, 2 and 3, whose order is not that of the sorted WordNet ids.
-ILSVRC = {1: "n02119789", 2: "n02100735", 3: "n02110185"}
 SORTED = sorted(ILSVRC.values())
-TRUTH = [3, 1, 1, 2]  # of the validation images
-VAL = [(f"ILSVRC2012_val_{number:08d}.JPEG", JPEG + bytes(number)) for number in range(1, 5)]
 EXPECTED = {content: SORTED.index(ILSVRC[truth]) for (_, content), truth in zip(VAL, TRUTH, strict=True)}
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    return write_tar(tmp_path / "ILSVRC2012_img_val.tar", reversed(VAL))
+    return validation_images(tmp_path / "ILSVRC2012_img_val.tar")
 
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
-    """The development kit as its archive unpacks."""
-    savemat = pytest.importorskip("scipy.io").savemat
-    data = tmp_path / "ILSVRC2012_devkit_t12" / "data"
-    data.mkdir(parents=True)
-    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{each}\n" for each in TRUTH))
-    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")]
-    synsets = np.array([(each, wordnet_id, "words") for each, wordnet_id in ILSVRC.items()], dtype=kinds)
-    savemat(data / "meta.mat", {"synsets": synsets.reshape(-1, 1)})
-    return data.parent
+    return development_kit(tmp_path)
 
 
 def test_validation_labels_come_from_the_development_kit(
@@ -122,31 +108,10 @@ def test_imagenet_21k_comes_as_a_tar_per_class(form: str, tmp_path: Path, comman
     assert "gunzip" in refused(command_line, compressed, tmp_path / "other")
 
 
-def tiny_imagenet(root: Path) -> Path:
-    """Tiny-ImageNet, with two classes of its 200."""
-    for wordnet_id in ("n02124075", "n01443537"):
-        write_tree(root, [f"train/{wordnet_id}/images/{wordnet_id}_{number}.JPEG" for number in range(2)])
-        write_tree(root, [f"train/{wordnet_id}/{wordnet_id}_boxes.txt"], b"0\t0\t62\t62")
-    for number in range(3):
-        (root / "val" / "images").mkdir(parents=True, exist_ok=True)
-        (root / "val" / "images" / f"val_{number}.JPEG").write_bytes(JPEG + b"val" + bytes(number))
-    (root / "val" / "val_annotations.txt").write_text(
-        "val_0.JPEG\tn02124075\t0\t32\t44\t62\nval_1.JPEG\tn01443537\t52\t55\t57\t59\nval_2.JPEG\tn02124075\t4\t0\t60\t55\n"
-    )
-    write_tree(root, ["test/images/test_0.JPEG"])
-    (root / "wnids.txt").write_text("n02124075\nn01443537")
-    (root / "words.txt").write_text("n02124075\tEgyptian cat\nn01443537\tgoldfish, Carassius auratus\n")
-    return root
-
-
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_tiny_imagenet_is_read_as_it_is_handed_out(form: str, tmp_path: Path, command_line: CommandLine) -> None:
     source = tiny_imagenet(tmp_path / "tiny-imagenet-200")
-    if form == "zip":
-        folder, source = source, tmp_path / "tiny-imagenet-200.zip"
-        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(folder.rglob("*")):
-                archive.write(path, path.relative_to(tmp_path))
+    source = zipped(source) if form == "zip" else source
     out = tmp_path / "out"
     build(command_line, source, out)
     build(command_line, source, out, "--split", "val")

@@ -127,6 +127,29 @@ def test_what_a_list_lacks_is_named(images: Path, tmp_path: Path, command_line: 
     assert "no folders that could be splits" in told("a.csv", "path,label\na/1.jpg,cat\n", "--split-from-folders")
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--label-column", "breed"), "--label-column"),
+        (("--first-label", "1"), "--first-label"),
+        (("--source-split", "val"), "--source-split"),
+    ],
+    ids=["columns", "numbers", "split"],
+)
+def test_options_that_no_source_has_a_use_for_are_refused(
+    options: tuple[str, str], named: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    source = write_tree(tmp_path / "source", classes("cat", "dog"))
+    told = refused(command_line, source, tmp_path / "out", *options)
+    assert "an option fits none of the sources" in told
+    assert named in told
+
+
+def test_labels_are_those_of_no_list(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    source = as_text(images / "list.csv", ("path", "label", "key"), ROWS)
+    assert "ImageNet's validation images among" in refused(command_line, source, tmp_path / "out", "--labels", source)
+
+
 def test_a_row_that_names_no_image_is_left_out_and_told(
     images: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:

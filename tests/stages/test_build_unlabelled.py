@@ -36,6 +36,8 @@ def test_keys_are_paths(tmp_path: Path, command_line: CommandLine) -> None:
     assert found["d/ä b"].image == (source / "d/ä b.JPG").read_bytes()
     assert not (tmp_path / "out" / "classes.txt").exists()
     assert "labels     none, as the set was built" in ended.out
+    indexed = json.loads(command_line("shards", "info", tmp_path / "out", "--json").out)
+    assert (indexed["samples"], indexed["labelled"], indexed["lost"]) == (5, 0, {})
     info = json.loads((tmp_path / "out" / "_info.json").read_text())
     assert info["splits"]["train"]["unlabelled"] is True
 

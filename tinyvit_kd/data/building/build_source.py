@@ -16,7 +16,7 @@ from tinyvit_kd.data.labels.class_list import ClassList, load_class_list, read_c
 from tinyvit_kd.data.labels.class_list_text import plain_lines
 from tinyvit_kd.data.source_kinds.found import FoundSource
 from tinyvit_kd.data.source_kinds.keys import require_distinct_keys
-from tinyvit_kd.data.source_kinds.kinds import find_source
+from tinyvit_kd.data.source_kinds.kinds import find_source, require_fitting_options
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.storage.base import Storage
 
@@ -75,6 +75,7 @@ def find_splits(listings: Sequence[Listing], split: str | None) -> list[FoundSou
             share their keys.
         ConfigError: two splits have the same name, or an option does not fit a source.
     """
+    require_fitting_options([listing.source for listing in listings], listings[0].rules)
     sources = []
     for listing in listings:
         sources.append(find_source(listing, split))
