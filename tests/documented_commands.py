@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from torch.distributed.run import get_args_parser
 
 from tests.conftest import REPOSITORY
+from tests.data import handed_out, source_trees
 from tests.small_recipes import laptop_recipe
 from tinyvit_kd.cli import cli
 from tinyvit_kd.config.base import Section
@@ -30,11 +31,36 @@ PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # RECIPE, STORE: what the reader puts
 IMAGES = ("IMAGES", "VAL_IMAGES", "DATASET/train", "DATASET/val")  # folders of the reader's
 
 
+SOURCES = (
+    *("LIST.csv", "SAVED", "HUB", "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12"),
+    *("winter21_whole", "tiny-imagenet-200.zip"),
+)  # which write_sources writes
+
+
 def lay_out(folder: Path) -> None:
     """What a reader has before the first command: images of their own, and the shipped recipes."""
     for name in IMAGES:
         (folder / name).mkdir(parents=True)
     (folder / "configs").symlink_to(REPOSITORY / "configs")
+    for name in SOURCES:
+        (folder / name).touch()
+
+
+def write_sources(folder: Path) -> None:
+    """What the pages name besides folders of images, with a few images in each."""
+    from tests.data import tables  # needs pyarrow, without which the pages cannot be followed
+
+    paths = sorted(path.relative_to(folder) for path in (folder / IMAGES[0]).rglob("*.jpg"))[:4]
+    rows = [f"{path},{path.parent.name}" for path in paths]
+    (folder / "LIST.csv").write_text("\n".join(["path,label", *rows]))
+    tables.save_to_disk(folder / "SAVED", range(7))
+    tables.write_parquet(folder / "HUB" / "data" / "train-00000-of-00001.parquet", tables.hub_table(range(7)))
+    source_trees.tar_of_tars(folder / "ILSVRC2012_img_train.tar", handed_out.ILSVRC.values())
+    handed_out.validation_images(folder / "ILSVRC2012_img_val.tar")
+    handed_out.development_kit(folder)
+    source_trees.tar_of(folder / "winter21_whole" / "n00004475.tar", ["n00004475_1.JPEG"])
+    source_trees.tar_of(folder / "winter21_whole" / "n00005787.tar", ["n00005787_1.JPEG"])
+    handed_out.zipped(handed_out.tiny_imagenet(folder / "tiny-imagenet-200"))
 
 
 class OwnCommand(NamedTuple):

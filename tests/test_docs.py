@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from benchmarks.tiny_world import make_teacher
 from tests import pages
 from tests.conftest import REPOSITORY
-from tests.documented_commands import IMAGES, check, is_command, lay_out, understood
+from tests.documented_commands import IMAGES, check, is_command, lay_out, understood, write_sources
 from tests.models.timm_folders import TIMM_OPENS_FOLDERS
 from tests.pages import PAGES, README, Block
 from tests.small_recipes import in_small, require_recipe
@@ -131,6 +131,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     for seed, name in enumerate(IMAGES):
         write_image_folder(folder / name, SAMPLES, seed)
+    write_sources(folder)
     shutil.copytree(REPOSITORY / "configs", folder / "configs")
     make_teacher(folder)
     with pytest.MonkeyPatch.context() as patch:

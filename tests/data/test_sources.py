@@ -19,10 +19,11 @@ from tests.processes import nobody
 from tinyvit_kd.data.building import source_rules
 from tinyvit_kd.data.building.build import build_shards, build_splits
 from tinyvit_kd.data.building.build_report import BuildReport
+from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import Cause, Tally
 from tinyvit_kd.data.building.source_levels import require_readable
 from tinyvit_kd.data.building.source_rules import Listing, SourceRules
-from tinyvit_kd.data.building.sources import ClassSource, list_classes
+from tinyvit_kd.data.building.sources import list_classes
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ShardError
 

@@ -29,7 +29,9 @@ def test_what_is_left_out_is_counted_by_cause_and_named(tmp_path: Path, command_
         "classes": 2,
         "left_out": {"not_an_image": 7, "hidden_or_system": 1, "dangling_link": 1},
         "undecodable": {"heic": 1},
+        "left_out_by_suffix": {".txt": 7, "no suffix": 1, ".jpg": 1},
     }
+    assert "left out   9 files: 7 .txt, 1 no suffix, 1 .jpg\n" in ended.out
     listed = command_line("shards", "build", source, tmp_path / "shards", "--processes", "1", "--list")
     assert all(f"    cat/{number}.txt\n" in listed.err for number in range(7))
 

@@ -74,6 +74,8 @@ def _first(names: list[str], count: int) -> str:
 def _describe_labels(shards: ShardSet, numbered: bool) -> str:
     """The range of the labels, and what is odd about them; ``numbered``: they were given here, and count from 0."""
     counts = shards.label_counts()
+    if shards.unlabelled and counts.unlabelled == counts.samples:
+        return "none, as the set was built"
     parts = [f"{counts.smallest:,} to {counts.largest:,}" if counts.largest >= 0 else "none"]
     if counts.smallest == 1 and not numbered:
         parts.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyvit_kd.commands.paths import FolderOrUrl
 from tinyvit_kd.commands.printing import json_option, print_result
+from tinyvit_kd.commands.shards_build import shards_build
 from tinyvit_kd.runtime.heartbeat import saying
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,67 +24,7 @@ def shards_group(context: click.Context) -> None:
     context.with_resource(saying(f"shards {context.invoked_subcommand}"))
 
 
-@shards_group.command("build")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("output", type=FolderOrUrl())
-@click.option("--split", help="Name of the split; default: train.")
-@click.option("--split-from-folders", is_flag=True, help="Each folder, tar or zip in SOURCE is a split: train, val, …")
-@click.option("--samples-per-shard", default=5000, show_default=True, type=click.IntRange(1), help="Samples per shard.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the random assignment of samples to shards.")
-@click.option("--processes", default=os.cpu_count() or 1, type=click.IntRange(1), help="Shards written at a time.")
-@click.option(
-    "--folders-are-classes",
-    is_flag=True,
-    help="Each folder, tar or zip in SOURCE is a class with all that lies below it, whatever its name.",
-)
-@click.option(
-    "--empty-classes",
-    type=click.Choice(("stop", "keep", "leave-out")),
-    default="stop",
-    show_default=True,
-    help="Folders without images: keep gives them a number.",
-)
-@click.option(
-    "--outside-links",
-    type=click.Choice(("stop", "follow", "leave-out")),
-    default="stop",
-    show_default=True,
-    help="Links that lead out of SOURCE: follow packs what they lead to.",
-)
-@click.option("--list", "list_all", is_flag=True, help="Name all that is left out, not only the first ones.")
-def shards_build(
-    source: Path,
-    output: Path | str,
-    split: str | None,
-    split_from_folders: bool,
-    samples_per_shard: int,
-    seed: int,
-    processes: int,
-    folders_are_classes: bool,
-    empty_classes: str,
-    outside_links: str,
-    list_all: bool,
-) -> None:
-    """Pack the images in SOURCE into webdataset tars in OUTPUT, a folder or a URL such as s3://BUCKET/FOLDER.
-
-    SOURCE is a folder with one folder, one tar or one zip per class; or a tar or zip of class folders, or a tar of one
-    tar per class. Where its folders may be something else than classes, the command stops and says what to give. What
-    becomes no sample is counted and named; the last line is JSON. After an interruption, run the same command again
-    to make the missing shards. docs/DATA.md has the rules.
-    """
-    from tinyvit_kd.stages.shards.build import build
-
-    if split is not None and split_from_folders:
-        raise click.UsageError("--split and --split-from-folders exclude each other.")
-    rules = {
-        "folders_are_classes": folders_are_classes,
-        "empty_classes": empty_classes,
-        "outside_links": outside_links,
-    }
-    chosen = None if split_from_folders else split or "train"
-    text, counts = build(source, output, chosen, samples_per_shard, seed, processes, rules, list_all)
-    click.echo(text)
-    click.echo(json.dumps(counts))
+shards_group.add_command(shards_build)
 
 
 def _shard_set_options(function: Function) -> Function:

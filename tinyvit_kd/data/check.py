@@ -31,6 +31,7 @@ class CheckReport:
     duplicate_keys: list[str] = field(default_factory=list)  # all samples whose key another sample has, too
     missing_labels: list[str] = field(default_factory=list)
     first_unlabelled: str = ""  # and what it has instead
+    unlabelled: int = 0  # samples without labels of a set that has none on purpose
     labels_out_of_range: list[tuple[str, int]] = field(default_factory=list)  # sample, label
     label_order: LabelOrder = field(default_factory=LabelOrder)  # is no fault: training has to know of it
     empty_shards: list[str] = field(default_factory=list)
@@ -60,6 +61,7 @@ class CheckReport:
         self.duplicate_keys += other.duplicate_keys
         self.missing_labels += other.missing_labels
         self.first_unlabelled = self.first_unlabelled or other.first_unlabelled
+        self.unlabelled += other.unlabelled
         self.labels_out_of_range += other.labels_out_of_range
         self.label_order.add(other.label_order)
         self.empty_shards += other.empty_shards
@@ -131,6 +133,9 @@ def _check_labels(report: CheckReport, shard: int, index: ShardIndex, shard_set:
     name, classes = shard_set.names[shard], shard_set.class_list
     report.label_order = LabelOrder.of(index.labels)
     missing = np.flatnonzero(index.labels == NO_LABEL).tolist()
+    if shard_set.unlabelled:
+        report.unlabelled = len(missing)
+        missing = []
     report.missing_labels += [f"{name}:{index.key(number)}" for number in missing]
     if missing:
         report.first_unlabelled = shard_set.why_unlabelled(shard, missing[0])

@@ -46,6 +46,7 @@ class ShardSet:
     index_dir: Path | None = None
     label_key: str | None = None  # the field of .json that is the label
     first_label: int = 0  # number of the first class in the files
+    unlabelled: bool = False  # no sample was given a label, on purpose
     known: Summaries | None = field(default=None, repr=False)  # if all shards have been indexed
 
     @classmethod
@@ -120,6 +121,7 @@ class ShardSet:
             lengths=np.array(listing.lengths or (), dtype=np.int64),
             class_list=classes_beside(listing.folder) if class_list is None else load_class_list(class_list),
             locations=listing.locations,
+            unlabelled=listing.unlabelled,
             **options,
         )
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tinyvit_kd.data.building.build_output import open_output, output_folder, require_room, write_info
 from tinyvit_kd.data.building.build_report import BuildReport
-from tinyvit_kd.data.building.build_source import find_splits, number_source, require_same_classes
+from tinyvit_kd.data.building.build_source import Found, find_splits, number_source, require_same_classes
 from tinyvit_kd.data.building.build_spec import BuildSpec, ImageAssignment, keep_build_spec, source_hash
-from tinyvit_kd.data.building.class_numbers import ClassNumbers
+from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import Tally
 from tinyvit_kd.data.building.shard_writer import Sample, ShardTask, write_shard
 from tinyvit_kd.data.building.source_rules import Listing, SourceRules
-from tinyvit_kd.data.building.sources import ClassSource
+from tinyvit_kd.data.building.split_names import require_plain_name
+from tinyvit_kd.data.building.unpacking import Unpacked, unpacking
 from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
-from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
-from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.files import remove_unfinished, sole_writer
 from tinyvit_kd.runtime.parallel import run_parallel
 from tinyvit_kd.storage.base import Storage
@@ -36,8 +36,21 @@ class _Build(NamedTuple):
     spec: BuildSpec
     out: Storage
     sources: Sequence[ClassSource]
-    labels: Mapping[str, int]
+    labels: Mapping[str, int]  # empty where there are none
     missing: list[int]  # shards
+    said: Mapping[str, Any]  # of the split, in the description of the set
+    reencode: Reencoding | None
+
+
+class Reencoding(Protocol):
+    """Makes a smaller JPEG file of a large image; it must be importable by name."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """All that its bytes depend on, besides the image."""
+
+    def __call__(self, image: bytes, /) -> bytes | None:
+        """The smaller file; None: the image is not too large, or none can be made of it."""
 
 
 def build_shards(
@@ -66,7 +79,7 @@ def build_shards(
 
 
 def build_splits(
-    source: Path,
+    source: Path | Sequence[Path],
     out: Path | str,
     split: str | None,
     *,
@@ -77,18 +90,20 @@ def build_splits(
     on_listed: OnListed | None = None,
     rules: SourceRules | None = None,
     named: int | None = Tally.named,
+    reencode: Reencoding | None = None,
 ) -> BuildReport:
-    """Pack a folder of class folders, class tars or class zips, or an archive of them, into webdataset tars.
+    """Pack the images of a source of any kind, or of several, into webdataset tars.
 
-    The images' bytes are kept as they are, and the seed spreads the images over the shards. The result depends on
-    nothing but the source and the arguments. After an interruption, the same call makes the missing shards. Only one
-    build at a time may write to a folder; at a URL nothing keeps two apart, but the first one's spec and classes hold
-    for both, and what both write is the same. A second split uses the classes of the first.
+    The images' bytes are kept as they are unless ``reencode`` is given, and the seed spreads the images over the
+    shards. The result depends on nothing but the sources and the arguments. After an interruption, the same call makes
+    the missing shards. Only one build at a time may write to a folder; at a URL nothing keeps two apart, but the first
+    one's spec and classes hold for both, and what both write is the same. A second split uses the classes of the first.
 
     Args:
-        source: folder, tar or zip of the images.
+        source: folder, tar, zip or list of the images; or several of these, whose classes are merged by name.
         out: folder or URL for the shards, ``classes.txt`` and, written last, timm's ``_info.json``.
-        split: name of the split; None: each folder, tar or zip of the source is a split of that name.
+        split: name of the split; None: each folder, tar or zip of the source is a split of that name, or each split
+            that a data set declares.
         samples_per_shard: the last shard may have fewer.
         seed: of the random assignment of images to shards.
         processes: how many shards are written at a time.
@@ -96,9 +111,10 @@ def build_splits(
         on_listed: called once before anything is written, with what is known of the source.
         rules: what to do with links, classes without images, and folders that do not look like classes.
         named: how many names are kept of what is left out, for each cause; None: all.
+        reencode: makes smaller files of images that are too large.
 
     Raises:
-        ConfigError: a split has other characters than letters, digits and underscores.
+        ConfigError: a split has other characters than letters, digits and underscores, or a list lacks a column.
         ShardError: the source cannot be read, its folders may not be its classes, its classes do not fit those of
             ``out``, or ``out`` holds shards of another build.
         DiskSpaceError: the shards would not fit on the disk; of those for a URL, the few that are being written.
@@ -106,43 +122,44 @@ def build_splits(
         StorageError: the service of a URL does not answer, or refuses.
     """
     if split is not None:
-        _require_plain_name(split)
-    output = open_output(out, source)
+        require_plain_name(split)
+    rules, left_out = rules or SourceRules(), Tally(named)
+    paths = [source] if isinstance(source, Path) else list(source)
+    output = open_output(out, paths)
     folder = output_folder(output)
-    listing = Listing(source, rules or SourceRules(), Tally(named), folder)
-    with _left_out_told(listing, on_listed):
-        splits = find_splits(listing, split)
+    listings = [Listing(each, rules, left_out, folder) for each in paths]
+    with _left_out_told(left_out, on_listed):
+        sources = find_splits(listings, split)
         begun = output.info(CLASS_LIST_FILE) is not None
-        numbers = number_source(output, splits, listing)
+        found = number_source(output, sources, rules)
     with nullcontext() if folder is None else sole_writer(folder):
         if not begun and output.info(CLASS_LIST_FILE) is not None:  # another build has just written its classes
-            numbers = number_source(output, splits, listing)
-        report = BuildReport(listing.left_out, numbers.notes, Tally(named))
+            found = number_source(output, sources, rules)
+        report = BuildReport(left_out, found.notes, Tally(named))
         if on_listed is not None:
             on_listed(report)
-        builds = [_plan(output, each, seed, samples_per_shard, found, numbers) for each, found in splits.items()]
-        require_room(output, [_size_per_shard(build) for build in builds for _ in build.missing], processes)
-        _prepare(output, builds, numbers.classes)
-        _write_shards(builds, processes, report.undecodable, on_shard)
+        size = seed, samples_per_shard
+        builds = [_plan(output, each, *size, classes, found, reencode) for each, classes in found.splits.items()]
+        with unpacking(output, builds) as unpacked:
+            sizes = [_size_per_shard(build) for build in builds for _ in build.missing]
+            require_room(output, sizes, processes, unpacked.size)
+            _prepare(output, builds, found)
+            unpacked.fill()
+            _write_shards(builds, processes, report, unpacked, on_shard)
         for build in builds:
-            write_info(output, build.spec)
-    report.sets = [ShardSet.load(output.locate(), each) for each in splits]
+            write_info(output, build.spec, build.said)
+    report.sets = [ShardSet.load(output.locate(), build.spec.split) for build in builds]
     return report
 
 
-def _require_plain_name(split: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-        raise ConfigError("a split cannot have this name", where="split", found=split, expected="letters, digits and _")
-
-
 @contextmanager
-def _left_out_told(listing: Listing, on_listed: OnListed | None) -> Iterator[None]:
+def _left_out_told(left_out: Tally, on_listed: OnListed | None) -> Iterator[None]:
     """Tell what is left out before an error, which may be the reason."""
     try:
         yield
     except ShardError:
         if on_listed is not None:
-            on_listed(BuildReport(listing.left_out))
+            on_listed(BuildReport(left_out))
         raise
 
 
@@ -152,15 +169,20 @@ def _plan(
     seed: int,
     samples_per_shard: int,
     sources: Sequence[ClassSource],
-    numbers: ClassNumbers,
+    found: Found,
+    reencode: Reencoding | None,
 ) -> _Build:
     """Decide which image goes where."""
     sources = [source for source in sources if len(source)]
     samples = sum(len(source) for source in sources)
-    spec = BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), numbers.classes.hash)
+    resized = None if reencode is None else json.dumps(reencode.facts)
+    spec = BuildSpec(split, seed, samples_per_shard, samples, source_hash(sources), found.classes_hash, resized=resized)
+    said: dict[str, Any] = {"unlabelled": True} if found.numbers is None else {}
+    if reencode is not None:
+        said |= {"resized": reencode.facts}
     present = out.infos()
     missing = [shard for shard, name in enumerate(spec.filenames) if name not in present]
-    return _Build(spec, out, sources, numbers.labels, missing)
+    return _Build(spec, out, sources, found.labels, missing, said, reencode)
 
 
 def _size_per_shard(build: _Build) -> int:
@@ -169,7 +191,7 @@ def _size_per_shard(build: _Build) -> int:
     return -(-size // len(build.spec.filenames))
 
 
-def _prepare(out: Storage, builds: list[_Build], classes: ClassList) -> None:
+def _prepare(out: Storage, builds: list[_Build], found: Found) -> None:
     """Write specs and classes to ``out``, and remove unfinished files that a killed build left behind.
 
     Raises:
@@ -179,27 +201,33 @@ def _prepare(out: Storage, builds: list[_Build], classes: ClassList) -> None:
         keep_build_spec(out, f".{build.spec.split}.plan.json", build.spec)
     if (folder := output_folder(out)) is not None:
         remove_unfinished(folder)
-    lines = ("\n".join(classes.ids) + "\n").encode()
+    if found.numbers is None:
+        return
+    lines = ("\n".join(found.numbers.classes.ids) + "\n").encode()
     if not out.write_new(CLASS_LIST_FILE, lines):
-        require_same_classes(out, classes)
+        require_same_classes(out, found.numbers.classes)
 
 
-def _write_shards(builds: list[_Build], processes: int, undecodable: Tally, on_shard: OnShard | None) -> None:
+def _write_shards(
+    builds: list[_Build], processes: int, report: BuildReport, unpacked: Unpacked, on_shard: OnShard | None
+) -> None:
     count = sum(len(build.spec.filenames) for build in builds)
     finished = count - sum(len(build.missing) for build in builds)
-    tasks = (task for build in builds for task in _tasks(build))
-    for odd in run_parallel(write_shard, tasks, processes):
-        undecodable.join(odd)
+    tasks = (task for build in builds for task in _tasks(build, unpacked))
+    for packed in run_parallel(write_shard, tasks, processes):
+        report.undecodable.join(packed.odd)
+        report.resized += packed.resized
         finished += 1
         if on_shard is not None:
             on_shard(finished, count)
 
 
-def _tasks(build: _Build) -> Iterator[ShardTask]:
+def _tasks(build: _Build, unpacked: Unpacked) -> Iterator[ShardTask]:
     """For each missing shard, its place and samples."""
     assignment = ImageAssignment(build.spec, build.sources)
     for shard in build.missing:
         samples = [
-            Sample(number, build.labels[name], name, image) for number, name, image in assignment.images_of(shard)
+            Sample(number, build.labels.get(name), name, unpacked.place_of(image), key)
+            for number, name, key, image in assignment.images_of(shard)
         ]
-        yield ShardTask(build.out, build.spec.filenames[shard], samples)
+        yield ShardTask(build.out, build.spec.filenames[shard], samples, build.reencode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from tinyvit_kd.storage.open import open_storage
 _ATTEMPTS = 5  # of adding a split to a description that another build may replace at the same moment
 
 
-def open_output(out: Path | str, source: Path) -> Storage:
+def open_output(out: Path | str, sources: Sequence[Path]) -> Storage:
     """The storage of a folder or URL for shards.
 
     Raises:
-        ConfigError: it is the source, or nothing can be written there.
+        ConfigError: it is a source, or nothing can be written there.
     """
     output = open_storage(str(out).rstrip("/") or "/")
     folder = output_folder(output)
-    if folder is not None and folder.resolve() == source.resolve():
+    if folder is not None and folder.resolve() in {source.resolve() for source in sources}:
         raise ConfigError(
             "the shards cannot lie among the folders of the classes",
             where=str(out),
@@ -48,24 +48,30 @@ def output_folder(output: Storage) -> Path | None:
     return Path(output.locate()) if output.is_local else None
 
 
-def require_room(output: Storage, sizes: Sequence[int], processes: int) -> None:
+def require_room(output: Storage, sizes: Sequence[int], processes: int, unpacked: int) -> None:
     """Check that there is room for shards: for all where they are written, or in the folder for temporary files.
 
     Args:
         output: where they go.
         sizes: of the shards that are missing, bytes.
         processes: how many are written at a time.
+        unpacked: bytes of images that are unpacked before, and removed afterwards.
 
     Raises:
         DiskSpaceError: there is not enough.
     """
-    output.require_free_space(sum(sizes))
+    output.require_free_space(sum(sizes) + (unpacked if output.is_local else 0))
     if not output.is_local:
-        require_free_space(Path(tempfile.gettempdir()), sum(sorted(sizes)[-processes:]))
+        require_free_space(Path(tempfile.gettempdir()), sum(sorted(sizes)[-processes:]) + unpacked)
 
 
-def write_info(output: Storage, spec: BuildSpec) -> None:
+def write_info(output: Storage, spec: BuildSpec, said: Mapping[str, Any]) -> None:
     """Write timm's ``_info.json``, keeping other splits that are in it.
+
+    Args:
+        output: where it goes.
+        spec: of the split.
+        said: further facts of the split.
 
     Raises:
         ShardError: other builds keep replacing it.
@@ -76,6 +82,7 @@ def write_info(output: Storage, spec: BuildSpec) -> None:
         "filenames": spec.filenames,
         "shard_lengths": spec.lengths,
         "num_samples": spec.samples,
+        **said,
     }
     for _ in range(_ATTEMPTS):
         info = _read_info(output, name)

@@ -8,6 +8,7 @@ from typing import Any
 from tinyvit_kd.data.building import packed_images
 from tinyvit_kd.data.building.left_out import MEANINGS, Tally
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.runtime.wording import counted
 
 
 @dataclass
@@ -19,12 +20,14 @@ class BuildReport:
         notes: on the classes, one line each.
         undecodable: samples that will be holes, by the reason; of the shards that this call has written.
         sets: the shards, a set for each split.
+        resized: samples that were encoded anew, because they were too large; of the shards that this call has written.
     """
 
     left_out: Tally
     notes: tuple[str, ...] = ()
     undecodable: Tally = field(default_factory=Tally)
     sets: list[ShardSet] = field(default_factory=list)
+    resized: int = 0
 
 
 def describe_listed(report: BuildReport) -> list[str]:
@@ -34,9 +37,15 @@ def describe_listed(report: BuildReport) -> list[str]:
 
 
 def describe_packed(report: BuildReport) -> list[str]:
-    """Which of the samples just written will be holes, in lines."""
+    """Which of the samples just written will be holes or were resized, and how many files were left out, in lines."""
     lines = report.undecodable.lines(packed_images.MEANINGS)
-    return [*(["packed, but will be holes:"] if lines else []), *(f"  {line}" for line in lines)]
+    left_out = report.left_out.files_by_suffix()
+    return [
+        *(["packed, but will be holes:"] if lines else []),
+        *(f"  {line}" for line in lines),
+        *([f"resized    {counted(report.resized, 'sample')}"] if report.resized else []),
+        *([f"left out   {report.left_out.file_suffixes.total():,} files: {left_out}"] if left_out else []),
+    ]
 
 
 def count_built(report: BuildReport) -> dict[str, Any]:
@@ -46,4 +55,6 @@ def count_built(report: BuildReport) -> dict[str, Any]:
         "classes": max((len(shards.class_list.ids) for shards in report.sets if shards.class_list), default=0),
         "left_out": dict(report.left_out.counts),
         "undecodable": dict(report.undecodable.counts),
+        **({"resized": report.resized} if report.resized else {}),
+        **({"left_out_by_suffix": dict(report.left_out.file_suffixes)} if report.left_out.file_suffixes else {}),
     }

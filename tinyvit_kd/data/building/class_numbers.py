@@ -7,11 +7,14 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import Cause, Tally, printable
 from tinyvit_kd.data.building.source_rules import SourceRules
-from tinyvit_kd.data.building.sources import ClassSource
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import ShardError
+
+FIRST_SPLIT = "the first split"
+"""Whose classes a list has that an earlier build has written, in the words of messages."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ def number_classes(
     where: str,
     rules: SourceRules,
     left_out: Tally,
+    whose: str = "all splits",
 ) -> ClassNumbers:
     """Number the classes of a source.
 
@@ -46,6 +50,7 @@ def number_classes(
         where: the file of that list, for messages.
         rules: what is said of classes without images.
         left_out: counts classes without images that get no number.
+        whose: what has the known classes, in words.
 
     Raises:
         ShardError: a class is not in the list, two have names that look alike, or one has no images.
@@ -65,9 +70,9 @@ def number_classes(
         if _composed(each) not in spelled:
             left_out.add(Cause.EMPTY_CLASS, each)
     if unknown := sorted(each for each in full if _composed(each) not in spelled):
-        raise _unknown_classes(unknown, classes, where)
+        raise _unknown_classes(unknown, classes, where, whose)
     labels = {each: spelled[_composed(each)] for each in full}
-    return ClassNumbers(classes, labels, tuple(_notes(classes, labels, splits, known is not None)))
+    return ClassNumbers(classes, labels, tuple(_notes(classes, labels, splits, whose)))
 
 
 def class_order(names: Iterable[str]) -> list[str]:
@@ -82,7 +87,7 @@ def are_numbers(names: Collection[str]) -> bool:
 
 
 def _notes(
-    classes: ClassList, labels: Mapping[str, int], splits: Mapping[str, Sequence[ClassSource]], kept: bool
+    classes: ClassList, labels: Mapping[str, int], splits: Mapping[str, Sequence[ClassSource]], whose: str
 ) -> Iterable[str]:
     ids = classes.ids
     if are_numbers(ids) and list(ids) != sorted(ids) and list(ids) == class_order(ids):
@@ -102,7 +107,6 @@ def _notes(
         present = {labels[source.class_name] for source in sources if len(source)}
         if missing := [each for label, each in enumerate(ids) if label not in present]:
             named = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            whose = "the first split" if kept else "all splits"
             yield f"split {split} has images of {len(present):,} of {len(ids):,} classes of {whose}; none of {named}"
 
 
@@ -146,17 +150,18 @@ def _refuse_empty(empty: Mapping[str, ClassSource], rules: SourceRules) -> None:
         )
 
 
-def _unknown_classes(unknown: list[str], classes: ClassList, where: str) -> ShardError:
+def _unknown_classes(unknown: list[str], classes: ClassList, where: str, whose: str) -> ShardError:
+    owner = "the split that was built first" if whose == FIRST_SPLIT else whose
     alike = {_folded(each): each for each in reversed(classes.ids)}
     described = []
     for name in unknown[:5]:
         close = alike.get(_folded(name)) or next(iter(difflib.get_close_matches(name, classes.ids, 1, 0.8)), None)
         described.append(ascii(name) + (f" (the set has {close!a})" if close else ""))
     return ShardError(
-        "the source has classes that the shard set lacks",
+        f"the source has classes that {'the shard set' if whose == FIRST_SPLIT else whose} lacks",
         where=where,
         found=", ".join(described) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""),
-        expected=f"the {len(classes.ids)} classes of the split that was built first",
+        expected=f"the {len(classes.ids)} classes of {owner}",
         fix="if these are spellings of the same class, rename the folders; else build into another folder, and begin "
         "with the split that has all classes, or give --split-from-folders",
     )

@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 NAMED = 5  # of each cause, unless all are asked for
 SUFFIXES_NAMED = 6
+UNNAMED = "others"  # stands for the suffixes of files that were counted without their names
 
 
 class Cause(StrEnum):
@@ -27,6 +28,7 @@ class Cause(StrEnum):
     SPECIAL = "pipe_socket_or_device"
     UNREADABLE = "unreadable"
     EMPTY_CLASS = "empty_class"
+    NO_IMAGE = "row_without_image"
 
 
 MEANINGS: Mapping[Cause, str] = {
@@ -42,7 +44,10 @@ MEANINGS: Mapping[Cause, str] = {
     Cause.SPECIAL: "pipes, sockets, devices and sparse files",
     Cause.UNREADABLE: "files and folders that may not be read",
     Cause.EMPTY_CLASS: "classes without images",
+    Cause.NO_IMAGE: "rows of a table without an image",
 }
+
+_NO_FILES = (Cause.EMPTY_CLASS, Cause.NO_IMAGE)
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     suffixes: Counter[str] = field(default_factory=Counter)  # of what is not an image
+    file_suffixes: Counter[str] = field(default_factory=Counter)  # of all files
 
     def add(self, cause: str, name: str) -> None:
         """Count one thing."""
@@ -66,13 +72,19 @@ class Tally:
         """Count several things, of which some have names."""
         self.counts[cause] += count
         self._keep(cause, names)
+        if cause in _NO_FILES:
+            return
+        suffixes = Counter(_suffix(name) for name in names)
+        suffixes[UNNAMED] += count - len(names)
+        self.file_suffixes += suffixes
         if cause == Cause.NOT_AN_IMAGE:
-            self.suffixes.update(PurePath(name).suffix.lower() or "no suffix" for name in names)
+            self.suffixes += suffixes
 
     def join(self, other: Tally) -> None:
         """Add what another one has counted."""
         self.counts += other.counts
         self.suffixes += other.suffixes
+        self.file_suffixes += other.file_suffixes
         for cause, names in other.names.items():
             self._keep(cause, names)
 
@@ -99,10 +111,24 @@ class Tally:
                 lines += [f"{title} {self.some(cause)}"]
         return lines
 
+    def files_by_suffix(self) -> str:
+        """How many files of each suffix were counted, in one line; empty if none was."""
+        return _most(self.file_suffixes)
+
     def _kinds(self) -> str:
-        most = self.suffixes.most_common(SUFFIXES_NAMED)
-        rest = self.suffixes.total() - sum(count for _, count in most)
-        return ", ".join(f"{count:,} {suffix}" for suffix, count in most) + (f", {rest:,} others" if rest else "")
+        return _most(self.suffixes)
+
+
+def _most(suffixes: Counter[str]) -> str:
+    named = Counter({suffix: count for suffix, count in suffixes.items() if suffix != UNNAMED})
+    most = named.most_common(SUFFIXES_NAMED)
+    rest = suffixes.total() - sum(count for _, count in most)
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in most) + (f", {rest:,} others" if rest else "")
+
+
+def _suffix(name: str) -> str:
+    base = PurePath(name).name
+    return printable(f".{base.rpartition('.')[2].lower()}") if "." in base.lstrip(".") else "no suffix"
 
 
 def printable(name: str) -> str:

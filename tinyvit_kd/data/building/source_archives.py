@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -88,6 +89,28 @@ def zip_images(path: Path, listing: Listing) -> Iterator[Image]:
             yield from _images_among(members, files, listing.shown(path), listing)
     except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error) as error:
         raise bad_zip(path, str(error)) from None
+
+
+def names_in_zip(path: Path) -> list[str]:
+    """The names of the files in a zip; none of a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, struct.error):
+        return []
+
+
+def member_of_zip(path: Path, name: str) -> bytes:
+    """The bytes of a small file in a zip.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, KeyError, zlib.error) as error:
+        raise bad_zip(path, f"{name}: {error}") from None
 
 
 def folders_of(name: str) -> tuple[str, ...]:

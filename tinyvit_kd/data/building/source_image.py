@@ -21,6 +21,7 @@ class Image(NamedTuple):
     size: int  # bytes in the file
     unpacked_size: int = NONE  # bytes once inflated; -1: not deflated
     crc32: int = NONE  # of the unpacked bytes; -1: unknown
+    column: str = ""  # of the table that ``file`` is, whose row ``offset`` holds the bytes; empty: it is no table
 
 
 def read_image(image: Image, files: ShardFiles) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import MEANINGS, Cause
 from tinyvit_kd.data.building.source_archives import folders_of, shared_folders
 from tinyvit_kd.data.building.source_rules import Listing
-from tinyvit_kd.data.building.sources import ClassSource
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.wording import counted
 

@@ -33,6 +33,23 @@ _ALIASES = {**dict.fromkeys(("jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp"
 
 
 @dataclass(frozen=True)
+class ColumnNames:
+    """Columns of a table, as the user names them; None: a usual name.
+
+    Attributes:
+        image: of the images' paths or bytes.
+        label: of their labels.
+        key: of the samples' keys; empty: there is none, and samples are numbered.
+        root: the folder that paths are relative to; None: the one that the table lies in.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    key: str | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
 class SourceRules:
     """What the user says of a source.
 
@@ -41,11 +58,23 @@ class SourceRules:
         empty_classes: what to do with classes that have no images: ``keep`` gives them a number.
         folders_are_classes: every folder, tar or zip is a class, whatever it is named, even if there is only one, and
             all that lies below it belongs to it.
+        unlabelled: the samples get no labels, whatever the source has.
+        class_list: the classes in their order, as ``load_class_list`` takes it; None: the source's own.
+        first_label: the number of the first class in lists whose labels are numbers.
+        labels: what has the labels of ImageNet's validation images: a file, or the folder of its development kit.
+        split: the split of the source, if it has another name than the one that is built.
+        columns: of tables.
     """
 
     outside_links: OutsideLinks = "stop"
     empty_classes: EmptyClasses = "stop"
     folders_are_classes: bool = False
+    unlabelled: bool = False
+    class_list: str | None = None
+    first_label: int = 0
+    labels: Path | None = None
+    split: str | None = None
+    columns: ColumnNames = field(default_factory=lambda: ColumnNames())
 
 
 @dataclass

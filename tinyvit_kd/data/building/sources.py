@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from tinyvit_kd.data.building.class_source import ClassSource, require_a_line
 from tinyvit_kd.data.building.left_out import Cause
 from tinyvit_kd.data.building.source_archives import (
     folders_of,
@@ -23,33 +22,7 @@ from tinyvit_kd.data.building.source_archives import (
 from tinyvit_kd.data.building.source_folders import Found, entries, folder_images, takes_file
 from tinyvit_kd.data.building.source_image import Image
 from tinyvit_kd.data.building.source_rules import Listing, is_compressed_tar
-from tinyvit_kd.data.indexing.index import Int64
 from tinyvit_kd.errors import ShardError
-
-
-@dataclass(frozen=True, eq=False)
-class ClassSource:
-    """The images of one class, as arrays: there may be millions."""
-
-    class_name: str
-    path: Path  # the folder, tar or zip
-    is_folder: bool
-    names: npt.NDArray[np.bytes_]  # [n], relative to path, or to the class's folder in an archive
-    extents: Int64  # [n, 4]: offset, size, unpacked size and CRC-32 of each image, as in ``Image``
-    archives: int = 0  # in it, which are not looked into
-    others: int = 0  # files and folders in it that are left out for another reason
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, index: int) -> str:
-        """The name of one image."""
-        return os.fsdecode(bytes(self.names[index]))
-
-    def image(self, index: int) -> Image:
-        """The place of one image's bytes."""
-        name = self.name(index)
-        return Image(self.path / name if self.is_folder else self.path, name, *self.extents[index].tolist())
 
 
 def list_classes(source: Path, listing: Listing | None = None) -> list[ClassSource]:
@@ -85,6 +58,28 @@ def list_splits(source: Path, listing: Listing) -> dict[str, list[ClassSource]]:
         listing.left_out.add(Cause.EMPTY_CLASS, name)
         del splits[name]
     return splits
+
+
+def parts_of(source: Path, listing: Listing) -> dict[str, Path]:
+    """The folders, tars or zips in a folder, by their names without suffixes.
+
+    Raises:
+        ShardError: there are several kinds of them, or images beside none.
+    """
+    return {_name_of(each): each.path for each in _containers(source, listing)[1]}
+
+
+def images_in(path: Path, listing: Listing) -> Iterator[Image]:
+    """All images in a folder, tar or zip, and in the tars of a tar.
+
+    Raises:
+        ShardError: it is none of these, or cannot be read.
+    """
+    for inner in tars_inside(path) if CONTAINERS["tar"].holds(path) else ():
+        folder = PurePosixPath(inner.name).with_suffix("")
+        for image in images_of_tar_inside(inner, listing):
+            yield image._replace(name=f"{folder}/{image.name}")
+    yield from _container_of(path).images(path, listing)
 
 
 def _in_folder(source: Path, listing: Listing) -> Iterator[ClassSource]:
@@ -140,13 +135,17 @@ def _in_archive(source: Path, listing: Listing) -> Iterable[ClassSource]:
 
 def _whole(source: Path, listing: Listing) -> ClassSource:
     """An archive as if it were one class."""
+    return _class_source("", source, _container_of(source).images(source, listing), listing)
+
+
+def _container_of(source: Path) -> Container:
     for container in CONTAINERS.values():
         if container.holds(source):
-            return _class_source("", source, container.images(source, listing), listing)
+            return container
     raise ShardError(
         "the source is no archive of images",
         where=str(source),
-        expected="a folder, or a plain tar (.tar) or zip (.zip)",
+        expected="a folder, a plain tar (.tar) or zip (.zip), or a list (.csv, .tsv, .jsonl, .parquet)",
         fix="decompress it, for example with gunzip" if is_compressed_tar(source.name) else "",
     )
 
@@ -182,7 +181,7 @@ def _by_folder(whole: ClassSource, listing: Listing) -> list[ClassSource]:
             extents=whole.extents[chosen],
         )
         for name, chosen in rows.items()
-        if _require_a_line(name, whole.path)
+        if require_a_line(name, whole.path)
     ]
 
 
@@ -204,13 +203,13 @@ def no_class_folders(where: str, count: int, first: str) -> ShardError:
         found=f"{count:,} images ({first}, …)",
         expected="one folder, tar or zip per class",
         fix="sort the images into one folder per class; if they are the images of one class, give the folder above. "
-        "ImageNet's validation images come like this: its script valprep.sh sorts them",
+        "of ImageNet's validation images, --labels names the file with their labels; --unlabelled packs any without",
     )
 
 
 def _class_source(name: str, found: Found | Path, images: Iterator[Image], listing: Listing) -> ClassSource:
     path, is_folder = (found, False) if isinstance(found, Path) else (found.path, found.is_folder)
-    _require_a_line(name, path)
+    require_a_line(name, path)
     before = listing.left_out.counts.copy()
     listed = list(images)
     left_out = listing.left_out.counts - before
@@ -219,21 +218,9 @@ def _class_source(name: str, found: Found | Path, images: Iterator[Image], listi
         path=path,
         is_folder=is_folder,
         names=np.array([os.fsencode(image.name) for image in listed], dtype=np.bytes_),
-        extents=np.array([image[2:] for image in listed], dtype=np.int64).reshape(-1, 4),
+        extents=np.array([image[2:6] for image in listed], dtype=np.int64).reshape(-1, 4),
         archives=left_out[Cause.ARCHIVE],
         others=left_out.total() - left_out[Cause.ARCHIVE],
-    )
-
-
-def _require_a_line(name: str, path: Path) -> bool:
-    if name.isprintable() and name == name.strip():
-        return True
-    raise ShardError(
-        "the name of a class cannot be a line of a class list",
-        where=ascii(str(path)),
-        found=ascii(name),
-        expected="printable characters, without spaces at the ends",
-        fix="rename it",
     )
 
 

@@ -27,6 +27,7 @@ class SplitInfo(BaseModel):
     filenames: tuple[str, ...]
     shard_lengths: tuple[int, ...] = Field(description="samples of each shard")
     alt_label: str = ""
+    unlabelled: bool = Field(False, description="no sample was given a label, on purpose")
 
 
 class Info(BaseModel):
@@ -46,6 +47,7 @@ class ShardListing:
     locations: tuple[str, ...]  # a path or URL per shard
     lengths: tuple[int, ...] | None  # samples per shard from _info.json; None without one
     folder: Path | str | None  # may hold classes.txt; a URL if a storage serves it, None for other URLs
+    unlabelled: bool = False  # no sample was given a label, on purpose
 
 
 def locate_shards(path: str, split: str | None, cache_dir: Path | None = None) -> ShardListing:
@@ -108,7 +110,8 @@ def _from_info(base: str, split: str | None, folder: Path | str | None) -> Shard
     filenames = info.splits[chosen].filenames
     name = info.name or PurePosixPath(base if isinstance(folder, Path) else urlparse(base).path).name
     locations = tuple(below(base, each) if folder is None else f"{base.rstrip('/')}/{each}" for each in filenames)
-    return ShardListing(name, chosen, filenames, locations, info.splits[chosen].shard_lengths, folder)
+    found = info.splits[chosen]
+    return ShardListing(name, chosen, filenames, locations, found.shard_lengths, folder, found.unlabelled)
 
 
 def _read_info(base: str, folder: Path | str | None) -> tuple[str, bytes]:

@@ -47,6 +47,7 @@ def check_figures(report: CheckReport) -> dict[str, Any]:
         "unreadable": [{"sample": sample, "reason": reason} for sample, reason in report.unreadable],
         "duplicate_keys": report.duplicate_keys,
         "missing_labels": report.missing_labels,
+        "unlabelled": report.unlabelled,
         "labels_out_of_range": [{"sample": sample, "label": label} for sample, label in report.labels_out_of_range],
         "empty_shards": report.empty_shards,
         "labels_are_sorted": bool(report.label_order.is_sorted),
@@ -82,6 +83,8 @@ def describe_check(report: CheckReport) -> str:
             lines.append(f"{len(samples):,} {_ONE_OF.get(fault, fault) if len(samples) == 1 else fault}:")
             lines += [f"  {sample}" for sample in samples[:LISTED]]
             lines += [f"  … and {len(samples) - LISTED:,} more"] if len(samples) > LISTED else []
+    if report.unlabelled:
+        lines.append(f"{report.unlabelled:,} without labels, as the set was built")
     if report.missing_labels:
         lines.append(f"  what the first one has instead: {report.first_unlabelled}")
     if report.label_order.is_sorted:

@@ -1,0 +1,69 @@
+"""Keys of samples: what a tar can have as a key, and that no two are the same."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from tinyvit_kd.data.building.class_source import ClassSource
+from tinyvit_kd.data.building.left_out import printable
+from tinyvit_kd.errors import ShardError
+
+_SHOWN = 3
+
+
+def key_of(text: str) -> str:
+    """A key that a tar can have: what follows a dot in a member's last part would be taken for its suffix."""
+    folders, base = _divided(text)
+    return "/".join([*folders, base.replace(".", "_")])
+
+
+def keys_of_paths(names: Sequence[str]) -> list[str]:
+    """Keys of images by their paths: without suffixes, unless two would then be the same (``a.jpg`` and ``a.png``)."""
+    short = [_without_suffix(name) for name in names]
+    counts = Counter(short)
+    return [key if counts[key] == 1 else key_of(name) for key, name in zip(short, names, strict=True)]
+
+
+def require_distinct_keys(split: str, sources: Sequence[ClassSource]) -> None:
+    """Refuse keys that two samples of a split would share; samples without keys have their numbers.
+
+    Raises:
+        ShardError: two have the same.
+    """
+    keyed = [source for source in sources if len(source.keys)]
+    if not keyed:
+        return
+    keys = np.concatenate([source.keys for source in keyed])
+    values, counts = np.unique(keys, return_counts=True)
+    repeated = [os.fsdecode(bytes(value)) for value in values[counts > 1]]
+    total = sum(map(len, sources))
+    if len(keys) < total:
+        texts = (os.fsdecode(bytes(value)) for value in values)
+        numbers = [text for text in texts if text.isascii() and text.isdigit() and len(text) == 9 and int(text) < total]
+        repeated += numbers
+    if repeated:
+        first = ", ".join(map(printable, repeated[:_SHOWN])) + ", …" * (len(repeated) > _SHOWN)
+        raise ShardError(
+            "samples would share their keys",
+            where=f"split {split}, {', '.join(dict.fromkeys(str(source.path) for source in keyed))}",
+            found=f"{len(repeated):,}: {first}",
+            expected="a key of its own for each sample",
+            fix="name another column with --key-column, or number the samples with --key-column ''; of folders without "
+            "labels, give the folder above them, or build each into a split of its own",
+        )
+
+
+def _divided(text: str) -> tuple[list[str], str]:
+    parts = [part for part in PurePosixPath(text).parts if part not in ("/", "//", "..", ".")]
+    return parts[:-1], parts[-1] if parts else ""
+
+
+def _without_suffix(name: str) -> str:
+    folders, base = _divided(name)
+    stem = base.rpartition(".")[0] or base
+    return key_of("/".join([*folders, stem]))

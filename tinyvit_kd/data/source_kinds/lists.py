@@ -1,0 +1,184 @@
+"""A list of images: paths with labels, one in each row of a CSV, TSV or JSON-lines file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tinyvit_kd.data.building.left_out import Cause
+from tinyvit_kd.data.building.source_folders import Found, takes_file
+from tinyvit_kd.data.building.source_rules import Listing
+from tinyvit_kd.data.labels.class_list import ClassList
+from tinyvit_kd.data.labels.sample_labels import Value, value_of
+from tinyvit_kd.data.source_kinds.columns import Columns, choose_columns
+from tinyvit_kd.data.source_kinds.found import FoundSource
+from tinyvit_kd.data.source_kinds.keys import key_of
+from tinyvit_kd.data.source_kinds.rows import Rows
+from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_rows
+from tinyvit_kd.errors import ConfigError, ShardError
+from tinyvit_kd.runtime.wording import counted
+
+_SHOWN = 3
+
+
+def is_text_list(path: Path) -> bool:
+    """Whether a path is a list, by its suffix."""
+    return path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
+
+
+def find_in_text_list(listing: Listing, split: str | None) -> FoundSource:
+    """The images that a list names.
+
+    Raises:
+        ShardError: it cannot be read, a file that it names is missing, or some of its rows have no label.
+        ConfigError: a column is missing.
+    """
+    path = listing.source
+    rows = text_rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise ShardError("a list of images has no rows", where=str(path), expected="the columns' names, and rows below")
+    columns = choose_columns(str(path), dict.fromkeys(first, ""), listing.rules)
+    listed = ListedFiles(listing, columns)
+    for number, row in enumerate(chain([first], rows), 1):
+        listed.add(number, row)
+    return found_rows(listing, single_split(listing, split), [listed.finished()], columns)
+
+
+class ListedFiles:
+    """Takes the files that a table names, row by row.
+
+    Args:
+        listing: of the table.
+        columns: of the table.
+        classes: as for ``label_and_key``.
+    """
+
+    def __init__(self, listing: Listing, columns: Columns, classes: ClassList | None = None) -> None:
+        self._listing, self._columns, self._classes = listing, columns, classes
+        self._root = listing.rules.columns.root or listing.source.parent
+        self._rows = Rows(self._root, own_files=True)
+        self._missing: list[str] = []
+
+    def add(self, number: int, row: Any) -> None:
+        """Take the file of a row, by the names of the columns; files that are missing are kept for the error."""
+        name = row.get(self._columns.image)
+        if name is None or not str(name).strip():
+            self._listing.left_out.add(Cause.NO_IMAGE, f"{self._listing.source.name}, row {number}")
+            return
+        path = self._root / str(name)
+        try:
+            info = path.stat()
+        except (OSError, ValueError):
+            self._missing.append(f"{name} (row {number})")
+            return
+        is_file = stat.S_ISREG(info.st_mode)
+        if not is_file or not os.access(path, os.R_OK):
+            self._listing.left_out.add(Cause.UNREADABLE if is_file else Cause.SPECIAL, str(name))
+            return
+        if takes_file(Found(path, False, info.st_size, (0, 0)), self._listing):
+            label, key = label_and_key(self._listing, self._columns, row, number, self._classes)
+            self._rows.add(str(name), label, (0, info.st_size), key)
+
+    def finished(self) -> Rows:
+        """What was taken.
+
+        Raises:
+            ShardError: files are missing.
+        """
+        if self._missing:
+            raise ShardError(
+                "files that a list names are not there",
+                where=str(self._listing.source),
+                found=f"{counted(len(self._missing), 'file')}: {_first(self._missing)}",
+                expected=f"paths from {self._root} on",
+                fix="give the folder that they are relative to with --root, or correct the list",
+            )
+        return self._rows
+
+
+def label_and_key(
+    listing: Listing, columns: Columns, row: Any, number: int, classes: ClassList | None = None
+) -> tuple[Value, str]:
+    """The label of a row, and the key of its sample.
+
+    Args:
+        classes: of which labels are numbers, where the table says so.
+
+    Raises:
+        ShardError: the row has no key, or a number that no class of the table has.
+    """
+    label = None if columns.label is None else value_of(row.get(columns.label))
+    if classes is not None and isinstance(label, int):
+        if label >= len(classes.ids):
+            raise ShardError(
+                "a label is none of the table's own classes",
+                where=f"{listing.source}, row {number}",
+                found=str(label),
+                expected=f"0 to {len(classes.ids) - 1:,}",
+            )
+        label = classes.ids[label]
+    if columns.key is None:
+        return label, ""
+    key = row.get(columns.key)
+    if key is None or not (text := key_of(str(key).strip())) or not text.isprintable():
+        raise ShardError(
+            "a row of a table has no key",
+            where=f"{listing.source}, row {number}, column {columns.key}",
+            found=ascii(key),
+            expected="printable characters",
+            fix="name another column with --key-column, or number the samples with --key-column ''",
+        )
+    return label, text
+
+
+def found_rows(
+    listing: Listing, split: str, parts: list[Rows], columns: Columns, declared: ClassList | None = None
+) -> FoundSource:
+    """What a table's rows come to, as one split.
+
+    Args:
+        parts: rows whose images lie in different kinds of places.
+        declared: the classes, where the table says their names.
+
+    Raises:
+        ShardError: there are no images, or some have no label.
+    """
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        raise ShardError("there are no images in a table", where=str(listing.source), expected="a row for each image")
+    classes = [each for part in parts for each in part.classes()]
+    if columns.label is None:
+        return FoundSource(listing, {split: classes}, "none")
+    if without := [name for part in parts for name in part.unlabelled()]:
+        raise ShardError(
+            "rows of a table have no label",
+            where=f"{listing.source}, column {columns.label}",
+            found=f"{len(without):,} of {sum(map(len, parts)):,}: {_first(without)}",
+            expected="the name or number of a class in each row",
+            fix="give --unlabelled to pack all images without labels, or take these rows out",
+        )
+    labels: Any = "numbers" if declared is None and all(part.are_numbers for part in parts) else "names"
+    return FoundSource(listing, {split: classes}, labels, declared)
+
+
+def single_split(listing: Listing, split: str | None) -> str:
+    """The name of the one split that a source is.
+
+    Raises:
+        ConfigError: each of its folders was to be one.
+    """
+    if split is None:
+        raise ConfigError(
+            "the source has no folders that could be splits",
+            where=str(listing.source),
+            fix="give --split NAME instead of --split-from-folders",
+        )
+    return split
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
