@@ -6,6 +6,7 @@ The networks are TinyViT's and DeiT's shapes at 32 pixels, small enough that two
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import DumpConfig, FinetuneConfig, PretrainConfig
 from tinyvit_kd.runtime.distributed import Job
+from tinyvit_kd.runtime.files import write_json
 from tinyvit_kd.stages.dump_logits import dump_logits
 from tinyvit_kd.stages.finetune import finetune
 from tinyvit_kd.stages.pretrain import pretrain
@@ -48,6 +50,18 @@ def unpack(data: Path, out: Path) -> Path:
     if names.exists():
         names.rename(out / "classes.txt")
     return out
+
+
+def first_shards(folder: Path, count: int) -> Path:
+    """A shard set of which only the first of the training split are used from now on."""
+    path = folder / "_info.json"
+    info = json.loads(path.read_text())
+    split = info["splits"]["train"]
+    split |= {name: split[name][:count] for name in ("filenames", "shard_lengths")}
+    write_json(
+        path, info | {"splits": info["splits"] | {"train": split | {"num_samples": sum(split["shard_lengths"])}}}
+    )
+    return folder
 
 
 def training(shards: Path, output: Path, epochs: int, seed: int, optim: dict[str, float] | None = None) -> Recipe:
