@@ -53,8 +53,8 @@ def in_small(recipe: Section, folder: Path) -> Tree:
 
 def _is_there(teacher: Tree, folder: Path) -> bool:
     """Whether a folder has a teacher's weights, or the module with the function that makes it."""
-    module = teacher.get("call", "no module").partition(".")[0]
-    return (folder / teacher.get("checkpoint", f"{module}.py")).exists()
+    module = str(teacher.get("call", "no module")).partition(".")[0]
+    return (folder / str(teacher.get("checkpoint", f"{module}.py"))).exists()
 
 
 def _labelled_beside(shards: Tree) -> Tree:

@@ -1,4 +1,4 @@
-"""The recipes for images of one's own: those of a size fit together, and their shapes learn."""
+"""The recipes for images of one's own: those of a size fit together, and say what is so."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def of_size(size: int) -> dict[str, Any]:
 def views_of(recipe: Any) -> Iterator[int]:
     """The sides of all views that a recipe speaks of."""
     for section in (recipe, getattr(recipe, "eval", None)):
-        if getattr(section, "views", None) is not None:
-            yield section.views.size
+        views = getattr(section, "views", None)
+        if views is not None:
+            yield views.size
 
 
 @EACH_SIZE
