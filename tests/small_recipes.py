@@ -43,12 +43,18 @@ def in_small(recipe: Section, folder: Path) -> Tree:
         views = tree.get("views", {})
         tree["views"] = _resized(views, views.get("size", 224)) | {"size": SIZE}
     if tree["stage"] == "dump-logits":
-        if not (folder / tree["teacher"].get("checkpoint", "no file")).exists():
+        if not _is_there(tree["teacher"], folder):
             tree["teacher"] = {"checkpoint": "teacher"}
         tree["store"]["topk"], tree["batch_size"] = TOPK, 20
     if "student" in tree:
         _train_briefly(tree)
     return tree
+
+
+def _is_there(teacher: Tree, folder: Path) -> bool:
+    """Whether a folder has a teacher's weights, or the module with the function that makes it."""
+    module = str(teacher.get("call", "no module")).partition(".")[0]
+    return (folder / str(teacher.get("checkpoint", f"{module}.py"))).exists()
 
 
 def _labelled_beside(shards: Tree) -> Tree:

@@ -88,7 +88,8 @@ def _teacher(planned: Planned, config: DumpConfig, context: Context) -> PlannedT
     checkpoint = config.teacher.checkpoint
     made = context.made_student(checkpoint)
     missing = checkpoint is not None and not is_there(checkpoint) and made is None
-    if missing and not context.is_to_come(planned, "teacher.checkpoint", checkpoint):
+    to_be_made = missing and context.chain.maker(checkpoint or "") is not None  # by a recipe of which little is known
+    if missing and not to_be_made and not context.is_to_come(planned, "teacher.checkpoint", checkpoint):
         context.findings.refuse(
             planned.path,
             CheckpointError(
