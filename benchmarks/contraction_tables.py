@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -28,8 +29,9 @@ def mean(values: Sequence[float]) -> float:
 
 
 def tau(losses: Sequence[float], top1: Sequence[float]) -> float:
-    """Kendall's τ-b between an order by loss, the smaller the better, and one by top-1."""
-    return round(float(kendalltau([-loss for loss in losses], top1).statistic), 3)
+    """Kendall's τ-b between an order by loss, the smaller the better, and one by top-1; 0 where either has none."""
+    found = float(kendalltau([-loss for loss in losses], top1).statistic)
+    return 0.0 if math.isnan(found) else round(found, 3)
 
 
 def tables(result: dict[str, Any]) -> list[str]:

@@ -57,3 +57,4 @@ def test_uniform_shapes_keep_the_proportions_of_the_base() -> None:
 def test_an_order_by_loss_agrees_with_one_by_top1() -> None:
     assert tau([0.1, 0.2, 0.3], [70.0, 60.0, 50.0]) == 1.0
     assert tau([0.1, 0.2, 0.3], [50.0, 60.0, 70.0]) == -1.0
+    assert tau([0.1, 0.2, 0.3], [50.0, 50.0, 50.0]) == 0.0

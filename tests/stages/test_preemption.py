@@ -81,10 +81,12 @@ def quick(world: World, name: str) -> PretrainConfig:
 
 
 def stop_in_its_midst(world: World, config: PretrainConfig, number: signal.Signals) -> None:
-    process = start(world.folder, config, *on_a_slow_disk(world.folder))
+    process = start(world.folder, config, *on_a_slow_disk(world.folder), stderr=subprocess.PIPE)
     wait_for_file(process, Path(config.output) / "checkpoints", "step-*.pt")
     process.send_signal(number)
-    assert process.wait(60) == REQUEUE_EXIT_CODE
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == REQUEUE_EXIT_CODE
+    assert f"with a checkpoint in {config.output}" in said  # though it waited for its disk, and not between two steps
     assert not (Path(config.output) / "model.safetensors").exists()
 
 

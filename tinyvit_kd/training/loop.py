@@ -224,6 +224,8 @@ def _timed(
             if alone or isinstance(error, AgreedStop):
                 meters.require_finite(run.job)
                 checkpoint(run, state)
+                if isinstance(error, Preempted) and not isinstance(error, AgreedStop):
+                    raise _stopped(run, state) from None
             raise
         yield batch, time.perf_counter() - begin
 
