@@ -134,6 +134,14 @@ def test_a_limit_on_throughput_needs_timings_of_those_that_may_meet_it_alone() -
     assert rate_of(shapes[rounds[-1].front[0]]) >= least
 
 
+def test_a_round_is_not_left_with_less_than_it_has_to_choose_from_because_many_were_timed() -> None:
+    searched = contract_config(
+        limits={"images_per_second": 1.6 * rate_of(BASE)}, search={"rounds": 1, "bases": 4, "candidates": 4}
+    )
+    (record,) = PlantedSearch(searched).run()
+    assert sum(bool(result.scores) for result in record.results) == 4
+
+
 def test_a_candidate_that_diverges_leaves_and_the_others_go_on() -> None:
     (healthy,) = PlantedSearch(contract_config(**ONE_ROUND)).run()
     (record,) = PlantedSearch(contract_config(**ONE_ROUND), frozenset({healthy.front[0]})).run()

@@ -13,7 +13,7 @@ from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import candidates, neighbours
 from tinyvit_kd.contraction.throughput import Clock
 
-_MOST_TIMED = 3  # times the wanted candidates: then those that were found are enough
+_MOST_TIMED = 3  # times the wanted candidates: then those that were found may be enough
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class Planner:
             untimed = {each.shape.name: each for each in found if each.shape.name not in timings}
             if limits.images_per_second is None or not untimed:
                 break
-            if len(untimed) < len(found) and len(timings) >= _MOST_TIMED * self.config.search.candidates:
-                found = [each for each in found if each.shape.name in timings]
+            timed = [each for each in found if each.shape.name in timings]
+            if len(timed) >= self._enough() and len(timings) >= _MOST_TIMED * self.config.search.candidates:
+                found = timed
                 break
             # A prediction lets a shape be timed; only a timing makes it a candidate.
             shapes = [each.shape for each in untimed.values()]
@@ -63,6 +64,11 @@ class Planner:
             missed.update(self._missing(untimed, limits, timings))
         results = [Result(each, self.costs(each.shape), timings.get(each.shape.name)) for each in found]
         return Plan(limits.given, results + list(missed.values()))
+
+    def _enough(self) -> int:
+        """Candidates without which a round would have nothing to choose from."""
+        search, proxy = self.config.search, self.config.proxy
+        return max(proxy.finalists, search.bases, search.winners)
 
     def _missing(
         self, candidates: Mapping[str, Candidate], limits: Limits, timings: Mapping[str, Timing]
