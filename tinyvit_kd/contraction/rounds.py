@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -111,7 +112,7 @@ def from_json(value: Any) -> Outcome:
 
 def as_plain(part: object) -> dict[str, Any]:
     """A part of a search, such as a plan, as plain values."""
-    plain: dict[str, Any] = _listed(TypeAdapter(type(part)).dump_python(part))
+    plain: dict[str, Any] = _listed(_adapter(type(part)).dump_python(part))  # type: ignore[arg-type]
     return plain
 
 
@@ -125,7 +126,7 @@ def read_as(kind: type[KindT], value: Any, where: str) -> KindT:
         ConfigError: they are not of this kind.
     """
     try:
-        read = TypeAdapter(kind).validate_python(value)
+        read: KindT = _adapter(kind).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -136,6 +137,11 @@ def read_as(kind: type[KindT], value: Any, where: str) -> KindT:
             fix="the file is of another version, or was changed by hand; remove it, and the search writes it again",
         ) from None
     return read
+
+
+@cache  # made once: it compiles all of a kind's fields
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _listed(value: Any) -> Any:
