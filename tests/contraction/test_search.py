@@ -12,7 +12,8 @@ from tests.contraction import planted
 from tests.contraction.planted import BASE, PlantedSearch, contract_config, costs_of, loss_of, rate_of
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.records import Candidate, Result
-from tinyvit_kd.contraction.search import Task, round_of, rules_of
+from tinyvit_kd.contraction.result_names import round_of
+from tinyvit_kd.contraction.search import Task, rules_of
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import ConfigError
 

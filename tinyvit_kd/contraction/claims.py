@@ -157,7 +157,7 @@ def claims_in(folder: Path, now: float) -> list[Claim]:
         now: Unix time, seconds.
     """
     found = []
-    for path in sorted(folder.glob("*.claim")):
+    for path in sorted(folder.glob(f"*{_CLAIM}")):
         claim, renewed = read_small_json(path), modified(path)
         if renewed is None or not isinstance(claim.get("process"), int):
             continue  # it is gone meanwhile, or is being written

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.limits import Considered, Limits, limits_of_round, misses, no_candidate, unreachable, used
 from tinyvit_kd.contraction.records import Candidate, Costs, Result, Timing
-from tinyvit_kd.contraction.search import Plan
+from tinyvit_kd.contraction.search import Plan, fewest_left
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.contraction.space import candidates, neighbours
 from tinyvit_kd.contraction.throughput import Clock
@@ -55,7 +55,7 @@ class Planner:
             if limits.images_per_second is None or not untimed:
                 break
             timed = [each for each in found if each.shape.name in timings]
-            if len(timed) >= self._enough() and len(timings) >= _MOST_TIMED * self.config.search.candidates:
+            if len(timed) >= fewest_left(self.config) and len(timings) >= _MOST_TIMED * self.config.search.candidates:
                 found = timed
                 break
             # A prediction lets a shape be timed; only a timing makes it a candidate.
@@ -64,11 +64,6 @@ class Planner:
             missed.update(self._missing(untimed, limits, timings))
         results = [Result(each, self.costs(each.shape), timings.get(each.shape.name)) for each in found]
         return Plan(limits.given, results + list(missed.values()))
-
-    def _enough(self) -> int:
-        """Candidates without which a round would have nothing to choose from."""
-        search, proxy = self.config.search, self.config.proxy
-        return max(proxy.finalists, search.bases, search.winners)
 
     def _missing(
         self, candidates: Mapping[str, Candidate], limits: Limits, timings: Mapping[str, Timing]

@@ -5,7 +5,6 @@ All processes that share a search run this, and come to the same rounds, since t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.front import Standing, last_scores, pareto_front, standings, ties
 from tinyvit_kd.contraction.halving import Halving, part_ends
 from tinyvit_kd.contraction.records import Candidate, Result, Score, Timing
+from tinyvit_kd.contraction.result_names import task_name
 from tinyvit_kd.contraction.rounds import RoundRecord
 from tinyvit_kd.contraction.sample_losses import Losses
 from tinyvit_kd.contraction.shape import Shape
@@ -56,9 +56,13 @@ def rules_of(config: ContractConfig) -> Rules:
     """The rules that a recipe gives."""
     search, proxy = config.search, config.proxy
     limited = tuple(name for name, value in config.limits if value is not None)
-    at_least = max(proxy.finalists, search.bases, search.winners)
-    halving = Halving(part_ends(proxy.steps, proxy.rungs, proxy.reduction), proxy.reduction, at_least)
+    halving = Halving(part_ends(proxy.steps, proxy.rungs, proxy.reduction), proxy.reduction, fewest_left(config))
     return Rules(search.rounds, search.bases, search.winners, proxy.finalists, proxy.seeds, halving, limited)
+
+
+def fewest_left(config: ContractConfig) -> int:
+    """Candidates without which the end of a round would have nothing to choose from."""
+    return max(config.proxy.finalists, config.search.bases, config.search.winners)
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,7 @@ class Task:
     @property
     def name(self) -> str:
         """A name that can be a file's."""
-        seed = f".seed-{self.seed}" if self.seed else ""
-        return f"round-{self.number:02d}.{self.candidate.shape.name}.part-{self.part + 1}{seed}"
-
-
-def round_of(name: str) -> int | None:
-    """The number of the round that a task's name says; None of a name that is no task's."""
-    found = re.match(r"round-(\d+)\.", name)
-    return None if found is None else int(found[1])
+        return task_name(self.number, self.candidate.shape.name, self.part + 1, self.seed)
 
 
 @dataclass(frozen=True)

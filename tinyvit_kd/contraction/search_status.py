@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,14 +13,13 @@ from tinyvit_kd.config.load import load_recipe
 from tinyvit_kd.config.recipes import ContractConfig
 from tinyvit_kd.contraction.claims import Claim
 from tinyvit_kd.contraction.halving import part_ends
+from tinyvit_kd.contraction.result_names import TaskName, plan_name, planned_round, read_task_name, round_of
 from tinyvit_kd.contraction.results_folder import LARGEST, all_claims, read_result, results_in
 from tinyvit_kd.contraction.search_files import card_path, logs, page_path, recipe_path, rounds_path, winner_path
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.runtime.files import modified, read_small_json
 from tinyvit_kd.runtime.wording import counted, duration
 
-_TASK = re.compile(r"round-(\d+)\.(.+)\.part-(\d+)(?:\.seed-(\d+))?")  # see ``search.Task.name``
-_PLAN = re.compile(r"round-(\d+)\.plan")
 _SHOWN = 8  # processes that are named
 
 
@@ -140,16 +138,6 @@ class SearchStatus:
         return "; ".join(told) or "nothing is scored yet"
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A result's or claim's name, read."""
-
-    number: int
-    shape: str
-    part: int
-    seed: int
-
-
 def search_status(location: str | Path, now: float) -> SearchStatus:
     """Look at the folder of a search.
 
@@ -166,9 +154,9 @@ def search_status(location: str | Path, now: float) -> SearchStatus:
     finished = [each for each in rounds.get("rounds") or () if isinstance(each, dict)]
     winners = tuple(map(str, rounds.get("winners") or ()))
     names, claims = results_in(folder), all_claims(folder, now)
-    tasks = [task for task in map(_task, names) if task is not None]
+    tasks = [task for task in map(read_task_name, names) if task is not None]
     is_over = bool(winners) and card_path(folder).is_file()
-    number = None if is_over else max([_number(name) for name in names], default=0)
+    number = None if is_over else max([planned_round(name) or 0 for name in names], default=0)
     of_round = [task for task in tasks if task.number == number]
     if number and number <= len(finished):
         number, of_round = None, []  # the next one is not planned yet
@@ -198,17 +186,6 @@ def _parts(config: ContractConfig) -> Sequence[int]:
     return part_ends(config.proxy.steps, config.proxy.rungs, config.proxy.reduction)
 
 
-def _task(name: str) -> _Task | None:
-    match = _TASK.fullmatch(name)
-    return None if match is None else _Task(int(match[1]), match[2], int(match[3]), int(match[4] or 0))
-
-
-def _number(name: str) -> int:
-    """The round that a plan is of; 0 of anything else, as of what is done before the first one."""
-    match = _PLAN.fullmatch(name)
-    return int(match[1]) if match else 0
-
-
 def _state(is_over: bool, claims: Sequence[Claim], names: Sequence[str]) -> str:
     if is_over:
         return "finished"
@@ -227,7 +204,7 @@ def _age(folder: Path, claims: Sequence[Claim], now: float) -> float | None:
 
 
 def _candidates(folder: Path, number: int) -> int | None:
-    results = read_result(folder, f"round-{number:02d}.plan").get("results")
+    results = read_result(folder, plan_name(number)).get("results")
     return sum(not each.get("out") for each in results if isinstance(each, dict)) if isinstance(results, list) else None
 
 
@@ -237,11 +214,11 @@ def _workers(claims: Sequence[Claim]) -> Iterator[Worker]:
         if claim.is_held:
             by_process.setdefault((claim.host, claim.process), []).append(claim)
     for (host, process), own in sorted(by_process.items()):
-        tasks = tuple(claim.name for claim in own if claim.name.startswith("round-"))  # others are of logs
+        tasks = tuple(claim.name for claim in own if round_of(claim.name) is not None)  # others are of logs
         yield Worker(host, process, min(claim.age for claim in own), tasks)
 
 
-def _leader(folder: Path, tasks: Sequence[_Task]) -> Best | None:
+def _leader(folder: Path, tasks: Sequence[TaskName]) -> Best | None:
     """The best of a round's candidates that came furthest."""
     furthest = max((task.part for task in tasks if task.number), default=0)
     found = [_scored(folder, [task]) for task in tasks if task.part == furthest and not task.seed]
@@ -249,7 +226,7 @@ def _leader(folder: Path, tasks: Sequence[_Task]) -> Best | None:
     return min(known, key=lambda each: each.cross_entropy or 0.0, default=None) if furthest else None
 
 
-def _best(folder: Path, finished: Sequence[dict[str, Any]], tasks: Sequence[_Task]) -> Best | None:
+def _best(folder: Path, finished: Sequence[dict[str, Any]], tasks: Sequence[TaskName]) -> Best | None:
     """The best of the last finished round."""
     front = finished[-1].get("front") if finished else None
     if not front:
@@ -261,13 +238,11 @@ def _best(folder: Path, finished: Sequence[dict[str, Any]], tasks: Sequence[_Tas
     )
 
 
-def _scored(folder: Path, tasks: Sequence[_Task]) -> Best:
+def _scored(folder: Path, tasks: Sequence[TaskName]) -> Best:
     """A candidate at the end of a part, with all of these seeds."""
     values = []
     for task in tasks:
-        seed = f".seed-{task.seed}" if task.seed else ""
-        name = f"round-{task.number:02d}.{task.shape}.part-{task.part}{seed}"
-        value = (read_result(folder, name).get("score") or {}).get("cross_entropy")
+        value = (read_result(folder, task.name).get("score") or {}).get("cross_entropy")
         values += [value] if isinstance(value, float) else []
     first = tasks[0]
     return Best(first.shape, first.number, first.part, statistics.fmean(values) if values else None)

@@ -12,10 +12,11 @@ from tinyvit_kd.contraction.front import standings
 from tinyvit_kd.contraction.outcome import describe_limits, told_diverged
 from tinyvit_kd.contraction.plan import Planner
 from tinyvit_kd.contraction.records import Result, Score, Timing
+from tinyvit_kd.contraction.result_names import plan_name, round_of, timings_name
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.rounds import Outcome, RoundRecord, as_plain, read_as
 from tinyvit_kd.contraction.sample_losses import Losses, mean_losses, read_losses
-from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, round_of, search
+from tinyvit_kd.contraction.search import Given, Plan, Rules, Task, search
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.runtime.distributed import Job
 from tinyvit_kd.runtime.heartbeat import Beat, saying
@@ -76,7 +77,7 @@ class SharedSearch:
 
     def _given(self, planner: Planner) -> Given:
         def plan(number: int, bases: Sequence[Shape]) -> Plan:
-            name = f"round-{number:02d}.plan"
+            name = plan_name(number)
 
             def make(_: str) -> Values:
                 with saying(f"planning round {number}"):
@@ -106,7 +107,7 @@ class SharedSearch:
 
     def _time(self, number: int, shapes: Sequence[Shape]) -> dict[str, Timing]:
         base = self.planner.base.candidate.shape if number == 0 else self.first_bases[number]
-        name = f"round-{number:02d}.timings"
+        name = timings_name(number)
 
         def make(_: str) -> Values:
             return {name: asdict(timing) for name, timing in self.planner.clock.measure(base, shapes).items()}
