@@ -50,7 +50,7 @@ ONLY_IN: dict[str, set[str]] = {
     "open_clip": {"models/open_clip_networks.py"},
     "sklearn": {"models/prototypes.py"},
     "plotly": {"reports/assets.py"},
-    "transformers": {"models/transformers_networks.py", "models/text_towers.py"},
+    "transformers": {"models/transformers_networks.py"},
     "PIL": {"views", "api", "data/synthetic.py", "analysis/samples/sheets.py", "analysis/samples/drawing.py"},
     "yaml": {"config/yaml_text.py"},
     "click": {"cli.py", "commands"},

@@ -16,6 +16,7 @@ from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.input_size import side_of
 from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import NetworkFacts
+from tinyvit_kd.models.needed_library import needing
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.wording import printable
 
@@ -148,15 +149,8 @@ def _tags(library: Any, architecture: str) -> list[str]:
 
 
 def _library(where: str) -> Any:
-    try:
+    with needing("open_clip", "clip", where):
         import open_clip
-    except ImportError as error:
-        raise ConfigError(
-            "this network needs the package open_clip, which is not installed",
-            where=where,
-            found=str(error),
-            fix="pip install 'tinyvit_kd[clip]'",
-        ) from None
     return open_clip
 
 

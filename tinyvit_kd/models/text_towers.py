@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.head_file import OF_TEXTS, Head
 from tinyvit_kd.models.open_clip_networks import create, text_embeddings
+from tinyvit_kd.models.transformers_networks import transformers_library
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 from tinyvit_kd.runtime.wording import printable
 
@@ -88,7 +89,7 @@ def transformers_tower(name: str, where: str) -> TextTower:
     Raises:
         ConfigError: transformers is not installed, or there is no such network, or it has no text tower.
     """
-    library = _transformers(where)
+    library = transformers_library(where, "clip")
     try:
         network = library.AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False).eval()
         tokenizer = library.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -137,16 +138,3 @@ def _no_texts(where: str, found: str) -> ConfigError:
         expected="a CLIP, a SigLIP or one of their kind",
         fix="name one that has",
     )
-
-
-def _transformers(where: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            "this network needs the package transformers, which is not installed",
-            where=where,
-            found=str(error),
-            fix="pip install 'tinyvit_kd[clip]'",
-        ) from None
-    return transformers

@@ -23,6 +23,7 @@ from tinyvit_kd.models.called import settle
 from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.known_network import OpenedNetwork, after_the_recipe, classes_of, distinct_names, input_of
 from tinyvit_kd.models.modelfile import ModelCard
+from tinyvit_kd.models.needed_library import needing
 from tinyvit_kd.models.transformers_preprocessing import PREPROCESSOR, Shown, quiet, shown, side_or_none
 from tinyvit_kd.runtime.log import note
 from tinyvit_kd.runtime.wording import printable
@@ -56,7 +57,7 @@ def known_transformers(source: NetworkSource, section: str, embeddings: bool) ->
     """
     assert source.transformers is not None
     where = f"{section}transformers: {source.transformers}"
-    library = _library(where)
+    library = transformers_library(where)
     is_local = _is_local(source.transformers, where)
     options = {"local_files_only": is_local, "trust_remote_code": False}
     with _reading(where, "its description"):
@@ -204,16 +205,18 @@ def _interpolating(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any
     return args, {**kwargs, "interpolate_pos_encoding": True}
 
 
-def _library(where: str) -> Any:
-    try:
+def transformers_library(where: str, extra: str = "transformers") -> Any:
+    """The package transformers, which is imported first here.
+
+    Args:
+        where: the network was named, for messages.
+        extra: that brings it, which the message names.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    with needing("transformers", extra, where):
         import transformers
-    except ImportError as error:
-        raise ConfigError(
-            "this network needs the package transformers, which is not installed",
-            where=where,
-            found=str(error),
-            fix="pip install 'tinyvit_kd[transformers]'",
-        ) from None
     return transformers
 
 
