@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from tinyvit_kd.config.base import Section, unit
+from tinyvit_kd.config.base import Section, in_effect, unit
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,8 +65,7 @@ class TransformConfig(Section):
     @model_serializer(mode="wrap")
     def _in_use(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # So that manifests and hashes of views from before there was seed_with stay valid.
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if name != "seed_with" or value is not None}
+        return in_effect(self, handler(self), "seed_with")
 
     def __str__(self) -> str:
         """Its dotted name."""
