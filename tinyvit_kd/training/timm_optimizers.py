@@ -77,15 +77,15 @@ def usable_optimizers() -> list[str]:
 
 
 def _known(name: str) -> OptimInfo:
-    usable = usable_optimizers()
-    if name in usable:
-        return get_optimizer_info(name)
-    known = name in list_optimizers()
-    close = difflib.get_close_matches(name, usable, n=_CLOSE)
+    info = get_optimizer_info(name) if name in list_optimizers() else None
+    reason = "timm knows no optimiser of this name" if info is None else _reason_against(info)
+    if info is not None and reason is None:
+        return info
+    close = difflib.get_close_matches(name, usable_optimizers(), n=_CLOSE)
     raise ConfigError(
         "this optimiser cannot train a student",
         where=f"optim.name: {name}",
-        found=str(_reason_against(get_optimizer_info(name))) if known else "timm knows no optimiser of this name",
+        found=str(reason),
         expected=" or ".join(close if close else [ADAMW, "sgd", "lamb", "lion"]),
         fix="python -c 'import timm.optim; print(timm.optim.list_optimizers())' lists timm's names, of which those "
         "can be used that need neither second derivatives nor another package",
