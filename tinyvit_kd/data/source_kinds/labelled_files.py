@@ -24,7 +24,7 @@ def labelled_rows(images: Iterable[Image], path: Path, classes: Mapping[str, str
     Raises:
         ShardError: an image has none.
     """
-    rows = Rows(path, own_files=path.is_dir(), files=[] if path.is_dir() else [path])
+    rows = Rows.of_images(path)
     without = []
     for image in sorted(images, key=lambda image: image.name):
         label = classes.get(PurePosixPath(image.name).name)

@@ -36,6 +36,11 @@ class Rows:
     _classes: array[int] = field(default_factory=lambda: array("L"))
     _labels: dict[Value, int] = field(default_factory=dict)
 
+    @classmethod
+    def of_images(cls, path: Path) -> Rows:
+        """None yet, of the images in a folder, or of those in an archive."""
+        return cls(path, own_files=True) if path.is_dir() else cls(path, files=[path])
+
     def add(
         self,
         name: str,

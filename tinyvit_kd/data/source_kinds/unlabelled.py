@@ -44,7 +44,7 @@ def find_unlabelled(listing: Listing, split: str | None) -> FoundSource:
 def collected(images: Iterable[Image], path: Path) -> Rows:
     """Images of a folder or archive, sorted by their paths, which are their keys."""
     found = sorted(images, key=lambda image: image.name)
-    rows = Rows(path, own_files=path.is_dir(), files=[] if path.is_dir() else [path])
+    rows = Rows.of_images(path)
     keys = keys_of_paths([image.name for image in found])
     for image, key in zip(found, keys, strict=True):
         rows.add(image.name, None, image[2:6], key)
