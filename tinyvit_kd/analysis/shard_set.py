@@ -10,7 +10,7 @@ from tinyvit_kd.data.classes_beside import CLASS_LIST_FILE
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.data.tars.leftovers import LOST, PASSED_OVER, Leftovers
 from tinyvit_kd.runtime.log import progress_bar
-from tinyvit_kd.runtime.wording import counted
+from tinyvit_kd.runtime.wording import counted, first_few
 
 
 def describe_shards(shards: ShardSet, named: str | None = None, numbered: bool = False) -> str:
@@ -64,11 +64,7 @@ def leftover_lines(leftovers: Leftovers) -> list[str]:
 
 
 def _empty_lines(empty: list[str]) -> list[str]:
-    return [f"empty      shards without a sample: {len(empty):,} ({_first(empty, 3)})"] if empty else []
-
-
-def _first(names: list[str], count: int) -> str:
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+    return [f"empty      shards without a sample: {len(empty):,} ({first_few(empty, 3)})"] if empty else []
 
 
 def _describe_labels(shards: ShardSet, numbered: bool) -> str:

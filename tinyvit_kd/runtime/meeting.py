@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from tinyvit_kd.errors import WorkerError, reason_of
 from tinyvit_kd.runtime.files import require_open_files
 from tinyvit_kd.runtime.foreign_errors import is_lost_peer, what_a_peer_did
+from tinyvit_kd.runtime.wording import first_few
 
 # How long a process waits for the others at the start: torchrun starts all at once, and may be killed meanwhile.
 MEETING_TIMEOUT = timedelta(minutes=5)
@@ -157,8 +158,7 @@ def _welcome(meeting: Store, start: str, world_size: int, timeout: timedelta) ->
                 answered[rank] = name
         awaited = [rank for rank in awaited if not meeting.check([_here(start, rank)])]
         if awaited and time.monotonic() > deadline:
-            listed = ", ".join(map(str, awaited[:8])) + (", …" if len(awaited) > 8 else "")
-            raise _not_met(0, world_size, f"no sign of rank {listed}", timeout)
+            raise _not_met(0, world_size, f"no sign of rank {first_few(awaited, 8)}", timeout)
         time.sleep(_LOOK_EVERY)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def duration(seconds: float) -> str:
@@ -28,6 +28,12 @@ def counted(count: int, noun: str) -> str:
 def plural(noun: str) -> str:
     """The plural of a noun: ``views``, ``processes``, ``batches``."""
     return f"{noun}es" if noun.endswith(("s", "ch")) else f"{noun}s"
+
+
+def first_few(words: Iterable[object], count: int) -> str:
+    """The first words of many, with commas between them, and an ellipsis where there are more."""
+    every = [str(each) for each in words]
+    return ", ".join(every[:count]) + (", …" if len(every) > count else "")
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -12,6 +12,7 @@ from tinyvit_kd.data.building.left_out import Cause, Tally, printable
 from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.wording import first_few
 
 FIRST_SPLIT = "the first split"
 """Whose classes a list has that an earlier build has written, in the words of messages."""
@@ -106,7 +107,7 @@ def _notes(
     for split, sources in splits.items():
         present = {labels[source.class_name] for source in sources if len(source)}
         if missing := [each for label, each in enumerate(ids) if label not in present]:
-            named = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            named = first_few(missing, 5)
             yield f"split {split} has images of {len(present):,} of {len(ids):,} classes of {whose}; none of {named}"
 
 
@@ -143,7 +144,7 @@ def _refuse_empty(empty: Mapping[str, ClassSource], rules: SourceRules) -> None:
         ]
         raise ShardError(
             "the source has folders, tars or zips without images",
-            found=f"{len(empty):,}: " + ", ".join(described[:5]) + (", …" if len(empty) > 5 else ""),
+            found=f"{len(empty):,}: {first_few(described, 5)}",
             expected="images of each class, because the classes are numbered",
             fix="give --empty-classes keep if they are classes: they keep their numbers; or --empty-classes leave-out "
             "if they are none. --list names what lies in them",

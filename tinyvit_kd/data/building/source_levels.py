@@ -10,7 +10,7 @@ from tinyvit_kd.data.building.left_out import MEANINGS, Cause
 from tinyvit_kd.data.building.source_archives import folders_of, shared_folders
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.errors import ShardError
-from tinyvit_kd.runtime.wording import counted
+from tinyvit_kd.runtime.wording import counted, first_few
 
 _TRAINING = {"train", "training", "trn"}
 _EVALUATION = {
@@ -146,13 +146,9 @@ def _describe_all(sources: Sequence[ClassSource]) -> str:
 def _describe(source: ClassSource) -> str:
     """One class: its name, its images, and the folders that they are in."""
     below = folders_below(source)
-    inside = f", all in {counted(len(below), 'folder')} inside it: {_first(below)}" if below else ""
+    inside = f", all in {counted(len(below), 'folder')} inside it: {first_few(below, 3)}" if below else ""
     archives = f", {counted(source.archives, 'archive')} inside it" if source.archives else ""
     return f"{source.class_name!r} ({counted(len(source), 'image')}{inside}{archives})"
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _advice(*options: str) -> str:

@@ -23,6 +23,7 @@ from tinyvit_kd.data.building.source_folders import Found, entries, folder_image
 from tinyvit_kd.data.building.source_image import Image
 from tinyvit_kd.data.building.source_rules import Listing, is_compressed_tar
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.wording import first_few
 
 
 def list_classes(source: Path, listing: Listing | None = None) -> list[ClassSource]:
@@ -103,7 +104,7 @@ def _containers(source: Path, listing: Listing) -> tuple[str, list[Found]]:
         raise ShardError(
             "the source folder holds compressed tars, in which images cannot be found without unpacking all",
             where=str(source),
-            found=", ".join(compressed[:5]) + (", …" if len(compressed) > 5 else ""),
+            found=first_few(compressed, 5),
             expected="plain tars, or folders",
             fix="decompress them, for example with gunzip, or unpack them into folders",
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tinyvit_kd.data.labels.plain_text import decode_text
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.wording import first_few
 
 Entry = tuple[str, ...]  # a class's id, then its other names
 
@@ -132,24 +133,19 @@ def _in_order(numbered: list[tuple[int, Entry]], where: str) -> list[Entry]:
     counts = Counter(number for number, _ in numbered)
     repeated = sorted(number for number, count in counts.items() if count > 1)
     if repeated:
-        raise _wrong(where, f"class number {_listed(repeated)} more than once")
+        raise _wrong(where, f"class number {first_few(repeated, _SHOWN)} more than once")
     if counts and set(counts) == set(range(1, len(counts) + 1)):
         fix = "number the classes from 0; if the labels count from 1, too, set shards.first_label to 1"
         raise _wrong(where, f"class numbers from 1 to {len(counts)}", f"numbers from 0 to {len(counts) - 1}", fix)
     missing = [number for number in range(len(counts)) if number not in counts]
     if missing:
         expected = f"numbers from 0 to {len(counts) - 1} for {len(counts)} classes"
-        raise _wrong(where, f"no class number {_listed(missing)}, and the largest is {max(counts)}", expected)
+        raise _wrong(where, f"no class number {first_few(missing, _SHOWN)}, and the largest is {max(counts)}", expected)
     return [entry for _, entry in sorted(numbered)]
 
 
 def _wrong(where: str, found: str, expected: str = _FORMS, fix: str = "") -> ConfigError:
     return ConfigError("this is not a class list", where=where, found=found, expected=expected, fix=fix)
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    first = list(numbers)
-    return ", ".join(map(str, first[:_SHOWN])) + (", …" if len(first) > _SHOWN else "")
 
 
 def _numbers(ids: Sequence[str], name: str) -> str:

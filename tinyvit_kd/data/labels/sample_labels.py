@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tinyvit_kd.data.labels.plain_text import decode_text
 from tinyvit_kd.data.tars.member import Member
+from tinyvit_kd.runtime.wording import first_few
 
 NO_LABEL = -1
 JSON_NAMES = (
@@ -132,8 +133,7 @@ def _in_json(content: bytes, label_key: str | None) -> tuple[list[Value], str]:
 def _in_tree(tree: Any, label_key: str | None) -> tuple[list[Value], str]:
     if not isinstance(tree, dict):
         return ([value_of(tree)] if label_key is None else []), f"is {_shown(tree)}"
-    fields = ", ".join(map(str, list(tree)[:_SHOWN_FIELDS])) + (", …" if len(tree) > _SHOWN_FIELDS else "")
-    says = f"has the field{'s' if len(tree) > 1 else ''} {fields}" if tree else "has no fields"
+    says = f"has the field{'s' if len(tree) > 1 else ''} {first_few(tree, _SHOWN_FIELDS)}" if tree else "has no fields"
     if label_key is not None:
         found, value = _at(tree, label_key)
         return [value_of(value)], f"{says}; {label_key} is {_shown(value) if found else 'not there'}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tinyvit_kd.data.building.source_rules import SourceRules
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.runtime.wording import first_few
 
 IMAGE_NAMES = ("path", "file", "filename", "image", "file_name", "file_path", "image_path", "img")
 LABEL_NAMES = ("label", "class", "target")
@@ -86,7 +87,7 @@ def _missing(problem: str, where: str, kinds: Mapping[str, str], expected: str, 
     return ConfigError(
         problem,
         where=where,
-        found="the columns " + ", ".join(shown[:_MOST_SHOWN]) + ", …" * (len(shown) > _MOST_SHOWN) if shown else "none",
+        found=f"the columns {first_few(shown, _MOST_SHOWN)}" if shown else "none",
         expected=expected,
         fix=fix,
     )

@@ -22,6 +22,7 @@ from tinyvit_kd.data.source_kinds.arrow_tables import find_in_arrow_files
 from tinyvit_kd.data.source_kinds.found import FoundSource
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.files import read_small_json
+from tinyvit_kd.runtime.wording import first_few
 
 _STATE, _INFO, _DICT = "state.json", "dataset_info.json", "dataset_dict.json"
 _NUMBERED = re.compile(r"(?P<split>.+?)-\d{3,}-of-\d{3,}(-[0-9a-f]{8,})?")
@@ -151,7 +152,7 @@ def _hub_splits(path: Path) -> dict[str, _Split]:
         raise ConfigError(
             "several folders of a data set have splits of the same name",
             where=str(path),
-            found=", ".join(folders[:5]) + (", …" if len(folders) > 5 else ""),
+            found=first_few(folders, 5),
             expected="one configuration of the data set",
             fix="give one of these folders as the source",
         )

@@ -12,6 +12,7 @@ import numpy as np
 from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import printable
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.wording import first_few
 
 _SHOWN = 3
 
@@ -47,11 +48,10 @@ def require_distinct_keys(split: str, sources: Sequence[ClassSource]) -> None:
         numbers = [text for text in texts if text.isascii() and text.isdigit() and len(text) == 9 and int(text) < total]
         repeated += numbers
     if repeated:
-        first = ", ".join(map(printable, repeated[:_SHOWN])) + ", …" * (len(repeated) > _SHOWN)
         raise ShardError(
             "samples would share their keys",
             where=f"split {split}, {', '.join(dict.fromkeys(str(source.path) for source in keyed))}",
-            found=f"{len(repeated):,}: {first}",
+            found=f"{len(repeated):,}: {first_few(map(printable, repeated), _SHOWN)}",
             expected="a key of its own for each sample",
             fix="name another column with --key-column, or number the samples with --key-column ''; of folders without "
             "labels, give the folder above them, or build each into a split of its own",

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from tinyvit_kd.data.building.source_image import Image
 from tinyvit_kd.data.source_kinds.rows import Rows
 from tinyvit_kd.errors import ShardError
+from tinyvit_kd.runtime.wording import first_few
 
 _SHOWN = 3
 
@@ -35,9 +36,7 @@ def labelled_rows(images: Iterable[Image], path: Path, classes: Mapping[str, str
         raise ShardError(
             "images have no line in the file of their labels",
             where=where,
-            found=f"{len(without):,} of {len(rows):,} images: "
-            + ", ".join(without[:_SHOWN])
-            + (", …" if len(without) > _SHOWN else ""),
+            found=f"{len(without):,} of {len(rows):,} images: {first_few(without, _SHOWN)}",
             expected="the labels of these images",
         )
     return rows

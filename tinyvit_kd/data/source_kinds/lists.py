@@ -19,7 +19,7 @@ from tinyvit_kd.data.source_kinds.keys import key_of
 from tinyvit_kd.data.source_kinds.rows import Rows
 from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_rows
 from tinyvit_kd.errors import ConfigError, ShardError
-from tinyvit_kd.runtime.wording import counted
+from tinyvit_kd.runtime.wording import counted, first_few
 
 _SHOWN = 3
 
@@ -93,7 +93,7 @@ class ListedFiles:
             raise ShardError(
                 "files that a list names are not there",
                 where=str(self._listing.source),
-                found=f"{counted(len(self._missing), 'file')}: {_first(self._missing)}",
+                found=f"{counted(len(self._missing), 'file')}: {first_few(self._missing, _SHOWN)}",
                 expected=f"paths from {self._root} on",
                 fix="give the folder that they are relative to with --root, or correct the list",
             )
@@ -157,7 +157,7 @@ def found_rows(
         raise ShardError(
             "rows of a table have no label",
             where=f"{listing.source}, column {columns.label}",
-            found=f"{len(without):,} of {sum(map(len, parts)):,}: {_first(without)}",
+            found=f"{len(without):,} of {sum(map(len, parts)):,}: {first_few(without, _SHOWN)}",
             expected="the name or number of a class in each row",
             fix="give --unlabelled to pack all images without labels, or take these rows out",
         )
@@ -178,7 +178,3 @@ def single_split(listing: Listing, split: str | None) -> str:
             fix="give --split NAME instead of --split-from-folders",
         )
     return split
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

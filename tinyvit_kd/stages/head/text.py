@@ -15,6 +15,7 @@ from tinyvit_kd.models.head_file import save_head
 from tinyvit_kd.models.text_towers import open_clip_tower, text_head, transformers_tower
 from tinyvit_kd.runs.class_names import names_of
 from tinyvit_kd.runtime.heartbeat import saying
+from tinyvit_kd.runtime.wording import first_few
 
 TEMPLATE = "a photo of a {}."  # CLIP's (arXiv 2103.00020, section 3.1.4)
 _SHOWN = 5  # names in the text
@@ -60,8 +61,8 @@ def text(
         made = text_head(tower, names, sentences)
     head = replace(made, class_name=known.name, class_ids=known.ids)
     save_head(output, head)
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     bias = "" if tower.bias is None else f", bias {tower.bias:.4g}"
+    shown = first_few(names, _SHOWN)
     told = (
         f"{output}: {len(names):,} classes ({shown}), {head.weight.shape[1]} wide, scale {head.scale:.4g}{bias}, "
         f"mean of {len(sentences)} template(s), by {tower.library}'s {tower.name}"
