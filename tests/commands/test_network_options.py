@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,3 +45,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         model_source("it", **{"pretrained": False, "name": None} | options)
+
+
+def test_a_file_for_a_function_needs_the_functions_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs the function's name") as caught:
+        model_source(str(tmp_path), library="call", pretrained=False, name=None)
+    assert "--name" in caught.value.fix

@@ -224,6 +224,7 @@ def test_an_image_tower_of_transformers_gives_its_projected_embedding(kind: str,
         embeddings = given if isinstance(given, torch.Tensor) else given.pooler_output
         expected = 100 * F.linear(F.normalize(embeddings, dim=1), F.normalize(head.weight, dim=1))
         torch.testing.assert_close(teacher(images), expected, rtol=1e-4, atol=1e-3)
+    assert teacher.facts.name == type(network).__name__
 
 
 def pooled_resnet() -> torch.nn.Module:
@@ -235,16 +236,21 @@ def pooled_resnet() -> torch.nn.Module:
 
 def test_networks_of_torchvision_and_of_functions_take_a_head(tmp_path: Path) -> None:
     network = torchvision.models.resnet18(weights=None).eval()
-    save_file(network.state_dict(), tmp_path / "whole.safetensors")
+    files = {"whole": network.state_dict(), "of_6_classes": network.state_dict()}
+    files["of_6_classes"] |= {"fc.weight": torch.ones(6, 512), "fc.bias": torch.ones(6)}
     network.fc = torch.nn.Identity()
-    save_file(network.state_dict(), tmp_path / "body.safetensors")
+    files["body"] = network.state_dict()
+    for name, state in files.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
     source: dict[str, Any] = {"image_size": 32, "mean": MEAN, "std": STD, "head": written(tmp_path, head_of(512))}
-    one = built(torchvision="resnet18", checkpoint=tmp_path / "whole.safetensors", **source)
-    two = built(call=f"{__name__}.pooled_resnet", checkpoint=tmp_path / "body.safetensors", **source)
+    made: list[dict[str, Any]] = [
+        {"torchvision": "resnet18", "checkpoint": tmp_path / f"{name}.safetensors"} for name in files
+    ]
+    made.append({"call": f"{__name__}.pooled_resnet", "checkpoint": tmp_path / "body.safetensors"})
     with torch.inference_mode():
         expected = F.linear(network(normalised(views(), MEAN, STD)), head_of(512).weight)
-        torch.testing.assert_close(one(views()), expected, rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(two(views()), expected, rtol=1e-4, atol=1e-3)
+        for fields in made:
+            torch.testing.assert_close(built(**fields, **source)(views()), expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_students_file_remembers_the_function_and_other_stages_repeat_it(
     assert len(json.loads(done.out)["top"]) == 5
     refused = command_line("predict", run, image)
     assert refused.code == 2
-    assert f"set call to {STUDENT['call']}" in refused.err
+    assert f"set call to {STUDENT['call']}, or give --library call --name {STUDENT['call']}" in refused.err
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,13 @@ def model_source(model: str, pretrained: bool, library: str = "timm", **options:
             found=f"{model}",
             fix="give --name where MODEL is a file of weights, or --pretrained where it is the name",
         )
+    if library == "call" and field not in given and Path(model).exists():
+        raise ConfigError(
+            "--library call needs the function's name",
+            found=model,
+            expected="a dotted name, package.module.function",
+            fix="give it by --name, as MODEL is a file of weights",
+        )
     if not pretrained:
         is_network = library == "transformers" or (library == "call" and field not in given)
         return validate(ModelSource, {library if is_network else "model": model, **given}, "the options")

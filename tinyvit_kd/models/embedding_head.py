@@ -13,6 +13,7 @@ from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.backbones import Backbone
 from tinyvit_kd.models.head_file import OF_TEXTS, Head, read_head
+from tinyvit_kd.models.known_network import class_name_of
 from tinyvit_kd.models.modelfile import NetworkFacts
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
@@ -194,4 +195,4 @@ def embedding_width(network: nn.Module, image_size: int, who: str) -> int:
 def called(network: nn.Module, config: TeacherConfig) -> str:
     """What a recipe's backbone is called, for people."""
     named = (config.name, config.call, config.torchvision, config.transformers, config.open_clip)
-    return next((each for each in named if each is not None), type(network).__name__)
+    return next((each for each in named if each is not None), class_name_of(network))

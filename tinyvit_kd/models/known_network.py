@@ -14,6 +14,8 @@ from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.runtime.log import note
 
 RECIPE = "the recipe"
+NAMED_AFTER = "named_after"
+"""The attribute of a network that says which class it wraps."""
 _INPUT = ("image_size", "mean", "std")
 
 
@@ -82,6 +84,11 @@ def input_of(source: NetworkSource, section: str, known: dict[str, Any], who: st
     return found
 
 
+def class_name_of(network: nn.Module) -> str:
+    """The class of a network, for people; of one that is wrapped to give embeddings, its own."""
+    return str(getattr(network, NAMED_AFTER, type(network).__name__))
+
+
 def classes_of(network: nn.Module) -> int:
     """C of a built network."""
     found = answered(network)
@@ -105,18 +112,22 @@ def distinct_names(names: Any, num_classes: int, who: str) -> tuple[str, ...] | 
     return None
 
 
-def require_trusted(card: ModelCard, where: str, field: str) -> None:
+def require_trusted(card: ModelCard, where: str, section: str) -> None:
     """Refuse a file whose network is made by code, unless the recipe names that code itself.
+
+    Args:
+        section: of the recipe with a dot behind it, for messages; empty where options may have said it, too.
 
     Raises:
         CheckpointError: naming what the file would have imported.
     """
     if card.spec.call is not None:
+        in_options = "" if section else f", or give --library call --name {card.spec.call}"
         raise CheckpointError(
             "the model file names a function that makes its network, and nothing was imported",
             where=where,
             found=f"call: {card.spec.call}",
             expected="a recipe that names the function itself: a model file may come from anybody, and may not decide "
             "what code runs",
-            fix=f"if you know this function and trust it, set {field} to {card.spec.call}",
+            fix=f"if you know this function and trust it, set {section}call to {card.spec.call}{in_options}",
         )

@@ -212,7 +212,7 @@ def _spec(source: NetworkSource, found: ModelCard | None, section: str) -> Model
         return ModelSpec(name=source.name, kwargs=source.kwargs)
     if found is not None:
         if source.call is None:
-            require_trusted(found, source.origin, f"{section}call")
+            require_trusted(found, source.origin, section)
         return found.spec_with(source.kwargs)
     raise CheckpointError(
         "a model file does not say which network it holds",

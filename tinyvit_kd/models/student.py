@@ -36,7 +36,7 @@ def student_spec(config: StudentConfig, card: ModelCard | None) -> ModelSpec:
             fix="name the network: student.name, student.tiny_vit or student.call",
         )
     if config.call is None:
-        require_trusted(card, str(config.origin), "student.call")
+        require_trusted(card, str(config.origin), "student.")
     drop_path_rate = card.spec.drop_path_rate if config.drop_path_rate is None else config.drop_path_rate
     return card.spec_with(config.kwargs).model_copy(update={"drop_path_rate": drop_path_rate})
 

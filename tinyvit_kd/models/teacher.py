@@ -16,7 +16,7 @@ from tinyvit_kd.models.answer import answer, ready_to_answer
 from tinyvit_kd.models.backbones import open_backbone
 from tinyvit_kd.models.embedding_head import HeadedNetwork, HeadedTeacher, headed_teacher
 from tinyvit_kd.models.input_size import resize_views
-from tinyvit_kd.models.known_network import RECIPE
+from tinyvit_kd.models.known_network import RECIPE, class_name_of
 from tinyvit_kd.models.modelfile import NetworkFacts, hash_weights
 from tinyvit_kd.models.normalizer import Normalizer
 from tinyvit_kd.models.open_network import open_source
@@ -147,7 +147,7 @@ def build_teacher(
 def teacher_facts(config: TeacherConfig, network: nn.Module, card: NetworkFacts) -> TeacherFacts:
     """What is known of a teacher from its network's card."""
     known = {field.name: getattr(card, field.name) for field in fields(NetworkFacts)}
-    return TeacherFacts(name=_name(config) or type(network).__name__, **known)
+    return TeacherFacts(name=_name(config) or class_name_of(network), **known)
 
 
 def teacher_versions(config: TeacherConfig) -> dict[str, str]:

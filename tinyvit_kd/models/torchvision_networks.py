@@ -19,7 +19,7 @@ from tinyvit_kd.models.eval_views import known_views
 from tinyvit_kd.models.head import head_modules
 from tinyvit_kd.models.input_size import side_of
 from tinyvit_kd.models.known_network import OpenedNetwork, after_the_recipe, classes_of, distinct_names, input_of
-from tinyvit_kd.models.load_weights import InitialWeights, load_into
+from tinyvit_kd.models.load_weights import InitialWeights, head_names, load_into
 from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import ModelCard, load_model_file
 from tinyvit_kd.runtime.foreign_errors import first_line_of
@@ -43,8 +43,10 @@ def open_torchvision(source: NetworkSource, section: str, embeddings: bool) -> O
     else:
         state, _ = load_model_file(model_path(source.file))
         network = replace(known, embeddings=False).shell()
-        # A head that does not fit is a mistake: as zeros, which a student may start from, it would say nothing.
-        load_into(network, InitialWeights(state, exact_head=True), where=source.file)
+        # A head that does not fit is a mistake: as zeros, which a student may start from, it would say nothing. But
+        # one that is taken off may be missing in the file, or be one of other classes.
+        fresh = embeddings and bool(head_names(network))
+        load_into(network, InitialWeights(state, exact_head=not fresh, fresh_head=fresh), where=source.file)
         network = known.build(network) if embeddings else network
     size = classes_of(network) if embeddings else None
     return OpenedNetwork(network, known.card_of(network), known.who, embedding_size=size)

@@ -21,7 +21,14 @@ from tinyvit_kd.config.models import NetworkSource
 from tinyvit_kd.errors import CheckpointError, ConfigError
 from tinyvit_kd.models.called import settle
 from tinyvit_kd.models.eval_views import known_views
-from tinyvit_kd.models.known_network import OpenedNetwork, after_the_recipe, classes_of, distinct_names, input_of
+from tinyvit_kd.models.known_network import (
+    NAMED_AFTER,
+    OpenedNetwork,
+    after_the_recipe,
+    classes_of,
+    distinct_names,
+    input_of,
+)
 from tinyvit_kd.models.modelfile import ModelCard
 from tinyvit_kd.models.needed_library import needing
 from tinyvit_kd.models.transformers_preprocessing import PREPROCESSOR, Shown, quiet, shown, side_or_none
@@ -181,6 +188,7 @@ class _Embedding(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        setattr(self, NAMED_AFTER, type(network).__name__)
         self.of_pairs = hasattr(network, "get_image_features")
         if self.of_pairs and hasattr(network, "text_model"):
             network.text_model = nn.Identity()  # nobody asks it
