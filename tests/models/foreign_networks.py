@@ -33,6 +33,14 @@ class Small(nn.Module):
         return logits
 
 
+class Body(Small):
+    """The same without its classifier."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, S, S] to embeddings [B, D]."""
+        return self.norm(self.body(images)).relu().mean((2, 3))  # type: ignore[no-any-return]
+
+
 class InADict(Small):
     """The same, which gives more than logits."""
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.tiny_world import SIZE, World
 from tests.conftest import CommandLine
+from tests.models.foreign_networks import HERE, INPUT
 from tests.models.towers import LENGTH, WIDTH, open_clip_folder, tokenizer, transformers_folder
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
@@ -205,6 +206,15 @@ def test_a_teacher_distils_through_prototypes_of_its_embeddings(world: World, co
     refused = command_line("dump-logits", recipe)
     assert refused.code != 0
     assert "teacher.head" in refused.err
+
+
+def test_embeddings_that_may_be_logits_are_told_of(world: World, command_line: CommandLine) -> None:
+    for call, is_told in {"small": True, "Body": False}.items():
+        teacher = {"checkpoint": None, "call": f"{HERE}.{call}"} | INPUT
+        recipe, _ = backbone_recipe(world, **teacher)
+        ended = command_line("head", "prototypes", recipe, "--prototypes", "5", "--samples", "60")
+        assert ended.code == 0, ended.err
+        assert (f"{HERE}.small returns, which are those of its layer classifier" in ended.err) == is_told
 
 
 @pytest.mark.parametrize("option", ["--center", "--no-center"])

@@ -15,12 +15,13 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.loader import loading
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.models.backbones import open_backbone
+from tinyvit_kd.models.called import answered
 from tinyvit_kd.models.embedding_head import called, embedding_width, keeps_output, without_classifier
 from tinyvit_kd.models.teacher import Teacher, teacher_facts
 from tinyvit_kd.runs.open_shards import open_shards
 from tinyvit_kd.runtime.compiling import compiler_of
 from tinyvit_kd.runtime.distributed import Job
-from tinyvit_kd.runtime.log import progress_bar
+from tinyvit_kd.runtime.log import note, progress_bar
 from tinyvit_kd.runtime.signals import raise_if_stopped
 from tinyvit_kd.store.records import RecordStatus
 
@@ -40,7 +41,12 @@ def embedding_teacher(config: DumpConfig, job: Job) -> Teacher:
     network = backbone.open(keeps)
     network = without_classifier(network, keeps(network))
     facts = teacher_facts(teacher, network, backbone.facts_of(network))
-    embedding_width(network, facts.image_size, called(network, teacher))
+    width = embedding_width(network, facts.image_size, called(network, teacher))
+    if teacher.call is not None and (found := answered(network)) is not None and found.heads:
+        note(
+            f"embeddings are the {width:,} numbers that {teacher.call} returns, which are those of its layer "
+            f"{' and '.join(found.heads)}: if they are logits of classes, have the function return what lies below them"
+        )
     runtime = config.runtime
     compiler = compiler_of(runtime, job)
     return Teacher(network, facts, job.device, runtime.precision, runtime.channels_last, compiler)
