@@ -1,4 +1,4 @@
-"""A network's answer to views in evaluation mode: the part of a dump and of an evaluation that is compiled."""
+"""A network's answer in evaluation mode: to views, which is what is compiled, and to one image, to see what it is."""
 
 from __future__ import annotations
 
@@ -30,3 +30,25 @@ def ready_to_answer(network: nn.Module, device: torch.device) -> None:
             biases = getattr(module, "get_attention_biases", None)
             if biases is not None:
                 biases(device)
+
+
+def answer_once(network: nn.Module, image_size: int) -> object:
+    """What a network gives for one image of zeros in evaluation mode; afterwards it is as it was.
+
+    Args:
+        image_size: side of the image, pixels.
+
+    Raises:
+        Exception: of any kind, from a network that takes no such image.
+    """
+    device = next((each.device for each in [*network.parameters(), *network.buffers()]), None)
+    before = {each: each.training for each in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            given: object = network(torch.zeros(1, 3, image_size, image_size, device=device))
+    finally:
+        network.train()  # timm's TinyViT keeps the attention biases of an evaluation until it trains
+        for each, training in before.items():
+            each.training = training
+    return given

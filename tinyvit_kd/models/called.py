@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.answer import answer_once
 from tinyvit_kd.runtime.foreign_code import one_line, resolve
 
 _ANSWERED = "tinyvit_kd_answered"
@@ -142,7 +142,6 @@ def _takes(function: Any, name: str) -> bool:
 def _ask(network: nn.Module, image_size: int, where: str) -> tuple[object, list[tuple[str, torch.Tensor]]]:
     """A network's answer to one image, and what its modules with weights gave on the way, by name."""
     given: list[tuple[str, torch.Tensor]] = []
-    device = next((each.device for each in [*network.parameters(), *network.buffers()]), None)
     # Those of timm's networks are known to timm.
     named = [] if hasattr(network, "pretrained_cfg") else list(network.named_modules())
     leaves = {each: name for name, each in named if name and next(each.children(), None) is None}
@@ -153,8 +152,7 @@ def _ask(network: nn.Module, image_size: int, where: str) -> tuple[object, list[
 
     hooks = [each.register_forward_hook(note) for each in leaves]
     try:
-        with _evaluating(network), torch.no_grad():
-            output: object = network(torch.zeros(1, 3, image_size, image_size, device=device))
+        output = answer_once(network, image_size)
     except Exception as error:  # code of others may raise anything
         raise ConfigError(
             "the network does not take an image of this size",
@@ -167,19 +165,6 @@ def _ask(network: nn.Module, image_size: int, where: str) -> tuple[object, list[
         for hook in hooks:
             hook.remove()
     return output, given
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards each module is as it was, and has kept nothing of the answer."""
-    before = {each: each.training for each in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()  # timm's TinyViT keeps the attention biases of an evaluation until it trains
-        for each, training in before.items():
-            each.training = training
 
 
 def _tensor_in(output: object, embeddings: bool) -> torch.Tensor | None:

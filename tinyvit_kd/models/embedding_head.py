@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.answer import answer_once
 from tinyvit_kd.models.backbones import Backbone
 from tinyvit_kd.models.head_file import OF_TEXTS, Head, read_head
 from tinyvit_kd.models.known_network import class_name_of
@@ -166,11 +166,8 @@ def embedding_width(network: nn.Module, image_size: int, who: str) -> int:
     Raises:
         ConfigError: it takes no images of this size, or gives no embedding of them.
     """
-    device = next(network.parameters()).device
-    is_training = network.training
     try:
-        with torch.no_grad():
-            given: Any = network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        given = answer_once(network, image_size)
     except Exception as error:  # networks raise anything for images that they do not take
         raise ConfigError(
             "the network does not take images of this size",
@@ -178,8 +175,6 @@ def embedding_width(network: nn.Module, image_size: int, who: str) -> int:
             found=f"{image_size} x {image_size} pixels: {first_line_of(error)}",
             fix="set teacher.image_size to a size that it takes, or choose another network",
         ) from error
-    finally:
-        network.train(is_training)
     if not isinstance(given, torch.Tensor) or given.ndim != 2:
         shape = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
         raise ConfigError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import nn
 
 from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.answer import answer_once
 from tinyvit_kd.models.families import build_network
 from tinyvit_kd.runtime.foreign_errors import first_line_of
 
@@ -41,17 +41,11 @@ def build_for_sizes(spec: ModelSpec, num_classes: int, sizes: Collection[int], s
 
 def _first_refused(network: nn.Module, sizes: Collection[int]) -> tuple[int, Exception] | None:
     """The first size that a network does not take, and what it says of it."""
-    device = next(network.parameters()).device
-    network.eval()
-    try:
-        for size in sizes:
-            try:
-                with torch.no_grad():
-                    network(torch.zeros(1, 3, size, size, device=device))
-            except Exception as error:  # timm's networks raise anything for images that they do not take
-                return size, error
-    finally:
-        network.train()
+    for size in sizes:
+        try:
+            answer_once(network, size)
+        except Exception as error:  # timm's networks raise anything for images that they do not take
+            return size, error
     return None
 
 
