@@ -104,10 +104,11 @@ def test_a_run_is_not_continued_with_other_sizes(world: World) -> None:
     ("student", "size", "told"),
     [
         (DEIT, {0: 12, 1: 16}, "12 x 12 pixels"),
+        (DEIT, 20, "patches of 8 pixels leave 4 over"),
         (DEIT | {"kwargs": {"img_size": SIZE}}, LARGER, "built for images of another size"),
         ({"name": "mixer_s16_224"}, {0: SIZE, 1: LARGER}, f"{SIZE} x {SIZE} pixels, MlpMixer"),
     ],
-    ids=["deit", "deit_fixed", "mixer"],
+    ids=["deit", "deit_off_its_patches", "deit_fixed", "mixer"],
 )
 def test_a_size_that_the_network_does_not_take_is_refused(
     world: World, student: dict[str, Any], size: Any, told: str

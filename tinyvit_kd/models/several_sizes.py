@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from timm.layers import PatchEmbed
 from torch import nn
 
 from tinyvit_kd.config.model_spec import ModelSpec
@@ -39,24 +40,28 @@ def build_for_sizes(spec: ModelSpec, num_classes: int, sizes: Collection[int], s
     return _require_taken(network, _first_refused(network, sizes))
 
 
-def _first_refused(network: nn.Module, sizes: Collection[int]) -> tuple[int, Exception] | None:
-    """The first size that a network does not take, and what it says of it."""
+def _first_refused(network: nn.Module, sizes: Collection[int]) -> tuple[int, str] | None:
+    """The first size that a network does not take, and why."""
     for size in sizes:
+        for module in network.modules():
+            # timm would build it all the same, and leave the last columns and rows of every image out.
+            if isinstance(module, PatchEmbed) and not module.dynamic_img_pad and size % module.patch_size[0]:
+                return size, f"patches of {module.patch_size[0]} pixels leave {size % module.patch_size[0]} over"
         try:
             answer_once(network, size)
         except Exception as error:  # timm's networks raise anything for images that they do not take
-            return size, error
+            return size, first_line_of(error)
     return None
 
 
-def _require_taken(network: nn.Module, refused: tuple[int, Exception] | None) -> nn.Module:
+def _require_taken(network: nn.Module, refused: tuple[int, str] | None) -> nn.Module:
     if refused is None:
         return network
-    size, error = refused
+    size, why = refused
     raise ConfigError(
         "the network does not take images of this size",
         where="student.image_size",
-        found=f"{size} x {size} pixels, {type(network).__name__}: {first_line_of(error)}",
+        found=f"{size} x {size} pixels, {type(network).__name__}: {why}",
         fix="set student.image_size to sizes that it takes, such as multiples of its patches, to one size for all "
         "epochs, or leave it out",
     )
