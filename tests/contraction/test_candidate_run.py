@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.contraction.fake_trainer import CLASSES, FakeTrainer, micro_config, shape_of_micro, shared_search
@@ -12,6 +13,7 @@ from tinyvit_kd.config.model_spec import ModelSpec
 from tinyvit_kd.contraction import candidate_run
 from tinyvit_kd.contraction.candidate_run import drop_path_rate_of, score_of, student_of
 from tinyvit_kd.contraction.records import Candidate
+from tinyvit_kd.contraction.sample_losses import read_losses, write_losses
 from tinyvit_kd.contraction.search import Task
 from tinyvit_kd.errors import ConfigError
 from tinyvit_kd.models.modelfile import read_card
@@ -57,6 +59,23 @@ def test_weights_that_a_power_loss_has_damaged_are_made_anew(tmp_path: Path) -> 
     run.folder.weights(task.name).write_bytes(b"")
     again = run.weights(task)
     assert all(value.equal(again[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_losses_beside_a_score_stay_and_those_of_a_process_that_died_before_it_do_not(
+    is_scored: bool, tmp_path: Path
+) -> None:
+    run = shared_search(tmp_path, micro_config(), FakeTrainer()).run
+    task = Task(0, Candidate(shape_of_micro()), 0)
+    values = run.make(task)
+    if is_scored:
+        run.folder.write(task.name, values)
+    earlier = np.zeros(100, np.float32)
+    write_losses(run.folder.losses(task.name), earlier)
+    run.make(task)
+    found = read_losses(run.folder.losses(task.name))
+    assert found is not None
+    assert np.array_equal(found, earlier) == is_scored
 
 
 def test_weights_that_a_process_ahead_removes_at_once_are_there_for_who_made_them_anew(

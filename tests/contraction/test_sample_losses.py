@@ -36,14 +36,6 @@ def test_losses_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_the_first_losses_stand(tmp_path: Path) -> None:
-    """Others may have told ties by them."""
-    path = tmp_path / "a.losses.npy"
-    write_losses(path, LOSSES)
-    write_losses(path, LOSSES + 1)
-    assert np.array_equal(read_losses(path), LOSSES, equal_nan=True)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     "content",
     [

@@ -17,7 +17,7 @@ from tinyvit_kd.contraction.inherit import inherit
 from tinyvit_kd.contraction.records import Candidate, Score
 from tinyvit_kd.contraction.results_folder import ResultsFolder, Values
 from tinyvit_kd.contraction.rounds import read_as
-from tinyvit_kd.contraction.sample_losses import Losses, write_losses
+from tinyvit_kd.contraction.sample_losses import Losses, read_losses, write_losses
 from tinyvit_kd.contraction.search import Rules, Task
 from tinyvit_kd.contraction.shape import Shape
 from tinyvit_kd.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -85,7 +85,9 @@ class CandidateRun:
         try:
             network, steps = self._trained(task)
             score, losses = self.trainer.score(network, steps, self._seed(task.seed))
-            write_losses(self.folder.losses(task.name), losses)  # before the result, for which others wait
+            path = self.folder.losses(task.name)
+            if self.folder.read(task.name) is None or read_losses(path) is None:  # others may have told ties by them
+                write_losses(path, losses)  # before the result, for which others wait
             return {_SCORE: asdict(score)}
         except NonFiniteLossError as error:
             return {_FAILED: f"its training diverged: {error.what}"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit_kd.runtime.files import atomic_create, atomic_write
+from tinyvit_kd.runtime.files import atomic_write
 
 Losses = npt.NDArray[np.float32]  # [N], nats, in the order of the held-out samples; NaN: a sample that does not count
 FEWEST = 2  # samples, of which a standard error can be told
@@ -55,11 +55,10 @@ def mean_losses(of_seeds: Sequence[Losses | None]) -> Losses | None:
 
 
 def write_losses(path: Path, losses: Losses) -> None:
-    """Write the losses of a score, whole. Those that are there already stay, as they do of results, unless damaged."""
+    """Write the losses of a score, whole, over those of a process that did not come to write the score."""
     file = io.BytesIO()
     np.save(file, losses.astype("<f4"), allow_pickle=False)
-    if not atomic_create(path, file.getvalue()) and read_losses(path) is None:
-        atomic_write(path, file.getvalue())
+    atomic_write(path, file.getvalue())
 
 
 def read_losses(path: Path) -> Losses | None:

@@ -45,7 +45,7 @@ class Worker:
 
     Attributes:
         age: seconds since its last sign of life.
-        tasks: candidates, plans or timings that it has in hand; none while it waits for others.
+        tasks: candidates, plans or timings that it has in hand; none between them, and while it waits for others.
     """
 
     host: str
@@ -121,7 +121,7 @@ class SearchStatus:
         if self.workers:
             yield "at work", counted(len(self.workers), "process")
         for each in self.workers[:_SHOWN]:
-            told = ", ".join(each.tasks) or "waits for others"
+            told = ", ".join(each.tasks) or "nothing in hand"
             yield f"  {each.host}, {each.process}", f"{told} (last sign {duration(each.age)} ago)"
         if len(self.workers) > _SHOWN:
             yield "", f"and {len(self.workers) - _SHOWN:,} more"
