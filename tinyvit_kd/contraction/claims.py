@@ -61,11 +61,8 @@ class Claims:
 
     def holder(self, name: str) -> str | None:
         """Who has claimed a piece of work, for people: ``node7, process 1234``; None where that is not known."""
-        claim = read_small_json(self._path(name))
-        told, process = claim.get("machine"), claim.get("process")
-        if not isinstance(told, str) or not isinstance(process, int):
-            return None
-        return f"{told.split(' ')[0] or 'a machine'}, process {process}"
+        owner = _owner(read_small_json(self._path(name)))
+        return None if owner is None else f"{owner[0] or 'a machine'}, process {owner[1]}"
 
     def is_left(self, path: Path) -> bool:
         """Whether a file, which a process writes in a moment, is one that a process left behind when it was killed."""
@@ -159,11 +156,17 @@ def claims_in(folder: Path, now: float) -> list[Claim]:
     found = []
     for path in sorted(folder.glob(f"*{_CLAIM}")):
         claim, renewed = read_small_json(path), modified(path)
-        if renewed is None or not isinstance(claim.get("process"), int):
+        owner = _owner(claim)
+        if renewed is None or owner is None:
             continue  # it is gone meanwhile, or is being written
-        host = str(claim.get("machine", "")).partition(" ")[0]
-        found.append(Claim(path.stem, host, claim["process"], max(0.0, now - renewed), _is_gone(claim)))
+        found.append(Claim(path.stem, *owner, max(0.0, now - renewed), _is_gone(claim)))
     return found
+
+
+def _owner(claim: dict[str, Any]) -> tuple[str, int] | None:
+    """The host and the process that have a claim; None where it does not say."""
+    machine, process = claim.get("machine"), claim.get("process")
+    return (machine.partition(" ")[0], process) if isinstance(machine, str) and isinstance(process, int) else None
 
 
 def _is_gone(claim: dict[str, Any]) -> bool:
