@@ -96,11 +96,17 @@ def test_a_restricted_store_verifies(world: World, command_line: CommandLine) ->
     assert command_line("store", "verify", world.folder / "restricted", "--teacher", recipe, "--samples", "8").code == 0
 
 
-def test_a_second_teacher_has_to_agree_on_the_classes(world: World, command_line: CommandLine) -> None:
+def test_a_second_teacher_has_to_agree_on_the_classes(
+    world: World, command_line: CommandLine, capsys: pytest.CaptureFixture[str]
+) -> None:
     dump_logits(restricted_dump(world, mapping(world.folder)), solo_job())
     make_teacher(world.folder, seed=2)
-    dump_logits(restricted_dump(world, mapping(world.folder), "other"), solo_job())
-    dump_logits(restricted_dump(world, mapping(world.folder, dict(reversed(OWN.items()))), "reversed"), solo_job())
+    first = {"views_from": str(world.folder / "restricted")}
+    dump_logits(restricted_dump(world, mapping(world.folder), "other", **first), solo_job())
+    assert "pretrain does not take both stores" not in capsys.readouterr().err
+    other_order = mapping(world.folder, dict(reversed(OWN.items())))
+    dump_logits(restricted_dump(world, other_order, "reversed", **first), solo_job())
+    assert "if only in its order" in capsys.readouterr().err
     recipe = world.folder / "pretrain.yaml"
     store = {"path": str(world.folder / "restricted"), "others": [{"path": str(world.folder / "other")}]}
     recipe.write_text(yaml.safe_dump(world.pretrain(store=store).model_dump(mode="json")))

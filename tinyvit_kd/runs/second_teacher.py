@@ -9,6 +9,7 @@ import numpy as np
 from tinyvit_kd.batches.sample_views import sample_name
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
+from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shard_reader import ShardReader
 from tinyvit_kd.data.shards import ShardSet
 from tinyvit_kd.errors import ConfigError, ReplayError
@@ -84,6 +85,27 @@ def adopt_views(config: DumpConfig, path: str, job: Job) -> tuple[DumpConfig, Lo
         raise ConfigError("a store cannot take its views from itself", where="store.path", found=path, fix=fix)
     store = config.store.model_copy(update={"seed": seed})
     return config.model_copy(update={"views": spec, "store": store}), other
+
+
+def other_classes(first: LogitStore, num_classes: int, classes: ClassList | None) -> str | None:
+    """What a dump says where its classes are not the first teacher's, so that no student can learn from both stores.
+
+    Args:
+        num_classes: C of the further teacher.
+        classes: its class list; None if it is not known.
+    """
+    manifest = first.manifest
+    if num_classes != manifest.num_classes:
+        found = f"{num_classes:,}, not {manifest.num_classes:,}"
+    elif (classes.hash if classes is not None else None) != manifest.class_list_hash:
+        own = classes.name if classes is not None else "no class list"
+        found = f"{own}, which differs from {manifest.class_list or 'no class list'}, if only in its order"
+    else:
+        return None
+    return (
+        f"this teacher's classes are not those of {first.where} ({found}): the views will be the same, but pretrain "
+        "does not take both stores for one student"
+    )
 
 
 def open_first_teacher(other: LogitStore, shards: ShardSet) -> FirstTeacher:

@@ -36,7 +36,7 @@ from tinyvit_kd.runs.results import write_dump_results
 from tinyvit_kd.runs.run_files import ATTEMPTS
 from tinyvit_kd.runs.run_log import dump_log
 from tinyvit_kd.runs.run_progress import dump_progress
-from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher
+from tinyvit_kd.runs.second_teacher import FirstTeacher, adopt_views, open_first_teacher, other_classes
 from tinyvit_kd.runs.store_agreement import check_views, require_same_as_stored
 from tinyvit_kd.runs.teacher_report import teacher_lines
 from tinyvit_kd.runs.work_folder import dump_path
@@ -187,6 +187,8 @@ def _open_dump(config: DumpConfig, job: Job, part: tuple[int, int], progress: Pr
     number, parts = part
     own_shards = range(number - 1, len(shards.names), parts)
     classes = teacher_classes(config, teacher)
+    if first_store is not None and (told := other_classes(first_store, teacher.facts.num_classes, classes)):
+        say(job, told)
     labels = known_labels(shards, classes, teacher.facts.num_classes)
     for line in teacher_lines(config.teacher, teacher, config.views.size, classes.name if classes else None, labels):
         say(job, line)
