@@ -20,6 +20,7 @@ from benchmarks.tiny_world import MIXED, NETWORK, SIZE, World, make_teacher
 from tests.conftest import CommandLine
 from tests.data.tars import write_tar
 from tests.views.images import encoded, sample_image
+from tests.views.transforms import timm
 from tinyvit_kd.config.load import dump_yaml
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.data.shards import ShardSet
@@ -283,6 +284,17 @@ def test_views_of_another_teachers_store_are_taken_for_students_too(command_line
     student.write_text(dump_yaml(world.pretrain()))
     second = {"path": str(world.folder / "second"), "topk": 3, "views": 2}
     recipe = dump_file(world, views_from=str(world.store), store=second)
+    ended = command_line("audition", recipe, "--student", student, "--steps", "1", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["teachers"][0]["student"]["steps"] == 4  # an epoch
+
+
+def test_a_transform_that_the_recipe_names_is_trusted_for_students_too(command_line: CommandLine, world: World) -> None:
+    student = world.folder / "student.yaml"
+    student.write_text(dump_yaml(world.pretrain()))
+    recipe = dump_file(
+        world, views={"size": SIZE, "transform": timm()}, store={"path": "unused", "topk": 3, "views": 1}
+    )
     ended = command_line("audition", recipe, "--student", student, "--steps", "1", "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["teachers"][0]["student"]["steps"] == 4  # an epoch

@@ -145,8 +145,10 @@ def brief_training(
         }
     )
     tree: dict[str, Any] = student.model_dump(mode="json", exclude_unset=True)
-    kept = {"verify_rate", "view_schedule", "block_cache_mib", "trust_transform"}
+    kept = {"verify_rate", "view_schedule", "block_cache_mib"}
     tree["store"] = {key: value for key, value in tree["store"].items() if key in kept} | {"path": str(store)}
+    if recipe.views.transform is not None:
+        tree["store"]["trust_transform"] = True  # the recipe of the audition names it
     tree["shards"] = shards | {
         "max_lost_fraction": 1.0,
         "max_unlabelled_fraction": student.shards.max_unlabelled_fraction,
