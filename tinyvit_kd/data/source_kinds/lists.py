@@ -17,7 +17,7 @@ from tinyvit_kd.data.source_kinds.columns import Columns, choose_columns
 from tinyvit_kd.data.source_kinds.found import FoundSource
 from tinyvit_kd.data.source_kinds.keys import key_of
 from tinyvit_kd.data.source_kinds.rows import Rows
-from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_rows
+from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_table
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.wording import counted, first_few
 
@@ -37,13 +37,13 @@ def find_in_text_list(listing: Listing, split: str | None) -> FoundSource:
         ConfigError: a column is missing.
     """
     path = listing.source
-    rows = text_rows(path)
-    first = next(rows, None)
+    table = text_table(path)
+    first = next(table.rows, None)
     if first is None:
         raise ShardError("a list of images has no rows", where=str(path), expected="the columns' names, and rows below")
-    columns = choose_columns(str(path), dict.fromkeys(first, ""), listing.rules)
+    columns = choose_columns(str(path), dict.fromkeys(table.names, ""), listing.rules)
     listed = ListedFiles(listing, columns)
-    for number, row in enumerate(chain([first], rows), 1):
+    for number, row in enumerate(chain([first], table.rows), 1):
         listed.add(number, row)
     return found_rows(listing, single_split(listing, split), [listed.finished()], columns)
 
