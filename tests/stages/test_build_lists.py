@@ -127,6 +127,18 @@ def test_what_a_list_lacks_is_named(images: Path, tmp_path: Path, command_line: 
     assert "no folders that could be splits" in told("a.csv", "path,label\na/1.jpg,cat\n", "--split-from-folders")
 
 
+def test_columns_of_one_name_are_refused_where_they_are_used(
+    images: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    twice = images / "twice.csv"
+    twice.write_text("path,label,note,note,label\na/1.jpg,x,1,2,cat\nb/3.jpg,x,1,2,dog\n")
+    told = refused(command_line, twice, tmp_path / "out")
+    assert "several columns of a table have the same name" in told
+    assert "Found: 2 columns label. " in told
+    twice.write_text("path,label,note,note\na/1.jpg,cat,1,2\nb/3.jpg,dog,1,2\n")
+    build(command_line, twice, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -135,6 +135,8 @@ def test_what_a_table_lacks_is_named(tmp_path: Path, command_line: CommandLine) 
     assert "--unlabelled" in unlabelled
     too_high = hub_table(range(2)).set_column(1, "label", pa.array([0, 3])).cast(hub_schema("label"))
     assert "Found: 3. Expected: 0 to 2" in told(too_high)
+    twice = pa.Table.from_arrays([pa.array(["a.jpg"]), pa.array([0]), pa.array([1])], ["path", "label", "label"])
+    assert "Found: 2 columns label. " in told(twice)
     (tmp_path / "b.parquet").write_bytes(b"PAR1 torn")
     assert "cannot be read" in refused(command_line, tmp_path / "b.parquet", out)
     saved = save_to_disk(tmp_path / "saved", range(4))

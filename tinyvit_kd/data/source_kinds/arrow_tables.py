@@ -57,7 +57,7 @@ def find_in_arrow_files(
     features = features_of(schema) or features or {}
     columns = choose_columns(
         str(files[0]),
-        {field.name: str(field.type) for field in schema},
+        [(field.name, str(field.type)) for field in schema],
         listing.rules,
         bytes_in=[field.name for field in schema if holds_bytes(field.type)],
         classes_in=[name for name, feature in features.items() if _class_names(feature)],

@@ -41,7 +41,7 @@ def find_in_text_list(listing: Listing, split: str | None) -> FoundSource:
     first = next(table.rows, None)
     if first is None:
         raise ShardError("a list of images has no rows", where=str(path), expected="the columns' names, and rows below")
-    columns = choose_columns(str(path), dict.fromkeys(table.names, ""), listing.rules)
+    columns = choose_columns(str(path), [(name, "") for name in table.names], listing.rules)
     listed = ListedFiles(listing, columns)
     for number, row in enumerate(chain([first], table.rows), 1):
         listed.add(number, row)

@@ -102,8 +102,8 @@ def _stray_quote(path: Path, line: int, found: str) -> ShardError:
         where=f"{path}, line {line:,}",
         found=ascii(found[:_SHOWN]),
         expected="cells of one line each, with a quote at both ends or at neither",
-        fix="put a quoted cell's own quotes twice: \"5\"\" nail\". If cells do have line breaks, leave their column out, "
-        "or write the list as Parquet or JSON lines",
+        fix='put a quoted cell\'s own quotes twice: "5"" nail"; if cells do have line breaks, leave their column '
+        "out, or write the list as Parquet or JSON lines",
     )
 
 
