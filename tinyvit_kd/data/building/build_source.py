@@ -114,7 +114,7 @@ def number_source(out: Storage, sources: Sequence[FoundSource], rules: SourceRul
             fix="leave --class-list out, or build into another folder",
         )
     name = out.locate().rstrip("/").rpartition("/")[2]
-    named = named_by_list(sources, kept or listed, name, rules.first_label)
+    named = named_by_list(sources, kept or listed, name, rules.first_label, rules.labels_are)
     for found in named.sources:
         if found.labels == "folders":
             require_class_level(found.listing, found.splits, named.classes.ids if named.classes else ())
