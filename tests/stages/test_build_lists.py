@@ -139,6 +139,23 @@ def test_what_is_no_label_is_shown(images: Path, tmp_path: Path, command_line: C
     assert (out / "classes.txt").read_text() == "-1\n1e1\nnan\n"
 
 
+def test_what_a_list_says_twice_or_in_two_ways_is_told(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    tidy = as_text(images / "tidy.csv", ("path", "label", "x"), ROWS)
+    assert "listed more than once" not in build(command_line, tidy, tmp_path / "tidy").err
+    rows = [*ROWS, ("a/1.jpg", "dog", ""), ("a/../a/1.jpg", "cat", ""), ("b/3.jpg", "cat", "")]
+    twice = as_text(images / "twice.csv", ("path", "label", "x"), rows)
+    ended = build(command_line, twice, tmp_path / "twice")
+    assert "2 images are listed more than once, 1 of them with different labels; each row is a sample" in ended.err
+    assert len(built(tmp_path / "twice")) == len(rows)
+    ended = build(command_line, twice, tmp_path / "unlabelled", "--unlabelled")
+    assert "2 images are listed more than once; each row is a sample" in ended.err
+    rows = [("a/1.jpg", "0", ""), ("a/2.jpg", "cat", ""), ("b/3.jpg", "1", "")]
+    mixed = as_text(images / "mixed.csv", ("path", "label", "x"), rows)
+    ended = build(command_line, mixed, tmp_path / "mixed")
+    assert "labels are taken as names, although those of 2 of 3 rows are numbers: 0, 1" in ended.err
+    assert "although" not in build(command_line, mixed, tmp_path / "names", "--labels-are", "names").err
+
+
 def test_a_later_split_keeps_the_classes(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
     build(command_line, as_text(images / "list.csv", ("path", "label", "key"), ROWS), tmp_path / "out")
     val = as_text(images / "val.csv", ("path", "label", "key"), [("a/2.jpg", "DOG", "x")])

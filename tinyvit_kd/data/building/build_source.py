@@ -35,8 +35,9 @@ class Found:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the classes, one line each."""
-        return self.numbers.notes if self.numbers else ()
+        """What a reader should know of the sources and their classes, one line each."""
+        notes = [note for found in self.sources for note in found.notes]
+        return (*notes, *(self.numbers.notes if self.numbers else ()))
 
     @property
     def labels(self) -> Mapping[str, int]:

@@ -71,9 +71,9 @@ def find_in_datasets_folder(listing: Listing, split: str | None) -> FoundSource:
             fix="build each by itself, with --split NAME",
         )
     labels = "names" if any(each.labels == "names" for each in found) else found[0].labels
-    return FoundSource(
-        listing, {name: each.splits[name] for each in found for name in each.splits}, labels, declared[0]
-    )
+    splits_found = {name: each.splits[name] for each in found for name in each.splits}
+    notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
+    return FoundSource(listing, splits_found, labels, declared[0], notes)
 
 
 def _choose(listing: Listing, split: str, present: Sequence[str]) -> str:

@@ -181,8 +181,9 @@ def found_rows(
     if not parts:
         raise ShardError("there are no images in a table", where=str(listing.source), expected="a row for each image")
     classes = [each for part in parts for each in part.classes()]
+    notes = _notes_on_repeated(listing, parts)
     if columns.label is None:
-        return FoundSource(listing, {split: classes}, "none")
+        return FoundSource(listing, {split: classes}, "none", notes=notes)
     if without := sum(part.unlabelled for part in parts):
         shown = [each for part in parts for each in part.first_unlabelled]
         number = "the number of a class, which is whole and not negative"
@@ -194,7 +195,27 @@ def found_rows(
             fix="correct these rows, take them out, or give --unlabelled to pack all images without labels",
         )
     labels: Any = "numbers" if declared is None and all(part.are_numbers for part in parts) else "names"
-    return FoundSource(listing, {split: classes}, labels, declared)
+    if labels == "names" and declared is None:
+        notes += _notes_on_numbers(listing, parts)
+    return FoundSource(listing, {split: classes}, labels, declared, notes)
+
+
+def _notes_on_repeated(listing: Listing, parts: list[Rows]) -> tuple[str, ...]:
+    files, unequal = map(sum, zip(*(part.repeated() for part in parts), strict=True))
+    if not files:
+        return ()
+    labels = f", {unequal:,} of them with different labels" if unequal else ""
+    are = "is" if files == 1 else "are"
+    return (f"{listing.source}: {counted(files, 'image')} {are} listed more than once{labels}; each row is a sample",)
+
+
+def _notes_on_numbers(listing: Listing, parts: list[Rows]) -> tuple[str, ...]:
+    counts = [(label, count) for part in parts for label, count in part.counts().items() if isinstance(label, int)]
+    if not counts:
+        return ()
+    numbers = first_few(sorted({label for label, _ in counts}), _SHOWN)
+    rows = f"{sum(count for _, count in counts):,} of {sum(map(len, parts)):,} rows"
+    return (f"{listing.source}: labels are taken as names, although those of {rows} are numbers: {numbers}",)
 
 
 def single_split(listing: Listing, split: str | None) -> str:

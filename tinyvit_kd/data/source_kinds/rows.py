@@ -93,6 +93,15 @@ class Rows:
         counts = Counter(self._classes)
         return {label: counts[number] for label, number in self._labels.items()}
 
+    def repeated(self) -> tuple[int, int]:
+        """How many files are listed more than once, and how many of these with different labels."""
+        if not self.own_files:
+            return 0, 0
+        paths = [os.path.normpath(name) for name in self._names]
+        often = {path for path, count in Counter(paths).items() if count > 1}
+        pairs = {pair for pair in zip(paths, self._classes, strict=True) if pair[0] in often} if often else set()
+        return len(often), sum(count > 1 for count in Counter(path for path, _ in pairs).values())
+
     def classes(self) -> list[ClassSource]:
         """The images by class; within a class in the order in which they are listed."""
         numbers = np.frombuffer(self._classes, dtype=f"u{self._classes.itemsize}")
