@@ -234,11 +234,25 @@ def test_a_row_that_names_no_image_is_left_out_and_told(
     images: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (images / "notes.txt").write_text("text")
-    source = as_text(images / "a.csv", ("path", "label", "x"), [*ROWS, ("notes.txt", "cat", ""), ("", "cat", "")])
+    source = as_text(
+        images / "a.csv", ("path", "label", "x"), [*ROWS, ("notes.txt", "cat", ""), ("", "cat", ""), (".", "cat", "")]
+    )
     ended = build(command_line, source, tmp_path / "out")
     counts = json.loads(ended.out.splitlines()[-1])
-    assert counts["left_out"] == {"not_an_image": 1, "row_without_image": 1}
+    assert counts["left_out"] == {"not_an_image": 1, "row_without_image": 1, "row_names_a_folder": 1}
+    assert "rows of a table that name a folder (1): . (row 6)" in ended.err
     assert counts["left_out_by_suffix"] == {".txt": 1}
+
+
+def test_labels_beside_images_are_pointed_out(tmp_path: Path, command_line: CommandLine) -> None:
+    source = write_tree(tmp_path / "images", ["train/1.jpg", "train/2.jpg"])
+    (source / "train" / "metadata.csv").write_text("file_name,label\n1.jpg,cat\n2.jpg,dog\n")
+    advice = f"if {source}/train/metadata.csv has the labels, give it as the source"
+    assert advice in refused(command_line, source, tmp_path / "out")
+    told = refused(command_line, source / "train", tmp_path / "out")
+    assert advice in told
+    assert "give the folder above; for ImageNet's validation images" in told
+    build(command_line, source / "train" / "metadata.csv", tmp_path / "out")
 
 
 def test_sources_are_merged_by_the_names_of_classes(images: Path, tmp_path: Path, command_line: CommandLine) -> None:

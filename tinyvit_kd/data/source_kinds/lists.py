@@ -76,6 +76,9 @@ class ListedFiles:
         except (OSError, ValueError):
             self._missing.append(f"{name} (row {number})")
             return
+        if stat.S_ISDIR(info.st_mode):
+            self._listing.left_out.add(Cause.NAMES_FOLDER, f"{name} (row {number})")
+            return
         is_file = stat.S_ISREG(info.st_mode)
         if not is_file or not os.access(path, os.R_OK):
             self._listing.left_out.add(Cause.UNREADABLE if is_file else Cause.SPECIAL, str(name))
