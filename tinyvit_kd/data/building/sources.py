@@ -218,7 +218,7 @@ def no_class_folders(where: str, count: int, first: str, advice: str = "") -> Sh
         expected="one folder, tar or zip per class",
         fix=(f"{advice}; else " if advice else "")
         + "sort the images into one folder per class; if they are the images of one class, give the folder above; for "
-        "ImageNet's validation images, name the file with their labels by --labels; --unlabelled packs any",
+        "ImageNet's validation images, --labels names the file with their labels; --unlabelled packs any without",
     )
 
 

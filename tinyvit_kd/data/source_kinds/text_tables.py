@@ -82,7 +82,9 @@ def _rows_of_cells(path: Path) -> Iterator[list[str]]:
         try:
             for row in reader:
                 if reader.line_num > line + 1:
-                    raise _stray_quote(path, line + 1, next(cell for cell in row if "\n" in cell or "\r" in cell))
+                    raise _stray_quote(
+                        path, line + 1, ascii(next(cell for cell in row if "\n" in cell or "\r" in cell)[:_SHOWN])
+                    )
                 line += 1
                 if not row:
                     continue
@@ -92,7 +94,9 @@ def _rows_of_cells(path: Path) -> Iterator[list[str]]:
                 yield row
         except csv.Error as error:
             if reader.line_num > line + 1 or "expected" in str(error):  # an unexpected end, or text after a quote
-                raise _stray_quote(path, line + 1, str(error)) from None
+                is_open = "end of data" in str(error)
+                found = "no other quote up to the end of the list" if is_open else "text behind the next quote"
+                raise _stray_quote(path, line + 1, found) from None
             raise _unreadable(f"{path}, line {line + 1:,}", str(error), expected) from None
 
 
@@ -100,7 +104,7 @@ def _stray_quote(path: Path, line: int, found: str) -> ShardError:
     return ShardError(
         "a cell of a list has a quote at its beginning and no end in its line",
         where=f"{path}, line {line:,}",
-        found=ascii(found[:_SHOWN]),
+        found=found,
         expected="cells of one line each, with a quote at both ends or at neither",
         fix='put a quoted cell\'s own quotes twice: "5"" nail"; if cells do have line breaks, leave their column '
         "out, or write the list as Parquet or JSON lines",
