@@ -19,6 +19,7 @@ MAPPINGS = {
     "m.csv": "teacher,class\nn3,dog\nn1,cat\nn2,cat\n",
     "bare.csv": "n3, dog\nn1, cat\n\nn2, cat\n",
     "quoted.csv": '"beagle","dog"\n"tabby, tabby cat","cat"\n"tiger cat","cat"\n',
+    "swapped.csv": "class,teacher\ndog,n3\ncat,n1\ncat,n2\n",
     "m.tsv": "teacher\tclass\nn3\tdog\nn1\tcat\nn2\tcat\n",
     "m.jsonl": '{"teacher": "n3", "class": "dog"}\n'
     '{"teacher": "n1", "class": "cat"}\n{"class": "cat", "teacher": "n2"}\n',
@@ -67,6 +68,9 @@ def test_one_of_timms_lists_is_known_by_name_and_its_classes_by_theirs(tmp_path:
             "n1,cat\ntabby,pet\n",
             ["named twice", "n1 for cat, tabby for pet: both are class 0 of animals"],
         ),
+        ("m.csv", "teacher;class\nn1;cat\nn2;dog\n", ["lacks 3 of the 3", "put commas between them", "semicolons"]),
+        ("m.csv", "cat,n1\ndog,n2\n", ["lacks 2 of the 2", "for they seem swapped"]),
+        ("m.tsv", "x1\tcat\nx2\tdog\n", ["lacks 2 of the 2", "begin it with the header teacher and class"]),
         ("m.csv", "n1,cat\nn1,cat\nn2,dog\n", ["named twice", "n1 for cat, n1 for cat"]),
     ],
 )

@@ -89,6 +89,73 @@ def test_a_class_list_says_what_numbers_and_names_are(images: Path, tmp_path: Pa
     )
 
 
+def test_numbers_that_are_names_of_other_classes_have_to_be_told(
+    images: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    rows = [("a/1.jpg", "1", ""), ("a/2.jpg", "2", "")]
+    source = as_text(images / "list.csv", ("path", "label", "other"), rows)
+    (tmp_path / "classes.txt").write_text("1\n2\n3\n")
+    listed = ("--class-list", str(tmp_path / "classes.txt"))
+    told = refused(command_line, source, tmp_path / "out", *listed)
+    assert "a/1.jpg. Found: label 1: as a number it is class '2', as a name it is class '1', whose number is 0" in told
+    assert "--labels-are numbers, which count from 0, or --labels-are names" in told
+    build(command_line, source, tmp_path / "out", *listed, "--labels-are", "names")
+    assert labels_by_image(tmp_path / "out") == {content(images, "a/1.jpg"): 0, content(images, "a/2.jpg"): 1}
+    assert "another build" in refused(command_line, source, tmp_path / "out", *listed, "--labels-are", "numbers")
+    build(command_line, source, tmp_path / "numbers", *listed, "--labels-are", "numbers")
+    assert labels_by_image(tmp_path / "numbers") == {content(images, "a/1.jpg"): 1, content(images, "a/2.jpg"): 2}
+    build(command_line, source, tmp_path / "same", *listed, "--first-label", "1")
+    assert set(labels_by_image(tmp_path / "same").values()) == {0, 1}
+
+
+def test_names_that_are_numbers_keep_their_spelling(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    folders = write_tree(tmp_path / "folders", classes("001", "010"))
+    build(command_line, folders, tmp_path / "out")
+    rows = [("a/1.jpg", "010", ""), ("a/2.jpg", "001", "")]
+    source = as_text(images / "list.csv", ("path", "label", "other"), rows)
+    val = ("--split", "val")
+    assert "label 1: as a number it is class '010'" in refused(command_line, source, tmp_path / "out", *val)
+    build(command_line, source, tmp_path / "out", *val, "--labels-are", "names")
+    expected = {content(images, "a/1.jpg"): 1, content(images, "a/2.jpg"): 0}
+    assert labels_by_image(tmp_path / "out", "val") == expected
+    build(command_line, source, folders, tmp_path / "merged", "--labels-are", "names")
+    assert (tmp_path / "merged" / "classes.txt").read_text() == "001\n010\n"
+
+
+def test_what_is_no_label_is_shown(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    out = tmp_path / "out"
+    rows = [("a/1.jpg", "-1", ""), ("a/2.jpg", "1e1", ""), ("b/3.jpg", "nan", "")]
+    source = as_text(images / "a.csv", ("path", "label", "x"), rows)
+    told = refused(command_line, source, out)
+    assert "Found: 3 of 3: a/1.jpg ('-1'), a/2.jpg ('1e1'), b/3.jpg ('nan'). " in told
+    (images / "a.jsonl").write_text('{"path": "a/1.jpg", "label": true}\n{"path": "a/2.jpg", "label": null}\n')
+    assert "2 of 2: a/1.jpg (true), a/2.jpg. " in refused(command_line, images / "a.jsonl", out)
+    (images / "nul.csv").write_bytes(b"path,label\na/1.jpg,ca\0t\n")
+    assert "a/1.jpg ('ca\\x00t')" in refused(command_line, images / "nul.csv", out)
+    mixed = as_text(images / "mixed.csv", ("path", "label", "x"), [("a/1.jpg", "1", ""), ("a/2.jpg", "cat", "")])
+    told = refused(command_line, mixed, out, "--labels-are", "numbers")
+    assert "1 of 2: a/2.jpg ('cat')" in told
+    build(command_line, source, out, "--labels-are", "names")
+    assert (out / "classes.txt").read_text() == "-1\n1e1\nnan\n"
+
+
+def test_what_a_list_says_twice_or_in_two_ways_is_told(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    tidy = as_text(images / "tidy.csv", ("path", "label", "x"), ROWS)
+    assert "listed more than once" not in build(command_line, tidy, tmp_path / "tidy").err
+    rows = [*ROWS, ("a/1.jpg", "dog", ""), ("a/../a/1.jpg", "cat", ""), ("b/3.jpg", "cat", "")]
+    twice = as_text(images / "twice.csv", ("path", "label", "x"), rows)
+    ended = build(command_line, twice, tmp_path / "twice")
+    assert "2 images are listed more than once, 1 of them with different labels; each row is a sample" in ended.err
+    assert len(built(tmp_path / "twice")) == len(rows)
+    ended = build(command_line, twice, tmp_path / "unlabelled", "--unlabelled")
+    assert "2 images are listed more than once; each row is a sample" in ended.err
+    rows = [("a/1.jpg", "0", ""), ("a/2.jpg", "cat", ""), ("b/3.jpg", "1", "")]
+    mixed = as_text(images / "mixed.csv", ("path", "label", "x"), rows)
+    ended = build(command_line, mixed, tmp_path / "mixed")
+    assert "labels are taken as names, although those of 2 of 3 rows are numbers: 0, 1" in ended.err
+    assert "although" not in build(command_line, mixed, tmp_path / "names", "--labels-are", "names").err
+
+
 def test_a_later_split_keeps_the_classes(images: Path, tmp_path: Path, command_line: CommandLine) -> None:
     build(command_line, as_text(images / "list.csv", ("path", "label", "key"), ROWS), tmp_path / "out")
     val = as_text(images / "val.csv", ("path", "label", "key"), [("a/2.jpg", "DOG", "x")])
@@ -127,14 +194,27 @@ def test_what_a_list_lacks_is_named(images: Path, tmp_path: Path, command_line: 
     assert "no folders that could be splits" in told("a.csv", "path,label\na/1.jpg,cat\n", "--split-from-folders")
 
 
+def test_columns_of_one_name_are_refused_where_they_are_used(
+    images: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    twice = images / "twice.csv"
+    twice.write_text("path,label,note,note,label\na/1.jpg,x,1,2,cat\nb/3.jpg,x,1,2,dog\n")
+    told = refused(command_line, twice, tmp_path / "out")
+    assert "several columns of a table have the same name" in told
+    assert "Found: 2 columns label. " in told
+    twice.write_text("path,label,note,note\na/1.jpg,cat,1,2\nb/3.jpg,dog,1,2\n")
+    build(command_line, twice, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (("--label-column", "breed"), "--label-column"),
         (("--first-label", "1"), "--first-label"),
+        (("--labels-are", "names"), "--labels-are"),
         (("--source-split", "val"), "--source-split"),
     ],
-    ids=["columns", "numbers", "split"],
+    ids=["columns", "numbers", "kind of labels", "split"],
 )
 def test_options_that_no_source_has_a_use_for_are_refused(
     options: tuple[str, str], named: str, tmp_path: Path, command_line: CommandLine
@@ -154,11 +234,25 @@ def test_a_row_that_names_no_image_is_left_out_and_told(
     images: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     (images / "notes.txt").write_text("text")
-    source = as_text(images / "a.csv", ("path", "label", "x"), [*ROWS, ("notes.txt", "cat", ""), ("", "cat", "")])
+    source = as_text(
+        images / "a.csv", ("path", "label", "x"), [*ROWS, ("notes.txt", "cat", ""), ("", "cat", ""), (".", "cat", "")]
+    )
     ended = build(command_line, source, tmp_path / "out")
     counts = json.loads(ended.out.splitlines()[-1])
-    assert counts["left_out"] == {"not_an_image": 1, "row_without_image": 1}
+    assert counts["left_out"] == {"not_an_image": 1, "row_without_image": 1, "row_names_a_folder": 1}
+    assert "rows of a table that name a folder (1): . (row 6)" in ended.err
     assert counts["left_out_by_suffix"] == {".txt": 1}
+
+
+def test_labels_beside_images_are_pointed_out(tmp_path: Path, command_line: CommandLine) -> None:
+    source = write_tree(tmp_path / "images", ["train/1.jpg", "train/2.jpg"])
+    (source / "train" / "metadata.csv").write_text("file_name,label\n1.jpg,cat\n2.jpg,dog\n")
+    advice = f"if {source}/train/metadata.csv has the labels, give it as the source"
+    assert advice in refused(command_line, source, tmp_path / "out")
+    told = refused(command_line, source / "train", tmp_path / "out")
+    assert advice in told
+    assert "give the folder above; for ImageNet's validation images" in told
+    build(command_line, source / "train" / "metadata.csv", tmp_path / "out")
 
 
 def test_sources_are_merged_by_the_names_of_classes(images: Path, tmp_path: Path, command_line: CommandLine) -> None:

@@ -101,6 +101,30 @@ def test_a_folder_as_the_hub_has_it_is_a_source(tmp_path: Path, command_line: Co
     assert "splits of the same name" in refused(command_line, converted, tmp_path / "out3")
 
 
+def test_parts_of_a_split_that_are_missing_are_named(tmp_path: Path, command_line: CommandLine) -> None:
+    data, out = tmp_path / "hub" / "data", tmp_path / "out"
+    part = write_parquet(data / "train-00000-of-00003.parquet", hub_table(range(2)))
+    write_parquet(data / "train-00002-of-00003-0123456789abcdef.parquet", hub_table(range(2, 4)))
+    write_parquet(data / "test-00000-of-00001.parquet", hub_table([5, 6]))
+    told = refused(command_line, tmp_path / "hub", out)
+    assert "files of a split are missing" in told
+    assert "Found: 2 of 3; no train-00001-of-00003.parquet. " in told
+    assert "are missing" in refused(command_line, tmp_path / "hub", out, "--split-from-folders")
+    build(command_line, tmp_path / "hub", tmp_path / "other", "--split", "test")
+    from_one = tmp_path / "from one"
+    for number in (1, 2):
+        write_parquet(from_one / f"train-0000{number}-of-00002.parquet", hub_table([number]))
+    build(command_line, from_one, tmp_path / "both")
+    build(command_line, part, tmp_path / "alone")
+    assert labels_by_image(tmp_path / "alone") == expected(range(2))
+    write_parquet(data / "train-00001-of-00003.parquet", hub_table(range(4, 5)))
+    write_parquet(data / "train-00002-of-00003-abcdef0123456789.parquet", hub_table(range(2, 4)))
+    assert "several versions" in refused(command_line, tmp_path / "hub", out)
+    write_parquet(data / "train-00002-of-00003-abcdef0123456789.parquet", hub_table(range(2, 4))).unlink()
+    build(command_line, tmp_path / "hub", out)
+    assert labels_by_image(out) == expected(range(5))
+
+
 def test_parquet_may_name_files(tmp_path: Path, command_line: CommandLine) -> None:
     write_tree(tmp_path / "images", ["a.jpg", "b.jpg"])
     table = pa.table({"file": ["images/a.jpg", "images/b.jpg"], "class": ["cat", "dog"], "key": ["x.y", "z"]})
@@ -135,6 +159,8 @@ def test_what_a_table_lacks_is_named(tmp_path: Path, command_line: CommandLine) 
     assert "--unlabelled" in unlabelled
     too_high = hub_table(range(2)).set_column(1, "label", pa.array([0, 3])).cast(hub_schema("label"))
     assert "Found: 3. Expected: 0 to 2" in told(too_high)
+    twice = pa.Table.from_arrays([pa.array(["a.jpg"]), pa.array([0]), pa.array([1])], ["path", "label", "label"])
+    assert "Found: 2 columns label. " in told(twice)
     (tmp_path / "b.parquet").write_bytes(b"PAR1 torn")
     assert "cannot be read" in refused(command_line, tmp_path / "b.parquet", out)
     saved = save_to_disk(tmp_path / "saved", range(4))

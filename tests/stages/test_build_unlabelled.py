@@ -13,6 +13,7 @@ from tests.data.source_trees import classes, tar_of, tar_of_tars, write_tree, zi
 from tests.stages.built import build, built, refused
 from tinyvit_kd.config.load import validate
 from tinyvit_kd.config.recipes import DumpConfig, PretrainConfig
+from tinyvit_kd.data.source_kinds.keys import keys_of_paths
 from tinyvit_kd.data.synthetic import write_image_folder
 from tinyvit_kd.runtime.distributed import solo_job
 from tinyvit_kd.stages.dump_logits import dump_logits
@@ -40,6 +41,15 @@ def test_keys_are_paths(tmp_path: Path, command_line: CommandLine) -> None:
     assert (indexed["samples"], indexed["labelled"], indexed["lost"]) == (5, 0, {})
     info = json.loads((tmp_path / "out" / "_info.json").read_text())
     assert info["splits"]["train"]["unlabelled"] is True
+
+
+def test_keys_of_one_folder_are_made_distinct_whatever_their_order() -> None:
+    names = ["a.jpg", "a.png", "a_jpg.gif", "b.c.jpg", "b_c.jpg", "d/b_c.jpg", "e.jpg"]
+    keys = dict(zip(names, keys_of_paths(names), strict=True))
+    assert len(set(keys.values())) == len(names)
+    assert (keys["a.png"], keys["d/b_c.jpg"], keys["e.jpg"]) == ("a_png", "d/b_c", "e")
+    assert keys["b.c.jpg"].startswith("b_c_jpg-")
+    assert [keys[name] for name in reversed(names)] == keys_of_paths(names[::-1])
 
 
 def test_archives_may_have_no_labels_either(tmp_path: Path, command_line: CommandLine) -> None:

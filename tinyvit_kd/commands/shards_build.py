@@ -49,6 +49,11 @@ _COLUMNS = ("image_column", "label_column", "key_column", "root")
     help="Number of the first class in a list; 1 if its labels count from 1.",
 )
 @click.option(
+    "--labels-are",
+    type=click.Choice(("numbers", "names")),
+    help="What labels in a list are; default: numbers if all of them are, else names; where both fit, stop.",
+)
+@click.option(
     "--resize",
     metavar="SIDE",
     type=click.IntRange(16),

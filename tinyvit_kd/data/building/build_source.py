@@ -35,8 +35,9 @@ class Found:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the classes, one line each."""
-        return self.numbers.notes if self.numbers else ()
+        """What a reader should know of the sources and their classes, one line each."""
+        notes = [note for found in self.sources for note in found.notes]
+        return (*notes, *(self.numbers.notes if self.numbers else ()))
 
     @property
     def labels(self) -> Mapping[str, int]:
@@ -114,7 +115,7 @@ def number_source(out: Storage, sources: Sequence[FoundSource], rules: SourceRul
             fix="leave --class-list out, or build into another folder",
         )
     name = out.locate().rstrip("/").rpartition("/")[2]
-    named = named_by_list(sources, kept or listed, name, rules.first_label)
+    named = named_by_list(sources, kept or listed, name, rules.first_label, rules.labels_are)
     for found in named.sources:
         if found.labels == "folders":
             require_class_level(found.listing, found.splits, named.classes.ids if named.classes else ())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tinyvit_kd.data.building.class_numbers import are_numbers
 from tinyvit_kd.data.building.class_source import ClassSource
+from tinyvit_kd.data.building.source_rules import LabelsAre
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.source_kinds.found import FoundSource
 from tinyvit_kd.errors import ShardError
@@ -51,7 +53,9 @@ def require_one_kind(sources: Sequence[FoundSource]) -> None:
         )
 
 
-def named_by_list(sources: Sequence[FoundSource], known: ClassList | None, name: str, first: int) -> NamedSources:
+def named_by_list(
+    sources: Sequence[FoundSource], known: ClassList | None, name: str, first: int, labels_are: LabelsAre | None = None
+) -> NamedSources:
     """Give the classes of all sources the names of one class list.
 
     Numbers count in the list that is known, else in the one that a source declares, else they are classes themselves.
@@ -61,10 +65,11 @@ def named_by_list(sources: Sequence[FoundSource], known: ClassList | None, name:
         known: the classes of the set, or those of a list that the user names.
         name: of the shard set.
         first: the number of the first class.
+        labels_are: what the user says of labels; None: numbers count as such where they cannot be names, too.
 
     Raises:
         ShardError: labels are numbers in one source and names in another, and no list says what the numbers are; or a
-            number is none of a class.
+            number is none of a class, or that of one and the name of another.
     """
     where = ", ".join(dict.fromkeys(str(found.listing.source) for found in sources))
     whose = "all splits" if known is None else "the class list"
@@ -74,12 +79,18 @@ def named_by_list(sources: Sequence[FoundSource], known: ClassList | None, name:
     numbered = [found for found in sources if found.labels == "numbers"]
     if known is None and numbered:
         if len(numbered) < len(sources):
-            raise _different(sources, "say what the numbers are with --class-list LIST, whose first class is number 0")
+            raise _different(
+                sources,
+                "say what the numbers are with --class-list LIST, whose first class is number 0, or give --labels-are "
+                "names if they are names",
+            )
         known = _numbers(numbered, name, first)
         renamed = [_renamed(found, known, first) for found in sources]
         return NamedSources(renamed, known, "the numbers up to the highest label", where, _first_note(numbered, first))
     if known is None:
         return NamedSources(sources, None, whose, where)
+    if labels_are is None:
+        _refuse_ambiguous(numbered, known, first)
     return NamedSources([_renamed(found, known, first) for found in sources], known, whose, where)
 
 
@@ -103,6 +114,27 @@ def _numbers(sources: Sequence[FoundSource], name: str, first: int) -> ClassList
             fix="name the column of the classes with --label-column, or say what the numbers are with --class-list",
         )
     return ClassList(name, tuple(str(number) for number in range(first, max(max(used), first) + 1)))
+
+
+def _refuse_ambiguous(sources: Sequence[FoundSource], known: ClassList, first: int) -> None:
+    """Refuse numbers that are the names of other classes than those that they count to, as of folders 1, 2, 3."""
+    places = {int(each): place for place, each in enumerate(known.ids) if are_numbers([each])}
+    for found in sources:
+        for each in sorted(_classes(found), key=lambda each: int(each.class_name)):
+            number = int(each.class_name)
+            place = places.get(number, number - first)
+            if place == number - first:
+                continue
+            is_number = 0 <= number - first < len(known.ids)
+            as_number = f"class {known.ids[number - first]!r}" if is_number else "no class"
+            raise ShardError(
+                "labels may be numbers of classes or names of other classes",
+                where=f"{found.listing.source}, {each.name(0)}",
+                found=f"label {number}: as a number it is {as_number}, as a name it is class {known.ids[place]!r}, "
+                f"whose number is {place + first}",
+                expected="labels that are the same class either way",
+                fix=f"say what they are with --labels-are numbers, which count from {first}, or --labels-are names",
+            )
 
 
 def _first_note(sources: Sequence[FoundSource], first: int) -> tuple[str, ...]:

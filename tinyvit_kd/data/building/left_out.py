@@ -29,6 +29,7 @@ class Cause(StrEnum):
     UNREADABLE = "unreadable"
     EMPTY_CLASS = "empty_class"
     NO_IMAGE = "row_without_image"
+    NAMES_FOLDER = "row_names_a_folder"
 
 
 MEANINGS: Mapping[Cause, str] = {
@@ -45,9 +46,10 @@ MEANINGS: Mapping[Cause, str] = {
     Cause.UNREADABLE: "files and folders that may not be read",
     Cause.EMPTY_CLASS: "classes without images",
     Cause.NO_IMAGE: "rows of a table without an image",
+    Cause.NAMES_FOLDER: "rows of a table that name a folder",
 }
 
-_NO_FILES = (Cause.EMPTY_CLASS, Cause.NO_IMAGE)
+_NO_FILES = (Cause.EMPTY_CLASS, Cause.NO_IMAGE, Cause.NAMES_FOLDER)
 
 
 @dataclass

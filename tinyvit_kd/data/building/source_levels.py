@@ -9,6 +9,7 @@ from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import MEANINGS, Cause
 from tinyvit_kd.data.building.source_archives import folders_of, shared_folders
 from tinyvit_kd.data.building.source_rules import Listing
+from tinyvit_kd.data.building.sources import advice_on_metadata
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.wording import counted, first_few
 
@@ -89,6 +90,7 @@ def require_class_level(listing: Listing, splits: Mapping[str, Sequence[ClassSou
             found=_describe_all(with_content),
             expected="one folder, tar or zip per class",
             fix=_advice(
+                advice_on_metadata(listing.source),
                 _one_level_down(listing, with_content[0]),
                 "to build each as a split of its own, give --split-from-folders" if len(with_content) > 1 else "",
                 _ARE_CLASSES if classes else "",
@@ -102,7 +104,11 @@ def require_class_level(listing: Listing, splits: Mapping[str, Sequence[ClassSou
             where=str(listing.source),
             found=_describe(classes[0]),
             expected="one folder, tar or zip for each of several classes",
-            fix=_advice(_one_level_down(listing, classes[0]), "if one class is meant, give --folders-are-classes"),
+            fix=_advice(
+                advice_on_metadata(listing.source),
+                _one_level_down(listing, classes[0]),
+                "if one class is meant, give --folders-are-classes",
+            ),
         )
     if deep := next((source for source in classes if folders_below(source)), None):
         raise ShardError(

@@ -17,6 +17,7 @@ from tinyvit_kd.runtime.log import warn
 
 OutsideLinks = Literal["stop", "follow", "leave-out"]
 EmptyClasses = Literal["stop", "keep", "leave-out"]
+LabelsAre = Literal["numbers", "names"]
 
 _TELL_SECONDS = 8.0
 _IMAGES = frozenset(IMAGE_SUFFIXES)
@@ -61,6 +62,7 @@ class SourceRules:
         unlabelled: the samples get no labels, whatever the source has.
         class_list: the classes in their order, as ``load_class_list`` takes it; None: the source's own.
         first_label: the number of the first class in lists whose labels are numbers.
+        labels_are: what the labels in lists are; None: numbers of classes if all of them are numbers, else names.
         labels: what has the labels of ImageNet's validation images: a file, or the folder of its development kit.
         split: the split of the source, if it has another name than the one that is built.
         columns: of tables.
@@ -72,6 +74,7 @@ class SourceRules:
     unlabelled: bool = False
     class_list: str | None = None
     first_label: int = 0
+    labels_are: LabelsAre | None = None
     labels: Path | None = None
     split: str | None = None
     columns: ColumnNames = field(default_factory=lambda: ColumnNames())

@@ -25,6 +25,8 @@ from tinyvit_kd.data.building.source_rules import Listing, is_compressed_tar
 from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.wording import first_few
 
+_METADATA = ("metadata.csv", "metadata.jsonl")
+
 
 def list_classes(source: Path, listing: Listing | None = None) -> list[ClassSource]:
     """List the classes of a source, sorted by name, with their images; classes without images, too.
@@ -109,7 +111,7 @@ def _containers(source: Path, listing: Listing) -> tuple[str, list[Found]]:
             fix="decompress them, for example with gunzip, or unpack them into folders",
         )
     if not present and loose:
-        raise no_class_folders(str(source), len(loose), loose[0].path.name)
+        raise no_class_folders(str(source), len(loose), loose[0].path.name, advice_on_metadata(source))
     if not present:
         return "folder", []
     if len(present) > 1:
@@ -196,15 +198,27 @@ def _below(name: str, depth: int) -> bytes:
     return os.fsencode("/".join([*folders_of(name)[depth:], PurePosixPath(name).name]))
 
 
-def no_class_folders(where: str, count: int, first: str) -> ShardError:
+def advice_on_metadata(source: Path) -> str:
+    """What to do with a file of labels as Hugging Face's ``ImageFolder`` takes them; empty if there is none.
+
+    Source: the hub's pages on image data sets (metadata.csv or metadata.jsonl beside the images).
+    """
+    found = [each for name in _METADATA for pattern in (name, f"*/{name}") for each in sorted(source.glob(pattern))]
+    if not found:
+        return ""
+    return f"if {found[0]} has the labels, give it as the source, with --label-column if it needs one"
+
+
+def no_class_folders(where: str, count: int, first: str, advice: str = "") -> ShardError:
     """The error of images that no folder says the class of."""
     return ShardError(
         "the images lie in no class's folder, so their classes are unknown",
         where=where,
         found=f"{count:,} images ({first}, …)",
         expected="one folder, tar or zip per class",
-        fix="sort the images into one folder per class; if they are the images of one class, give the folder above. "
-        "of ImageNet's validation images, --labels names the file with their labels; --unlabelled packs any without",
+        fix=(f"{advice}; else " if advice else "")
+        + "sort the images into one folder per class; if they are the images of one class, give the folder above; for "
+        "ImageNet's validation images, --labels names the file with their labels; --unlabelled packs any without",
     )
 
 

@@ -21,6 +21,7 @@ _FORM = (
     "two columns, a class of the teacher and the class that it becomes, in .csv, in .tsv with the header teacher and "
     'class, or in .jsonl as {"teacher": …, "class": …}'
 )
+_OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # between cells, where it is neither comma nor tab
 _SHOWN = 5  # classes that a message names
 _NEAR = 2  # names that are proposed for each
 
@@ -85,9 +86,24 @@ class ClassGroups:
             where=where,
             found="; ".join(told(*each) for each in missing[:_SHOWN]) + more,
             expected=f"ids or names of {known.name}, each of one class",
-            fix="write them as the teacher's list does, leave them out, or map other classes of the teacher to them in "
+            fix=self._advice(missing, known, where)
+            + "write them as the teacher's list does, leave them out, or map other classes of the teacher to them in "
             "a file of two columns, teacher and class",
         )
+
+    def _advice(self, missing: list[tuple[str, int]], known: ClassList, where: str) -> str:
+        """What to do first where a file seems to be a mapping that was not read as it is meant; else empty."""
+        pairs = [(name, self.classes.ids[number]) for name, number in missing]
+        for mark, called in _OTHER_MARKS.items():
+            if all(mark in name for name, _ in pairs):
+                return (
+                    f"if each line has two cells, put commas between them in .csv, or tabs in .tsv, not {called}; else "
+                )
+        if all(name != own and known.find(own) >= 0 for name, own in pairs):
+            return "put the teacher's class first and the class that it becomes second, for they seem swapped; else "
+        if where.lower().endswith(".tsv") and all(name == own for name, own in pairs):
+            return "if this is a mapping, begin it with the header teacher and class; else "
+        return ""
 
 
 def load_class_groups(name_or_path: str, where: str) -> ClassGroups:
@@ -145,10 +161,13 @@ def _rows(text: str, path: Path, where: str) -> list[tuple[str, str]] | None:
     else:
         table = list(csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], skipinitialspace=True))
         lines = [(number, [cell.strip() for cell in row]) for number, row in enumerate(table, start=1) if any(row)]
-        has_header = bool(lines) and tuple(cell.casefold() for cell in lines[0][1]) == HEADER
+        first = tuple(cell.casefold() for cell in lines[0][1]) if lines else ()
+        has_header = first in (HEADER, HEADER[::-1])
         if not has_header and (suffix == ".tsv" or all(len(row) == 1 for _, row in lines)):
             return None
         rows = [_of_cells(row, number, where) for number, row in lines[has_header:]]
+        if first == HEADER[::-1]:
+            rows = [(teacher, own) for own, teacher in rows]
     if not rows:
         raise _wrong(where, "no line")
     return rows

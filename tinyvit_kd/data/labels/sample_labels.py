@@ -96,6 +96,15 @@ def value_of(value: Any) -> Value:
     return _value_of_text(value) if isinstance(value, str) else None
 
 
+def name_of(value: Any) -> str | None:
+    """A label as ``value_of`` gives it, but as a name whatever it looks like: ``001`` is not 1 then."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text if 0 < len(text) <= _MAX_NAME and text.isprintable() else None
+    label = value_of(value)
+    return None if label is None else str(label)
+
+
 def _value_of_text(text: str) -> Value:
     text = text.strip().removeprefix("\ufeff").strip()
     if match := _NUMBER.fullmatch(text):

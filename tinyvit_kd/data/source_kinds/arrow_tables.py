@@ -23,7 +23,7 @@ from tinyvit_kd.data.source_kinds.arrow_files import (
 )
 from tinyvit_kd.data.source_kinds.columns import Columns, choose_columns
 from tinyvit_kd.data.source_kinds.found import FoundSource
-from tinyvit_kd.data.source_kinds.lists import ListedFiles, found_rows, label_and_key, single_split
+from tinyvit_kd.data.source_kinds.lists import ListedFiles, found_rows, said_of, single_split
 from tinyvit_kd.data.source_kinds.rows import Rows
 from tinyvit_kd.errors import ShardError
 
@@ -57,7 +57,7 @@ def find_in_arrow_files(
     features = features_of(schema) or features or {}
     columns = choose_columns(
         str(files[0]),
-        {field.name: str(field.type) for field in schema},
+        [(field.name, str(field.type)) for field in schema],
         listing.rules,
         bytes_in=[field.name for field in schema if holds_bytes(field.type)],
         classes_in=[name for name, feature in features.items() if _class_names(feature)],
@@ -128,8 +128,8 @@ class _Taken:
         shown = f"{self._listing.shown(file)}:{name}"
         if not self._listing.takes(name, lambda: shown, lambda: content[:HEAD_BYTES].to_pybytes()):
             return
-        label, key = label_and_key(self._listing, self._columns, row, number + 1, self._classes)
+        said = said_of(self._listing, self._columns, row, number + 1, self._classes)
         if start is None:
-            self._packed.add(name, label, (number, content.size), key)
+            self._packed.add(name, said.label, (number, content.size), said.key, said.instead)
         else:
-            self._placed.add(name, label, (start, content.size), key)
+            self._placed.add(name, said.label, (start, content.size), said.key, said.instead)

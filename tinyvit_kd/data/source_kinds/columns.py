@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Columns(NamedTuple):
 
 def choose_columns(
     where: str,
-    kinds: Mapping[str, str],
+    present: Sequence[tuple[str, str]],
     rules: SourceRules,
     bytes_in: Sequence[str] = (),
     classes_in: Sequence[str] = (),
@@ -34,14 +35,16 @@ def choose_columns(
 
     Args:
         where: the table, for messages.
-        kinds: what each column holds, in words that are shown; may be empty.
+        present: the name of each column, and what it holds in words that are shown, which may be empty.
         rules: what the user says.
         bytes_in: columns that hold images; they come before paths.
         classes_in: columns of which the table says that they are classes.
 
     Raises:
-        ConfigError: a column that is named is not there, or none has a usual name.
+        ConfigError: a column that is named is not there, none has a usual name, or two have the name of one that is
+            used.
     """
+    kinds = dict(present)
     named = rules.columns
     image = _named(where, kinds, named.image, "--image-column") or _usual(IMAGE_NAMES, bytes_in)
     image = image or (bytes_in[0] if len(bytes_in) == 1 else None) or _usual(IMAGE_NAMES, list(kinds))
@@ -68,7 +71,18 @@ def choose_columns(
     key = None
     if named.key != "":
         key = _named(where, kinds, named.key, "--key-column") or _usual(KEY_NAMES, list(kinds))
-    return Columns(image, label, key)
+    chosen = Columns(image, label, key)
+    counts = Counter(name for name, _ in present)
+    if repeated := [name for name in dict.fromkeys(chosen) if name is not None and counts[name] > 1]:
+        raise ConfigError(
+            "several columns of a table have the same name",
+            where=where,
+            found=", ".join(f"{counts[name]} columns {name}" for name in repeated),
+            expected="one column with the name of each that is used",
+            fix="rename or remove the others, or name another column with --image-column, --label-column or "
+            "--key-column",
+        )
+    return chosen
 
 
 def _named(where: str, kinds: Mapping[str, str], name: str | None, option: str) -> str | None:

@@ -25,9 +25,10 @@ from tinyvit_kd.runtime.files import read_small_json
 from tinyvit_kd.runtime.wording import first_few
 
 _STATE, _INFO, _DICT = "state.json", "dataset_info.json", "dataset_dict.json"
-_NUMBERED = re.compile(r"(?P<split>.+?)-\d{3,}-of-\d{3,}(-[0-9a-f]{8,})?")
+_NUMBERED = re.compile(r"(?P<split>.+?)-(?P<number>\d{3,})-of-(?P<count>\d{3,})(-[0-9a-f]{8,})?")
 _DEPTH = 2  # folders below the source in which its files may lie
 _LOOKED_AT, _FOLDERS = 1000, 20  # entries of a folder, and folders in it, that are looked at to tell what it is
+_SHOWN = 5  # names in a message
 _SAME = (("train", "training"), ("val", "validation", "valid", "dev"), ("test", "testing"))
 
 
@@ -54,7 +55,10 @@ def find_in_datasets_folder(listing: Listing, split: str | None) -> FoundSource:
     splits = _splits(listing.source)
     if split is not None:
         chosen = splits[_choose(listing, split, list(splits))]
+        _require_all_parts(chosen.files)
         return find_in_arrow_files(listing, split, chosen.files, chosen.features)
+    for each in splits.values():
+        _require_all_parts(each.files)
     found = [
         find_in_arrow_files(listing, name, each.files, each.features)
         for name, each in plain_splits(listing.source, splits).items()
@@ -67,9 +71,9 @@ def find_in_datasets_folder(listing: Listing, split: str | None) -> FoundSource:
             fix="build each by itself, with --split NAME",
         )
     labels = "names" if any(each.labels == "names" for each in found) else found[0].labels
-    return FoundSource(
-        listing, {name: each.splits[name] for each in found for name in each.splits}, labels, declared[0]
-    )
+    splits_found = {name: each.splits[name] for each in found for name in each.splits}
+    notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
+    return FoundSource(listing, splits_found, labels, declared[0], notes)
 
 
 def _choose(listing: Listing, split: str, present: Sequence[str]) -> str:
@@ -157,6 +161,40 @@ def _hub_splits(path: Path) -> dict[str, _Split]:
             fix="give one of these folders as the source",
         )
     return {name: _Split(files, {}) for (_, name), files in found.items()}
+
+
+def _require_all_parts(files: Sequence[Path]) -> None:
+    """Check that a split's files are as many as their names say: train-00000-of-00002.parquet is one of two.
+
+    Raises:
+        ShardError: one is missing, or some belong to another version of the split.
+    """
+    named = [(file, match) for file in files if (match := _NUMBERED.fullmatch(file.stem))]
+    if not named:
+        return
+    first, match = named[0]
+    count, digits = int(match["count"]), len(match["number"])
+    numbers = [int(each["number"]) for _, each in named]
+    if any(int(each["count"]) != count for _, each in named) or len(set(numbers)) < len(numbers):
+        raise ShardError(
+            "the files of a split come from several versions of it",
+            where=str(first.parent),
+            found=first_few([file.name for file, _ in named], _SHOWN),
+            expected=f"{count:,} files of different numbers",
+            fix="remove the files of the other version",
+        )
+    counted_from = 1 if count in numbers and 0 not in numbers else 0
+    expected, there = range(counted_from, counted_from + count), set(numbers)
+    if missing := list(islice((number for number in expected if number not in there), _SHOWN + 1)):
+        stem, suffix = f"{match['split']}-", f"-of-{match['count']}{first.suffix}"
+        raise ShardError(
+            "files of a split are missing",
+            where=str(first.parent),
+            found=f"{len(numbers):,} of {count:,}; "
+            f"no {first_few([f'{stem}{number:0{digits}d}{suffix}' for number in missing], _SHOWN)}",
+            expected=f"all {count:,}, as their names say",
+            fix="fetch the missing ones; to pack a part alone, give its file as the source",
+        )
 
 
 def _holds_parquet(path: Path, depth: int) -> bool:

@@ -23,9 +23,11 @@ class FoundSource:
         splits: the images of each split, by class.
         labels: what says their classes; where numbers do, these are the classes' names.
         declared: all classes, in the order that the source itself gives them; None: it gives none.
+        notes: what a reader should know of its rows, one line each.
     """
 
     listing: Listing
     splits: Mapping[str, Sequence[ClassSource]]
     labels: Labels
     declared: ClassList | None = None
+    notes: tuple[str, ...] = ()

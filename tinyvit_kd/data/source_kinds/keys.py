@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
+import xxhash
 
 from tinyvit_kd.data.building.class_source import ClassSource
 from tinyvit_kd.data.building.left_out import printable
@@ -15,6 +16,7 @@ from tinyvit_kd.errors import ShardError
 from tinyvit_kd.runtime.wording import first_few
 
 _SHOWN = 3
+_DIGITS = 8  # hexadecimal, of a path's hash
 
 
 def key_of(text: str) -> str:
@@ -24,10 +26,16 @@ def key_of(text: str) -> str:
 
 
 def keys_of_paths(names: Sequence[str]) -> list[str]:
-    """Keys of images by their paths: without suffixes, unless two would then be the same (``a.jpg`` and ``a.png``)."""
-    short = [_without_suffix(name) for name in names]
-    counts = Counter(short)
-    return [key if counts[key] == 1 else key_of(name) for key, name in zip(short, names, strict=True)]
+    """Keys of images by their paths: without suffixes, unless two would then be the same (``a.jpg`` and ``a.png``).
+
+    Where they still are (``b.c.jpg`` and ``b_c.jpg``), a hash of the path follows, so that a key does not depend on the
+    order of the images.
+    """
+    keys = [_without_suffix(name) for name in names]
+    for longer in (key_of, lambda name: f"{key_of(name)}-{xxhash.xxh3_64_hexdigest(os.fsencode(name))[:_DIGITS]}"):
+        counts = Counter(keys)
+        keys = [key if counts[key] == 1 else longer(name) for key, name in zip(keys, names, strict=True)]
+    return keys
 
 
 def require_distinct_keys(split: str, sources: Sequence[ClassSource]) -> None:

@@ -53,11 +53,11 @@ def require_fitting_options(paths: Sequence[Path], rules: SourceRules) -> None:
     """
     present = {kind_of(path, rules) for path in paths}
     tables = {"list", "table", "datasets"}
-    of_columns = rules.columns != ColumnNames() or rules.first_label
+    of_columns = rules.columns != ColumnNames() or rules.first_label or rules.labels_are is not None
     for given, options, wanted, kinds in (
         (
             of_columns,
-            "--image-column, --label-column, --key-column, --root or --first-label",
+            "--image-column, --label-column, --key-column, --root, --first-label or --labels-are",
             "a list or table",
             tables,
         ),

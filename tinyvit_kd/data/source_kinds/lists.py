@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyvit_kd.data.building.left_out import Cause
 from tinyvit_kd.data.building.source_folders import Found, takes_file
 from tinyvit_kd.data.building.source_rules import Listing
 from tinyvit_kd.data.labels.class_list import ClassList
-from tinyvit_kd.data.labels.sample_labels import Value, value_of
+from tinyvit_kd.data.labels.sample_labels import Value, name_of, value_of
 from tinyvit_kd.data.source_kinds.columns import Columns, choose_columns
 from tinyvit_kd.data.source_kinds.found import FoundSource
 from tinyvit_kd.data.source_kinds.keys import key_of
 from tinyvit_kd.data.source_kinds.rows import Rows
-from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_rows
+from tinyvit_kd.data.source_kinds.text_tables import TEXT_SUFFIXES, text_table
 from tinyvit_kd.errors import ConfigError, ShardError
 from tinyvit_kd.runtime.wording import counted, first_few
 
-_SHOWN = 3
+_SHOWN, _LONGEST = 3, 40  # rows that a message names, and characters of a value in it
 
 
 def is_text_list(path: Path) -> bool:
@@ -37,13 +38,13 @@ def find_in_text_list(listing: Listing, split: str | None) -> FoundSource:
         ConfigError: a column is missing.
     """
     path = listing.source
-    rows = text_rows(path)
-    first = next(rows, None)
+    table = text_table(path)
+    first = next(table.rows, None)
     if first is None:
         raise ShardError("a list of images has no rows", where=str(path), expected="the columns' names, and rows below")
-    columns = choose_columns(str(path), dict.fromkeys(first, ""), listing.rules)
+    columns = choose_columns(str(path), [(name, "") for name in table.names], listing.rules)
     listed = ListedFiles(listing, columns)
-    for number, row in enumerate(chain([first], rows), 1):
+    for number, row in enumerate(chain([first], table.rows), 1):
         listed.add(number, row)
     return found_rows(listing, single_split(listing, split), [listed.finished()], columns)
 
@@ -75,13 +76,16 @@ class ListedFiles:
         except (OSError, ValueError):
             self._missing.append(f"{name} (row {number})")
             return
+        if stat.S_ISDIR(info.st_mode):
+            self._listing.left_out.add(Cause.NAMES_FOLDER, f"{name} (row {number})")
+            return
         is_file = stat.S_ISREG(info.st_mode)
         if not is_file or not os.access(path, os.R_OK):
             self._listing.left_out.add(Cause.UNREADABLE if is_file else Cause.SPECIAL, str(name))
             return
         if takes_file(Found(path, False, info.st_size, (0, 0)), self._listing):
-            label, key = label_and_key(self._listing, self._columns, row, number, self._classes)
-            self._rows.add(str(name), label, (0, info.st_size), key)
+            said = said_of(self._listing, self._columns, row, number, self._classes)
+            self._rows.add(str(name), said.label, (0, info.st_size), said.key, said.instead)
 
     def finished(self) -> Rows:
         """What was taken.
@@ -100,18 +104,40 @@ class ListedFiles:
         return self._rows
 
 
-def label_and_key(
-    listing: Listing, columns: Columns, row: Any, number: int, classes: ClassList | None = None
-) -> tuple[Value, str]:
+class Said(NamedTuple):
+    """What a row says of its sample.
+
+    Attributes:
+        label: of the sample.
+        key: of the sample; empty: it is numbered.
+        instead: what the row has in place of a label, for people; empty: it has one, or nothing.
+    """
+
+    label: Value
+    key: str
+    instead: str
+
+
+def said_of(listing: Listing, columns: Columns, row: Any, number: int, classes: ClassList | None = None) -> Said:
     """The label of a row, and the key of its sample.
 
     Args:
+        listing: of the table.
+        columns: of the table.
+        row: by the names of its columns.
+        number: of the row, from 1.
         classes: of which labels are numbers, where the table says so.
 
     Raises:
         ShardError: the row has no key, or a number that no class of the table has.
     """
-    label = None if columns.label is None else value_of(row.get(columns.label))
+    value = None if columns.label is None else row.get(columns.label)
+    label = value_of(value)
+    if classes is None and listing.rules.labels_are == "names":
+        label = name_of(value)
+    if classes is None and listing.rules.labels_are == "numbers" and not isinstance(label, int):
+        label = None
+    instead = _shown(value) if label is None else ""
     if classes is not None and isinstance(label, int):
         if label >= len(classes.ids):
             raise ShardError(
@@ -122,7 +148,7 @@ def label_and_key(
             )
         label = classes.ids[label]
     if columns.key is None:
-        return label, ""
+        return Said(label, "", instead)
     key = row.get(columns.key)
     if key is None or not (text := key_of(str(key).strip())) or not text.isprintable():
         raise ShardError(
@@ -132,7 +158,14 @@ def label_and_key(
             expected="printable characters",
             fix="name another column with --key-column, or number the samples with --key-column ''",
         )
-    return label, text
+    return Said(label, text, instead)
+
+
+def _shown(value: Any) -> str:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    text = ascii(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def found_rows(
@@ -151,18 +184,41 @@ def found_rows(
     if not parts:
         raise ShardError("there are no images in a table", where=str(listing.source), expected="a row for each image")
     classes = [each for part in parts for each in part.classes()]
+    notes = _notes_on_repeated(listing, parts)
     if columns.label is None:
-        return FoundSource(listing, {split: classes}, "none")
-    if without := [name for part in parts for name in part.unlabelled()]:
+        return FoundSource(listing, {split: classes}, "none", notes=notes)
+    if without := sum(part.unlabelled for part in parts):
+        shown = [each for part in parts for each in part.first_unlabelled]
+        number = "the number of a class, which is whole and not negative"
         raise ShardError(
             "rows of a table have no label",
             where=f"{listing.source}, column {columns.label}",
-            found=f"{len(without):,} of {sum(map(len, parts)):,}: {first_few(without, _SHOWN)}",
-            expected="the name or number of a class in each row",
-            fix="give --unlabelled to pack all images without labels, or take these rows out",
+            found=f"{without:,} of {sum(map(len, parts)):,}: {first_few(shown, _SHOWN)}",
+            expected=f"{'' if listing.rules.labels_are == 'numbers' else 'a name, or '}{number}, in each row",
+            fix="correct these rows, take them out, or give --unlabelled to pack all images without labels",
         )
     labels: Any = "numbers" if declared is None and all(part.are_numbers for part in parts) else "names"
-    return FoundSource(listing, {split: classes}, labels, declared)
+    if labels == "names" and declared is None:
+        notes += _notes_on_numbers(listing, parts)
+    return FoundSource(listing, {split: classes}, labels, declared, notes)
+
+
+def _notes_on_repeated(listing: Listing, parts: list[Rows]) -> tuple[str, ...]:
+    files, unequal = map(sum, zip(*(part.repeated() for part in parts), strict=True))
+    if not files:
+        return ()
+    labels = f", {unequal:,} of them with different labels" if unequal else ""
+    are = "is" if files == 1 else "are"
+    return (f"{listing.source}: {counted(files, 'image')} {are} listed more than once{labels}; each row is a sample",)
+
+
+def _notes_on_numbers(listing: Listing, parts: list[Rows]) -> tuple[str, ...]:
+    counts = [(label, count) for part in parts for label, count in part.counts().items() if isinstance(label, int)]
+    if not counts:
+        return ()
+    numbers = first_few(sorted({label for label, _ in counts}), _SHOWN)
+    rows = f"{sum(count for _, count in counts):,} of {sum(map(len, parts)):,} rows"
+    return (f"{listing.source}: labels are taken as names, although those of {rows} are numbers: {numbers}",)
 
 
 def single_split(listing: Listing, split: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from tinyvit_kd.data.building.class_source import UNLABELLED, ClassSource, require_a_line
 from tinyvit_kd.data.building.source_image import NONE
 from tinyvit_kd.data.labels.sample_labels import Value
+
+_KEPT = 4  # names of images without labels: one more than messages show
 
 
 @dataclass
@@ -22,12 +25,16 @@ class Rows:
         path: the source; where the images are files of their own, the folder that their names are relative to.
         column: the column of the tables that holds them; empty: they lie at places in files.
         own_files: whether the images are files of their own.
+
+    Attributes:
+        first_unlabelled: the first images without a label, by name, with what is there in its place.
     """
 
     path: Path
     column: str = ""
     own_files: bool = False
     files: list[Path] = field(default_factory=list)
+    first_unlabelled: list[str] = field(default_factory=list)
     _names: list[bytes] = field(default_factory=list)
     _keys: list[bytes] = field(default_factory=list)
     _places: array[int] = field(default_factory=lambda: array("q"))  # offset and size of each
@@ -47,6 +54,7 @@ class Rows:
         label: Value,
         place: tuple[int, int, int, int] | tuple[int, int],
         key: str = "",
+        instead: str = "",
     ) -> None:
         """Take an image; those that are no files of their own lie in the last of ``files``.
 
@@ -55,7 +63,10 @@ class Rows:
             label: its class's name or number; None: it has none.
             place: offset, size and, of a zip's member, unpacked size and checksum.
             key: of the sample; all have one, or none has.
+            instead: what is there in place of a label, for people.
         """
+        if label is None and len(self.first_unlabelled) < _KEPT:
+            self.first_unlabelled.append(f"{name} ({instead})" if instead else name)
         self._names.append(os.fsencode(name))
         self._classes.append(self._labels.setdefault(label, len(self._labels)))
         self._places.extend(place[:2])
@@ -72,10 +83,24 @@ class Rows:
         """Whether every label is a number."""
         return bool(self._labels) and all(isinstance(label, int) for label in self._labels)
 
-    def unlabelled(self) -> list[str]:
-        """The names of the images that have no label."""
-        none = self._labels.get(None, -1)
-        return [os.fsdecode(self._names[row]) for row, number in enumerate(self._classes) if number == none]
+    @property
+    def unlabelled(self) -> int:
+        """How many images have no label."""
+        return self.counts().get(None, 0)
+
+    def counts(self) -> dict[Value, int]:
+        """How many images have each label."""
+        counts = Counter(self._classes)
+        return {label: counts[number] for label, number in self._labels.items()}
+
+    def repeated(self) -> tuple[int, int]:
+        """How many files are listed more than once, and how many of these with different labels."""
+        if not self.own_files:
+            return 0, 0
+        paths = [os.path.normpath(name) for name in self._names]
+        often = {path for path, count in Counter(paths).items() if count > 1}
+        pairs = {pair for pair in zip(paths, self._classes, strict=True) if pair[0] in often} if often else set()
+        return len(often), sum(count > 1 for count in Counter(path for path, _ in pairs).values())
 
     def classes(self) -> list[ClassSource]:
         """The images by class; within a class in the order in which they are listed."""
