@@ -208,6 +208,45 @@ def test_a_teacher_distils_through_prototypes_of_its_embeddings(world: World, co
     assert "teacher.head" in refused.err
 
 
+def test_prototypes_of_another_head_are_other_classes(world: World, command_line: CommandLine) -> None:
+    recipe, config = backbone_recipe(world)
+    teachers, stores = [], {}
+    for name, seed in {"one": 0, "two": 1, "same": 0}.items():
+        path, stores[name] = world.folder / f"{name}.safetensors", str(world.folder / f"store-{name}")
+        options = ["--prototypes", "7", "--samples", "60", "--seed", str(seed), "--output", path]
+        assert command_line("head", "prototypes", recipe, *options).code == 0
+        shown = [] if name == "one" else ["--views-from", stores["one"]]
+        overrides = ["--set", f"teacher.head={path}", "--set", f"store.path={stores[name]}"]
+        assert command_line("dump-logits", recipe, *overrides, *shown).code == 0
+        teachers.append(world.folder / f"{name}.yaml")
+        teachers[-1].write_text(yaml.safe_dump({"checkpoint": str(config.teacher.checkpoint), "head": str(path)}))
+    ids = {name: read_head(str(world.folder / f"{name}.safetensors")).class_ids or () for name in stores}
+    head = read_head(str(world.folder / "one.safetensors"))
+    assert ids["one"] == ids["same"] == tuple(f"prototype {number} of {head.hash[:8]}" for number in range(7))
+    assert not {*ids["one"]} & {*ids["two"]}
+
+    def pretrained(output: str, **store: Any) -> Any:
+        tree = world.pretrain(store=store).model_dump(mode="json") | {"output": str(world.folder / output)}
+        (world.folder / f"{output}.yaml").write_text(yaml.safe_dump(tree))
+        return world.folder / f"{output}.yaml"
+
+    refused = command_line("pretrain", pretrained("mixed", path=stores["one"], others=[{"path": stores["two"]}]))
+    assert refused.code != 0
+    assert "class_list_hash" in refused.err
+    both = pretrained("both", path=stores["one"], others=[{"path": stores["same"]}])
+    ended = command_line("pretrain", both)
+    assert ended.code == 0, ended.err
+    start = f"student.init_from={world.folder / 'both'}"
+    ended = command_line("pretrain", pretrained("next", path=stores["two"]), "--set", start)
+    assert ended.code == 0, ended.err
+    assert "0 of 7 classes (prototypes) are in the head of" in ended.err
+    tried = command_line("audition", recipe, "--teachers", *teachers, "--samples", "20", "--json")
+    assert tried.code == 0, tried.err
+    pairs = {tuple(each["teachers"]): each["percent"] for each in json.loads(tried.out)["agreement"]}
+    assert pairs["one", "two"] is None
+    assert pairs["one", "same"]["mean"] == 100
+
+
 def test_embeddings_that_may_be_logits_are_told_of(world: World, command_line: CommandLine) -> None:
     for call, is_told in {"small": True, "Body": False}.items():
         teacher = {"checkpoint": None, "call": f"{HERE}.{call}"} | INPUT
