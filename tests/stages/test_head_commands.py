@@ -298,17 +298,27 @@ def test_what_makes_no_prototypes_is_told(
     assert words in ended.err
 
 
-def test_a_head_of_another_kind_is_not_written_over(world: World, command_line: CommandLine) -> None:
-    transformers_folder(world.folder / "model")
+def test_no_other_file_is_written_over(world: World, command_line: CommandLine) -> None:
+    model = world.folder / "model"
+    transformers_folder(model)
     recipe, config = backbone_recipe(world)
-    path = Path(str(config.teacher.head))
-    names = class_list(world.folder)
-    assert command_line("head", "text", path, "--classes", names, "--transformers", world.folder / "model").code == 0
-    before = path.read_bytes()
-    ended = command_line("head", "prototypes", recipe, "--prototypes", "7")
-    assert ended.code == 2
-    assert "a head of another kind" in ended.err
-    assert path.read_bytes() == before
+    texts, prototypes = world.folder / "texts.safetensors", Path(str(config.teacher.head))
+    of_texts = ["--classes", class_list(world.folder), "--transformers", model]
+    of_clusters = ["head", "prototypes", recipe, "--prototypes", "7", "--samples", "60"]
+    for _ in range(2):  # a head of the same kind is made again
+        assert command_line("head", "text", texts, *of_texts).code == 0
+        assert command_line(*of_clusters).code == 0
+    weights = model / "model.safetensors"
+    refusals: dict[Path, str] = {texts: "a head of another kind", weights: "that is none", prototypes: "another kind"}
+    before = {path: path.read_bytes() for path in refusals}
+    refused = [command_line(*of_clusters, "--output", path) for path in (texts, weights)]
+    refused += [command_line("head", "text", path, *of_texts) for path in (prototypes, weights)]
+    for path, ended in zip((texts, weights, prototypes, weights), refused, strict=True):
+        assert ended.code == 2
+        assert refusals[path] in ended.err
+        assert str(path) in ended.err
+        assert len(ended.err.splitlines()[-1]) < 600  # not all names of a network's tensors
+        assert path.read_bytes() == before[path]
 
 
 def test_the_worlds_views_are_of_the_towers_size() -> None:
