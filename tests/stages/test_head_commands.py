@@ -170,6 +170,27 @@ def test_options_that_make_no_head_of_texts_are_refused(
     assert not Path("head.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "words"),
+    [
+        (["cat", "zebra", "dog", "yak"], [], "class 1 ('zebra') and class 3 ('yak')"),  # words that it does not know
+        (["red dog", "cat", "red_dog"], [], "class 0 ('red dog') and class 2 ('red dog')"),
+        (["cat", "dog"], ["--template", "a photo of " * 5 + "{}"], "class 0 ('cat') and class 1 ('dog')"),  # cut off
+    ],
+)
+def test_classes_that_have_the_same_embedding_are_refused(
+    names: list[str], options: list[str], words: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    transformers_folder(tmp_path / "model")
+    out = tmp_path / "head.safetensors"
+    given = ["--classes", class_list(tmp_path, names), "--transformers", tmp_path / "model", *options]
+    ended = command_line("head", "text", out, *given)
+    assert ended.code == 2
+    assert "two classes have the same embedding" in ended.err
+    assert words in ended.err
+    assert not out.exists()
+
+
 def backbone_recipe(world: World, **teacher: Any) -> tuple[Path, DumpConfig]:
     """A dump of a teacher whose head is still to be made."""
     head = str(world.folder / "prototypes.safetensors")
