@@ -191,6 +191,21 @@ def test_classes_that_have_the_same_embedding_are_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_folder_of_open_clip_is_asked_for_with_its_prefix(
+    weights: bool, tmp_path: Path, command_line: CommandLine
+) -> None:
+    folder, out = tmp_path / "model", tmp_path / "head.safetensors"
+    open_clip_folder(folder)
+    given = ["--checkpoint", folder / "open_clip_pytorch_model.bin"] if weights else []
+    ended = command_line("head", "text", out, "--classes", class_list(tmp_path), "--open-clip", folder, *given)
+    assert ended.code == 2
+    assert f"write local-dir:{folder}" in ended.err
+    named = f"local-dir:{folder}"
+    ended = command_line("head", "text", out, "--classes", class_list(tmp_path), "--open-clip", named, *given)
+    assert ended.code == 0, ended.err
+
+
 def backbone_recipe(world: World, **teacher: Any) -> tuple[Path, DumpConfig]:
     """A dump of a teacher whose head is still to be made."""
     head = str(world.folder / "prototypes.safetensors")
