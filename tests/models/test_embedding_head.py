@@ -277,11 +277,13 @@ def test_what_does_not_fit_is_told(fields: dict[str, Any], words: list[str], tmp
         ("ViT-B-32", "nothing says which weights"),
         ("ViT-B-32:no_such_tag", "open_clip cannot create the network"),
         ("local-dir:nowhere", "open_clip cannot create the network"),
+        ("folder", "a folder of open_clip's is named with local-dir:"),
     ],
 )
 def test_open_clip_s_refusals_are_told(name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
     head = written(tmp_path, head_of(512))
     with pytest.raises(ConfigError, match=words) as caught:
         built(open_clip=name, head=head, **({"checkpoint": head} if "no such" in name else {}))

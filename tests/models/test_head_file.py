@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tinyvit_kd.errors import CheckpointError
-from tinyvit_kd.models.head_file import Head, read_head, save_head
+from tinyvit_kd.models.head_file import OF_TEXTS, Head, read_head, require_replaceable, save_head
 
 W = torch.arange(12.0).reshape(3, 4) - 5
 
@@ -76,6 +76,7 @@ Tensors = dict[str, torch.Tensor]
         ({"weight": W}, {"classes": '["a", "b"]'}, "2 distinct names for 3 classes"),
         ({"weight": W}, {"classes": '["a", "b", "b"]'}, "2 distinct names for 3 classes"),
         ({"weight": W}, {"classes": '{"a": 1}'}, "no JSON list of texts"),
+        ({"weight": W}, {"made_from": '["texts"]'}, "made_from that is no JSON object"),
         ({"weight": W * torch.tensor([[1.0], [0.0], [1.0]])}, {"normalize": "rows"}, "a row of zeros"),
     ],
 )
@@ -85,6 +86,30 @@ def test_what_is_no_head_is_refused(tensors: Tensors, metadata: dict[str, str], 
         read_head(str(tmp_path / "head.safetensors"))
     assert words in str(caught.value)
     assert "head.safetensors" in str(caught.value)
+
+
+def test_of_many_tensors_the_first_few_are_told(tmp_path: Path) -> None:
+    save_file({f"layer{number}.weight": W.clone() for number in range(9)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"layer4.weight, …") as caught:
+        read_head(str(tmp_path / "model.safetensors"))
+    assert "layer5" not in str(caught.value)
+
+
+def test_a_head_is_written_over_none_but_its_kind(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    require_replaceable(path, OF_TEXTS)
+    save_head(path, Head(W, made_from={"kind": OF_TEXTS}))
+    require_replaceable(path, OF_TEXTS)
+    with pytest.raises(CheckpointError, match="a head of another kind") as caught:
+        require_replaceable(path, "prototypes")
+    assert "a head of texts" in str(caught.value)
+    save_file({"fc.weight": W.clone()}, path)
+    with pytest.raises(CheckpointError, match="says nothing of its kind"):
+        require_replaceable(path, OF_TEXTS)
+    for content in (b"", b"no tensors"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="a file in the place of the head that is none"):
+            require_replaceable(path, OF_TEXTS)
 
 
 @pytest.mark.parametrize("content", [b"", b"no head", np.array(["a", "b"])])

@@ -17,6 +17,8 @@ from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.config.view_spec import ViewSpec
 from tinyvit_kd.data.labels.class_list import ClassList
 from tinyvit_kd.data.shards import ShardSet
+from tinyvit_kd.data.synthetic import DRAWN_CLASSES
+from tinyvit_kd.models.head_file import Head, save_head
 from tinyvit_kd.models.teacher import build_teacher
 from tinyvit_kd.runs.dump_quality import stored_quality
 from tinyvit_kd.runs.known_labels import KnownLabels, known_labels, view_labels
@@ -223,6 +225,56 @@ def test_a_teacher_that_knows_little_is_pointed_out_with_what_helps(
     said = complaint(seen, 10, mixes)
     assert (said is not None) == bool(parts)
     assert all(part in (said or "") for part in parts)
+
+
+HEAD = "a teacher whose head has the classes of these images alone"
+
+
+def test_a_head_of_these_classes_is_advised_where_the_teacher_may_have_others() -> None:
+    seen = quality(0.1, 0.25, 0.45)
+    assert HEAD in str(complaint(seen, 10, mixes=False))
+    assert HEAD not in str(complaint(seen, 10, mixes=False, has_others=False))
+
+
+@pytest.mark.parametrize(
+    ("shards", "classes", "count", "same"),
+    [
+        pytest.param(Labelled(NAMES), NAMES, 4, True, id="the same"),
+        pytest.param(Labelled(NAMES), ClassList("turned", tuple("dcba")), 4, True, id="in another order"),
+        pytest.param(Labelled(NAMES), ClassList("six", tuple("fedcba")), 6, False, id="two more"),
+        pytest.param(Labelled(NAMES, 2), ClassList("three", tuple("abc")), 3, True, id="one fewer"),
+        pytest.param(Labelled(NAMES), None, 4, True, id="taken for the same"),
+        pytest.param(Labelled(None), None, 4, None, id="numbers alone"),
+        pytest.param(Labelled(NAMES, -1), NAMES, 4, None, id="no labels"),
+    ],
+)
+def test_whether_a_teacher_has_the_labels_classes_alone(
+    shards: Any, classes: ClassList | None, count: int, same: bool | None
+) -> None:
+    assert known_labels(shards, classes, count).are_all_classes is same
+
+
+@pytest.mark.parametrize(
+    ("labels", "head", "advised"),
+    [(True, False, False), (True, True, False), (False, False, True), (False, True, False)],
+    ids=["its classes", "its classes, from a head", "unknown classes", "unknown classes, a head of the recipe's"],
+)
+def test_a_dump_advises_a_head_only_where_it_helps(
+    labels: bool, head: bool, advised: bool, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("tinyvit_kd.runs.teacher_quality.FIRST_VIEWS", 60)
+    monkeypatch.setattr("tinyvit_kd.runs.teacher_quality.MIN_BEST", 1.1)
+    if not labels:
+        (world.shards / "classes.txt").unlink()
+    teacher = {"checkpoint": str(world.teacher)}
+    if head:
+        classes = tuple(sorted(DRAWN_CLASSES))
+        save_head(world.folder / "head.safetensors", Head(torch.eye(24, 32), class_name="drawn", class_ids=classes))
+        teacher["head"] = str(world.folder / "head.safetensors")
+    dump_logits(exact(world, teacher=teacher), solo_job())
+    said = capsys.readouterr().err
+    assert "the teacher knows little" in said
+    assert (HEAD in said) == advised
 
 
 def test_it_is_pointed_out_once_and_after_the_first_few_hundred_views(

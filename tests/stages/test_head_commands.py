@@ -170,6 +170,42 @@ def test_options_that_make_no_head_of_texts_are_refused(
     assert not Path("head.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "words"),
+    [
+        (["cat", "zebra", "dog", "yak"], [], "class 1 ('zebra') and class 3 ('yak')"),  # words that it does not know
+        (["red dog", "cat", "red_dog"], [], "class 0 ('red dog') and class 2 ('red dog')"),
+        (["cat", "dog"], ["--template", "a photo of " * 5 + "{}"], "class 0 ('cat') and class 1 ('dog')"),  # cut off
+    ],
+)
+def test_classes_that_have_the_same_embedding_are_refused(
+    names: list[str], options: list[str], words: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    transformers_folder(tmp_path / "model")
+    out = tmp_path / "head.safetensors"
+    given = ["--classes", class_list(tmp_path, names), "--transformers", tmp_path / "model", *options]
+    ended = command_line("head", "text", out, *given)
+    assert ended.code == 2
+    assert "two classes have the same embedding" in ended.err
+    assert words in ended.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_folder_of_open_clip_is_asked_for_with_its_prefix(
+    weights: bool, tmp_path: Path, command_line: CommandLine
+) -> None:
+    folder, out = tmp_path / "model", tmp_path / "head.safetensors"
+    open_clip_folder(folder)
+    given = ["--checkpoint", folder / "open_clip_pytorch_model.bin"] if weights else []
+    ended = command_line("head", "text", out, "--classes", class_list(tmp_path), "--open-clip", folder, *given)
+    assert ended.code == 2
+    assert f"write local-dir:{folder}" in ended.err
+    named = f"local-dir:{folder}"
+    ended = command_line("head", "text", out, "--classes", class_list(tmp_path), "--open-clip", named, *given)
+    assert ended.code == 0, ended.err
+
+
 def backbone_recipe(world: World, **teacher: Any) -> tuple[Path, DumpConfig]:
     """A dump of a teacher whose head is still to be made."""
     head = str(world.folder / "prototypes.safetensors")
@@ -206,6 +242,45 @@ def test_a_teacher_distils_through_prototypes_of_its_embeddings(world: World, co
     refused = command_line("dump-logits", recipe)
     assert refused.code != 0
     assert "teacher.head" in refused.err
+
+
+def test_prototypes_of_another_head_are_other_classes(world: World, command_line: CommandLine) -> None:
+    recipe, config = backbone_recipe(world)
+    teachers, stores = [], {}
+    for name, seed in {"one": 0, "two": 1, "same": 0}.items():
+        path, stores[name] = world.folder / f"{name}.safetensors", str(world.folder / f"store-{name}")
+        options = ["--prototypes", "7", "--samples", "60", "--seed", str(seed), "--output", path]
+        assert command_line("head", "prototypes", recipe, *options).code == 0
+        shown = [] if name == "one" else ["--views-from", stores["one"]]
+        overrides = ["--set", f"teacher.head={path}", "--set", f"store.path={stores[name]}"]
+        assert command_line("dump-logits", recipe, *overrides, *shown).code == 0
+        teachers.append(world.folder / f"{name}.yaml")
+        teachers[-1].write_text(yaml.safe_dump({"checkpoint": str(config.teacher.checkpoint), "head": str(path)}))
+    ids = {name: read_head(str(world.folder / f"{name}.safetensors")).class_ids or () for name in stores}
+    head = read_head(str(world.folder / "one.safetensors"))
+    assert ids["one"] == ids["same"] == tuple(f"prototype {number} of {head.hash[:8]}" for number in range(7))
+    assert not {*ids["one"]} & {*ids["two"]}
+
+    def pretrained(output: str, **store: Any) -> Any:
+        tree = world.pretrain(store=store).model_dump(mode="json") | {"output": str(world.folder / output)}
+        (world.folder / f"{output}.yaml").write_text(yaml.safe_dump(tree))
+        return world.folder / f"{output}.yaml"
+
+    refused = command_line("pretrain", pretrained("mixed", path=stores["one"], others=[{"path": stores["two"]}]))
+    assert refused.code != 0
+    assert "class_list_hash" in refused.err
+    both = pretrained("both", path=stores["one"], others=[{"path": stores["same"]}])
+    ended = command_line("pretrain", both)
+    assert ended.code == 0, ended.err
+    start = f"student.init_from={world.folder / 'both'}"
+    ended = command_line("pretrain", pretrained("next", path=stores["two"]), "--set", start)
+    assert ended.code == 0, ended.err
+    assert "0 of 7 classes (prototypes) are in the head of" in ended.err
+    tried = command_line("audition", recipe, "--teachers", *teachers, "--samples", "20", "--json")
+    assert tried.code == 0, tried.err
+    pairs = {tuple(each["teachers"]): each["percent"] for each in json.loads(tried.out)["agreement"]}
+    assert pairs["one", "two"] is None
+    assert pairs["one", "same"]["mean"] == 100
 
 
 def test_embeddings_that_may_be_logits_are_told_of(world: World, command_line: CommandLine) -> None:
@@ -259,17 +334,27 @@ def test_what_makes_no_prototypes_is_told(
     assert words in ended.err
 
 
-def test_a_head_of_another_kind_is_not_written_over(world: World, command_line: CommandLine) -> None:
-    transformers_folder(world.folder / "model")
+def test_no_other_file_is_written_over(world: World, command_line: CommandLine) -> None:
+    model = world.folder / "model"
+    transformers_folder(model)
     recipe, config = backbone_recipe(world)
-    path = Path(str(config.teacher.head))
-    names = class_list(world.folder)
-    assert command_line("head", "text", path, "--classes", names, "--transformers", world.folder / "model").code == 0
-    before = path.read_bytes()
-    ended = command_line("head", "prototypes", recipe, "--prototypes", "7")
-    assert ended.code == 2
-    assert "a head of another kind" in ended.err
-    assert path.read_bytes() == before
+    texts, prototypes = world.folder / "texts.safetensors", Path(str(config.teacher.head))
+    of_texts = ["--classes", class_list(world.folder), "--transformers", model]
+    of_clusters = ["head", "prototypes", recipe, "--prototypes", "7", "--samples", "60"]
+    for _ in range(2):  # a head of the same kind is made again
+        assert command_line("head", "text", texts, *of_texts).code == 0
+        assert command_line(*of_clusters).code == 0
+    weights = model / "model.safetensors"
+    refusals: dict[Path, str] = {texts: "a head of another kind", weights: "that is none", prototypes: "another kind"}
+    before = {path: path.read_bytes() for path in refusals}
+    refused = [command_line(*of_clusters, "--output", path) for path in (texts, weights)]
+    refused += [command_line("head", "text", path, *of_texts) for path in (prototypes, weights)]
+    for path, ended in zip((texts, weights, prototypes, weights), refused, strict=True):
+        assert ended.code == 2
+        assert refusals[path] in ended.err
+        assert str(path) in ended.err
+        assert len(ended.err.splitlines()[-1]) < 600  # not all names of a network's tensors
+        assert path.read_bytes() == before[path]
 
 
 def test_the_worlds_views_are_of_the_towers_size() -> None:

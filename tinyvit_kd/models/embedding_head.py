@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,13 +49,18 @@ class HeadedNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, S, S] to logits [B, C]."""
         embeddings = self.backbone(images).float()
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with _in_float32(embeddings.device):
             if self.center is not None:
                 embeddings = embeddings - self.center
             if self.normalizes_embeddings:
                 embeddings = F.normalize(embeddings, dim=1)
             logits = self.scale * F.linear(embeddings, self.weight)
             return logits if self.bias is None else logits + self.bias
+
+
+def _in_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Without autocast; a device of tensors without numbers, where networks are measured, has none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from tinyvit_kd.models.model_location import model_path
 from tinyvit_kd.models.modelfile import hash_weights, in_order
 from tinyvit_kd.runtime.files import atomic_write
 from tinyvit_kd.runtime.foreign_errors import first_line_of
+from tinyvit_kd.runtime.wording import first_few, printable
 
 Normalized = Literal["none", "embeddings", "rows", "both"]
 OF_TEXTS = "texts"  # made_from of heads whose rows are embeddings of texts
+_SHOWN = 5  # names of tensors in a message
 _TENSORS = ("weight", "bias", "scale", "center")
 _CLASSES, _CLASS_LIST, _NORMALIZE, _MADE_FROM = "classes", "class_list", "normalize", "made_from"
 _FORM = (
@@ -123,6 +125,34 @@ def read_head(location: str, where: str = "teacher.head") -> Head:
     return head
 
 
+def require_replaceable(path: Path, kind: str) -> None:
+    """Check that a head of a kind may be written to a path: that nothing is there but another one of its kind.
+
+    Args:
+        kind: as ``Head.made_from`` has it.
+
+    Raises:
+        CheckpointError: there is a head of another kind, or a file that is no head, such as a network's weights.
+    """
+    if not path.exists():
+        return
+    fix = "name another file, or remove this one"
+    try:
+        found = (read_head(str(path), "output").made_from or {}).get("kind")
+    except CheckpointError as error:
+        raise CheckpointError(
+            "there is a file in the place of the head that is none", where=str(path), found=error.found, fix=fix
+        ) from None
+    if found != kind:
+        raise CheckpointError(
+            "there is a head of another kind in this place",
+            where=str(path),
+            found="a head that says nothing of its kind" if found is None else f"a head of {printable(str(found))}",
+            expected=f"a head of {kind}, or no file",
+            fix=fix,
+        )
+
+
 def _of_npy(path: Path) -> Head:
     matrix = np.load(path, allow_pickle=False)
     if matrix.dtype.kind not in "fiu":
@@ -137,13 +167,16 @@ def _of_safetensors(path: Path) -> Head:
     if len(names) == 1:
         tensors = {"weight": tensors[names[0]]}
     if "weight" not in tensors or not tensors.keys() <= {*_TENSORS}:
-        raise ValueError(f"tensors {', '.join(sorted(names))}")
+        raise ValueError(f"tensors {first_few(sorted(names), _SHOWN)}")
     normalize = metadata.get(_NORMALIZE, "none")
     if normalize not in get_args(Normalized):
         raise ValueError(f"normalize: {normalize}")
     classes = json.loads(metadata[_CLASSES]) if _CLASSES in metadata else None
     if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise ValueError("classes that are no JSON list of texts")
+    made_from = json.loads(metadata.get(_MADE_FROM, "{}"))
+    if not isinstance(made_from, dict):
+        raise ValueError(f"made_from that is no JSON object: {type(made_from).__name__}")
     scale = tensors.get("scale", torch.tensor(1.0))
     if scale.numel() != 1:
         raise ValueError(f"a scale of {list(scale.shape)}")
@@ -155,7 +188,7 @@ def _of_safetensors(path: Path) -> Head:
         normalize=normalize,
         class_name=metadata.get(_CLASS_LIST, path.stem) if classes is not None else None,
         class_ids=tuple(classes) if classes is not None else None,
-        made_from=json.loads(metadata.get(_MADE_FROM, "{}")),
+        made_from=made_from,
     )
 
 

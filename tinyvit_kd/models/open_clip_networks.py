@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,6 +86,7 @@ def create(name: str, weights: str | None, where: str, load_weights: bool = True
         ConfigError: open_clip is not installed, knows no such network, or cannot load its weights.
     """
     library = _library(where)
+    _require_no_folder(library, name, where)
     architecture, tag = (name, None) if name.startswith(_SCHEMES) else (name.partition(":")[0], name.partition(":")[2])
     source = (str(model_path(weights)) if weights is not None else tag or None) if load_weights else None
     if load_weights and source is None and not name.startswith(_SCHEMES):
@@ -142,6 +144,18 @@ def text_embeddings(network: Any, name: str, texts: Sequence[str], where: str) -
     with torch.no_grad():
         embeddings: torch.Tensor = network.eval().encode_text(tokens).float()
     return embeddings
+
+
+def _require_no_folder(library: Any, name: str, where: str) -> None:
+    folder = Path(name).expanduser()
+    if name.startswith(_SCHEMES) or name in library.list_models() or not folder.is_dir():
+        return
+    raise ConfigError(
+        "a folder of open_clip's is named with local-dir: before its path",
+        where=f"{where}: {name}",
+        found="the path of a folder",
+        fix=f"write local-dir:{folder}",
+    )
 
 
 def _tags(library: Any, architecture: str) -> list[str]:

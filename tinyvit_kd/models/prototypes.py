@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,6 +14,7 @@ from tinyvit_kd.models.head_file import Head
 
 OF_PROTOTYPES = "prototypes"  # ``made_from`` of such heads
 TEMPERATURE = 0.1  # as SwAV has it (arXiv 2006.09882, appendix A)
+_DIGITS = 8  # of the head's hash, in its classes' ids
 _FEW = 10_000_000  # pairs of an embedding and a prototype, up to which all are compared in each round of k-means
 
 
@@ -21,7 +24,8 @@ def prototype_head(
     """A head whose rows are the centres that k-means finds among normalised embeddings.
 
     Its logits are cosines over τ, so that their softmax says how near an image is to each prototype, as in SwAV (arXiv
-    2006.09882, section 3.1). Many embeddings are clustered in small batches.
+    2006.09882, section 3.1). Many embeddings are clustered in small batches. The ids of its classes name the head by
+    the first digits of its hash, since a prototype of another head is another class.
 
     Args:
         embeddings: float32 [N, D].
@@ -46,8 +50,9 @@ def prototype_head(
             fix="raise --samples, or lower --prototypes",
         )
     rows = F.normalize(torch.from_numpy(_k_means(points, count, seed)), dim=1)
-    names = tuple(f"prototype {number}" for number in range(count))
-    return Head(rows, None, 1 / temperature, "both", OF_PROTOTYPES, names, center)
+    head = Head(rows, None, 1 / temperature, "both", OF_PROTOTYPES, center=center)
+    names = tuple(f"prototype {number} of {head.hash[:_DIGITS]}" for number in range(count))
+    return replace(head, class_ids=names)
 
 
 def _k_means(points: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.float32]:

@@ -48,11 +48,18 @@ def text_head(tower: TextTower, names: Sequence[str], templates: Sequence[str]) 
     Args:
         names: of the C classes, as they stand in a sentence.
         templates: sentences with ``{}`` in the place of the name.
+
+    Raises:
+        ConfigError: two classes have the same embedding.
     """
-    rows = []
-    for name in names:
+    rows: list[torch.Tensor] = []
+    first: dict[bytes, int] = {}
+    for number, name in enumerate(names):
         embeddings = tower.embed([template.replace("{}", name) for template in templates])
         rows.append(F.normalize(F.normalize(embeddings.float(), dim=1).mean(dim=0), dim=0))
+        # The same tokens give the same bits.
+        if (alike := first.setdefault(rows[-1].numpy().tobytes(), number)) != number:
+            raise _alike([f"class {each} ({names[each]!r})" for each in (alike, number)], tower)
     bias = None if tower.bias is None else torch.full((len(names),), tower.bias)
     told = {"kind": OF_TEXTS, "library": tower.library, "model": tower.name, "templates": list(templates)}
     return Head(torch.stack(rows), bias, tower.scale, "both", made_from=told | {"names": list(names)})
@@ -128,6 +135,16 @@ def _padding(network: Any, tokenizer: Any) -> dict[str, Any]:
 
 def _number(bias: Any) -> float | None:
     return None if bias is None else float(bias.detach())
+
+
+def _alike(two: Sequence[str], tower: TextTower) -> ConfigError:
+    return ConfigError(
+        "two classes have the same embedding, so that the head could not tell them apart",
+        where=f"--classes, {tower.library}'s {tower.name}",
+        found=" and ".join(two),
+        expected="names that are different tokens: of words that the tokenizer knows, and before it cuts sentences off",
+        fix="rename one of them or leave it out, shorten the templates, or take a network that knows the language",
+    )
 
 
 def _no_texts(where: str, found: str) -> ConfigError:

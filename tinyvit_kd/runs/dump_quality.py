@@ -48,6 +48,10 @@ class DumpQuality:
         self._complained = False
         self._spec, self._seed = config.views, config.store.seed
         self._labels = labels
+        teacher = config.teacher
+        chosen = teacher.head is not None or teacher.restrict_to is not None  # by whoever wrote the recipe
+        same = labels.are_all_classes
+        self._has_others = not chosen if same is None else not same
         self._of_shard = lru_cache(_SHARDS)(labels.of_shard)
 
     def noting(self, batch: DumpBatch, answers: Answers) -> Answers:
@@ -73,7 +77,7 @@ class DumpQuality:
         """Say once, from rank 0, that this is a teacher from which a student can learn little, if it is one."""
         if self._complained:
             return
-        said = complaint(quality, self.topk, self._spec.mixes)
+        said = complaint(quality, self.topk, self._spec.mixes, self._has_others)
         if said is not None:
             self._complained = True
             say(job, said)

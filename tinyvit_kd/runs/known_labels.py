@@ -39,6 +39,13 @@ class KnownLabels:
     unknown: str = ""
     note: str = ""
 
+    @property
+    def are_all_classes(self) -> bool | None:
+        """Whether each of the teacher's classes is one of the labels' classes; None where that is not known."""
+        if self.shards is None or self.shards.class_list is None:
+            return None
+        return self.class_map is None or len(np.unique(self.class_map[self.class_map >= 0])) == self.num_classes
+
     def of_shard(self, shard: int) -> Int64:
         """The teacher's class of every sample of one shard: int64 [samples], -1 where it is not known."""
         assert self.shards is not None

@@ -104,18 +104,19 @@ class Quality:
         return agreement | {"best_probability": self.mean_best, "outside_topk": self.mean_outside}
 
 
-def complaint(quality: Quality, topk: int, mixes: bool) -> str | None:
+def complaint(quality: Quality, topk: int, mixes: bool, has_others: bool = True) -> str | None:
     """What is said of a teacher from which a student can learn little, with what helps; None of a better one.
 
     Args:
         mixes: whether views are mixed; the teacher then sees two images in one.
+        has_others: whether the teacher may have classes that none of the images is of.
     """
     if quality.views < FIRST_VIEWS:
         return None
     tolerance = MIXED if mixes else 1.0
     keeps_little = quality.mean_outside > MAX_OUTSIDE / tolerance
     if _knows_little(quality, tolerance):
-        helps = list(_help(quality, keeps_little))
+        helps = list(_help(quality, keeps_little, has_others))
         what = (
             f"the teacher knows little of these views: {quality.describe(topk, 'its')}. A student learns little from it"
         )
@@ -133,12 +134,13 @@ def _knows_little(quality: Quality, tolerance: float) -> bool:
     return wrong or quality.mean_best < tolerance * MIN_BEST
 
 
-def _help(quality: Quality, keeps_little: bool) -> Iterator[str]:
+def _help(quality: Quality, keeps_little: bool, has_others: bool) -> Iterator[str]:
     if quality.agreement is not None and quality.agreement < OTHER_CLASSES * quality.mean_best:
         yield "the right class lists (teacher.class_list, shards.class_list), if one of them is another's"
     if keeps_little:
         yield "a larger store.topk"
     yield "milder crops (views.scale) or larger views"
-    yield "a teacher whose head has the classes of these images alone, as one that finetune trained"
+    if has_others:
+        yield "a teacher whose head has the classes of these images alone, as one that finetune trained"
     yield "another teacher"
     yield "in pretrain, labels beside it (loss.alpha below 1)"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit_kd.config.recipes import DumpConfig
-from tinyvit_kd.errors import CheckpointError, ConfigError
-from tinyvit_kd.models.head_file import read_head, save_head
+from tinyvit_kd.errors import ConfigError
+from tinyvit_kd.models.head_file import require_replaceable, save_head
 from tinyvit_kd.models.prototypes import OF_PROTOTYPES, prototype_head
 from tinyvit_kd.runs.embeddings import embedding_teacher, sample_embeddings
 from tinyvit_kd.runs.store_agreement import check_views
@@ -43,7 +43,7 @@ def prototypes(
 
     Raises:
         ConfigError: nothing says where to write, or there are fewer images than prototypes.
-        CheckpointError: the backbone cannot be opened, or the file is a head of another kind.
+        CheckpointError: the backbone cannot be opened, or the file is another one than a head of prototypes.
     """
     path = _output(config, output)
     check_views(config.views, job)
@@ -87,10 +87,5 @@ def _output(config: DumpConfig, output: Path | None) -> Path:
         )
     if output.suffix != ".safetensors":
         raise ConfigError("a head is written as a .safetensors file", where="--output, teacher.head", found=str(output))
-    if output.exists() and (read_head(str(output), "--output").made_from or {}).get("kind") != OF_PROTOTYPES:
-        raise CheckpointError(
-            "there is a head of another kind in the place of the prototypes",
-            where=str(output),
-            fix="name another file (teacher.head, or --output), or remove this one",
-        )
+    require_replaceable(output, OF_PROTOTYPES)
     return output

@@ -11,7 +11,7 @@ from tinyvit_kd.data.labels.class_list import load_class_list
 from tinyvit_kd.data.labels.class_list_text import plain_lines
 from tinyvit_kd.data.labels.plain_text import decode_text
 from tinyvit_kd.errors import ConfigError, said_by
-from tinyvit_kd.models.head_file import save_head
+from tinyvit_kd.models.head_file import OF_TEXTS, require_replaceable, save_head
 from tinyvit_kd.models.text_towers import open_clip_tower, text_head, transformers_tower
 from tinyvit_kd.runs.class_names import names_of
 from tinyvit_kd.runtime.heartbeat import saying
@@ -47,7 +47,9 @@ def text(
 
     Raises:
         ConfigError: an option is wrong, or the network cannot be opened.
+        CheckpointError: ``output`` is another file than a head of texts.
     """
+    require_replaceable(output, OF_TEXTS)
     known = load_class_list(classes, "--classes")
     sentences = _sentences(templates, templates_file)
     names = [name.replace("_", " ") for name in names_of(known, len(known.ids))]
