@@ -37,7 +37,9 @@ for _name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", 
 gc.disable()
 
 # How long an example takes, or is being drawn, says nothing of a property: on a busy machine it is how long it waits.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# And a run that gates a change tries the same examples each time; --hypothesis-profile exploring draws others.
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unhurried", settings.get_profile("exploring"), derandomize=True)
 settings.load_profile("unhurried")
 
 NEEDS_GPU = pytest.mark.gpu

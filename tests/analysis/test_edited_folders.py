@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.analysis.job_folders import NOW, progress, write, write_run
@@ -74,6 +74,7 @@ EDITS = [(name, path) for name, content in FILES.items() for path in places(cont
 
 
 @settings(max_examples=150, deadline=None)
+@example([(("progress.json", ()), None), (("attempts.json", ("attempts", 0, "message")), [3])])
 @given(st.lists(st.tuples(st.sampled_from(EDITS), st.sampled_from(ANYTHING)), min_size=1, max_size=2))
 def test_whatever_stands_in_a_file_runs_are_told_of_and_compared(edits: list[tuple[Any, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -26,6 +26,10 @@ from tinyvit_kd.runtime.signals import ending_by
 FORMAT = 1
 NOTED_EVERY = 10.0  # seconds; a killed attempt counts up to its last note
 
+_KINDS = dict.fromkeys(("ended", "command", "host", "version", "message"), str) | dict.fromkeys(
+    ("process", "world_size"), int
+)
+
 
 @dataclass
 class Attempt:
@@ -142,12 +146,18 @@ def _attempt(value: Any) -> Attempt | None:
     if not isinstance(value, dict):
         return None
     try:
-        known: dict[str, Any] = {field.name: value.get(field.name) for field in fields(Attempt)}
+        known: dict[str, Any] = {field.name: _of_its_kind(field.name, value) for field in fields(Attempt)}
         attempt = Attempt(**known)
         attempt.started, attempt.until = float(attempt.started), float(attempt.until)
     except (TypeError, ValueError, OverflowError):
         return None
     return attempt if math.isfinite(attempt.seconds) else None
+
+
+def _of_its_kind(name: str, attempt: dict[str, Any]) -> Any:
+    """A field of an attempt; None where something else stands there, as somebody may have edited the file."""
+    value = attempt.get(name)
+    return value if isinstance(value, _KINDS.get(name, object)) else None
 
 
 def command_line() -> str:
