@@ -35,6 +35,7 @@ def commands_hear_interrupts() -> None:
     hear_interrupts()
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_killed_and_run_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     # A seed with kills of four kinds: one of them falls into start-up, the others right behind new output.
     world = FaultWorld(tmp_path, Size(samples=480, per_shard=80), seed=28085)

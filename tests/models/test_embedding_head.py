@@ -15,12 +15,14 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from tests.models.networks import MEAN, STD, saved, views
+from tests.models.sources import offline_hub
 from tests.models.towers import SIDE, WIDTH, open_clip_folder, transformers_folder
 from tinyvit_kd.config.models import TeacherConfig
 from tinyvit_kd.errors import CheckpointError, ConfigError, TinyVitKdError
 from tinyvit_kd.models.head_file import OF_TEXTS, Head, save_head
 from tinyvit_kd.models.teacher import Teacher, build_teacher
 
+__all__ = ["offline_hub"]
 CPU = torch.device("cpu")
 WIDE = 40  # of ``saved``'s embedding
 Numbers = torch.Generator
@@ -270,6 +272,7 @@ def test_what_does_not_fit_is_told(fields: dict[str, Any], words: list[str], tmp
         assert word in str(caught.value)
 
 
+@pytest.mark.usefixtures("offline_hub")
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -281,7 +284,6 @@ def test_what_does_not_fit_is_told(fields: dict[str, Any], words: list[str], tmp
     ],
 )
 def test_open_clip_s_refusals_are_told(name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     head = written(tmp_path, head_of(512))

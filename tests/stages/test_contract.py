@@ -63,6 +63,7 @@ def command(path: Path, *program: str, options: tuple[str, ...] = ()) -> list[st
     return [sys.executable, *(program or COMMAND_LINE), "contract", str(path), *options]
 
 
+@pytest.mark.slow
 def test_a_search_leaves_recipes_which_pretrain_takes_as_they_are(world: World, command_line: CommandLine) -> None:
     ended = command_line("contract", recipe(world))
     assert ended.code == 0, ended.err

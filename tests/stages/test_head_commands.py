@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from benchmarks.tiny_world import SIZE, World
 from tests.conftest import CommandLine
 from tests.models.foreign_networks import HERE, INPUT
+from tests.models.sources import offline_hub
 from tests.models.towers import LENGTH, WIDTH, open_clip_folder, tokenizer, transformers_folder
 from tinyvit_kd.config.recipes import DumpConfig
 from tinyvit_kd.data.synthetic import DRAWN_CLASSES
@@ -23,6 +24,7 @@ from tinyvit_kd.models.head_file import read_head
 from tinyvit_kd.models.prototypes import prototype_head
 from tinyvit_kd.store.store import LogitStore
 
+__all__ = ["offline_hub"]
 NAMES = ["cat", "red_dog", "photo"]
 TEMPLATES = ["a photo of a {}.", "the drawn {}"]
 
@@ -140,6 +142,7 @@ def replayed(store: LogitStore, world: World) -> torch.Tensor:
     return torch.from_numpy(views)
 
 
+@pytest.mark.usefixtures("offline_hub")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -158,7 +161,6 @@ def test_options_that_make_no_head_of_texts_are_refused(
 ) -> None:
     from transformers import ViTConfig, ViTModel
 
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     if "model" in options:
         sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}

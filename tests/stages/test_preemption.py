@@ -130,6 +130,7 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_never_was(world: World)
     assert_same_weights(world.folder / "stopped", world.folder / "whole")
 
 
+@pytest.mark.slow
 def test_all_processes_stop_with_torchrun_and_go_on_bit_for_bit(world: World) -> None:
     names = []
     for number in (signal.SIGTERM, signal.SIGKILL):
