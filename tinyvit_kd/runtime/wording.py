@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 
 def duration(seconds: float) -> str:
@@ -32,8 +33,8 @@ def plural(noun: str) -> str:
 
 def first_few(words: Iterable[object], count: int) -> str:
     """The first words of many, with commas between them, and an ellipsis where there are more."""
-    every = [str(each) for each in words]
-    return ", ".join(every[:count]) + (", …" if len(every) > count else "")
+    few = list(islice(words, count + 1))
+    return ", ".join(map(str, few[:count])) + (", …" if len(few) > count else "")
 
 
 def printable(text: str, *, lines: bool = False) -> str:

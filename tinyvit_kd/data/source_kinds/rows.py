@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from tinyvit_kd.data.building.class_source import UNLABELLED, ClassSource, require_a_line
 from tinyvit_kd.data.building.source_image import NONE
@@ -97,9 +98,12 @@ class Rows:
         """How many files are listed more than once, and how many of these with different labels."""
         if not self.own_files:
             return 0, 0
-        paths = [os.path.normpath(name) for name in self._names]
-        often = {path for path, count in Counter(paths).items() if count > 1}
-        pairs = {pair for pair in zip(paths, self._classes, strict=True) if pair[0] in often} if often else set()
+        hashes = (xxhash.xxh3_64_intdigest(os.path.normpath(name)) for name in self._names)  # of millions of paths
+        paths = np.fromiter(hashes, np.uint64, len(self._names))
+        values, counts = np.unique(paths, return_counts=True)
+        often = values[counts > 1]
+        rows = np.flatnonzero(np.isin(paths, often)).tolist()
+        pairs = {(int(paths[row]), self._classes[row]) for row in rows}
         return len(often), sum(count > 1 for count in Counter(path for path, _ in pairs).values())
 
     def classes(self) -> list[ClassSource]:
