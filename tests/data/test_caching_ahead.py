@@ -67,6 +67,19 @@ def test_within_a_limit_shards_follow_each_other(tmp_path: Path, sources: list[s
     assert cache.counts.total().fetched == 6 * SIZE
 
 
+def test_the_note_of_a_copy_stays_while_somebody_lists_the_folder(tmp_path: Path) -> None:
+    """Who lists it would otherwise see neither the note nor the copy, and take its room."""
+    room, name = cache_of(tmp_path, 2)._room, f"{0:016x}-a.tar"
+    assert room.reserve(name, SIZE, lambda _: 0)
+    with room._locks.exclusive("room"):
+        thread = threading.Thread(target=room.release, args=(name,))
+        thread.start()
+        thread.join(0.2)
+        assert room._reserved(name).exists()
+    thread.join()
+    assert not room._reserved(name).exists()
+
+
 def test_shards_whose_readers_were_faster_are_not_fetched_again(tmp_path: Path, sources: list[str]) -> None:
     cache = cache_of(tmp_path, 2)
     ahead = FetchAhead(cache)

@@ -93,7 +93,10 @@ class Room:
 
     def release(self, name: str) -> None:
         """The copy is there, or will not come."""
-        self._reserved(name).unlink(missing_ok=True)
+        if self._limit is None:
+            return
+        with self._locks.exclusive("room"):  # who lists the folder meanwhile might see neither the note nor the copy
+            self._reserved(name).unlink(missing_ok=True)
 
     def evict(self, size: int, next_use: NextUse) -> bool:
         """Remove copies of at least ``size`` bytes, as far as nobody holds them; returns whether any was removed."""
@@ -131,6 +134,8 @@ class Room:
                 present.append(Copy(entry.name, info.st_size, info.st_atime_ns))
             elif match[1] in under_way or not self._removed_as_left(match[1]):
                 under_way[match[1]] = max(under_way.get(match[1], 0), info.st_size)
+        for copy in present:
+            under_way.pop(copy.name, None)  # it has just come
         return present, under_way
 
     def _entries(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
